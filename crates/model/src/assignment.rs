@@ -1,0 +1,63 @@
+//! What a parent wants of a child: always the whole of it, with a generation.
+
+use std::collections::BTreeMap;
+
+use ipnet::{Ipv4Net, Ipv6Net};
+use serde::{Deserialize, Serialize};
+
+use crate::{Generation, InstanceId, ServiceId, ServiceNames, ServiceSpec};
+
+/// Everything a child must have, replacing whatever it was told before.
+///
+/// Guarantees: an instance the child holds and that is absent here is *not* removed; only [`Desired::Removed`]
+/// removes. A generation not greater than the one held is refused by the receiver.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Assignment {
+    /// Grows with every change.
+    pub generation: Generation,
+    /// The services that `instances` are copies of.
+    pub services: BTreeMap<ServiceId, AssignedService>,
+    /// The instances, in order of their ids.
+    pub instances: Vec<AssignedInstance>,
+    /// The part of the address plan lent to this child; `None` while there is none.
+    pub network: Option<NetworkLease>,
+}
+
+/// A service as its executor sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AssignedService {
+    /// Its names, for labels and logs.
+    pub names: ServiceNames,
+    /// What each instance of it needs.
+    pub spec: ServiceSpec,
+}
+
+/// One instance and what should become of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AssignedInstance {
+    /// Which instance.
+    pub id: InstanceId,
+    /// Counts the placements of this instance, so that an old copy is told from the new.
+    pub generation: Generation,
+    /// Run it or remove it.
+    pub desired: Desired,
+}
+
+/// What a parent wants of one instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Desired {
+    /// Keep it running (or, one-shot, run it once).
+    Running,
+    /// The tombstone: remove it and say so.
+    Removed,
+}
+
+/// Addresses lent by a parent: a block to a cluster, a subnet to a worker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkLease {
+    /// IPv4 ranges.
+    pub v4: Vec<Ipv4Net>,
+    /// IPv6 ranges, as many as IPv4 ones and in the same order.
+    pub v6: Vec<Ipv6Net>,
+}

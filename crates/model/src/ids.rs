@@ -1,0 +1,206 @@
+//! Typed identifiers. Names are labels and IP addresses prove nothing; only these identify.
+//!
+//! Applications, services and users carry 24 hexadecimal digits, the form clients of Oakestra's API expect;
+//! clusters and workers carry UUIDs that their daemons keep in their state directory.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// A text that is not an id of the kind asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is not a {kind} id: expected {expected}")]
+pub struct IdError {
+    kind: &'static str,
+    text: String,
+    expected: &'static str,
+}
+
+macro_rules! object_id {
+    ($(#[$doc:meta])* $name:ident, $kind:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(into = "String", try_from = "String")]
+        pub struct $name([u8; 12]);
+
+        impl $name {
+            /// Wraps twelve bytes chosen by the caller, who guarantees they are unique.
+            #[must_use]
+            pub const fn from_bytes(bytes: [u8; 12]) -> Self {
+                Self(bytes)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdError;
+
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                let wrong =
+                    || IdError { kind: $kind, text: text.to_owned(), expected: "24 hexadecimal digits" };
+                if text.len() != 24 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                    return Err(wrong());
+                }
+                let mut bytes = [0; 12];
+                for (index, byte) in bytes.iter_mut().enumerate() {
+                    *byte = u8::from_str_radix(&text[index * 2..index * 2 + 2], 16).map_err(|_| wrong())?;
+                }
+                Ok(Self(bytes))
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> Self {
+                id.to_string()
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = IdError;
+
+            fn try_from(text: String) -> Result<Self, IdError> {
+                text.parse()
+            }
+        }
+    };
+}
+
+macro_rules! uuid_id {
+    ($(#[$doc:meta])* $name:ident, $kind:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(Uuid);
+
+        impl $name {
+            /// Wraps a UUID chosen by the caller.
+            #[must_use]
+            pub const fn new(id: Uuid) -> Self {
+                Self(id)
+            }
+
+            /// The id as a number, for compact arrays of candidates.
+            #[must_use]
+            pub const fn as_u128(&self) -> u128 {
+                self.0.as_u128()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(&self.0, f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdError;
+
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                Uuid::parse_str(text).map(Self).map_err(|_| IdError {
+                    kind: $kind,
+                    text: text.to_owned(),
+                    expected: "a UUID",
+                })
+            }
+        }
+    };
+}
+
+object_id!(
+    /// One application of one user.
+    ApplicationId,
+    "application"
+);
+object_id!(
+    /// One service (microservice) of one application.
+    ServiceId,
+    "service"
+);
+object_id!(
+    /// One person or robot that may log in.
+    UserId,
+    "user"
+);
+uuid_id!(
+    /// One cluster orchestrator, for the life of its state directory.
+    ClusterId,
+    "cluster"
+);
+uuid_id!(
+    /// One worker device, for the life of its state directory.
+    WorkerId,
+    "worker"
+);
+uuid_id!(
+    /// One join token.
+    TokenId,
+    "token"
+);
+
+/// One copy of a service: the `number`th that was ever asked for. Numbers are never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct InstanceId {
+    /// The service it is a copy of.
+    pub service: ServiceId,
+    /// Counts from 0 in the order of the requests.
+    pub number: u32,
+}
+
+impl fmt::Display for InstanceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.service, self.number)
+    }
+}
+
+impl FromStr for InstanceId {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let wrong =
+            || IdError { kind: "instance", text: text.to_owned(), expected: "a service id, `/` and a number" };
+        let (service, number) = text.split_once('/').ok_or_else(wrong)?;
+        Ok(Self { service: service.parse()?, number: number.parse().map_err(|_| wrong())? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_survive_their_text_form() {
+        let id = ServiceId::from_bytes([0xab; 12]);
+        assert_eq!(id.to_string().parse(), Ok(id));
+        let instance = InstanceId { service: id, number: 7 };
+        assert_eq!(instance.to_string().parse(), Ok(instance));
+    }
+
+    #[test]
+    fn a_wrong_id_says_what_was_expected() {
+        let error = "xyz".parse::<ServiceId>().expect_err("three letters are no id");
+        assert_eq!(error.to_string(), "`xyz` is not a service id: expected 24 hexadecimal digits");
+    }
+
+    #[test]
+    fn non_ascii_text_of_the_right_length_is_refused() {
+        assert!("éééééééééééé".parse::<ServiceId>().is_err());
+    }
+}
