@@ -1,0 +1,52 @@
+//! Fresh ids. Randomness enters the system here and in `link` only.
+
+use model::{ApplicationId, ServiceId, UserId};
+use ring::rand::{SecureRandom, SystemRandom};
+use uuid::Uuid;
+
+use crate::now;
+
+fn random_bytes<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    SystemRandom::new().fill(&mut bytes).expect("the kernel gives random bytes on every supported system");
+    bytes
+}
+
+/// Four bytes of seconds, then eight random ones: sorted by age, as clients of Oakestra's API are used to.
+fn object_id() -> [u8; 12] {
+    let mut bytes = [0; 12];
+    let seconds = u32::try_from(now().0 / 1000).unwrap_or(u32::MAX);
+    bytes[..4].copy_from_slice(&seconds.to_be_bytes());
+    bytes[4..].copy_from_slice(&random_bytes::<8>());
+    bytes
+}
+
+/// An application id nobody has.
+#[must_use]
+pub fn fresh_application_id() -> ApplicationId {
+    ApplicationId::from_bytes(object_id())
+}
+
+/// A service id nobody has.
+#[must_use]
+pub fn fresh_service_id() -> ServiceId {
+    ServiceId::from_bytes(object_id())
+}
+
+/// A user id nobody has.
+#[must_use]
+pub fn fresh_user_id() -> UserId {
+    UserId::from_bytes(object_id())
+}
+
+/// A random UUID (version 4).
+#[must_use]
+pub fn fresh_uuid() -> Uuid {
+    uuid::Builder::from_random_bytes(random_bytes()).into_uuid()
+}
+
+/// `bytes` random bytes as lower-case hexadecimal digits.
+#[must_use]
+pub fn random_hex<const BYTES: usize>() -> String {
+    random_bytes::<BYTES>().iter().map(|byte| format!("{byte:02x}")).collect()
+}

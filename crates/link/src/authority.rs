@@ -1,0 +1,199 @@
+//! The root's certificate authority.
+
+use daemon::StateDirectory;
+use data_encoding::HEXLOWER;
+use model::Timestamp;
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair as SigningKey, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
+    PublicKeyData, SanType,
+};
+use ring::digest;
+use rustls::pki_types::{CertificateDer, pem::PemObject};
+use uuid::Uuid;
+use x509_parser::time::ASN1Time;
+use zeroize::Zeroizing;
+
+use crate::Subject;
+
+const KEY_FILE: &str = "authority.key";
+const CERTIFICATE_FILE: &str = "authority.pem";
+/// The authority outlives every device it signs for; replacing it is a planned act.
+const AUTHORITY_DAYS: u64 = 3650;
+/// Renewal is not automatic yet: long enough to notice, short enough to matter.
+const LEAF_DAYS: u64 = 365;
+/// Devices without a clock chip may be behind by this much when they join.
+const BACKDATE_DAYS: u64 = 1;
+const DAY_MILLIS: u64 = 86_400_000;
+
+/// An authority that cannot be used, or a request it does not sign.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthorityError {
+    /// A file of the state directory.
+    #[error("authority file {file} cannot be read or written")]
+    File {
+        /// Which one.
+        file: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Key or certificate are damaged.
+    #[error("the authority's {what} is damaged: {problem}; restore it from a backup")]
+    Damaged {
+        /// Which part.
+        what: &'static str,
+        /// Why.
+        problem: String,
+    },
+    /// Not a certificate request, or not signed by its own key.
+    #[error("the certificate request is not valid: {0}")]
+    Request(String),
+    /// Signing failed.
+    #[error("signing failed: {0}")]
+    Signing(String),
+}
+
+/// Signs certificates. Its key lives in the root's state directory only.
+#[derive(Debug)]
+pub struct Authority {
+    issuer: Issuer<'static, SigningKey>,
+    certificate_pem: String,
+    pin: [u8; 32],
+}
+
+impl Authority {
+    /// Loads the authority, making it at the first start.
+    ///
+    /// # Errors
+    /// When its files cannot be used. A damaged authority is never replaced silently.
+    pub fn load_or_create(
+        state: &StateDirectory,
+        root: Uuid,
+        now: Timestamp,
+    ) -> Result<Self, AuthorityError> {
+        let read = |name: &'static str| {
+            state
+                .read_file(name)
+                .map_err(|source| AuthorityError::File { file: name, source })?
+                .map(String::from_utf8)
+                .transpose()
+                .map_err(|error| AuthorityError::Damaged { what: name, problem: error.to_string() })
+        };
+        match (read(KEY_FILE)?.map(Zeroizing::new), read(CERTIFICATE_FILE)?) {
+            (Some(key), Some(certificate)) => Self::from_pem(&key, certificate),
+            (None, Some(_)) => Err(AuthorityError::Damaged { what: "key", problem: "it is missing".into() }),
+            // A key without a certificate is a first start that was interrupted: nothing was signed with it.
+            (None | Some(_), None) => Self::create(state, root, now),
+        }
+    }
+
+    fn create(state: &StateDirectory, root: Uuid, now: Timestamp) -> Result<Self, AuthorityError> {
+        let signing = |error: rcgen::Error| AuthorityError::Signing(error.to_string());
+        let key = SigningKey::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(signing)?;
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.distinguished_name = name(&format!("Mangrove root {root}"));
+        validity(&mut params, now, AUTHORITY_DAYS)?;
+        let certificate_pem = params.self_signed(&key).map_err(signing)?.pem();
+        let key_pem = Zeroizing::new(key.serialize_pem());
+        let write = |name, content: &str| {
+            state
+                .replace_file(name, content.as_bytes())
+                .map_err(|source| AuthorityError::File { file: name, source })
+        };
+        write(KEY_FILE, &key_pem)?;
+        write(CERTIFICATE_FILE, &certificate_pem)?;
+        Self::from_pem(&key_pem, certificate_pem)
+    }
+
+    fn from_pem(key_pem: &str, certificate_pem: String) -> Result<Self, AuthorityError> {
+        let damaged =
+            |what, problem: String| AuthorityError::Damaged { what, problem };
+        let key = SigningKey::from_pem(key_pem).map_err(|error| damaged("key", error.to_string()))?;
+        let der = CertificateDer::from_pem_slice(certificate_pem.as_bytes())
+            .map_err(|error| damaged("certificate", error.to_string()))?;
+        let pin = pin_of(&der);
+        let issuer = Issuer::from_ca_cert_der(&der, key)
+            .map_err(|error| damaged("certificate", error.to_string()))?;
+        Ok(Self { issuer, certificate_pem, pin })
+    }
+
+    /// SHA-256 of the certificate, for join tokens.
+    #[must_use]
+    pub const fn pin(&self) -> [u8; 32] {
+        self.pin
+    }
+
+    /// The certificate as PEM.
+    #[must_use]
+    pub fn certificate_pem(&self) -> &str {
+        &self.certificate_pem
+    }
+
+    /// A certificate (PEM) for the key of a request. Whatever the request asks for beyond its key is ignored.
+    ///
+    /// # Errors
+    /// When the request is not one or its signature does not hold.
+    pub fn certify(
+        &self,
+        request_pem: &str,
+        subject: Subject,
+        now: Timestamp,
+    ) -> Result<String, AuthorityError> {
+        let mut request = CertificateSigningRequestParams::from_pem(request_pem)
+            .map_err(|error| AuthorityError::Request(error.to_string()))?;
+        let mut params = CertificateParams::default();
+        params.distinguished_name = name("Mangrove");
+        let uri = subject
+            .to_string()
+            .try_into()
+            .map_err(|error: rcgen::Error| AuthorityError::Signing(error.to_string()))?;
+        params.subject_alt_names = vec![SanType::URI(uri)];
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.use_authority_key_identifier_extension = true;
+        validity(&mut params, now, LEAF_DAYS)?;
+        request.params = params;
+        let certificate =
+            request.signed_by(&self.issuer).map_err(|error| AuthorityError::Signing(error.to_string()))?;
+        Ok(certificate.pem())
+    }
+}
+
+/// What tells one key from another in a request (hexadecimal SHA-256 of the public key), so that the same key asking
+/// again is recognised.
+///
+/// # Errors
+/// When the request is not one.
+pub fn key_fingerprint(request_pem: &str) -> Result<String, AuthorityError> {
+    let request = CertificateSigningRequestParams::from_pem(request_pem)
+        .map_err(|error| AuthorityError::Request(error.to_string()))?;
+    Ok(HEXLOWER.encode(digest::digest(&digest::SHA256, request.public_key.der_bytes()).as_ref()))
+}
+
+/// SHA-256 of a certificate.
+pub(crate) fn pin_of(certificate: &CertificateDer<'_>) -> [u8; 32] {
+    let hash = digest::digest(&digest::SHA256, certificate);
+    hash.as_ref().try_into().expect("SHA-256 has 32 bytes")
+}
+
+fn name(common_name: &str) -> DistinguishedName {
+    let mut name = DistinguishedName::new();
+    name.push(DnType::CommonName, common_name);
+    name
+}
+
+fn validity(params: &mut CertificateParams, now: Timestamp, days: u64) -> Result<(), AuthorityError> {
+    // By way of the date `x509-parser` makes of seconds, which is the one `rcgen` takes.
+    let date = |at: Timestamp| {
+        let seconds = i64::try_from(at.0 / 1000).unwrap_or(i64::MAX);
+        ASN1Time::from_timestamp(seconds)
+            .map_err(|error| AuthorityError::Signing(format!("the clock shows no usable date: {error}")))
+    };
+    let from = Timestamp(now.0.saturating_sub(BACKDATE_DAYS * DAY_MILLIS));
+    params.not_before = date(from)?.to_datetime();
+    params.not_after = date(now.plus_millis(days * DAY_MILLIS))?.to_datetime();
+    Ok(())
+}

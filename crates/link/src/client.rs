@@ -1,0 +1,119 @@
+//! The child's side: dialling a parent, and waiting between attempts.
+
+use std::{io, sync::Arc, time::Duration};
+
+use hyper_util::rt::TokioIo;
+use rand::Rng;
+use rustls::{ClientConfig, pki_types::ServerName};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tonic::transport::{Channel, Endpoint, Uri};
+use tower::service_fn;
+
+use crate::{Identity, JoinToken, Subject, tls};
+
+/// A parent that does not answer within this is tried again later.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+/// How long a silent parent is trusted before it is asked, and how long it may take to answer.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// How to dial.
+#[derive(Debug, Clone, Copy)]
+pub enum Dial<'a> {
+    /// With a certificate, and only to this parent.
+    As(&'a Identity, Subject),
+    /// With a token, to enrol.
+    Joining(&'a JoinToken),
+}
+
+/// A parent that cannot be reached or is not who it should be.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// Key or certificate cannot be used for TLS.
+    #[error("own key or certificate cannot be used")]
+    Identity(#[source] rustls::Error),
+    /// No connection, or a refused one.
+    #[error("{address} cannot be reached: {reason}")]
+    Unreachable {
+        /// Where.
+        address: String,
+        /// The innermost cause, which is what a person needs.
+        reason: String,
+    },
+}
+
+/// Connects to `address` (`host:port`, an IPv6 address in brackets).
+///
+/// # Errors
+/// See [`DialError`]; each attempt is bounded by ten seconds.
+pub async fn dial(address: &str, how: Dial<'_>) -> Result<Channel, DialError> {
+    let config = match how {
+        Dial::As(identity, parent) => tls::client_config(identity, parent),
+        Dial::Joining(token) => tls::joining_config(*token.ca_pin()),
+    };
+    let config = Arc::new(config.map_err(DialError::Identity)?);
+    let unreachable =
+        |reason: String| DialError::Unreachable { address: address.to_owned(), reason };
+    // The authority of the URI is not used to dial; the connector below knows the address.
+    let endpoint = Endpoint::from_static("http://parent.mangrove")
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE)
+        .keep_alive_while_idle(true)
+        .connect_timeout(CONNECT_DEADLINE);
+    let target = address.to_owned();
+    let connector = service_fn(move |_: Uri| connect(target.clone(), Arc::clone(&config)));
+    let connecting = endpoint.connect_with_connector(connector);
+    match tokio::time::timeout(CONNECT_DEADLINE, connecting).await {
+        Ok(connected) => connected.map_err(|error| unreachable(innermost(&error))),
+        Err(_) => Err(unreachable(format!("no answer within {} s", CONNECT_DEADLINE.as_secs()))),
+    }
+}
+
+async fn connect(
+    address: String,
+    config: Arc<ClientConfig>,
+) -> io::Result<TokioIo<tokio_rustls::client::TlsStream<TcpStream>>> {
+    let stream = TcpStream::connect(&address).await?;
+    stream.set_nodelay(true)?;
+    let name = ServerName::try_from("parent.mangrove").expect("a valid DNS name");
+    let stream = TlsConnector::from(config).connect(name, stream).await?;
+    Ok(TokioIo::new(stream))
+}
+
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
+
+/// How long to wait before the next attempt: doubling from a quarter of a second to half a minute, spread over half of
+/// it so that a thousand children of a restarted parent do not come at once.
+#[derive(Debug)]
+pub struct Backoff {
+    next: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self { next: Self::FIRST }
+    }
+}
+
+impl Backoff {
+    const FIRST: Duration = Duration::from_millis(250);
+    const LAST: Duration = Duration::from_secs(30);
+
+    /// The wait before the next attempt.
+    pub fn wait(&mut self) -> Duration {
+        let wait = self.next.mul_f64(rand::rng().random_range(0.5..=1.0));
+        self.next = (self.next * 2).min(Self::LAST);
+        wait
+    }
+
+    /// To be called after a success.
+    pub const fn reset(&mut self) {
+        self.next = Self::FIRST;
+    }
+}

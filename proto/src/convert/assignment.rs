@@ -1,0 +1,229 @@
+//! Assignments and the specifications in them.
+
+use std::collections::BTreeMap;
+
+use model::{
+    AddedFile, AssignedInstance, AssignedService, Assignment, Desired, DirectConstraint, Generation,
+    NetworkLease, PortMapping, Protocol, ServiceNames, ServiceSpec, Virtualization,
+};
+
+use super::{WireError, narrow, parse, required};
+use crate::v1;
+
+impl From<&Assignment> for v1::Assignment {
+    fn from(assignment: &Assignment) -> Self {
+        Self {
+            generation: assignment.generation.0,
+            services: assignment
+                .services
+                .iter()
+                .map(|(id, service)| v1::AssignedService {
+                    id: id.to_string(),
+                    application: service.names.application.clone(),
+                    application_namespace: service.names.application_namespace.clone(),
+                    service: service.names.service.clone(),
+                    service_namespace: service.names.service_namespace.clone(),
+                    spec: Some((&service.spec).into()),
+                })
+                .collect(),
+            instances: assignment.instances.iter().map(|instance| (*instance).into()).collect(),
+            network: assignment.network.as_ref().map(Into::into),
+        }
+    }
+}
+
+impl TryFrom<v1::Assignment> for Assignment {
+    type Error = WireError;
+
+    fn try_from(wire: v1::Assignment) -> Result<Self, WireError> {
+        let mut services = BTreeMap::new();
+        for service in wire.services {
+            let assigned = AssignedService {
+                names: ServiceNames {
+                    application: service.application,
+                    application_namespace: service.application_namespace,
+                    service: service.service,
+                    service_namespace: service.service_namespace,
+                },
+                spec: required("service.spec", service.spec)?.try_into()?,
+            };
+            services.insert(parse("service.id", &service.id)?, assigned);
+        }
+        let instances =
+            wire.instances.into_iter().map(TryInto::try_into).collect::<Result<Vec<AssignedInstance>, _>>()?;
+        if let Some(orphan) = instances.iter().find(|instance| {
+            instance.desired == Desired::Running && !services.contains_key(&instance.id.service)
+        }) {
+            return Err(WireError::new("assignment.instances", format!("{} has no service", orphan.id)));
+        }
+        Ok(Self {
+            generation: Generation(wire.generation),
+            services,
+            instances,
+            network: wire.network.map(TryInto::try_into).transpose()?,
+        })
+    }
+}
+
+impl From<AssignedInstance> for v1::AssignedInstance {
+    fn from(instance: AssignedInstance) -> Self {
+        Self {
+            id: Some(instance.id.into()),
+            generation: instance.generation.0,
+            desired: match instance.desired {
+                Desired::Running => v1::Desired::Running,
+                Desired::Removed => v1::Desired::Removed,
+            }
+            .into(),
+        }
+    }
+}
+
+impl TryFrom<v1::AssignedInstance> for AssignedInstance {
+    type Error = WireError;
+
+    fn try_from(wire: v1::AssignedInstance) -> Result<Self, WireError> {
+        let desired = match wire.desired() {
+            v1::Desired::Running => Desired::Running,
+            v1::Desired::Removed => Desired::Removed,
+            // Not understood is not removed: refuse the whole message instead.
+            v1::Desired::Unspecified => {
+                return Err(WireError::new("instance.desired", format!("is unknown: {}", wire.desired)));
+            }
+        };
+        Ok(Self {
+            id: required("instance.id", wire.id)?.try_into()?,
+            generation: Generation(wire.generation),
+            desired,
+        })
+    }
+}
+
+impl From<&NetworkLease> for v1::NetworkLease {
+    fn from(lease: &NetworkLease) -> Self {
+        Self {
+            v4: lease.v4.iter().map(ToString::to_string).collect(),
+            v6: lease.v6.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+impl TryFrom<v1::NetworkLease> for NetworkLease {
+    type Error = WireError;
+
+    fn try_from(wire: v1::NetworkLease) -> Result<Self, WireError> {
+        if wire.v4.len() != wire.v6.len() {
+            return Err(WireError::new("network", "has unequal numbers of IPv4 and IPv6 ranges"));
+        }
+        Ok(Self {
+            v4: wire.v4.iter().map(|range| parse("network.v4", range)).collect::<Result<_, _>>()?,
+            v6: wire.v6.iter().map(|range| parse("network.v6", range)).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl From<&ServiceSpec> for v1::ServiceSpec {
+    fn from(spec: &ServiceSpec) -> Self {
+        Self {
+            image: spec.image.clone(),
+            virtualization: match spec.virtualization {
+                Virtualization::Container => v1::Virtualization::Container,
+            }
+            .into(),
+            resources: Some(spec.resources.into()),
+            command: spec.command.clone(),
+            environment: spec.environment.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+            ports: spec
+                .ports
+                .iter()
+                .map(|port| v1::PortMapping {
+                    host: port.host.into(),
+                    container: port.container.into(),
+                    protocol: match port.protocol {
+                        Protocol::Tcp => v1::Protocol::Tcp,
+                        Protocol::Udp => v1::Protocol::Udp,
+                    }
+                    .into(),
+                })
+                .collect(),
+            one_shot: spec.one_shot,
+            privileged: spec.privileged,
+            added_files: spec
+                .added_files
+                .iter()
+                .map(|file| v1::AddedFile {
+                    path: file.path.clone(),
+                    content: file.content.clone(),
+                    mode: file.mode,
+                })
+                .collect(),
+            constraints: spec
+                .constraints
+                .iter()
+                .map(|constraint| v1::DirectConstraint {
+                    clusters: constraint.clusters.clone(),
+                    nodes: constraint.nodes.clone(),
+                })
+                .collect(),
+        }
+    }
+}
+
+impl TryFrom<v1::ServiceSpec> for ServiceSpec {
+    type Error = WireError;
+
+    fn try_from(wire: v1::ServiceSpec) -> Result<Self, WireError> {
+        let virtualization = match wire.virtualization() {
+            v1::Virtualization::Container => Virtualization::Container,
+            v1::Virtualization::Unspecified => {
+                return Err(WireError::new(
+                    "spec.virtualization",
+                    format!("is unknown: {}", wire.virtualization),
+                ));
+            }
+        };
+        let ports = wire.ports.into_iter().map(TryInto::try_into).collect::<Result<Vec<PortMapping>, _>>()?;
+        Ok(Self {
+            image: wire.image,
+            virtualization,
+            resources: wire.resources.unwrap_or_default().into(),
+            command: wire.command,
+            environment: wire.environment.into_iter().collect(),
+            ports,
+            one_shot: wire.one_shot,
+            privileged: wire.privileged,
+            added_files: wire
+                .added_files
+                .into_iter()
+                .map(|file| AddedFile { path: file.path, content: file.content, mode: file.mode })
+                .collect(),
+            constraints: wire
+                .constraints
+                .into_iter()
+                .map(|constraint| DirectConstraint {
+                    clusters: constraint.clusters,
+                    nodes: constraint.nodes,
+                })
+                .collect(),
+        })
+    }
+}
+
+impl TryFrom<v1::PortMapping> for PortMapping {
+    type Error = WireError;
+
+    fn try_from(wire: v1::PortMapping) -> Result<Self, WireError> {
+        let protocol = match wire.protocol() {
+            v1::Protocol::Tcp => Protocol::Tcp,
+            v1::Protocol::Udp => Protocol::Udp,
+            v1::Protocol::Unspecified => {
+                return Err(WireError::new("port.protocol", format!("is unknown: {}", wire.protocol)));
+            }
+        };
+        Ok(Self {
+            host: narrow("port.host", wire.host)?,
+            container: narrow("port.container", wire.container)?,
+            protocol,
+        })
+    }
+}
