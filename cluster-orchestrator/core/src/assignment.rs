@@ -1,0 +1,118 @@
+//! What the root wants: taken on whole, or not at all.
+
+use std::collections::BTreeSet;
+
+use model::{
+    AssignedInstance, Assignment, Desired, Generation, InstanceId, InstanceReport, Phase, Timestamp,
+};
+
+use crate::{Change, Held, Instance, State};
+
+/// An assignment that is not newer than the one held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("assignment {offered} is not newer than {held}, which is held")]
+pub struct Stale {
+    /// What came.
+    pub offered: Generation,
+    /// What is there.
+    pub held: Generation,
+}
+
+impl State {
+    /// Takes on an assignment of the root.
+    ///
+    /// Guarantees: an instance that runs and is missing from it is kept (only a tombstone removes); one that was
+    /// never started here, or is confirmed gone, is forgotten.
+    ///
+    /// # Errors
+    /// When it is not newer than what is held.
+    pub fn take_on(&self, assignment: Assignment, now: Timestamp) -> Result<Vec<Change>, Stale> {
+        if assignment.generation <= self.held.generation {
+            return Err(Stale { offered: assignment.generation, held: self.held.generation });
+        }
+        let listed: BTreeSet<InstanceId> =
+            assignment.instances.iter().map(|instance| instance.id).collect();
+        let mut changes: Vec<Change> =
+            assignment.instances.iter().filter_map(|wanted| self.want(*wanted, now)).collect();
+        let absent = self.instances.values().filter(|instance| !listed.contains(&instance.id));
+        let mut kept = BTreeSet::new();
+        for instance in absent {
+            if instance.worker.is_none() {
+                changes.push(Change::Instance(instance.id, None));
+            } else {
+                kept.insert(instance.id.service);
+                if instance.listed {
+                    let unlisted = Instance { listed: false, ..instance.clone() };
+                    changes.push(Change::Instance(instance.id, Some(unlisted)));
+                }
+            }
+        }
+        let mut services = assignment.services;
+        for (id, service) in &self.held.services {
+            if kept.contains(id) {
+                services.entry(*id).or_insert_with(|| service.clone());
+            }
+        }
+        if let Some(blocks) = assignment.network
+            && blocks != *self.subnets.blocks()
+        {
+            let mut subnets = self.subnets.clone();
+            subnets.set_blocks(blocks);
+            changes.push(Change::Subnets(subnets));
+        }
+        // First, so that instances are never applied before the services they are copies of.
+        changes.insert(0, Change::Held(Held { generation: assignment.generation, services }));
+        Ok(changes)
+    }
+
+    fn want(&self, wanted: AssignedInstance, now: Timestamp) -> Option<Change> {
+        let known = self.instances.get(&wanted.id);
+        let instance = match known {
+            Some(known) if known.generation > wanted.generation => return None,
+            Some(known)
+                if known.generation == wanted.generation
+                    && known.desired == wanted.desired
+                    && known.listed =>
+            {
+                return None;
+            }
+            // The same placement; a tombstone is never taken back within one.
+            Some(known) if known.generation == wanted.generation => {
+                let desired = known.desired.max(wanted.desired);
+                Instance { desired, listed: true, ..known.clone() }
+            }
+            // A newer placement of an instance that is still on a worker is the same instance wanted again there.
+            Some(known) if known.worker.is_some() => Instance {
+                generation: wanted.generation,
+                desired: wanted.desired,
+                listed: true,
+                ..known.clone()
+            },
+            Some(_) | None => Instance {
+                id: wanted.id,
+                generation: wanted.generation,
+                desired: wanted.desired,
+                listed: true,
+                worker: None,
+                reserved: model::Resources::default(),
+                report: InstanceReport::new(wanted.id, wanted.generation, Phase::ClusterScheduled, now),
+            },
+        };
+        let report = match (instance.desired, instance.worker) {
+            // Nothing to remove: it is confirmed at once.
+            (Desired::Removed, None) => {
+                InstanceReport::new(instance.id, instance.generation, Phase::Removed, now)
+            }
+            (Desired::Removed, Some(_)) => InstanceReport {
+                generation: instance.generation,
+                phase: Phase::Undeploying,
+                since: now,
+                ..instance.report.clone()
+            },
+            (Desired::Running, _) => {
+                InstanceReport { generation: instance.generation, ..instance.report.clone() }
+            }
+        };
+        Some(Change::Instance(instance.id, Some(Instance { report, ..instance })))
+    }
+}

@@ -1,0 +1,226 @@
+//! What users may ask for. Each returns the changes it makes, or why it makes none.
+
+use std::collections::BTreeSet;
+
+use model::{
+    ApplicationId, Desired, Generation, InstanceId, InstanceReport, Phase, ServiceId, ServiceNames, Timestamp,
+};
+
+use crate::{
+    Application, Change, Instance, Service, State,
+    sla::{SlaApplication, SlaService},
+};
+
+/// Where new ids come from; the shell's are random, a test's are counted.
+pub trait FreshIds {
+    /// An application id nobody has.
+    fn application(&mut self) -> ApplicationId;
+    /// A service id nobody has.
+    fn service(&mut self) -> ServiceId;
+}
+
+/// A wish that is not fulfilled. Nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Rejected {
+    /// The owner has one of that name.
+    #[error(
+        "application `{name}` in namespace `{namespace}` exists already as {existing}; \
+         delete it first, or choose another application_name or application_namespace"
+    )]
+    ApplicationExists {
+        /// Its name.
+        name: String,
+        /// Its namespace.
+        namespace: String,
+        /// The one that is there.
+        existing: ApplicationId,
+    },
+    /// The application has one of that name.
+    #[error(
+        "the application has a service `{name}` in namespace `{namespace}` already; choose another microservice_name"
+    )]
+    ServiceExists {
+        /// Its name.
+        name: String,
+        /// Its namespace.
+        namespace: String,
+    },
+    /// No such application of this owner.
+    #[error("there is no application {0}; list them with `mangrove get apps`")]
+    NoApplication(String),
+    /// No such service of this owner.
+    #[error("there is no service {0}; list them with `mangrove get services`")]
+    NoService(String),
+    /// No such instance.
+    #[error("service {service} has no instance {number}; list them with `mangrove get instances`")]
+    NoInstance {
+        /// The service.
+        service: ServiceId,
+        /// The number asked for.
+        number: u32,
+    },
+}
+
+impl State {
+    /// Creates applications with their services; instances are asked for separately.
+    ///
+    /// # Errors
+    /// When one of them exists. All are created or none.
+    pub fn create_applications(
+        &self,
+        owner: &str,
+        wanted: Vec<SlaApplication>,
+        ids: &mut dyn FreshIds,
+    ) -> Result<(Vec<ApplicationId>, Vec<Change>), Rejected> {
+        let mut created = Vec::new();
+        let mut changes = Vec::new();
+        for application in wanted {
+            if let Some(existing) = self.named(owner, &application.name, &application.namespace) {
+                return Err(Rejected::ApplicationExists {
+                    name: application.name,
+                    namespace: application.namespace,
+                    existing: existing.id,
+                });
+            }
+            let document = Application {
+                id: ids.application(),
+                owner: owner.to_owned(),
+                name: application.name,
+                namespace: application.namespace,
+                description: application.description,
+            };
+            created.push(document.id);
+            for service in application.services {
+                changes.push(new_service(&document, service, ids.service()));
+            }
+            changes.push(Change::Application(document.id, Some(document)));
+        }
+        Ok((created, changes))
+    }
+
+    /// Adds services to an application.
+    ///
+    /// # Errors
+    /// When it is not the owner's, or has one of the names. All are added or none.
+    pub fn add_services(
+        &self,
+        application: &Application,
+        wanted: Vec<SlaService>,
+        ids: &mut dyn FreshIds,
+    ) -> Result<(Vec<ServiceId>, Vec<Change>), Rejected> {
+        let taken: BTreeSet<(&str, &str)> = self
+            .services_of(application.id)
+            .map(|service| (service.names.service.as_str(), service.names.service_namespace.as_str()))
+            .collect();
+        if let Some(service) =
+            wanted.iter().find(|service| taken.contains(&(&*service.name, &*service.namespace)))
+        {
+            return Err(Rejected::ServiceExists {
+                name: service.name.clone(),
+                namespace: service.namespace.clone(),
+            });
+        }
+        let mut added = Vec::new();
+        let mut changes = Vec::new();
+        for service in wanted {
+            let id = ids.service();
+            added.push(id);
+            changes.push(new_service(application, service, id));
+        }
+        Ok((added, changes))
+    }
+
+    /// Deletes an application with all it has: its services vanish from view at once and their instances are
+    /// removed wherever they are.
+    pub fn delete_application(&self, application: &Application, now: Timestamp) -> Vec<Change> {
+        let mut changes: Vec<Change> =
+            self.services_of(application.id).flat_map(|service| self.delete_service(service, now)).collect();
+        changes.push(Change::Application(application.id, None));
+        changes
+    }
+
+    /// Deletes a service with its instances.
+    #[must_use]
+    pub fn delete_service(&self, service: &Service, now: Timestamp) -> Vec<Change> {
+        let mut changes = self.undeploy_all(service.id, now);
+        changes.push(Change::Service(service.id, Some(Service { deleted: true, ..service.clone() })));
+        changes
+    }
+
+    /// Asks for one more instance; its number is the answer.
+    #[must_use]
+    pub fn deploy(&self, service: &Service, now: Timestamp) -> (InstanceId, Vec<Change>) {
+        let id = InstanceId { service: service.id, number: service.next_number };
+        let instance = Instance {
+            id,
+            generation: Generation::default(),
+            cluster: None,
+            desired: Desired::Running,
+            report: InstanceReport {
+                detail: "waiting for scheduling decision".to_owned(),
+                ..InstanceReport::new(id, Generation::default(), Phase::Requested, now)
+            },
+        };
+        let service = Service { next_number: service.next_number + 1, ..service.clone() };
+        (id, vec![Change::Service(service.id, Some(service)), Change::Instance(id, Some(instance))])
+    }
+
+    /// Removes one instance. Asking again changes nothing.
+    ///
+    /// # Errors
+    /// When there is none of that number.
+    pub fn undeploy(&self, service: ServiceId, number: u32, now: Timestamp) -> Result<Vec<Change>, Rejected> {
+        let instance =
+            self.instance(InstanceId { service, number }).ok_or(Rejected::NoInstance { service, number })?;
+        Ok(bury(instance, now).into_iter().collect())
+    }
+
+    /// Removes every instance of a service.
+    #[must_use]
+    pub fn undeploy_all(&self, service: ServiceId, now: Timestamp) -> Vec<Change> {
+        self.instances_of(service).filter_map(|instance| bury(instance, now)).collect()
+    }
+
+    fn named(&self, owner: &str, name: &str, namespace: &str) -> Option<&Application> {
+        self.applications().find(|application| {
+            application.owner == owner && application.name == name && application.namespace == namespace
+        })
+    }
+}
+
+fn new_service(application: &Application, service: SlaService, id: ServiceId) -> Change {
+    let names = ServiceNames {
+        application: application.name.clone(),
+        application_namespace: application.namespace.clone(),
+        service: service.name,
+        service_namespace: service.namespace,
+    };
+    let service = Service {
+        id,
+        application: application.id,
+        names,
+        spec: service.spec,
+        document: service.document,
+        next_number: 0,
+        deleted: false,
+    };
+    Change::Service(id, Some(service))
+}
+
+/// The tombstone of an instance; one that no cluster has goes at once.
+fn bury(instance: &Instance, now: Timestamp) -> Option<Change> {
+    if instance.desired == Desired::Removed {
+        return None;
+    }
+    if instance.cluster.is_none() {
+        return Some(Change::Instance(instance.id, None));
+    }
+    let report = InstanceReport {
+        phase: Phase::Undeploying,
+        detail: "waiting for its cluster to confirm the removal".to_owned(),
+        since: now,
+        ..instance.report.clone()
+    };
+    let buried = Instance { desired: Desired::Removed, report, ..instance.clone() };
+    Some(Change::Instance(instance.id, Some(buried)))
+}

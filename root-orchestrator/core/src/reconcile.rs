@@ -1,0 +1,242 @@
+//! Desired against observed: the only place that asks for effects.
+
+use std::{collections::BTreeSet, ops::RangeInclusive};
+
+use model::{
+    Assignment, Capability, ClusterId, Generation, InstanceId, InstanceReport, Phase, Refusal, ServiceSpec,
+    Timestamp, Virtualization,
+};
+use placement::{Candidate, CandidateKind, Reason, Request, decide_with, explain_with, fits_one, largest};
+
+use crate::{Change, Cluster, Instance, Service, State};
+
+/// Subnets that should stay free in a cluster's blocks, so that workers can join while the root is away.
+const SPARE_SUBNETS: usize = 8;
+/// /26 subnets in the /20 block that `addressing` lends.
+const SUBNETS_PER_BLOCK: usize = 64;
+
+/// What to make durable and what to do.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Plan {
+    /// To be committed before anything else; already applied.
+    pub changes: Vec<Change>,
+    /// To be done after that. Safe to repeat.
+    pub effects: Vec<Effect>,
+}
+
+/// Something for the shell to do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Hand an assignment to the connection of a cluster.
+    SendAssignment {
+        /// Which cluster.
+        cluster: ClusterId,
+        /// All it should have.
+        assignment: Assignment,
+    },
+}
+
+impl State {
+    /// Places what is pending, removes what is gone, and brings clusters up to date.
+    ///
+    /// Guarantees: called again without news, the plan is empty. Changes in the plan are applied already; the shell
+    /// makes them durable before anybody can see them or the effects are carried out.
+    pub fn reconcile(&mut self, now: Timestamp) -> Plan {
+        let mut plan = Plan::default();
+        self.place_pending(&mut plan, now);
+        self.forget_deleted_services(&mut plan);
+        self.lend_blocks(&mut plan);
+        self.bump_generations(&mut plan);
+        self.offer_assignments(&mut plan);
+        plan
+    }
+
+    fn change(&mut self, plan: &mut Plan, change: Change) {
+        self.apply(change.clone());
+        plan.changes.push(change);
+    }
+
+    fn place_pending(&mut self, plan: &mut Plan, now: Timestamp) {
+        let reconsider = std::mem::take(&mut self.capacity_changed);
+        let waiting: Vec<InstanceId> = self
+            .pending
+            .iter()
+            .filter(|id| reconsider || self.instances[*id].report.phase != Phase::Refused)
+            .copied()
+            .collect();
+        if waiting.is_empty() {
+            return;
+        }
+        let mut candidates = self.candidates();
+        let ids: Vec<ClusterId> = self.clusters.keys().copied().collect();
+        for id in waiting {
+            let Some(service) = self.services.get(&id.service) else { continue };
+            let change = self.place(id, service, &mut candidates, &ids, now);
+            if let Some(change) = change {
+                self.change(plan, change);
+            }
+        }
+    }
+
+    /// The clusters as candidates, in order of their ids; what is on its way to one counts as taken.
+    fn candidates(&self) -> Vec<Candidate> {
+        self.clusters
+            .keys()
+            .map(|id| {
+                let sight = self.sights.get(id).cloned().unwrap_or_default();
+                let aggregate = &sight.aggregate;
+                let mut candidate =
+                    Candidate::cluster(id.as_u128(), aggregate.free, largest(&aggregate.largest_free))
+                        .with_capabilities(&aggregate.capabilities)
+                        .with_instances(self.held.get(id).map_or(0, BTreeSet::len))
+                        .with_load_percent(aggregate.cpu_percent);
+                candidate.set_connected(self.is_connected(*id) && sight.last_report.is_some());
+                for service in sight.in_flight.iter().filter_map(|id| self.services.get(&id.service)) {
+                    // More on its way than fits: the cluster will decline what does not.
+                    let _fits = candidate.reserve(&service.spec.resources);
+                }
+                candidate
+            })
+            .collect()
+    }
+
+    fn place(
+        &self,
+        id: InstanceId,
+        service: &Service,
+        candidates: &mut [Candidate],
+        ids: &[ClusterId],
+        now: Timestamp,
+    ) -> Option<Change> {
+        let instance = &self.instances[&id];
+        for (candidate, cluster) in candidates.iter_mut().zip(ids) {
+            candidate.set_selected(allows(&service.spec, &self.clusters[cluster]));
+            let siblings = self.held.get(cluster).map_or(0, |held| held.range(of_service(id)).count());
+            candidate.set_siblings(siblings);
+        }
+        let request = request_of(&service.spec);
+        let check = |index: usize| -> Result<(), Reason> {
+            let declined = self.declined.get(&id).and_then(|refusals| refusals.get(&ids[index]));
+            if let Some(refusal) = declined {
+                return Err(Reason::Declined(words(refusal).into()));
+            }
+            let fits = self
+                .sights
+                .get(&ids[index])
+                .is_some_and(|sight| fits_one(&sight.aggregate.largest_free, &service.spec.resources));
+            if fits { Ok(()) } else { Err(Reason::ScatteredOverWorkers) }
+        };
+        match decide_with(candidates, &request, check) {
+            Ok(choice) => {
+                let reserved = candidates[choice.index].reserve(&request.resources);
+                debug_assert!(reserved, "what passed the filter has room");
+                let generation = instance.generation.next();
+                let placed = Instance {
+                    cluster: Some(ids[choice.index]),
+                    generation,
+                    report: InstanceReport {
+                        detail: "sent to its cluster".to_owned(),
+                        ..InstanceReport::new(id, generation, Phase::ClusterScheduled, now)
+                    },
+                    ..instance.clone()
+                };
+                Some(Change::Instance(id, Some(placed)))
+            }
+            Err(rejections) => {
+                let name = |index: usize| self.clusters[&ids[index]].name.clone();
+                let verdicts = explain_with(candidates, &request, name, check);
+                let refusal = rejections.into_named_refusal(CandidateKind::Cluster, verdicts);
+                if instance.report.refusal.as_ref() == Some(&refusal) {
+                    return None;
+                }
+                let refused = Instance {
+                    report: InstanceReport {
+                        detail: refusal.to_string(),
+                        refusal: Some(refusal),
+                        ..InstanceReport::new(id, instance.generation, Phase::Refused, now)
+                    },
+                    ..instance.clone()
+                };
+                Some(Change::Instance(id, Some(refused)))
+            }
+        }
+    }
+
+    fn forget_deleted_services(&mut self, plan: &mut Plan) {
+        for id in std::mem::take(&mut self.emptied) {
+            let deleted = self.services.get(&id).is_some_and(|service| service.deleted);
+            if deleted && self.instances_of(id).next().is_none() {
+                self.change(plan, Change::Service(id, None));
+            }
+        }
+    }
+
+    /// Gives each cluster enough blocks for the workers it has and some more to join.
+    fn lend_blocks(&mut self, plan: &mut Plan) {
+        let mut blocks = None;
+        for id in self.clusters.keys() {
+            let workers = self.sights.get(id).map_or(0, |sight| sight.aggregate.known_workers);
+            let wanted = (workers as usize + SPARE_SUBNETS).div_ceil(SUBNETS_PER_BLOCK);
+            let lent = self.blocks.blocks_of(id).v4.len();
+            for _ in lent..wanted {
+                let plan = blocks.get_or_insert_with(|| self.blocks.clone());
+                if plan.extend(id).is_err() {
+                    // Every block is lent; clusters say so to the workers that find none.
+                    break;
+                }
+                self.dirty.insert(*id);
+            }
+        }
+        if let Some(blocks) = blocks.filter(|blocks| *blocks != self.blocks) {
+            self.change(plan, Change::Blocks(blocks));
+        }
+    }
+
+    fn bump_generations(&mut self, plan: &mut Plan) {
+        for id in std::mem::take(&mut self.dirty) {
+            if let Some(cluster) = self.clusters.get(&id) {
+                let bumped = Cluster { generation: cluster.generation.next(), ..cluster.clone() };
+                self.change(plan, Change::Cluster(id, Some(bumped)));
+            }
+        }
+    }
+
+    fn offer_assignments(&self, plan: &mut Plan) {
+        for (id, session) in &self.sessions {
+            let Some(cluster) = self.clusters.get(id) else { continue };
+            let behind = |held: Generation| held < cluster.generation;
+            if session.offered.is_none_or(behind) && behind(session.observed) {
+                let assignment = self.assignment(cluster);
+                plan.effects.push(Effect::SendAssignment { cluster: *id, assignment });
+            }
+        }
+    }
+}
+
+/// Whether every `direct` constraint that names clusters names this one.
+fn allows(spec: &ServiceSpec, cluster: &Cluster) -> bool {
+    spec.constraints
+        .iter()
+        .all(|constraint| constraint.clusters.is_empty() || constraint.clusters.contains(&cluster.name))
+}
+
+fn request_of(spec: &ServiceSpec) -> Request {
+    let capability = match spec.virtualization {
+        Virtualization::Container => Capability::Container,
+    };
+    Request::new(spec.resources, &[capability])
+}
+
+fn of_service(id: InstanceId) -> RangeInclusive<InstanceId> {
+    InstanceId { number: 0, ..id }..=InstanceId { number: u32::MAX, ..id }
+}
+
+/// A cluster's refusal as the words that follow its name.
+fn words(refusal: &Refusal) -> String {
+    let reasons: Vec<String> = refusal
+        .candidates
+        .iter()
+        .map(|verdict| format!("{}: {}", verdict.candidate, verdict.reason))
+        .collect();
+    if reasons.is_empty() { refusal.summary.clone() } else { reasons.join(", ") }
+}

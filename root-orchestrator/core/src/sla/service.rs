@@ -1,0 +1,270 @@
+//! One entry of `microservices` to what every tier understands.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use model::{
+    AddedFile, DirectConstraint, Mebibytes, Millicores, PortMapping, Resources, ServiceSpec, Virtualization,
+};
+use serde_json::{Map, Value};
+
+use super::{
+    MAX_ADDED_FILES_BYTES, MAX_IMAGE_LENGTH, SlaService,
+    error::{Problems, SlaErrorCode, shown},
+    fields::{
+        ADDED_FILE, CONSTRAINT, CONSTRAINT_TYPES, Choice, Kind, SERVICE, Support, VIRTUALIZATIONS,
+        nearest_choice,
+    },
+    read::{Fields, child, is_blank, item, unknown_field},
+};
+
+/// Permission bits of an added file that says none: its owner writes, all read.
+const DEFAULT_MODE: u32 = 0o644;
+
+/// Reads the service at `path`. What it returns next to a problem is a placeholder.
+pub(super) fn service(path: &str, object: &Map<String, Value>, problems: &mut Problems) -> SlaService {
+    let fields = Fields::read(&SERVICE, path, object, problems);
+    let spec = ServiceSpec {
+        image: image(&fields, problems),
+        virtualization: virtualization(&fields, problems),
+        resources: Resources {
+            cpu: Millicores::from_cores(fields.integer("vcpus")),
+            memory: Mebibytes(fields.integer("memory")),
+            storage: Mebibytes(fields.integer("storage")),
+            gpus: fields.integer("vgpus"),
+        },
+        command: command(&fields),
+        environment: environment(&fields, problems),
+        ports: ports(&fields, problems),
+        one_shot: fields.flag("one_shot"),
+        privileged: fields.flag("privileged"),
+        added_files: added_files(&fields, problems),
+        constraints: constraints(&fields, problems),
+    };
+    SlaService {
+        name: fields.text("microservice_name").to_owned(),
+        namespace: fields.text("microservice_namespace").to_owned(),
+        spec,
+        document: document(object),
+    }
+}
+
+/// The object as it was sent, without what the root sets itself.
+fn document(object: &Map<String, Value>) -> Map<String, Value> {
+    let is_the_users = |name: &str| {
+        let field = SERVICE.find(name);
+        field.is_some_and(|field| {
+            field.support != Support::ServerSet && !matches!(field.kind, Kind::EmptyText)
+        })
+    };
+    let kept = object.iter().filter(|(name, _)| is_the_users(name));
+    kept.map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+fn image(fields: &Fields<'_>, problems: &mut Problems) -> String {
+    let image = fields.text("code");
+    let reason = if !fields.has("code") {
+        None
+    } else if image.is_empty() {
+        Some("is empty".to_owned())
+    } else if image.len() > MAX_IMAGE_LENGTH {
+        Some(format!("has {} characters, more than {MAX_IMAGE_LENGTH}", image.len()))
+    } else if image.contains("://") {
+        Some(format!("is the URL \"{}\"", shown(image)))
+    } else if !image.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Some(format!("is \"{}\", with characters no reference has", shown(image)))
+    } else {
+        None
+    };
+    if let Some(reason) = reason {
+        let is_wrong =
+            format!("must be an OCI image reference such as `docker.io/library/nginx:latest`, but {reason}");
+        problems.add(SlaErrorCode::InvalidValue, &fields.path_of("code"), &is_wrong);
+    }
+    image.to_owned()
+}
+
+fn virtualization(fields: &Fields<'_>, problems: &mut Problems) -> Virtualization {
+    if fields.has("virtualization") {
+        let path = fields.path_of("virtualization");
+        choose(fields.text("virtualization"), &VIRTUALIZATIONS, &path, problems);
+    }
+    Virtualization::Container
+}
+
+/// Whether `text` is an honoured one of `choices`; if not, that is noted.
+fn choose(text: &str, choices: &[Choice], path: &str, problems: &mut Problems) -> bool {
+    let honoured: Vec<String> = choices
+        .iter()
+        .filter(|choice| choice.support == Support::Honoured)
+        .map(|choice| format!("`{}`", choice.name))
+        .collect();
+    let honoured = honoured.join(" or ");
+    match choices.iter().find(|choice| choice.name == text) {
+        Some(choice) if choice.support == Support::Honoured => return true,
+        Some(choice) => {
+            let is_wrong = format!(
+                "is `{}` ({}), which is not supported yet: use {honoured}",
+                choice.name, choice.about
+            );
+            problems.add(SlaErrorCode::NotSupported, path, &is_wrong);
+        }
+        None => {
+            let hint = nearest_choice(text, choices)
+                .map_or_else(String::new, |name| format!("; did you mean `{name}`?"));
+            let is_wrong = format!("must be {honoured}, but is \"{}\"{hint}", shown(text));
+            problems.add(SlaErrorCode::InvalidValue, path, &is_wrong);
+        }
+    }
+    false
+}
+
+/// A list of nothing but empty strings is a form that nobody filled in.
+fn command(fields: &Fields<'_>) -> Vec<String> {
+    let words = fields.texts("cmd");
+    if words.iter().all(|word| word.is_empty()) {
+        return Vec::new();
+    }
+    words.into_iter().map(str::to_owned).collect()
+}
+
+fn environment(fields: &Fields<'_>, problems: &mut Problems) -> BTreeMap<String, String> {
+    let path = fields.path_of("environment");
+    let mut environment = BTreeMap::new();
+    for (index, entry) in fields.texts("environment").into_iter().enumerate() {
+        if entry.is_empty() {
+            continue;
+        }
+        let entry_path = item(&path, index);
+        let Some((name, value)) = entry.split_once('=').filter(|(name, _)| !name.is_empty()) else {
+            let is_wrong = format!("must be of the form `NAME=value`, but is \"{}\"", shown(entry));
+            problems.add(SlaErrorCode::InvalidValue, &entry_path, &is_wrong);
+            continue;
+        };
+        if environment.insert(name.to_owned(), value.to_owned()).is_some() {
+            let is_wrong = format!("sets the variable `{}` a second time: keep one", shown(name));
+            problems.add(SlaErrorCode::Duplicate, &entry_path, &is_wrong);
+        }
+    }
+    environment
+}
+
+fn ports(fields: &Fields<'_>, problems: &mut Problems) -> Vec<PortMapping> {
+    let path = fields.path_of("port");
+    let ports = match PortMapping::parse_list(fields.text("port")) {
+        Ok(ports) => ports,
+        Err(error) => {
+            let is_wrong = format!("is not a list of port mappings joined by `;`: {error}");
+            problems.add(SlaErrorCode::InvalidValue, &path, &is_wrong);
+            return Vec::new();
+        }
+    };
+    let mut claimed = BTreeSet::new();
+    if let Some(second) = ports.iter().find(|port| !claimed.insert((port.host, port.protocol))) {
+        let is_wrong =
+            format!("maps the device port {}/{} twice: keep one mapping of it", second.host, second.protocol);
+        problems.add(SlaErrorCode::Conflict, &path, &is_wrong);
+    }
+    ports
+}
+
+fn added_files(fields: &Fields<'_>, problems: &mut Problems) -> Vec<AddedFile> {
+    let mut files: Vec<AddedFile> = Vec::new();
+    let mut paths = BTreeSet::new();
+    for (place, object) in fields.objects("added_files") {
+        let file = added_file(&place, object, problems);
+        // A path that was refused reads as empty and is no duplicate of another.
+        if !file.path.is_empty() && !paths.insert(file.path.clone()) {
+            let is_wrong = format!("is \"{}\", as for another added file: keep one", shown(&file.path));
+            problems.add(SlaErrorCode::Duplicate, &child(&place, "path"), &is_wrong);
+        }
+        files.push(file);
+    }
+    let list_path = fields.path_of("added_files");
+    for (index, file) in files.iter().enumerate().filter(|(_, file)| !file.path.is_empty()) {
+        let inside = format!("{}/", file.path);
+        let next = paths.range(inside.clone()..).next().filter(|next| next.starts_with(&inside));
+        if let Some(next) = next {
+            let is_wrong =
+                format!("is \"{}\", a file, but \"{}\" lies inside it", shown(&file.path), shown(next));
+            problems.add(SlaErrorCode::Conflict, &child(&item(&list_path, index), "path"), &is_wrong);
+        }
+    }
+    let bytes: usize = files.iter().map(|file| file.content.len()).sum();
+    if bytes > MAX_ADDED_FILES_BYTES {
+        let is_wrong = format!(
+            "must hold at most {MAX_ADDED_FILES_BYTES} bytes in all, but holds {bytes}: put large files into the image"
+        );
+        problems.add(SlaErrorCode::TooLarge, &list_path, &is_wrong);
+    }
+    files
+}
+
+fn added_file(place: &str, object: &Map<String, Value>, problems: &mut Problems) -> AddedFile {
+    let fields = Fields::read(&ADDED_FILE, place, object, problems);
+    let path = fields.text("path");
+    if fields.has("path") && !names_a_file(path) {
+        let is_wrong = format!(
+            "must be the absolute path of a file, without empty parts, `.` or `..`, but is \"{}\"",
+            shown(path)
+        );
+        problems.add(SlaErrorCode::InvalidValue, &fields.path_of("path"), &is_wrong);
+    }
+    let mode = match fields.text("mode") {
+        "" => DEFAULT_MODE,
+        text => octal_mode(text).unwrap_or_else(|| {
+            let is_wrong =
+                format!("must be three or four octal digits such as `0644`, but is \"{}\"", shown(text));
+            problems.add(SlaErrorCode::InvalidValue, &fields.path_of("mode"), &is_wrong);
+            DEFAULT_MODE
+        }),
+    };
+    AddedFile { path: path.to_owned(), content: fields.text("content").to_owned(), mode }
+}
+
+fn names_a_file(path: &str) -> bool {
+    path.strip_prefix('/')
+        .is_some_and(|rest| rest.split('/').all(|part| !part.is_empty() && part != "." && part != ".."))
+}
+
+fn octal_mode(text: &str) -> Option<u32> {
+    let is_octal = (3..=4).contains(&text.len()) && text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
+    u32::from_str_radix(text, 8).ok().filter(|_| is_octal)
+}
+
+fn constraints(fields: &Fields<'_>, problems: &mut Problems) -> Vec<DirectConstraint> {
+    let objects = fields.objects("constraints").into_iter();
+    objects.filter_map(|(path, object)| constraint(&path, object, problems)).collect()
+}
+
+/// `None` for a constraint that constrains nothing, and next to a problem.
+fn constraint(path: &str, object: &Map<String, Value>, problems: &mut Problems) -> Option<DirectConstraint> {
+    let kind = object.get("type").and_then(Value::as_str);
+    let known = kind.and_then(|kind| CONSTRAINT_TYPES.iter().find(|choice| choice.name == kind));
+    if known.is_some_and(|choice| choice.support == Support::NotYet) {
+        refuse_constraint_unless_blank(path, object, problems);
+        return None;
+    }
+    let fields = Fields::read(&CONSTRAINT, path, object, problems);
+    if fields.has("type") {
+        choose(fields.text("type"), &CONSTRAINT_TYPES, &fields.path_of("type"), problems);
+    }
+    let constraint =
+        DirectConstraint { clusters: names(fields.text("cluster")), nodes: names(fields.text("node")) };
+    (constraint != DirectConstraint::default()).then_some(constraint)
+}
+
+/// A constraint of a kind that is not honoured, whose form nobody filled in, is left out.
+fn refuse_constraint_unless_blank(path: &str, object: &Map<String, Value>, problems: &mut Problems) {
+    for name in object.keys().filter(|name| CONSTRAINT.find(name).is_none()) {
+        unknown_field(&CONSTRAINT, &child(path, name), name, problems);
+    }
+    if object.iter().any(|(name, value)| name != "type" && !is_blank(value)) {
+        let kind = object.get("type").and_then(Value::as_str).unwrap_or_default();
+        choose(kind, &CONSTRAINT_TYPES, &child(path, "type"), problems);
+    }
+}
+
+/// The names of a list joined by `;`.
+fn names(list: &str) -> Vec<String> {
+    list.split(';').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}

@@ -1,0 +1,1 @@
+//! The rules of the root, one by one.
