@@ -1,1 +1,85 @@
-//! Being built.
+//! A cluster orchestrator: gRPC for workers, one connection to the root, around the brain in `core/`.
+//!
+//! ```text
+//!   root ◄──► uplink.rs ────┐                        ┌──► store (documents.rs)
+//!                           ├──► control ◄──► core ──┤
+//!   workers ◄─► downlink.rs ┘                        └──► effects: assignments and leases to workers (links.rs)
+//! ```
+//!
+//! What was last assigned is in the store: workers are served whether the root is there or not.
+
+mod config;
+mod documents;
+mod downlink;
+mod join;
+mod links;
+mod surroundings;
+mod uplink;
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use cluster_core::State;
+use control::Control;
+use daemon::StateDirectory;
+use link::Subject;
+use store::{SqliteStore, Store};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+pub use config::{Config, bind};
+
+/// What the brain is reached by.
+pub(crate) type Brain = control::Handle<State>;
+
+/// Runs the cluster orchestrator until `shutdown`.
+///
+/// # Errors
+/// When it cannot join, or the state directory, the store or the port cannot be used.
+pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let directory = StateDirectory::open(&config.state_dir)?;
+    let store: Arc<dyn Store> =
+        Arc::new(SqliteStore::open(&directory.path().join("store.sqlite")).context("open the store")?);
+    let identity = tokio::select! {
+        identity = join::identity(&config, &directory) => identity?,
+        () = shutdown.cancelled() => return Ok(()),
+    };
+    let Subject::Cluster { root, cluster } = identity.subject() else {
+        anyhow::bail!("the state directory belongs to {}; pass another --state-dir", identity.subject());
+    };
+    let brain = documents::load(store.as_ref()).await.context("read the store")?;
+    let control = Control::new(brain);
+    let links = Arc::new(links::Links::default());
+    let (surroundings, news) = surroundings::ClusterSurroundings::new(Arc::clone(&links));
+    let (root_channel, root_channels) = tokio::sync::watch::channel(None);
+
+    let uplink = uplink::Uplink {
+        brain: control.handle(),
+        links: Arc::clone(&links),
+        news,
+        root_channel,
+        worker_port: listener.local_addr()?.port(),
+        config,
+    };
+    let downlink = downlink::Downlink {
+        brain: control.handle(),
+        links,
+        root_channels,
+        root,
+        cluster,
+        shutdown: shutdown.clone(),
+    };
+    tracing::info!(%cluster, workers = %listener.local_addr()?, "the cluster is ready for workers");
+    tokio::try_join!(
+        async { control.run(store, surroundings, shutdown.clone()).await.context("keep the store") },
+        async { downlink.serve(listener, &identity).await.context("serve the workers") },
+        async {
+            tokio::select! {
+                () = uplink.hold(&identity) => {}
+                () = shutdown.cancelled() => {}
+            }
+            Ok(())
+        },
+    )?;
+    Ok(())
+}

@@ -1,2 +1,14 @@
-//! Being built.
-fn main() {}
+//! The cluster orchestrator's entry: parse, then [`cluster_orchestrator::run`].
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use cluster_orchestrator::{Config, bind, run};
+
+fn main() -> ExitCode {
+    let config = Config::parse();
+    daemon::run("cluster-orchestrator", daemon::Threads::One, |shutdown| async move {
+        let listener = bind(&config).await?;
+        run(config, listener, shutdown).await
+    })
+}

@@ -13,8 +13,6 @@ pub mod v1 {
         missing_docs,
         clippy::all,
         clippy::allow_attributes_without_reason,
-        clippy::wildcard_enum_match_arm,
-        clippy::let_underscore_must_use,
         unused_qualifications,
         reason = "generated code; the contracts are in the proto files"
     )]

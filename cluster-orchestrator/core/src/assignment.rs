@@ -30,8 +30,7 @@ impl State {
         if assignment.generation <= self.held.generation {
             return Err(Stale { offered: assignment.generation, held: self.held.generation });
         }
-        let listed: BTreeSet<InstanceId> =
-            assignment.instances.iter().map(|instance| instance.id).collect();
+        let listed: BTreeSet<InstanceId> = assignment.instances.iter().map(|instance| instance.id).collect();
         let mut changes: Vec<Change> =
             assignment.instances.iter().filter_map(|wanted| self.want(*wanted, now)).collect();
         let absent = self.instances.values().filter(|instance| !listed.contains(&instance.id));

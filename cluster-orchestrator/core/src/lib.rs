@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   root ─────► take_on   (assignment.rs)  ─┐
-//!                                           ├─► changes ──► State::apply
+//!                                           ├─► changes ──► apply
 //!   workers ──► observe   (observation.rs) ─┘
 //!
 //!   reconcile(now) (reconcile.rs) ──► Plan { changes, effects }     the only place that asks for effects
@@ -21,5 +21,5 @@ mod state;
 mod tests;
 
 pub use assignment::Stale;
-pub use reconcile::{Effect, Plan};
+pub use reconcile::Effect;
 pub use state::{Change, Held, Instance, State, Worker};

@@ -2,14 +2,9 @@
 
 use std::net::IpAddr;
 
-use model::{
-    Desired, Generation, InstanceReport, Phase, Timestamp, WorkerId, WorkerInventory, WorkerReport,
-};
+use model::{Desired, Generation, InstanceReport, Phase, Timestamp, WorkerId, WorkerInventory, WorkerReport};
 
-use crate::{
-    Change, Instance, State, Worker,
-    state::Session,
-};
+use crate::{Change, Instance, State, Worker, state::Session};
 
 impl State {
     /// A worker connected from `address`. Its old connection, if any, counts no longer.
@@ -39,13 +34,6 @@ impl State {
     pub fn worker_disconnected(&mut self, id: WorkerId, now: Timestamp) {
         if self.sessions.remove(&id).is_some() {
             self.lost.insert(id, now);
-        }
-    }
-
-    /// An assignment was handed to the connection of a worker.
-    pub fn assignment_offered(&mut self, id: WorkerId, generation: Generation) {
-        if let Some(session) = self.sessions.get_mut(&id) {
-            session.offered = Some(generation);
         }
     }
 
@@ -94,7 +82,8 @@ impl State {
         let said = InstanceReport { published_at: Some(address), refusal: None, ..said };
         match (instance.desired, said.phase) {
             (Desired::Removed, Phase::Removed) => {
-                let gone = Instance { worker: None, reserved: Default::default(), report: said, ..instance.clone() };
+                let gone =
+                    Instance { worker: None, reserved: Default::default(), report: said, ..instance.clone() };
                 // Without the root's list there is nobody to confirm it to.
                 Some(Change::Instance(gone.id, gone.listed.then_some(gone)))
             }

@@ -3,21 +3,12 @@
 use std::{collections::BTreeSet, ops::RangeInclusive};
 
 use model::{
-    Assignment, Capability, Generation, InstanceId, InstanceReport, NetworkLease, Phase, PortMapping,
+    Assignment, Brain, Capability, Generation, InstanceId, InstanceReport, NetworkLease, Phase, PortMapping,
     ServiceSpec, Timestamp, Virtualization, WorkerId,
 };
 use placement::{Candidate, CandidateKind, Reason, Request, decide_with};
 
 use crate::{Change, Instance, State, Worker};
-
-/// What to make durable and what to do.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Plan {
-    /// To be committed before anything else; already applied.
-    pub changes: Vec<Change>,
-    /// To be done after that. Safe to repeat.
-    pub effects: Vec<Effect>,
-}
 
 /// Something for the shell to do.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,12 +29,19 @@ pub enum Effect {
     },
 }
 
-impl State {
+/// The changes and effects of a pass.
+pub(crate) type Plan = model::Plan<Change, Effect>;
+
+impl Brain for State {
+    type Change = Change;
+    type Effect = Effect;
+
+    fn apply(&mut self, change: Change) {
+        self.take(change);
+    }
+
     /// Places what waits, lends subnets, and brings workers up to date.
-    ///
-    /// Guarantees: called again without news, the plan is empty. Changes in the plan are applied already; the shell
-    /// makes them durable before anybody can see them or the effects are carried out.
-    pub fn reconcile(&mut self, now: Timestamp) -> Plan {
+    fn reconcile(&mut self, now: Timestamp) -> Plan {
         let mut plan = Plan::default();
         self.place_pending(&mut plan, now);
         self.lend_subnets(&mut plan);
@@ -51,9 +49,11 @@ impl State {
         self.offer(&mut plan);
         plan
     }
+}
 
+impl State {
     fn change(&mut self, plan: &mut Plan, change: Change) {
-        self.apply(change.clone());
+        self.take(change.clone());
         plan.changes.push(change);
     }
 
@@ -134,8 +134,10 @@ impl State {
         if ports.is_empty() {
             return None;
         }
-        let services = self.on_worker(worker).filter_map(|instance| self.held.services.get(&instance.id.service));
-        let taken: Vec<PortMapping> = services.flat_map(|service| service.spec.ports.iter().copied()).collect();
+        let services =
+            self.on_worker(worker).filter_map(|instance| self.held.services.get(&instance.id.service));
+        let taken: Vec<PortMapping> =
+            services.flat_map(|service| service.spec.ports.iter().copied()).collect();
         ports.iter().find(|port| taken.iter().any(|other| other.clashes_with(port))).copied()
     }
 
@@ -166,13 +168,19 @@ impl State {
     }
 
     fn offer(&mut self, plan: &mut Plan) {
-        for (id, session) in &self.sessions {
+        let mut behind = Vec::new();
+        for (id, session) in &mut self.sessions {
             let Some(worker) = self.workers.get(id) else { continue };
-            let behind = |held: Generation| held < worker.generation;
-            if session.offered.is_none_or(behind) && behind(session.observed) {
-                let assignment = self.assignment(worker);
-                plan.effects.push(Effect::SendAssignment { worker: *id, assignment });
+            let is_behind = |held: Generation| held < worker.generation;
+            if session.offered.is_none_or(is_behind) && is_behind(session.observed) {
+                // If the connection breaks before it is handed over, so does the session that remembers this.
+                session.offered = Some(worker.generation);
+                behind.push(*id);
             }
+        }
+        for id in behind {
+            let assignment = self.assignment(&self.workers[&id]);
+            plan.effects.push(Effect::SendAssignment { worker: id, assignment });
         }
         for (id, offered) in &mut self.networks {
             let lease: Option<NetworkLease> = self.subnets.subnet_of(id).map(Into::into);

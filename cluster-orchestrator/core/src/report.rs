@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use model::{Capability, ClusterAggregate, ClusterReport, Desired, InstanceReport, Resources, Timestamp, WorkerId};
+use model::{
+    Capability, ClusterAggregate, ClusterReport, Desired, InstanceReport, Resources, Timestamp, WorkerId,
+};
 use placement::frontier;
 
 use crate::{Instance, State, Worker};

@@ -96,7 +96,7 @@ pub struct State {
 
 impl State {
     /// Takes on a change. Infallible: whatever is decided was decided before.
-    pub fn apply(&mut self, change: Change) {
+    pub(crate) fn take(&mut self, change: Change) {
         match change {
             Change::Held(held) => self.held = held,
             Change::Instance(id, instance) => self.apply_instance(id, instance),

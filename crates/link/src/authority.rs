@@ -108,14 +108,13 @@ impl Authority {
     }
 
     fn from_pem(key_pem: &str, certificate_pem: String) -> Result<Self, AuthorityError> {
-        let damaged =
-            |what, problem: String| AuthorityError::Damaged { what, problem };
+        let damaged = |what, problem: String| AuthorityError::Damaged { what, problem };
         let key = SigningKey::from_pem(key_pem).map_err(|error| damaged("key", error.to_string()))?;
         let der = CertificateDer::from_pem_slice(certificate_pem.as_bytes())
             .map_err(|error| damaged("certificate", error.to_string()))?;
         let pin = pin_of(&der);
-        let issuer = Issuer::from_ca_cert_der(&der, key)
-            .map_err(|error| damaged("certificate", error.to_string()))?;
+        let issuer =
+            Issuer::from_ca_cert_der(&der, key).map_err(|error| damaged("certificate", error.to_string()))?;
         Ok(Self { issuer, certificate_pem, pin })
     }
 

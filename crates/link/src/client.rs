@@ -52,8 +52,7 @@ pub async fn dial(address: &str, how: Dial<'_>) -> Result<Channel, DialError> {
         Dial::Joining(token) => tls::joining_config(*token.ca_pin()),
     };
     let config = Arc::new(config.map_err(DialError::Identity)?);
-    let unreachable =
-        |reason: String| DialError::Unreachable { address: address.to_owned(), reason };
+    let unreachable = |reason: String| DialError::Unreachable { address: address.to_owned(), reason };
     // The authority of the URI is not used to dial; the connector below knows the address.
     let endpoint = Endpoint::from_static("http://parent.mangrove")
         .http2_keep_alive_interval(KEEP_ALIVE)

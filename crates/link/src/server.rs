@@ -97,7 +97,9 @@ pub fn peer_of<T>(request: &Request<T>) -> Peer {
 /// `UNAUTHENTICATED` when it has not.
 pub fn require_peer<T>(request: &Request<T>) -> Result<Subject, Status> {
     peer_of(request).subject.ok_or_else(|| {
-        Status::unauthenticated("this call needs a certificate; join with a token from `mangrove token create`")
+        Status::unauthenticated(
+            "this call needs a certificate; join with a token from `mangrove token create`",
+        )
     })
 }
 
@@ -134,7 +136,11 @@ pub async fn serve(
     result
 }
 
-async fn accept_all(listener: TcpListener, acceptor: TlsAcceptor, accepted: mpsc::Sender<io::Result<Incoming>>) {
+async fn accept_all(
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    accepted: mpsc::Sender<io::Result<Incoming>>,
+) {
     loop {
         let (stream, address) = match listener.accept().await {
             Ok(connection) => connection,

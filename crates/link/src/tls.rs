@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use rustls::{
-    ClientConfig, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig, SignatureScheme,
+    ClientConfig, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig,
+    SignatureScheme,
     client::{
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
         verify_server_cert_signed_by_trust_anchor,
@@ -142,28 +143,25 @@ impl ServerCertVerifier for ParentVerifier {
         let trusted = match &self.trust {
             Trust::Authority(roots) => roots,
             Trust::Pin(pin) => {
-                let authority = intermediates.iter().find(|shown| pin_of(shown) == *pin).ok_or_else(|| {
-                    Error::General(
-                        "the peer's certificate authority is not the one the join token names; \
+                let authority =
+                    intermediates.iter().find(|shown| pin_of(shown) == *pin).ok_or_else(|| {
+                        Error::General(
+                            "the peer's certificate authority is not the one the join token names; \
                          check the address, or create a new token"
-                            .to_owned(),
-                    )
-                })?;
+                                .to_owned(),
+                        )
+                    })?;
                 pinned = roots(&authority.clone().into_owned())?;
                 &pinned
             }
         };
-        verify_server_cert_signed_by_trust_anchor(
-            &parsed,
-            trusted,
-            intermediates,
-            now,
-            self.algorithms.all,
-        )?;
+        verify_server_cert_signed_by_trust_anchor(&parsed, trusted, intermediates, now, self.algorithms.all)?;
         let found = subject_of(end_entity).and_then(|uri| uri.parse().ok());
         match found {
             Some(subject) if self.expected.accepts(subject) => Ok(ServerCertVerified::assertion()),
-            Some(subject) => Err(Error::General(format!("the peer is {subject}, which was not expected here"))),
+            Some(subject) => {
+                Err(Error::General(format!("the peer is {subject}, which was not expected here")))
+            }
             None => Err(Error::General("the peer's certificate names nobody of Mangrove".to_owned())),
         }
     }

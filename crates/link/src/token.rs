@@ -28,7 +28,9 @@ impl JoinToken {
     #[must_use]
     pub fn generate(id: TokenId, ca_pin: [u8; 32]) -> Self {
         let mut secret = [0; 32];
-        SystemRandom::new().fill(&mut secret).expect("the kernel gives random bytes on every supported system");
+        SystemRandom::new()
+            .fill(&mut secret)
+            .expect("the kernel gives random bytes on every supported system");
         Self { id, secret: Zeroizing::new(HEXLOWER.encode(&secret)), ca_pin }
     }
 
@@ -65,7 +67,9 @@ impl fmt::Debug for JoinToken {
 
 /// A text that is not a join token. Does not repeat the text: it may be a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a join token: expected `mgv1.<id>.<secret>.<ca-pin>` as printed by `mangrove token create`; {0}")]
+#[error(
+    "not a join token: expected `mgv1.<id>.<secret>.<ca-pin>` as printed by `mangrove token create`; {0}"
+)]
 pub struct TokenError(&'static str);
 
 impl FromStr for JoinToken {

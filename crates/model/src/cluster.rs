@@ -29,10 +29,8 @@ impl FromStr for Location {
 
     fn from_str(text: &str) -> Result<Self, LocationError> {
         let wrong = || LocationError(text.to_owned());
-        let numbers: Vec<f64> = text
-            .split(',')
-            .map(|part| part.trim().parse().map_err(|_| wrong()))
-            .collect::<Result<_, _>>()?;
+        let numbers: Vec<f64> =
+            text.split(',').map(|part| part.trim().parse().map_err(|_| wrong())).collect::<Result<_, _>>()?;
         let [latitude, longitude, radius_metres] = numbers[..] else { return Err(wrong()) };
         let valid = (-90.0..=90.0).contains(&latitude)
             && (-180.0..=180.0).contains(&longitude)

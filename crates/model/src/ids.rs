@@ -174,8 +174,11 @@ impl FromStr for InstanceId {
     type Err = IdError;
 
     fn from_str(text: &str) -> Result<Self, IdError> {
-        let wrong =
-            || IdError { kind: "instance", text: text.to_owned(), expected: "a service id, `/` and a number" };
+        let wrong = || IdError {
+            kind: "instance",
+            text: text.to_owned(),
+            expected: "a service id, `/` and a number",
+        };
         let (service, number) = text.split_once('/').ok_or_else(wrong)?;
         Ok(Self { service: service.parse()?, number: number.parse().map_err(|_| wrong())? })
     }

@@ -12,6 +12,7 @@
 //! `core/` crates of the daemons.
 
 mod assignment;
+mod brain;
 mod cluster;
 mod ids;
 mod instance;
@@ -20,6 +21,7 @@ mod refusal;
 mod service;
 
 pub use assignment::{AssignedInstance, AssignedService, Assignment, Desired, NetworkLease};
+pub use brain::{Brain, Plan};
 pub use cluster::{ClusterAggregate, ClusterReport, Location, LocationError, WorkerInventory, WorkerReport};
 pub use ids::{ApplicationId, ClusterId, IdError, InstanceId, ServiceId, TokenId, UserId, WorkerId};
 pub use instance::{InstanceReport, Phase, Usage};

@@ -305,9 +305,7 @@ fn compact(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 fn meta(connection: &Connection, name: &str) -> rusqlite::Result<u64> {
-    connection
-        .prepare_cached("SELECT value FROM meta WHERE name = ?1")?
-        .query_row([name], |row| row.get(0))
+    connection.prepare_cached("SELECT value FROM meta WHERE name = ?1")?.query_row([name], |row| row.get(0))
 }
 
 fn set_meta(connection: &Connection, name: &str, value: u64) -> rusqlite::Result<()> {

@@ -49,8 +49,11 @@ impl TryFrom<v1::Assignment> for Assignment {
             };
             services.insert(parse("service.id", &service.id)?, assigned);
         }
-        let instances =
-            wire.instances.into_iter().map(TryInto::try_into).collect::<Result<Vec<AssignedInstance>, _>>()?;
+        let instances = wire
+            .instances
+            .into_iter()
+            .map(TryInto::try_into)
+            .collect::<Result<Vec<AssignedInstance>, _>>()?;
         if let Some(orphan) = instances.iter().find(|instance| {
             instance.desired == Desired::Running && !services.contains_key(&instance.id.service)
         }) {
@@ -200,10 +203,7 @@ impl TryFrom<v1::ServiceSpec> for ServiceSpec {
             constraints: wire
                 .constraints
                 .into_iter()
-                .map(|constraint| DirectConstraint {
-                    clusters: constraint.clusters,
-                    nodes: constraint.nodes,
-                })
+                .map(|constraint| DirectConstraint { clusters: constraint.clusters, nodes: constraint.nodes })
                 .collect(),
         })
     }

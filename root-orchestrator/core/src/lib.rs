@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   users ────► accept   (command.rs, enrolment.rs) ─┐
-//!                                                    ├─► changes ──► State::apply
+//!                                                    ├─► changes ──► apply
 //!   clusters ─► observe  (observation.rs) ───────────┘
 //!
 //!   reconcile(now) (reconcile.rs) ──► Plan { changes, effects }     the only place that asks for effects
@@ -22,5 +22,5 @@ mod tests;
 
 pub use command::{FreshIds, Rejected};
 pub use enrolment::{Claim, EnrolmentRejected, JoinKind, JoinedAs, Token};
-pub use reconcile::{Effect, Plan};
+pub use reconcile::Effect;
 pub use state::{Application, Change, Cluster, Instance, Service, State};

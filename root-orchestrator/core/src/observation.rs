@@ -37,13 +37,6 @@ impl State {
         self.sessions.remove(&id);
     }
 
-    /// An assignment was handed to the connection of a cluster.
-    pub fn assignment_offered(&mut self, id: ClusterId, generation: Generation) {
-        if let Some(session) = self.sessions.get_mut(&id) {
-            session.offered = Some(generation);
-        }
-    }
-
     /// A cluster reported. What it says of instances it does not hold, or of older placements, is ignored.
     #[must_use]
     pub fn cluster_reported(&mut self, id: ClusterId, report: ClusterReport, now: Timestamp) -> Vec<Change> {

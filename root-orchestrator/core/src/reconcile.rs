@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, ops::RangeInclusive};
 
 use model::{
-    Assignment, Capability, ClusterId, Generation, InstanceId, InstanceReport, Phase, Refusal, ServiceSpec,
-    Timestamp, Virtualization,
+    Assignment, Brain, Capability, ClusterId, Generation, InstanceId, InstanceReport, Phase, Refusal,
+    ServiceSpec, Timestamp, Virtualization,
 };
 use placement::{Candidate, CandidateKind, Reason, Request, decide_with, explain_with, fits_one, largest};
 
@@ -14,15 +14,6 @@ use crate::{Change, Cluster, Instance, Service, State};
 const SPARE_SUBNETS: usize = 8;
 /// /26 subnets in the /20 block that `addressing` lends.
 const SUBNETS_PER_BLOCK: usize = 64;
-
-/// What to make durable and what to do.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Plan {
-    /// To be committed before anything else; already applied.
-    pub changes: Vec<Change>,
-    /// To be done after that. Safe to repeat.
-    pub effects: Vec<Effect>,
-}
 
 /// Something for the shell to do.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,12 +27,19 @@ pub enum Effect {
     },
 }
 
-impl State {
+/// The changes and effects of a pass.
+pub(crate) type Plan = model::Plan<Change, Effect>;
+
+impl Brain for State {
+    type Change = Change;
+    type Effect = Effect;
+
+    fn apply(&mut self, change: Change) {
+        self.take(change);
+    }
+
     /// Places what is pending, removes what is gone, and brings clusters up to date.
-    ///
-    /// Guarantees: called again without news, the plan is empty. Changes in the plan are applied already; the shell
-    /// makes them durable before anybody can see them or the effects are carried out.
-    pub fn reconcile(&mut self, now: Timestamp) -> Plan {
+    fn reconcile(&mut self, now: Timestamp) -> Plan {
         let mut plan = Plan::default();
         self.place_pending(&mut plan, now);
         self.forget_deleted_services(&mut plan);
@@ -50,9 +48,11 @@ impl State {
         self.offer_assignments(&mut plan);
         plan
     }
+}
 
+impl State {
     fn change(&mut self, plan: &mut Plan, change: Change) {
-        self.apply(change.clone());
+        self.take(change.clone());
         plan.changes.push(change);
     }
 
@@ -201,14 +201,20 @@ impl State {
         }
     }
 
-    fn offer_assignments(&self, plan: &mut Plan) {
-        for (id, session) in &self.sessions {
+    fn offer_assignments(&mut self, plan: &mut Plan) {
+        let mut behind = Vec::new();
+        for (id, session) in &mut self.sessions {
             let Some(cluster) = self.clusters.get(id) else { continue };
-            let behind = |held: Generation| held < cluster.generation;
-            if session.offered.is_none_or(behind) && behind(session.observed) {
-                let assignment = self.assignment(cluster);
-                plan.effects.push(Effect::SendAssignment { cluster: *id, assignment });
+            let is_behind = |held: Generation| held < cluster.generation;
+            if session.offered.is_none_or(is_behind) && is_behind(session.observed) {
+                // If the connection breaks before it is handed over, so does the session that remembers this.
+                session.offered = Some(cluster.generation);
+                behind.push(*id);
             }
+        }
+        for id in behind {
+            let assignment = self.assignment(&self.clusters[&id]);
+            plan.effects.push(Effect::SendAssignment { cluster: id, assignment });
         }
     }
 }

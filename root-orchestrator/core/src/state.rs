@@ -137,7 +137,7 @@ pub struct State {
 
 impl State {
     /// Takes on a change. Infallible: whatever is decided was decided before.
-    pub fn apply(&mut self, change: Change) {
+    pub(crate) fn take(&mut self, change: Change) {
         match change {
             Change::Application(id, application) => set(&mut self.applications, id, application),
             Change::Service(id, service) => {

@@ -1,0 +1,52 @@
+//! The cluster's documents in the store: one collection per kind.
+
+use cluster_core::{Change, Instance, State, Worker};
+use model::Brain;
+use serde::{Serialize, de::DeserializeOwned};
+use store::{Store, StoreError, Write, decode, put, remove};
+
+const HELD: &str = "held";
+const INSTANCES: &str = "instances";
+const WORKERS: &str = "workers";
+const PLANS: &str = "plans";
+const SUBNETS: &str = "subnets";
+const ASSIGNMENT: &str = "assignment";
+
+/// The stored form of a change.
+pub(crate) fn write(change: &Change) -> Write {
+    fn document<T: Serialize>(collection: &'static str, key: impl ToString, value: Option<&T>) -> Write {
+        match value {
+            Some(value) => put(collection, key, value),
+            None => remove(collection, key),
+        }
+    }
+    match change {
+        Change::Held(held) => put(HELD, ASSIGNMENT, held),
+        Change::Instance(id, instance) => document(INSTANCES, id, instance.as_ref()),
+        Change::Worker(id, worker) => document(WORKERS, id, worker.as_ref()),
+        Change::Subnets(subnets) => put(PLANS, SUBNETS, subnets),
+    }
+}
+
+/// The brain with everything that is stored.
+pub(crate) async fn load(store: &dyn Store) -> Result<State, StoreError> {
+    let mut state = State::default();
+    load_all(store, &mut state, HELD, Change::Held).await?;
+    load_all(store, &mut state, WORKERS, |it: Worker| Change::Worker(it.id, Some(it))).await?;
+    load_all(store, &mut state, INSTANCES, |it: Instance| Change::Instance(it.id, Some(it))).await?;
+    load_all(store, &mut state, PLANS, Change::Subnets).await?;
+    state.loaded();
+    Ok(state)
+}
+
+async fn load_all<T: DeserializeOwned>(
+    store: &dyn Store,
+    state: &mut State,
+    collection: &str,
+    change: impl Fn(T) -> Change,
+) -> Result<(), StoreError> {
+    for document in store.list(collection).await? {
+        state.apply(change(decode(&document)?));
+    }
+    Ok(())
+}

@@ -1,0 +1,220 @@
+//! What workers may call: enrolment, the connection of each NodeEngine, and that of each NetManager.
+
+use std::{io, pin::Pin, sync::Arc};
+
+use link::{Identity, Subject, peer_of, require_peer};
+use model::{ClusterId, WorkerId, WorkerInventory, WorkerReport};
+use proto::v1::{
+    self, cluster_link_server::ClusterLinkServer, enrolment_server::EnrolmentServer,
+    root_link_client::RootLinkClient, worker_to_cluster::Message,
+};
+use tokio::{net::TcpListener, sync::watch};
+use tokio_stream::{Stream, wrappers::ReceiverStream};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming, transport::Channel};
+use uuid::Uuid;
+
+use crate::{Brain, links::Links};
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// See the module's description. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Downlink {
+    pub(crate) brain: Brain,
+    pub(crate) links: Arc<Links>,
+    pub(crate) root_channels: watch::Receiver<Option<Channel>>,
+    pub(crate) root: Uuid,
+    pub(crate) cluster: ClusterId,
+    pub(crate) shutdown: CancellationToken,
+}
+
+impl Downlink {
+    pub(crate) async fn serve(self, listener: TcpListener, identity: &Identity) -> io::Result<()> {
+        let shutdown = self.shutdown.clone();
+        let routes = |mut server: tonic::transport::Server| {
+            server.add_service(EnrolmentServer::new(self.clone())).add_service(ClusterLinkServer::new(self))
+        };
+        link::serve(listener, identity, routes, shutdown).await
+    }
+
+    /// A client of the root, while it is there.
+    fn root(&self) -> Result<RootLinkClient<Channel>, Status> {
+        let channel = self.root_channels.borrow().clone();
+        channel.map(RootLinkClient::new).ok_or_else(|| {
+            Status::unavailable(
+                "the root is not connected to this cluster, and only it can certify; try again",
+            )
+        })
+    }
+
+    fn calling_worker<T>(&self, request: &Request<T>) -> Result<WorkerId, Status> {
+        match require_peer(request)? {
+            Subject::Worker { root, cluster, worker } if (root, cluster) == (self.root, self.cluster) => {
+                Ok(worker)
+            }
+            Subject::Worker { .. } => {
+                Err(Status::permission_denied("the certificate is of a worker of another cluster"))
+            }
+            Subject::Root { .. } | Subject::Cluster { .. } | Subject::Network { .. } => {
+                Err(Status::permission_denied("only a NodeEngine may call this"))
+            }
+        }
+    }
+
+    fn calling_network<T>(&self, request: &Request<T>) -> Result<WorkerId, Status> {
+        match require_peer(request)? {
+            Subject::Network { root, cluster, worker } if (root, cluster) == (self.root, self.cluster) => {
+                Ok(worker)
+            }
+            Subject::Network { .. } => {
+                Err(Status::permission_denied("the certificate is of a NetManager of another cluster"))
+            }
+            Subject::Root { .. } | Subject::Cluster { .. } | Subject::Worker { .. } => {
+                Err(Status::permission_denied("only a NetManager may call this"))
+            }
+        }
+    }
+
+    async fn listen(
+        &self,
+        worker: WorkerId,
+        said: &mut Streaming<v1::WorkerToCluster>,
+    ) -> Result<(), Status> {
+        while let Some(v1::WorkerToCluster { message }) = said.message().await? {
+            match message {
+                Some(Message::Report(report)) => {
+                    let report = WorkerReport::try_from(report)?;
+                    self.brain
+                        .observe(move |state, _| state.worker_reported(worker, report))
+                        .await
+                        .map_err(stopping)?;
+                }
+                Some(Message::LogChunk(chunk)) => self.links.log_chunk(worker, chunk),
+                Some(Message::LogEnd(end)) => self.links.log_ended(Some(worker), end),
+                // A second inventory changes nothing; a message of a later version is of no use here.
+                Some(Message::Inventory(_)) | None => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn worker_left(&self, worker: WorkerId, number: u64, ended: Result<(), Status>) {
+        if !self.links.disconnect_worker(worker, number) {
+            // Another connection of the same worker counts now.
+            return;
+        }
+        match ended {
+            Ok(()) => tracing::info!(%worker, "worker disconnected"),
+            Err(status) => tracing::warn!(%worker, reason = status.message(), "worker disconnected"),
+        }
+        let observed = self.brain.observe(move |state, now| {
+            state.worker_disconnected(worker, now);
+            Vec::new()
+        });
+        if observed.await.is_err() {
+            tracing::debug!("stopping; nobody is left to tell");
+        }
+    }
+}
+
+fn stopping(error: control::Stopping) -> Status {
+    Status::unavailable(error.to_string())
+}
+
+#[tonic::async_trait]
+impl v1::enrolment_server::Enrolment for Downlink {
+    /// Passed on to the root, which knows the tokens and signs.
+    async fn enrol(&self, request: Request<v1::EnrolRequest>) -> Result<Response<v1::Certificate>, Status> {
+        let address = peer_of(&request).address;
+        let certificate = self.root()?.enrol_worker(request.into_inner()).await?;
+        tracing::info!(subject = certificate.get_ref().subject, %address, "a worker joined");
+        Ok(Response::new(certificate.into_inner()))
+    }
+}
+
+#[tonic::async_trait]
+impl v1::cluster_link_server::ClusterLink for Downlink {
+    type ConnectWorkerStream = Answers<v1::ClusterToWorker>;
+    type ConnectNetworkStream = Answers<v1::ClusterToNetwork>;
+
+    async fn connect_worker(
+        &self,
+        request: Request<Streaming<v1::WorkerToCluster>>,
+    ) -> Result<Response<Self::ConnectWorkerStream>, Status> {
+        let worker = self.calling_worker(&request)?;
+        let address = peer_of(&request).address;
+        let mut said = request.into_inner();
+        let inventory = match said.message().await? {
+            Some(v1::WorkerToCluster { message: Some(Message::Inventory(inventory)) }) => {
+                WorkerInventory::try_from(inventory)?
+            }
+            Some(_) | None => return Err(Status::invalid_argument("the first message must be `inventory`")),
+        };
+        tracing::info!(%worker, name = inventory.name, %address, "worker connected");
+        let (number, outbox) = self.links.connect_worker(worker);
+        let seen_at = address.ip().to_canonical();
+        self.brain
+            .observe(move |state, _| state.worker_connected(worker, inventory, seen_at))
+            .await
+            .map_err(stopping)?;
+        let listening = self.clone();
+        tokio::spawn(async move {
+            let ended = tokio::select! {
+                ended = listening.listen(worker, &mut said) => ended,
+                () = listening.shutdown.cancelled() => Ok(()),
+            };
+            listening.worker_left(worker, number, ended).await;
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(outbox))))
+    }
+
+    async fn connect_network(
+        &self,
+        request: Request<Streaming<v1::NetworkToCluster>>,
+    ) -> Result<Response<Self::ConnectNetworkStream>, Status> {
+        let worker = self.calling_network(&request)?;
+        let mut said = request.into_inner();
+        tracing::info!(%worker, "NetManager connected");
+        let (number, outbox) = self.links.connect_network(worker);
+        self.brain
+            .observe(move |state, _| {
+                state.network_connected(worker);
+                Vec::new()
+            })
+            .await
+            .map_err(stopping)?;
+        let listening = self.clone();
+        tokio::spawn(async move {
+            // It has nothing to say; the stream tells when it is gone.
+            while let Ok(Some(_)) = tokio::select! {
+                message = said.message() => message,
+                () = listening.shutdown.cancelled() => Ok(None),
+            } {}
+            if listening.links.disconnect_network(worker, number) {
+                tracing::info!(%worker, "NetManager disconnected");
+                let observed = listening.brain.observe(move |state, _| {
+                    state.network_disconnected(worker);
+                    Vec::new()
+                });
+                if observed.await.is_err() {
+                    tracing::debug!("stopping; nobody is left to tell");
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(outbox))))
+    }
+
+    async fn certify_network(
+        &self,
+        request: Request<v1::CertificateRequest>,
+    ) -> Result<Response<v1::Certificate>, Status> {
+        let worker = self.calling_worker(&request)?;
+        let wanted = v1::CertifyNetworkRequest {
+            worker: worker.to_string(),
+            certificate_request_pem: request.into_inner().certificate_request_pem,
+        };
+        let certificate = self.root()?.certify_network(wanted).await?;
+        Ok(Response::new(certificate.into_inner()))
+    }
+}

@@ -1,0 +1,178 @@
+//! The loop around every brain.
+//!
+//! ```text
+//!   inputs ──► (all that wait) accept / observe ──► apply ─┐
+//!                                                          ├─► one commit ──► replies, watchers, effects
+//!                                        reconcile(now) ───┘
+//! ```
+//!
+//! Guarantees: one task changes the state; what a turn changes is durable before a reader, a caller or an effect sees
+//! it; inputs that arrive together share one commit. If the store fails, the loop ends with the error and the daemon
+//! with it: the state in memory would no longer be what is stored.
+
+use std::sync::Arc;
+
+use model::{Brain, Timestamp};
+use store::{Store, StoreError, Write};
+use tokio::sync::{RwLock, RwLockReadGuard, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+/// Inputs that may wait: callers wait in turn beyond it, so a flood cannot fill the memory.
+const QUEUE: usize = 1024;
+/// Inputs of one turn: bounds the time readers wait for the commit.
+const TURN: usize = 256;
+
+type Reply = Box<dyn FnOnce() + Send>;
+type Input<B> = Box<dyn FnOnce(&mut B, Timestamp) -> (Vec<<B as Brain>::Change>, Reply) + Send>;
+
+/// The loop has ended; the daemon is stopping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the daemon is stopping; try again when it is back")]
+pub struct Stopping;
+
+/// How the rest of a daemon talks to its brain. Cheap to clone.
+#[derive(Debug)]
+pub struct Handle<B: Brain> {
+    state: Arc<RwLock<B>>,
+    inputs: mpsc::Sender<Input<B>>,
+}
+
+impl<B: Brain> Clone for Handle<B> {
+    fn clone(&self) -> Self {
+        Self { state: Arc::clone(&self.state), inputs: self.inputs.clone() }
+    }
+}
+
+impl<B: Brain> Handle<B> {
+    /// Reads the state as last made durable. Hold it briefly: the loop waits for it.
+    pub async fn read(&self) -> RwLockReadGuard<'_, B> {
+        self.state.read().await
+    }
+
+    /// Asks the brain for something. The answer comes when its changes are durable.
+    ///
+    /// # Errors
+    /// The brain's own rejection inside; [`Stopping`] when there is no answer.
+    pub async fn ask<T, E>(
+        &self,
+        accept: impl FnOnce(&B, Timestamp) -> Result<(T, Vec<B::Change>), E> + Send + 'static,
+    ) -> Result<Result<T, E>, Stopping>
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let input: Input<B> = Box::new(move |brain, now| {
+            let (changes, outcome) = match accept(brain, now) {
+                Ok((value, changes)) => (changes, Ok(value)),
+                Err(rejected) => (Vec::new(), Err(rejected)),
+            };
+            // The caller may have gone; what it asked for happens all the same.
+            (changes, Box::new(move || drop(reply.send(outcome))))
+        });
+        self.inputs.send(input).await.map_err(|_| Stopping)?;
+        answer.await.map_err(|_| Stopping)
+    }
+
+    /// Tells the brain what was seen.
+    ///
+    /// # Errors
+    /// [`Stopping`] when nobody listens any more.
+    pub async fn observe(
+        &self,
+        observe: impl FnOnce(&mut B, Timestamp) -> Vec<B::Change> + Send + 'static,
+    ) -> Result<(), Stopping> {
+        let input: Input<B> = Box::new(move |brain, now| (observe(brain, now), Box::new(|| ())));
+        self.inputs.send(input).await.map_err(|_| Stopping)
+    }
+}
+
+/// What surrounds a brain: where its documents are written, and what happens after a commit.
+pub trait Surroundings<B: Brain>: Send {
+    /// The stored form of a change.
+    fn write(&self, change: &B::Change) -> Write;
+
+    /// Called after every turn: `changes` are durable, `state` is what readers see now, `effects` are to be started.
+    /// Must not wait for anything.
+    fn after_commit(&mut self, state: &B, changes: &[B::Change], effects: Vec<B::Effect>);
+}
+
+/// A brain with its loop, not yet running.
+#[derive(Debug)]
+pub struct Control<B: Brain> {
+    handle: Handle<B>,
+    inputs: mpsc::Receiver<Input<B>>,
+}
+
+impl<B: Brain> Control<B> {
+    /// Wraps a brain that holds what the store holds.
+    #[must_use]
+    pub fn new(brain: B) -> Self {
+        let (sender, inputs) = mpsc::channel(QUEUE);
+        Self { handle: Handle { state: Arc::new(RwLock::new(brain)), inputs: sender }, inputs }
+    }
+
+    /// How to reach the brain.
+    #[must_use]
+    pub fn handle(&self) -> Handle<B> {
+        self.handle.clone()
+    }
+
+    /// Runs until `shutdown`.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn run(
+        mut self,
+        store: Arc<dyn Store>,
+        mut surroundings: impl Surroundings<B>,
+        shutdown: CancellationToken,
+    ) -> Result<(), StoreError> {
+        let mut waiting: Vec<Input<B>> = Vec::with_capacity(TURN);
+        loop {
+            self.turn(&mut waiting, store.as_ref(), &mut surroundings).await?;
+            tokio::select! {
+                () = shutdown.cancelled() => return Ok(()),
+                received = self.inputs.recv_many(&mut waiting, TURN) => if received == 0 { return Ok(()) },
+            }
+        }
+    }
+
+    async fn turn(
+        &self,
+        waiting: &mut Vec<Input<B>>,
+        store: &dyn Store,
+        surroundings: &mut impl Surroundings<B>,
+    ) -> Result<(), StoreError> {
+        let now = daemon::now();
+        let mut state = self.handle.state.write().await;
+        let mut changes = Vec::new();
+        let mut replies = Vec::with_capacity(waiting.len());
+        for input in waiting.drain(..) {
+            let (asked, reply) = input(&mut state, now);
+            asked.iter().for_each(|change| state.apply(change.clone()));
+            changes.extend(asked);
+            replies.push(reply);
+        }
+        let plan = state.reconcile(now);
+        changes.extend(plan.changes);
+        if !changes.is_empty() {
+            // Readers wait here, so that nobody sees what could still be lost.
+            let writes = changes.iter().map(|change| surroundings.write(change)).collect();
+            store.commit(last_of_each(writes)).await?;
+        }
+        let state = state.downgrade();
+        replies.into_iter().for_each(|reply| reply());
+        surroundings.after_commit(&state, &changes, plan.effects);
+        Ok(())
+    }
+}
+
+/// Of several writes to one document only the last counts.
+fn last_of_each(writes: Vec<Write>) -> Vec<Write> {
+    let mut seen = std::collections::BTreeSet::new();
+    let mut last: Vec<Write> =
+        writes.into_iter().rev().filter(|write| seen.insert((write.collection, write.key.clone()))).collect();
+    last.reverse();
+    last
+}

@@ -1,0 +1,35 @@
+//! The shape of every daemon's brain.
+
+use crate::Timestamp;
+
+/// A pure state machine. Inputs (a core's own methods) change state and return what must become durable; only
+/// [`Brain::reconcile`] asks for effects. The loop that drives it is in `crates/control`.
+pub trait Brain: Send + Sync + 'static {
+    /// One durable document that becomes something else.
+    type Change: Clone + Send + Sync + 'static;
+    /// Something for the shell to do, safe to repeat.
+    type Effect: Send + 'static;
+
+    /// Takes on a change. Infallible.
+    fn apply(&mut self, change: Self::Change);
+
+    /// Compares desired with observed. Changes in the plan are applied already.
+    ///
+    /// Guarantees: called again without news, the plan is empty.
+    fn reconcile(&mut self, now: Timestamp) -> Plan<Self::Change, Self::Effect>;
+}
+
+/// What to make durable, and what to do after that.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan<Change, Effect> {
+    /// To be committed before anybody can see them.
+    pub changes: Vec<Change>,
+    /// To be done then.
+    pub effects: Vec<Effect>,
+}
+
+impl<Change, Effect> Default for Plan<Change, Effect> {
+    fn default() -> Self {
+        Self { changes: Vec::new(), effects: Vec::new() }
+    }
+}

@@ -1,0 +1,37 @@
+//! Clusters, as sums over their workers.
+
+use axum::{Json, extract::State};
+
+use super::{
+    Context, Shared,
+    error::{Error, ErrorBody},
+    views::{self, ClusterView},
+};
+use crate::auth::Caller;
+
+/// List all clusters
+#[utoipa::path(get, path = "/api/clusters", tag = "clusters", responses(
+    (status = 200, body = Vec<ClusterView>),
+    (status = 401, body = ErrorBody),
+))]
+pub(super) async fn list(State(context): Shared, _caller: Caller) -> Result<Json<Vec<ClusterView>>, Error> {
+    Ok(Json(all(&context).await))
+}
+
+/// List the clusters that reported within thirty seconds
+#[utoipa::path(get, path = "/api/clusters/active", tag = "clusters", responses(
+    (status = 200, body = Vec<ClusterView>),
+    (status = 401, body = ErrorBody),
+))]
+pub(super) async fn list_active(
+    State(context): Shared,
+    _caller: Caller,
+) -> Result<Json<Vec<ClusterView>>, Error> {
+    Ok(Json(all(&context).await.into_iter().filter(ClusterView::is_active).collect()))
+}
+
+async fn all(context: &Context) -> Vec<ClusterView> {
+    let now = daemon::now();
+    let state = context.brain.read().await;
+    state.clusters().map(|cluster| views::cluster(&state, cluster, now)).collect()
+}

@@ -1,0 +1,183 @@
+//! The one place that turns what went wrong into an HTTP answer.
+//!
+//! Every answer of 400 and above is `{"code": 404, "status": "Not Found", "error": "no_application", "message": "…"}`:
+//! the first two as Oakestra sends them, `error` a stable code, `message` what, where, why and what to do.
+
+use axum::{
+    Json,
+    extract::rejection::BytesRejection,
+    http::{Method, StatusCode, Uri},
+    response::{IntoResponse, Response},
+};
+use control::Stopping;
+use root_core::{
+    Rejected,
+    sla::{SlaErrorCode, SlaErrors},
+};
+use serde::Serialize;
+
+use crate::auth::AuthError;
+
+/// What a failed request is answered with.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct ErrorBody {
+    /// The HTTP status code.
+    #[schema(example = 404)]
+    pub(crate) code: u16,
+    /// The HTTP reason phrase.
+    #[schema(example = "Not Found")]
+    pub(crate) status: String,
+    /// A stable code for programs.
+    #[schema(example = "no_application")]
+    pub(crate) error: String,
+    /// What is wrong, where, and what to do.
+    pub(crate) message: String,
+    /// The problems of a document one by one, when there is one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) problems: Vec<Problem>,
+}
+
+/// One problem of a document.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct Problem {
+    /// A stable code for programs.
+    error: String,
+    /// Where in the document.
+    #[schema(example = "applications[0].microservices[1].port")]
+    field: String,
+    /// What is wrong.
+    message: String,
+}
+
+/// Why a request is refused.
+#[derive(Debug)]
+pub(crate) struct Error {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+    problems: Vec<Problem>,
+}
+
+impl Error {
+    pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into(), problems: Vec::new() }
+    }
+
+    pub(crate) fn no_application(id: &str) -> Self {
+        Rejected::NoApplication(id.to_owned()).into()
+    }
+
+    pub(crate) fn no_service(id: &str) -> Self {
+        Rejected::NoService(id.to_owned()).into()
+    }
+
+    pub(crate) fn forbidden() -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", "You have not enough permissions!")
+    }
+
+    pub(crate) fn bad_field(field: &str, message: impl Into<String>) -> Self {
+        let message = message.into();
+        let problem =
+            Problem { error: "invalid_value".to_owned(), field: field.to_owned(), message: message.clone() };
+        Self {
+            problems: vec![problem],
+            ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_value", message)
+        }
+    }
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let body = ErrorBody {
+            code: self.status.as_u16(),
+            status: self.status.canonical_reason().unwrap_or_default().to_owned(),
+            error: self.code.to_owned(),
+            message: self.message,
+            problems: self.problems,
+        };
+        (self.status, Json(body)).into_response()
+    }
+}
+
+impl From<Rejected> for Error {
+    fn from(rejected: Rejected) -> Self {
+        let (status, code) = match rejected {
+            Rejected::ApplicationExists { .. } => (StatusCode::CONFLICT, "application_exists"),
+            Rejected::ServiceExists { .. } => (StatusCode::CONFLICT, "service_exists"),
+            Rejected::NoApplication(_) => (StatusCode::NOT_FOUND, "no_application"),
+            Rejected::NoService(_) => (StatusCode::NOT_FOUND, "no_service"),
+            Rejected::NoInstance { .. } => (StatusCode::NOT_FOUND, "no_instance"),
+        };
+        Self::new(status, code, rejected.to_string())
+    }
+}
+
+impl From<SlaErrors> for Error {
+    fn from(errors: SlaErrors) -> Self {
+        let first = errors.first();
+        let status = match first.code {
+            SlaErrorCode::InvalidJson => StatusCode::BAD_REQUEST,
+            SlaErrorCode::TooLarge if first.path.is_empty() => StatusCode::PAYLOAD_TOO_LARGE,
+            SlaErrorCode::TooLarge
+            | SlaErrorCode::UnsupportedVersion
+            | SlaErrorCode::UnknownField
+            | SlaErrorCode::MissingField
+            | SlaErrorCode::WrongType
+            | SlaErrorCode::InvalidValue
+            | SlaErrorCode::Duplicate
+            | SlaErrorCode::Conflict
+            | SlaErrorCode::NotSupported => StatusCode::UNPROCESSABLE_ENTITY,
+        };
+        let problems = errors
+            .iter()
+            .map(|problem| Problem {
+                error: problem.code.as_str().to_owned(),
+                field: problem.path.clone(),
+                message: problem.message.clone(),
+            })
+            .collect();
+        Self { status, code: first.code.as_str(), message: errors.to_string(), problems }
+    }
+}
+
+impl From<AuthError> for Error {
+    fn from(error: AuthError) -> Self {
+        let (status, code) = match error {
+            AuthError::Credentials => (StatusCode::UNAUTHORIZED, "wrong_credentials"),
+            AuthError::Organization => (StatusCode::NOT_FOUND, "no_organization"),
+            AuthError::Missing => (StatusCode::UNAUTHORIZED, "no_token"),
+            AuthError::Invalid => (StatusCode::UNAUTHORIZED, "invalid_token"),
+            AuthError::Expired => (StatusCode::UNAUTHORIZED, "expired_token"),
+            AuthError::WrongType(_) => (StatusCode::UNPROCESSABLE_ENTITY, "wrong_token_type"),
+        };
+        Self::new(status, code, error.to_string())
+    }
+}
+
+impl From<BytesRejection> for Error {
+    fn from(rejection: BytesRejection) -> Self {
+        let status = rejection.status();
+        if status == StatusCode::PAYLOAD_TOO_LARGE {
+            let limit = root_core::sla::MAX_BODY_BYTES;
+            let message = format!("the body has more than {limit} bytes; split the document");
+            return Self::new(status, "too_large", message);
+        }
+        Self::new(status, "unreadable_body", rejection.body_text())
+    }
+}
+
+impl From<Stopping> for Error {
+    fn from(stopping: Stopping) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", stopping.to_string())
+    }
+}
+
+pub(super) async fn no_such_path(uri: Uri) -> Error {
+    let message = format!("there is nothing at {}; see /api/docs for what there is", uri.path());
+    Error::new(StatusCode::NOT_FOUND, "no_such_path", message)
+}
+
+pub(super) async fn no_such_method(method: Method, uri: Uri) -> Error {
+    let message = format!("{method} is not possible at {}; see /api/docs for what is", uri.path());
+    Error::new(StatusCode::METHOD_NOT_ALLOWED, "no_such_method", message)
+}

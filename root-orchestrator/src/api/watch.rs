@@ -1,0 +1,121 @@
+//! News of services as server-sent events, so that nobody has to ask again and again.
+
+use std::{collections::BTreeMap, convert::Infallible, time::Duration};
+
+use axum::{
+    extract::{Query, State},
+    response::sse::{Event, KeepAlive, Sse},
+};
+use futures_util::{Stream, stream};
+use model::{ApplicationId, ServiceId};
+use serde::Deserialize;
+use tokio::sync::broadcast::{Receiver, error::RecvError};
+
+use super::{
+    Context, Shared, applications,
+    error::{Error, ErrorBody},
+    views,
+};
+use crate::auth::Caller;
+
+/// Keeps proxies from closing a quiet connection.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// What to watch.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct WatchQuery {
+    /// Id of the application.
+    application: String,
+}
+
+/// Watch the services of an application
+///
+/// Server-sent events: `service` with the whole service whenever it or an instance of it changes (first each service
+/// as it is), `deleted` with `{"id": …}` when one goes.
+#[utoipa::path(get, path = "/api/watch", tag = "services", params(WatchQuery), responses(
+    (status = 200, body = String, content_type = "text/event-stream"),
+    (status = 401, body = ErrorBody),
+    (status = 404, body = ErrorBody),
+    (status = 422, body = ErrorBody),
+))]
+pub(super) async fn watch(
+    State(context): Shared,
+    caller: Caller,
+    query: Result<Query<WatchQuery>, axum::extract::rejection::QueryRejection>,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Error> {
+    let Query(query) = query.map_err(|rejection| Error::bad_field("application", rejection.body_text()))?;
+    // Before reading, so that nothing falls between.
+    let news = context.watch.subscribe();
+    let application = applications::find(&*context.brain.read().await, &caller, &query.application)?.id;
+    let watcher =
+        Watcher { context, application, news, known: Vec::new(), ready: Vec::new(), started: false };
+    let events = stream::unfold(watcher, async |mut watcher| {
+        let event = watcher.next().await?;
+        Some((Ok(event), watcher))
+    });
+    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
+}
+
+struct Watcher {
+    context: Context,
+    application: ApplicationId,
+    news: Receiver<ServiceId>,
+    /// Services this watcher was told of.
+    known: Vec<ServiceId>,
+    /// Events not yet sent, last first.
+    ready: Vec<Event>,
+    started: bool,
+}
+
+impl Watcher {
+    /// The next event; `None` when the root stops.
+    async fn next(&mut self) -> Option<Event> {
+        loop {
+            if let Some(event) = self.ready.pop() {
+                return Some(event);
+            }
+            if !self.started {
+                self.started = true;
+                self.tell_all().await;
+                continue;
+            }
+            match self.news.recv().await {
+                Ok(service) => self.tell(service).await,
+                // Too far behind to know what was missed: everything anew.
+                Err(RecvError::Lagged(_)) => self.tell_all().await,
+                Err(RecvError::Closed) => return None,
+            }
+        }
+    }
+
+    async fn tell_all(&mut self) {
+        let mut all: Vec<ServiceId> = {
+            let state = self.context.brain.read().await;
+            state.services_of(self.application).map(|service| service.id).collect()
+        };
+        all.extend(self.known.iter().filter(|known| !all.contains(known)).copied().collect::<Vec<_>>());
+        for service in all {
+            self.tell(service).await;
+        }
+    }
+
+    async fn tell(&mut self, id: ServiceId) {
+        let state = self.context.brain.read().await;
+        let service = state.service(id).filter(|service| service.application == self.application);
+        let event = match service {
+            Some(service) => {
+                if !self.known.contains(&id) {
+                    self.known.push(id);
+                }
+                Event::default().event("service").json_data(views::service(&state, service, &BTreeMap::new()))
+            }
+            None if self.known.contains(&id) => {
+                self.known.retain(|known| *known != id);
+                Event::default().event("deleted").json_data(views::Deleted { id })
+            }
+            None => return,
+        };
+        self.ready.insert(0, event.expect("views serialise to JSON"));
+    }
+}

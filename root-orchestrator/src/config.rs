@@ -1,0 +1,55 @@
+//! What the root can be told at start.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use anyhow::Context;
+use clap::Parser;
+use tokio::net::TcpListener;
+
+/// The root orchestrator of Mangrove: takes applications, chooses clusters, keeps the truth.
+#[derive(Debug, Clone, Parser)]
+#[command(version, about, long_about = None)]
+pub struct Config {
+    /// Where keys, the store and the certificate authority are kept.
+    #[arg(long, env = "MANGROVE_STATE_DIR", default_value = "/var/lib/mangrove/root")]
+    pub state_dir: PathBuf,
+
+    /// Address and port of the REST API. It is plain HTTP: reach it from elsewhere through a TLS proxy or a tunnel.
+    #[arg(long, env = "MANGROVE_API_LISTEN", default_value = "127.0.0.1:10000")]
+    pub api_listen: SocketAddr,
+
+    /// Address and port for clusters (mutual TLS).
+    #[arg(long, env = "MANGROVE_CLUSTER_LISTEN", default_value = "[::]:50052")]
+    pub cluster_listen: SocketAddr,
+
+    /// Password of the user `Admin`, used at the first start only. Without it a random one is made and logged once.
+    #[arg(long, env = "MANGROVE_ADMIN_PASSWORD", hide_env_values = true)]
+    pub admin_password: Option<String>,
+}
+
+/// The ports of the root, bound.
+#[derive(Debug)]
+pub struct Listeners {
+    /// REST API.
+    pub api: TcpListener,
+    /// Clusters.
+    pub cluster: TcpListener,
+}
+
+impl Listeners {
+    /// Binds the ports of a configuration.
+    ///
+    /// # Errors
+    /// When one is taken or not allowed; the error names the flag.
+    pub async fn bind(config: &Config) -> anyhow::Result<Self> {
+        let bind = async |address: SocketAddr, flag: &'static str| {
+            TcpListener::bind(address)
+                .await
+                .with_context(|| format!("listen on {address}; stop what uses the port or pass {flag}"))
+        };
+        Ok(Self {
+            api: bind(config.api_listen, "--api-listen").await?,
+            cluster: bind(config.cluster_listen, "--cluster-listen").await?,
+        })
+    }
+}

@@ -1,0 +1,89 @@
+//! The root's documents in the store: one collection per kind.
+
+use root_core::{Change, State};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use store::{Store, StoreError, Write, decode, put, remove};
+use uuid::Uuid;
+
+use model::{Brain, UserId};
+
+const APPLICATIONS: &str = "applications";
+const SERVICES: &str = "services";
+const INSTANCES: &str = "instances";
+const CLUSTERS: &str = "clusters";
+const TOKENS: &str = "tokens";
+const PLANS: &str = "plans";
+const BLOCKS: &str = "blocks";
+const SETTINGS: &str = "settings";
+const ROOT: &str = "root";
+
+/// What the root decides once, at its first start.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Settings {
+    pub(crate) root_id: Uuid,
+    /// The organisation every user belongs to.
+    pub(crate) organization: UserId,
+    /// Signs access tokens; hexadecimal.
+    pub(crate) token_key: String,
+}
+
+pub(crate) async fn load_or_create_settings(store: &dyn Store) -> Result<Settings, StoreError> {
+    if let Some(document) = store.list(SETTINGS).await?.first() {
+        return decode(document);
+    }
+    let settings = Settings {
+        root_id: daemon::fresh_uuid(),
+        organization: daemon::fresh_user_id(),
+        token_key: daemon::random_hex::<32>(),
+    };
+    store.commit(vec![put(SETTINGS, ROOT, &settings)]).await?;
+    Ok(settings)
+}
+
+/// The stored form of a change.
+pub(crate) fn write(change: &Change) -> Write {
+    fn document<T: Serialize>(collection: &'static str, key: impl ToString, value: Option<&T>) -> Write {
+        match value {
+            Some(value) => put(collection, key, value),
+            None => remove(collection, key),
+        }
+    }
+    match change {
+        Change::Application(id, application) => document(APPLICATIONS, id, application.as_ref()),
+        Change::Service(id, service) => document(SERVICES, id, service.as_ref()),
+        Change::Instance(id, instance) => document(INSTANCES, id, instance.as_ref()),
+        Change::Cluster(id, cluster) => document(CLUSTERS, id, cluster.as_ref()),
+        Change::Token(id, token) => document(TOKENS, id, token.as_ref()),
+        Change::Blocks(blocks) => put(PLANS, BLOCKS, blocks),
+    }
+}
+
+/// The brain with everything that is stored.
+pub(crate) async fn load(store: &dyn Store) -> Result<State, StoreError> {
+    let mut state = State::default();
+    // Clusters and services first: instances refer to them.
+    load_all(store, &mut state, CLUSTERS, |it: root_core::Cluster| Change::Cluster(it.id, Some(it))).await?;
+    load_all(store, &mut state, APPLICATIONS, |it: root_core::Application| {
+        Change::Application(it.id, Some(it))
+    })
+    .await?;
+    load_all(store, &mut state, SERVICES, |it: root_core::Service| Change::Service(it.id, Some(it))).await?;
+    load_all(store, &mut state, INSTANCES, |it: root_core::Instance| Change::Instance(it.id, Some(it)))
+        .await?;
+    load_all(store, &mut state, TOKENS, |it: root_core::Token| Change::Token(it.id, Some(it))).await?;
+    load_all(store, &mut state, PLANS, Change::Blocks).await?;
+    state.loaded();
+    Ok(state)
+}
+
+async fn load_all<T: DeserializeOwned>(
+    store: &dyn Store,
+    state: &mut State,
+    collection: &str,
+    change: impl Fn(T) -> Change,
+) -> Result<(), StoreError> {
+    for document in store.list(collection).await? {
+        state.apply(change(decode(&document)?));
+    }
+    Ok(())
+}

@@ -1,0 +1,255 @@
+//! What clusters may call: enrolment, and the one connection each of them holds.
+
+use std::{io, pin::Pin, sync::Arc};
+
+use link::{Authority, Identity, JoinToken, Subject, key_fingerprint, peer_of, require_peer, secret_hash};
+use model::{ClusterId, ClusterReport, Generation, Location, TokenId, WorkerId};
+use proto::v1::{
+    self, cluster_to_root::Message, enrolment_server::EnrolmentServer, root_link_server::RootLinkServer,
+};
+use root_core::{Claim, EnrolmentRejected};
+use tokio::net::TcpListener;
+use tokio_stream::{Stream, wrappers::ReceiverStream};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+use uuid::Uuid;
+
+use crate::{Brain, links::Links};
+
+/// An assignment with many services is one message.
+const LARGEST_MESSAGE: usize = 64 << 20;
+
+/// See the module's description. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Downlink {
+    pub(crate) brain: Brain,
+    pub(crate) links: Arc<Links>,
+    pub(crate) authority: Arc<Authority>,
+    pub(crate) root: Uuid,
+    pub(crate) shutdown: CancellationToken,
+}
+
+impl Downlink {
+    pub(crate) async fn serve(self, listener: TcpListener, identity: &Identity) -> io::Result<()> {
+        let shutdown = self.shutdown.clone();
+        let routes = |mut server: tonic::transport::Server| {
+            server
+                .add_service(EnrolmentServer::new(self.clone()))
+                .add_service(RootLinkServer::new(self).max_decoding_message_size(LARGEST_MESSAGE))
+        };
+        link::serve(listener, identity, routes, shutdown).await
+    }
+
+    fn certificate(&self, request_pem: &str, subject: Subject) -> Result<v1::Certificate, Status> {
+        let certificate_pem = self
+            .authority
+            .certify(request_pem, subject, daemon::now())
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        Ok(v1::Certificate {
+            subject: subject.to_string(),
+            certificate_pem,
+            ca_certificate_pem: self.authority.certificate_pem().to_owned(),
+        })
+    }
+
+    async fn calling_cluster<T>(&self, request: &Request<T>) -> Result<ClusterId, Status> {
+        let Subject::Cluster { root, cluster } = require_peer(request)? else {
+            return Err(Status::permission_denied("only cluster orchestrators may call this"));
+        };
+        if root != self.root {
+            return Err(Status::permission_denied("the certificate is of another root"));
+        }
+        if self.brain.read().await.cluster(cluster).is_none() {
+            return Err(Status::permission_denied("the cluster was removed; join again with a new token"));
+        }
+        Ok(cluster)
+    }
+}
+
+/// What an enrolling child sent, checked.
+struct Enrolling {
+    token: TokenId,
+    secret_hash: String,
+    key_fingerprint: String,
+    request_pem: String,
+}
+
+impl Enrolling {
+    fn claim(&self) -> Claim<'_> {
+        Claim { token: self.token, secret_hash: &self.secret_hash, key_fingerprint: &self.key_fingerprint }
+    }
+}
+
+impl TryFrom<v1::EnrolRequest> for Enrolling {
+    type Error = Status;
+
+    fn try_from(wire: v1::EnrolRequest) -> Result<Self, Status> {
+        Ok(Self {
+            token: wire
+                .token_id
+                .parse()
+                .map_err(|error: model::IdError| Status::invalid_argument(error.to_string()))?,
+            secret_hash: secret_hash(&wire.token_secret),
+            key_fingerprint: key_fingerprint(&wire.certificate_request_pem)
+                .map_err(|error| Status::invalid_argument(error.to_string()))?,
+            request_pem: wire.certificate_request_pem,
+        })
+    }
+}
+
+fn refused(error: EnrolmentRejected) -> Status {
+    tracing::warn!(%error, "an enrolment was refused");
+    Status::permission_denied(error.to_string())
+}
+
+fn stopping(error: control::Stopping) -> Status {
+    Status::unavailable(error.to_string())
+}
+
+#[tonic::async_trait]
+impl v1::enrolment_server::Enrolment for Downlink {
+    async fn enrol(&self, request: Request<v1::EnrolRequest>) -> Result<Response<v1::Certificate>, Status> {
+        let enrolling = Enrolling::try_from(request.into_inner())?;
+        let request_pem = enrolling.request_pem.clone();
+        let fresh = ClusterId::new(daemon::fresh_uuid());
+        let cluster = self
+            .brain
+            .ask(move |state, now| state.enrol_cluster(enrolling.claim(), fresh, now))
+            .await
+            .map_err(stopping)?
+            .map_err(refused)?;
+        tracing::info!(%cluster, "a cluster joined");
+        self.certificate(&request_pem, Subject::Cluster { root: self.root, cluster }).map(Response::new)
+    }
+}
+
+#[tonic::async_trait]
+impl v1::root_link_server::RootLink for Downlink {
+    type ConnectStream = Pin<Box<dyn Stream<Item = Result<v1::RootToCluster, Status>> + Send>>;
+
+    async fn connect(
+        &self,
+        request: Request<Streaming<v1::ClusterToRoot>>,
+    ) -> Result<Response<Self::ConnectStream>, Status> {
+        let cluster = self.calling_cluster(&request).await?;
+        let address = peer_of(&request).address;
+        let mut said = request.into_inner();
+        let hello = match said.message().await? {
+            Some(v1::ClusterToRoot { message: Some(Message::Hello(hello)) }) => hello,
+            Some(_) | None => return Err(Status::invalid_argument("the first message must be `hello`")),
+        };
+        let location: Location = hello
+            .location
+            .parse()
+            .map_err(|error: model::LocationError| Status::invalid_argument(error.to_string()))?;
+        self.check_name(cluster, &hello.name).await?;
+        let (number, outbox) = self.links.connect(cluster);
+        let observed = Generation(hello.observed_generation);
+        self.brain
+            .observe(move |state, _| state.cluster_connected(cluster, location, observed))
+            .await
+            .map_err(stopping)?;
+        tracing::info!(%cluster, name = hello.name, version = hello.version, %address, "cluster connected");
+        let listening = self.clone();
+        tokio::spawn(async move {
+            let ended = tokio::select! {
+                ended = listening.listen(cluster, &mut said) => ended,
+                () = listening.shutdown.cancelled() => Ok(()),
+            };
+            if !listening.links.disconnect(cluster, number) {
+                // Another connection of the same cluster counts now.
+                return;
+            }
+            match ended {
+                Ok(()) => tracing::info!(%cluster, "cluster disconnected"),
+                Err(status) => tracing::warn!(%cluster, reason = status.message(), "cluster disconnected"),
+            }
+            let observed = listening.brain.observe(move |state, _| {
+                state.cluster_disconnected(cluster);
+                Vec::new()
+            });
+            if observed.await.is_err() {
+                tracing::debug!("stopping; nobody is left to tell");
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(outbox))))
+    }
+
+    async fn enrol_worker(
+        &self,
+        request: Request<v1::EnrolRequest>,
+    ) -> Result<Response<v1::Certificate>, Status> {
+        let cluster = self.calling_cluster(&request).await?;
+        let enrolling = Enrolling::try_from(request.into_inner())?;
+        let request_pem = enrolling.request_pem.clone();
+        let fresh = WorkerId::new(daemon::fresh_uuid());
+        let worker = self
+            .brain
+            .ask(move |state, now| state.enrol_worker(enrolling.claim(), cluster, fresh, now))
+            .await
+            .map_err(stopping)?
+            .map_err(refused)?;
+        tracing::info!(%cluster, "a worker joined the cluster");
+        self.certificate(&request_pem, Subject::Worker { root: self.root, cluster, worker })
+            .map(Response::new)
+    }
+
+    async fn certify_network(
+        &self,
+        request: Request<v1::CertifyNetworkRequest>,
+    ) -> Result<Response<v1::Certificate>, Status> {
+        let cluster = self.calling_cluster(&request).await?;
+        let wire = request.into_inner();
+        let worker: WorkerId = wire
+            .worker
+            .parse()
+            .map_err(|error: model::IdError| Status::invalid_argument(error.to_string()))?;
+        self.certificate(&wire.certificate_request_pem, Subject::Network { root: self.root, cluster, worker })
+            .map(Response::new)
+    }
+}
+
+impl Downlink {
+    /// A cluster keeps the name its token was made for; anything else is a mistake in its configuration.
+    async fn check_name(&self, cluster: ClusterId, name: &str) -> Result<(), Status> {
+        let state = self.brain.read().await;
+        match state.cluster(cluster) {
+            Some(known) if known.name == name => Ok(()),
+            Some(known) => Err(Status::failed_precondition(format!(
+                "this cluster joined as `{}` but calls itself `{name}`; set CLUSTER_NAME={}",
+                known.name, known.name
+            ))),
+            None => Err(Status::permission_denied("the cluster was removed; join again with a new token")),
+        }
+    }
+
+    async fn listen(
+        &self,
+        cluster: ClusterId,
+        said: &mut Streaming<v1::ClusterToRoot>,
+    ) -> Result<(), Status> {
+        while let Some(v1::ClusterToRoot { message }) = said.message().await? {
+            match message {
+                Some(Message::Report(report)) => {
+                    let report = ClusterReport::try_from(report)?;
+                    self.brain
+                        .observe(move |state, now| state.cluster_reported(cluster, report, now))
+                        .await
+                        .map_err(stopping)?;
+                }
+                Some(Message::LogChunk(chunk)) => self.links.log_chunk(chunk),
+                Some(Message::LogEnd(end)) => self.links.log_end(end),
+                // A second greeting changes nothing; a message of a later version is of no use here.
+                Some(Message::Hello(_)) | None => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The token's text for a new token.
+pub(crate) fn new_token(id: TokenId, ca_pin: [u8; 32]) -> (JoinToken, String) {
+    let token = JoinToken::generate(id, ca_pin);
+    let hash = secret_hash(token.secret());
+    (token, hash)
+}

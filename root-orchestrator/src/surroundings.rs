@@ -1,0 +1,70 @@
+//! What happens around the brain: documents to the store, assignments to clusters, news to watchers.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use control::Surroundings;
+use model::ServiceId;
+use proto::v1;
+use root_core::{Change, Effect, State};
+use store::Write;
+use tokio::sync::broadcast;
+
+use crate::{documents, links::Links};
+
+/// News a watcher may be behind by before it is sent everything again.
+const WATCH_BACKLOG: usize = 1024;
+
+/// Announces services that changed, themselves or an instance of theirs.
+pub(crate) type Watch = broadcast::Sender<ServiceId>;
+
+pub(crate) struct RootSurroundings {
+    links: Arc<Links>,
+    watch: Watch,
+}
+
+impl RootSurroundings {
+    pub(crate) fn new(links: Arc<Links>) -> (Self, Watch) {
+        let (watch, _) = broadcast::channel(WATCH_BACKLOG);
+        (Self { links, watch: watch.clone() }, watch)
+    }
+}
+
+impl Surroundings<State> for RootSurroundings {
+    fn write(&self, change: &Change) -> Write {
+        documents::write(change)
+    }
+
+    fn after_commit(&mut self, state: &State, changes: &[Change], effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::SendAssignment { cluster, assignment } => {
+                    let message = v1::root_to_cluster::Message::Assignment((&assignment).into());
+                    self.links.send(cluster, message);
+                }
+            }
+        }
+        let changed: BTreeSet<ServiceId> = changes
+            .iter()
+            .filter_map(|change| match change {
+                Change::Service(id, _) => Some(*id),
+                Change::Instance(id, instance) => {
+                    log_refusal(state, instance.as_ref());
+                    Some(id.service)
+                }
+                Change::Application(..) | Change::Cluster(..) | Change::Token(..) | Change::Blocks(_) => None,
+            })
+            .collect();
+        for service in changed {
+            // Nobody watching is fine.
+            drop(self.watch.send(service));
+        }
+    }
+}
+
+/// A deployment that finds no place is told to the log too, in the words the user reads.
+fn log_refusal(state: &State, instance: Option<&root_core::Instance>) {
+    let Some(instance) = instance else { return };
+    let Some(refusal) = &instance.report.refusal else { return };
+    let service = state.service(instance.id.service).map(|service| service.names.to_string());
+    tracing::warn!(service, instance = %instance.id, "{refusal}");
+}
