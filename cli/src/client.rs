@@ -1,0 +1,345 @@
+//! Speaks HTTP with the root: adds the login, refreshes it once when it has expired, and turns every answer
+//! into JSON or an [`Error`].
+
+use std::{
+    net::IpAddr,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
+use serde_json::{Value, json};
+
+use crate::{
+    config::{ConfigFile, SavedLogin},
+    error::Error,
+};
+
+const DEFAULT_ROOT: &str = "http://127.0.0.1:10000";
+/// A root that is there answers a SYN within a round trip; 5 s allows for two lost ones.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The slowest answer is a login, whose password hash takes a small device about a second.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A root and the login to it.
+#[derive(Debug)]
+pub(crate) struct Client {
+    http: reqwest::Client,
+    root: String,
+    config: ConfigFile,
+    login: Mutex<SavedLogin>,
+}
+
+impl Client {
+    /// A client of `root`, else of the root last logged in to, else of the default one. Sends the saved login
+    /// only to the root it is for.
+    pub(crate) fn of_saved_login(root: Option<&str>, config: ConfigFile) -> Result<Self, Error> {
+        let saved = config.load()?;
+        Self::new(root, config, saved)
+    }
+
+    /// The same without relying on the saved login being readable, so that it can be replaced.
+    pub(crate) fn for_login(root: Option<&str>, config: ConfigFile) -> Result<Self, Error> {
+        let saved = config.load().unwrap_or_default();
+        Self::new(root, config, saved)
+    }
+
+    fn new(root: Option<&str>, config: ConfigFile, saved: SavedLogin) -> Result<Self, Error> {
+        let known = if saved.root.is_empty() { DEFAULT_ROOT } else { &saved.root };
+        let (root, is_loopback) =
+            root_address(root.filter(|given| !given.trim().is_empty()).unwrap_or(known))?;
+        let mut builder = reqwest::Client::builder()
+            .user_agent(concat!("mangrove/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(CONNECT_TIMEOUT);
+        if is_loopback {
+            // No proxy can lead to this machine's own loopback.
+            builder = builder.no_proxy();
+        }
+        let http = builder.build().map_err(|error| unreachable(&root, &error))?;
+        let login = if saved.root == root { saved } else { SavedLogin::default() };
+        Ok(Self { http, root, config, login: Mutex::new(login) })
+    }
+
+    /// The base address of the root, without a slash at its end.
+    pub(crate) fn root(&self) -> &str {
+        &self.root
+    }
+
+    /// Who is logged in, if somebody is.
+    pub(crate) fn username(&self) -> Option<String> {
+        Some(self.login().username.clone()).filter(|name| !name.is_empty())
+    }
+
+    /// Logs in and saves the login.
+    pub(crate) async fn log_in(&self, username: &str, password: &str) -> Result<(), Error> {
+        let path = "/api/auth/login";
+        let request = self
+            .request(Method::POST, path)
+            .timeout(ANSWER_TIMEOUT)
+            .json(&json!({"username": username, "password": password}));
+        let answer = match self.answer(request, &Method::POST, path).await {
+            Ok(answer) => answer,
+            Err(Error::Refused { status: 401, message, .. }) => {
+                let (root, username) = (self.root.clone(), username.to_owned());
+                return Err(Error::LoginRefused { root, username, message });
+            }
+            Err(error) => return Err(error),
+        };
+        let token = |name: &str| {
+            answer[name].as_str().map(str::to_owned).ok_or_else(|| Error::Incomprehensible {
+                root: self.root.clone(),
+                request: format!("POST {path}"),
+                detail: format!("there is no `{name}` in it"),
+            })
+        };
+        self.remember(SavedLogin {
+            root: self.root.clone(),
+            username: username.to_owned(),
+            token: Some(token("token")?),
+            refresh_token: Some(token("refresh_token")?),
+        })
+    }
+
+    /// `GET path` as JSON.
+    pub(crate) async fn get(&self, path: &str) -> Result<Value, Error> {
+        self.call(Method::GET, path, None).await
+    }
+
+    /// `POST path` as JSON, with `body` unless it is `None`.
+    pub(crate) async fn post(&self, path: &str, body: Option<&Value>) -> Result<Value, Error> {
+        self.call(Method::POST, path, body).await
+    }
+
+    /// `DELETE path` as JSON.
+    pub(crate) async fn delete(&self, path: &str) -> Result<Value, Error> {
+        self.call(Method::DELETE, path, None).await
+    }
+
+    /// `GET path` as a stream that may last for ever. The headers have arrived and are good.
+    pub(crate) async fn stream(&self, path: &str) -> Result<Stream, Error> {
+        let response = self.authorised(Method::GET, path, None, None).await?;
+        Ok(Stream { response, root: self.root.clone(), request: format!("GET {path}") })
+    }
+
+    async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Error> {
+        let response = self.authorised(method.clone(), path, body, Some(ANSWER_TIMEOUT)).await?;
+        self.json(response, &format!("{method} {path}")).await
+    }
+
+    /// Sends with the access token; on a 401 buys a new one and sends once more. The answer is a good one.
+    async fn authorised(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        timeout: Option<Duration>,
+    ) -> Result<Response, Error> {
+        let build = || {
+            let mut request = self.request(method.clone(), path);
+            if let Some(token) = &self.login().token {
+                request = request.bearer_auth(token);
+            }
+            if let Some(body) = body {
+                request = request.json(body);
+            }
+            if let Some(timeout) = timeout {
+                request = request.timeout(timeout);
+            }
+            request
+        };
+        let first = self.send(build()).await?;
+        if first.status() != StatusCode::UNAUTHORIZED {
+            return self.good(first, &method, path).await;
+        }
+        self.refresh().await?;
+        let second = self.send(build()).await?;
+        if second.status() == StatusCode::UNAUTHORIZED {
+            return Err(Error::LoginExpired { root: self.root.clone() });
+        }
+        self.good(second, &method, path).await
+    }
+
+    async fn refresh(&self) -> Result<(), Error> {
+        let mut login = self.login().clone();
+        let Some(refresh_token) = &login.refresh_token else {
+            return Err(Error::NotLoggedIn { root: self.root.clone() });
+        };
+        let path = "/api/auth/refresh";
+        let request = self
+            .request(Method::POST, path)
+            .timeout(ANSWER_TIMEOUT)
+            .bearer_auth(refresh_token)
+            .json(&json!({}));
+        let answer = match self.answer(request, &Method::POST, path).await {
+            Ok(answer) => answer,
+            // Expired, of another root's key, or of a user who is gone.
+            Err(Error::Refused { status: 401 | 403 | 404 | 422, .. }) => {
+                return Err(Error::LoginExpired { root: self.root.clone() });
+            }
+            Err(error) => return Err(error),
+        };
+        login.token = answer["token"].as_str().map(str::to_owned);
+        self.remember(login)
+    }
+
+    fn remember(&self, login: SavedLogin) -> Result<(), Error> {
+        self.config.save(&login)?;
+        *self.login() = login;
+        Ok(())
+    }
+
+    fn login(&self) -> MutexGuard<'_, SavedLogin> {
+        self.login.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("{}{path}", self.root))
+    }
+
+    async fn answer(&self, request: RequestBuilder, method: &Method, path: &str) -> Result<Value, Error> {
+        let response = self.send(request).await?;
+        let response = self.good(response, method, path).await?;
+        self.json(response, &format!("{method} {path}")).await
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Response, Error> {
+        request.send().await.map_err(|error| unreachable(&self.root, &error))
+    }
+
+    async fn good(&self, response: Response, method: &Method, path: &str) -> Result<Response, Error> {
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let text = response.text().await.unwrap_or_default();
+        let message = error_message(&text)
+            .unwrap_or_else(|| status.canonical_reason().unwrap_or("no reason given").to_owned());
+        // Queries are for machines; the path tells the user enough.
+        let path = path.split('?').next().unwrap_or(path);
+        Err(Error::Refused { request: format!("{method} {path}"), status: status.as_u16(), message })
+    }
+
+    async fn json(&self, response: Response, request: &str) -> Result<Value, Error> {
+        let text = response.text().await.map_err(|error| Error::Unfinished {
+            root: self.root.clone(),
+            request: request.to_owned(),
+            cause: innermost(&error),
+        })?;
+        decode(&text).map_err(|error| Error::Incomprehensible {
+            root: self.root.clone(),
+            request: request.to_owned(),
+            detail: format!("it is not JSON ({error})"),
+        })
+    }
+}
+
+/// The body of an answer, chunk by chunk.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    response: Response,
+    root: String,
+    request: String,
+}
+
+impl Stream {
+    /// The error for an answer whose content makes no sense.
+    pub(crate) fn nonsense(&self, detail: String) -> Error {
+        Error::Incomprehensible { root: self.root.clone(), request: self.request.clone(), detail }
+    }
+
+    /// The next chunk; `None` once the root has ended it. Safe to drop while waiting.
+    pub(crate) async fn chunk(&mut self) -> Result<Option<Vec<u8>>, Error> {
+        match self.response.chunk().await {
+            Ok(chunk) => Ok(chunk.map(Into::into)),
+            Err(error) => Err(Error::Unfinished {
+                root: self.root.clone(),
+                request: self.request.clone(),
+                cause: innermost(&error),
+            }),
+        }
+    }
+}
+
+/// JSON, or JSON inside a JSON string as five families of the API may answer.
+fn decode(text: &str) -> Result<Value, serde_json::Error> {
+    let value: Value = serde_json::from_str(text)?;
+    if let Value::String(inner) = &value
+        && let Ok(decoded @ (Value::Array(_) | Value::Object(_))) = serde_json::from_str(inner)
+    {
+        return Ok(decoded);
+    }
+    Ok(value)
+}
+
+fn error_message(body: &str) -> Option<String> {
+    let body = decode(body).ok()?;
+    let message = ["message", "msg"].iter().find_map(|key| body[*key].as_str())?;
+    Some(message.trim().to_owned()).filter(|message| !message.is_empty())
+}
+
+/// Completes and checks the address of a root; also whether it is this machine's loopback.
+fn root_address(given: &str) -> Result<(String, bool), Error> {
+    let wrong = |problem| Error::RootAddress { given: given.to_owned(), problem };
+    let given = given.trim();
+    let complete = if given.contains("://") { given.to_owned() } else { format!("http://{given}") };
+    let url = Url::parse(&complete).map_err(|_| wrong("it is not a URL"))?;
+    match url.scheme() {
+        "http" => {}
+        "https" => return Err(wrong("this build speaks plain http only")),
+        _ => return Err(wrong("it does not begin with http://")),
+    }
+    let host = url.host_str().ok_or_else(|| wrong("it names no host"))?;
+    if url.query().is_some() || url.fragment().is_some() || !url.username().is_empty() {
+        return Err(wrong("it must hold nothing but scheme, host, port and path"));
+    }
+    let ip = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    let is_loopback = host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback());
+    Ok((url.as_str().trim_end_matches('/').to_owned(), is_loopback))
+}
+
+fn unreachable(root: &str, error: &reqwest::Error) -> Error {
+    let cause = if error.is_timeout() { "no answer in time".to_owned() } else { innermost(error) };
+    Error::Unreachable { root: root.to_owned(), cause }
+}
+
+/// The cause at the bottom: the layers above it only say that a request failed.
+fn innermost(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_may_be_encoded_once_or_twice() {
+        assert_eq!(decode(r#"[{"a":1}]"#).unwrap(), json!([{"a": 1}]));
+        assert_eq!(decode(r#""[{\"a\":1}]""#).unwrap(), json!([{"a": 1}]));
+        assert_eq!(decode(r#""ok""#).unwrap(), json!("ok"));
+        assert_eq!(decode(r#""12""#).unwrap(), json!("12"));
+    }
+
+    #[test]
+    fn the_address_of_a_root_is_completed() {
+        let address = |text| root_address(text).map_err(|error| error.to_string());
+        assert_eq!(address("http://[::1]:10000/"), Ok(("http://[::1]:10000".to_owned(), true)));
+        assert_eq!(address("edge.example:10000"), Ok(("http://edge.example:10000".to_owned(), false)));
+        assert_eq!(address("localhost:1"), Ok(("http://localhost:1".to_owned(), true)));
+        assert_eq!(address("http://edge/mangrove/"), Ok(("http://edge/mangrove".to_owned(), false)));
+        for text in ["https://edge", "ftp://edge", "http://", "http://a:b@edge", "http://edge?x", "a b"] {
+            assert!(address(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_message_of_an_error_is_found_in_every_shape() {
+        assert_eq!(error_message(r#"{"message":"no","code":404}"#).as_deref(), Some("no"));
+        assert_eq!(error_message(r#"{"msg":"Token has expired"}"#).as_deref(), Some("Token has expired"));
+        assert_eq!(error_message(r#"{"code":404}"#), None);
+        assert_eq!(error_message("<html>"), None);
+    }
+}
