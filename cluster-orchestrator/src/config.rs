@@ -32,7 +32,7 @@ pub struct Config {
     #[arg(long, env = "MANGROVE_TOKEN", hide_env_values = true)]
     pub token: Option<JoinToken>,
 
-    /// A file that holds the join token, as an alternative to --token.
+    /// A file that holds the join token, as an alternative to --token; waited for if it is not there yet.
     #[arg(long, env = "MANGROVE_TOKEN_FILE", conflicts_with = "token")]
     pub token_file: Option<PathBuf>,
 
@@ -54,14 +54,6 @@ impl Config {
         } else {
             format!("{bare}:{}", self.root_port)
         }
-    }
-
-    /// The join token, from the flag or the file.
-    pub(crate) fn join_token(&self) -> anyhow::Result<Option<JoinToken>> {
-        let Some(path) = &self.token_file else { return Ok(self.token.clone()) };
-        let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
-        let token = text.parse().with_context(|| format!("understand {}", path.display()))?;
-        Ok(Some(token))
     }
 }
 

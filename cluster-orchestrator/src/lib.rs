@@ -40,8 +40,11 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
     let directory = StateDirectory::open(&config.state_dir)?;
     let store: Arc<dyn Store> =
         Arc::new(SqliteStore::open(&directory.path().join("store.sqlite")).context("open the store")?);
+    let root_address = config.root();
     let identity = tokio::select! {
-        identity = join::identity(&config, &directory) => identity?,
+        identity = link::join(&root_address, &directory, || join::token(&config).map_err(Into::into)) => {
+            identity.context("join the root")?
+        }
         () = shutdown.cancelled() => return Ok(()),
     };
     let Subject::Cluster { root, cluster } = identity.subject() else {

@@ -25,6 +25,15 @@ pub struct Config {
     /// Password of the user `Admin`, used at the first start only. Without it a random one is made and logged once.
     #[arg(long, env = "MANGROVE_ADMIN_PASSWORD", hide_env_values = true)]
     pub admin_password: Option<String>,
+
+    /// Name of a cluster that may join with the token in --bootstrap-token-file; for stacks that start root and
+    /// cluster together.
+    #[arg(long, env = "MANGROVE_BOOTSTRAP_CLUSTER", requires = "bootstrap_token_file")]
+    pub bootstrap_cluster: Option<String>,
+
+    /// Where to write a join token for --bootstrap-cluster (mode 0600, valid for a day) at every start.
+    #[arg(long, env = "MANGROVE_BOOTSTRAP_TOKEN_FILE", requires = "bootstrap_cluster")]
+    pub bootstrap_token_file: Option<PathBuf>,
 }
 
 /// The ports of the root, bound.

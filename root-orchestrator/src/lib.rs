@@ -11,6 +11,7 @@
 
 mod api;
 mod auth;
+mod bootstrap;
 mod config;
 mod documents;
 mod downlink;
@@ -50,6 +51,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
 
     let brain = documents::load(store.as_ref()).await.context("read the store")?;
     let control = Control::new(brain);
+    let pin = authority.pin();
     let links = Arc::new(links::Links::default());
     let (surroundings, watch) = surroundings::RootSurroundings::new(Arc::clone(&links));
 
@@ -58,7 +60,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         links: Arc::clone(&links),
         users: Arc::new(users),
         watch,
-        ca_pin: authority.pin(),
+        ca_pin: pin,
     });
     let downlink = downlink::Downlink {
         brain: control.handle(),
@@ -67,6 +69,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         root: settings.root_id,
         shutdown: shutdown.clone(),
     };
+    let handle = control.handle();
     tracing::info!(
         api = %listeners.api.local_addr()?,
         clusters = %listeners.cluster.local_addr()?,
@@ -75,6 +78,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     );
     tokio::try_join!(
         async { control.run(store, surroundings, shutdown.clone()).await.context("keep the store") },
+        async { bootstrap::offer_token(&config, &handle, pin).await.context("write the bootstrap token") },
         async { api::serve(listeners.api, api, shutdown.clone()).await.context("serve the API") },
         async { downlink.serve(listeners.cluster, &identity).await.context("serve the clusters") },
     )?;

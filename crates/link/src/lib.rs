@@ -12,6 +12,7 @@
 mod authority;
 mod client;
 mod identity;
+mod join;
 mod server;
 mod subject;
 mod tls;
@@ -20,6 +21,7 @@ mod token;
 pub use authority::{Authority, AuthorityError, key_fingerprint};
 pub use client::{Backoff, Dial, DialError, dial};
 pub use identity::{Identity, IdentityError, KeyPair};
+pub use join::{JoinError, join};
 pub use server::{Incoming, Peer, peer_of, require_peer, serve};
 pub use subject::{Subject, SubjectError};
 pub use token::{JoinToken, TokenError, secret_hash};

@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, ops::RangeInclusive};
 
 use model::{
-    Assignment, Brain, Capability, ClusterId, Generation, InstanceId, InstanceReport, Phase, Refusal,
-    ServiceSpec, Timestamp, Virtualization,
+    Assignment, Brain, Capability, ClusterId, Generation, InstanceId, InstanceReport, Mebibytes, Millicores,
+    Phase, Refusal, Resources, ServiceSpec, Timestamp, Virtualization,
 };
 use placement::{Candidate, CandidateKind, Reason, Request, decide_with, explain_with, fits_one, largest};
 
@@ -14,6 +14,13 @@ use crate::{Change, Cluster, Instance, Service, State};
 const SPARE_SUBNETS: usize = 8;
 /// /26 subnets in the /20 block that `addressing` lends.
 const SUBNETS_PER_BLOCK: usize = 64;
+/// More than any request asks for.
+const ANYTHING: Resources = Resources {
+    cpu: Millicores(u32::MAX),
+    memory: Mebibytes(u32::MAX),
+    storage: Mebibytes(u32::MAX),
+    gpus: u32::MAX,
+};
 
 /// Something for the shell to do.
 #[derive(Debug, Clone, PartialEq)]
@@ -85,11 +92,17 @@ impl State {
             .map(|id| {
                 let sight = self.sights.get(id).cloned().unwrap_or_default();
                 let aggregate = &sight.aggregate;
-                let mut candidate =
-                    Candidate::cluster(id.as_u128(), aggregate.free, largest(&aggregate.largest_free))
-                        .with_capabilities(&aggregate.capabilities)
-                        .with_instances(self.held.get(id).map_or(0, BTreeSet::len))
-                        .with_load_percent(aggregate.cpu_percent);
+                // A cluster without workers passes the filter, so that `place` can say what it really lacks.
+                let (free, largest, capabilities) = match aggregate.active_workers {
+                    0 => (ANYTHING, ANYTHING, Capability::ALL.as_slice()),
+                    _ => {
+                        (aggregate.free, largest(&aggregate.largest_free), aggregate.capabilities.as_slice())
+                    }
+                };
+                let mut candidate = Candidate::cluster(id.as_u128(), free, largest)
+                    .with_capabilities(capabilities)
+                    .with_instances(self.held.get(id).map_or(0, BTreeSet::len))
+                    .with_load_percent(aggregate.cpu_percent);
                 candidate.set_connected(self.is_connected(*id) && sight.last_report.is_some());
                 for service in sight.in_flight.iter().filter_map(|id| self.services.get(&id.service)) {
                     // More on its way than fits: the cluster will decline what does not.
@@ -120,11 +133,13 @@ impl State {
             if let Some(refusal) = declined {
                 return Err(Reason::Declined(words(refusal).into()));
             }
-            let fits = self
-                .sights
-                .get(&ids[index])
-                .is_some_and(|sight| fits_one(&sight.aggregate.largest_free, &service.spec.resources));
-            if fits { Ok(()) } else { Err(Reason::ScatteredOverWorkers) }
+            let Some(sight) = self.sights.get(&ids[index]) else { return Err(Reason::Disconnected) };
+            match (sight.aggregate.active_workers, sight.aggregate.known_workers) {
+                (0, 0) => Err(Reason::Declined("no worker has joined it yet".into())),
+                (0, _) => Err(Reason::Declined("none of its workers is connected".into())),
+                _ if fits_one(&sight.aggregate.largest_free, &service.spec.resources) => Ok(()),
+                _ => Err(Reason::ScatteredOverWorkers),
+            }
         };
         match decide_with(candidates, &request, check) {
             Ok(choice) => {

@@ -1,1 +1,480 @@
 //! The rules of the root, one by one.
+
+use model::{
+    ApplicationId, AssignedInstance, Brain, Capability, ClusterAggregate, ClusterId, ClusterReport, Desired,
+    DirectConstraint, Generation, InstanceId, InstanceReport, Location, Mebibytes, Millicores, Phase, Plan,
+    Refusal, RefusalCode, Resources, ServiceId, ServiceSpec, Timestamp, TokenId, WorkerId,
+};
+
+use crate::{
+    Application, Change, Claim, Cluster, Effect, EnrolmentRejected, FreshIds, JoinKind, Rejected, State,
+    Token,
+    sla::{SlaApplication, SlaService},
+};
+
+const NOW: Timestamp = Timestamp(1_000_000);
+
+/// Counts instead of drawing.
+#[derive(Default)]
+struct CountedIds(u8);
+
+impl CountedIds {
+    fn next(&mut self) -> [u8; 12] {
+        self.0 += 1;
+        [self.0; 12]
+    }
+}
+
+impl FreshIds for CountedIds {
+    fn application(&mut self) -> ApplicationId {
+        ApplicationId::from_bytes(self.next())
+    }
+
+    fn service(&mut self) -> ServiceId {
+        ServiceId::from_bytes(self.next())
+    }
+}
+
+fn uuid<T: std::str::FromStr>(number: u8) -> T {
+    let text = format!("00000000-0000-0000-0000-0000000000{number:02x}");
+    text.parse().ok().expect("a UUID")
+}
+
+fn resources(cores: u32, memory: u32) -> Resources {
+    Resources { cpu: Millicores::from_cores(cores), memory: Mebibytes(memory), ..Resources::default() }
+}
+
+fn aggregate(workers: &[Resources]) -> ClusterAggregate {
+    let sum = workers.iter().fold(Resources::default(), |sum, one| sum.plus(one));
+    ClusterAggregate {
+        active_workers: u32::try_from(workers.len()).expect("few"),
+        known_workers: u32::try_from(workers.len()).expect("few"),
+        allocatable: sum,
+        free: sum,
+        largest_free: placement::frontier(workers.iter().copied()),
+        capabilities: vec![Capability::Container],
+        ..ClusterAggregate::default()
+    }
+}
+
+/// A root with one application and its state driven as the shell drives it.
+struct Root {
+    state: State,
+    ids: CountedIds,
+}
+
+impl Root {
+    fn new() -> Self {
+        Self { state: State::default(), ids: CountedIds::default() }
+    }
+
+    fn apply(&mut self, changes: Vec<Change>) {
+        changes.into_iter().for_each(|change| self.state.apply(change));
+    }
+
+    fn reconcile(&mut self) -> Plan<Change, Effect> {
+        let plan = self.state.reconcile(NOW);
+        assert_eq!(
+            self.state.reconcile(NOW),
+            Plan::default(),
+            "a second pass without news finds nothing to do"
+        );
+        plan
+    }
+
+    fn service(&mut self, spec: ServiceSpec) -> ServiceId {
+        let name = format!("app{}", self.ids.0);
+        let wanted = SlaApplication {
+            id: None,
+            name,
+            namespace: "test".to_owned(),
+            description: String::new(),
+            services: vec![SlaService {
+                name: "service".to_owned(),
+                namespace: "test".to_owned(),
+                spec,
+                document: serde_json::Map::new(),
+            }],
+        };
+        let (created, changes) =
+            self.state.create_applications("user", vec![wanted], &mut self.ids).expect("a new name");
+        self.apply(changes);
+        self.state.services_of(created[0]).next().expect("its service").id
+    }
+
+    fn deploy(&mut self, service: ServiceId) -> InstanceId {
+        let service = self.state.service(service).expect("it exists").clone();
+        let (id, changes) = self.state.deploy(&service, NOW);
+        self.apply(changes);
+        id
+    }
+
+    fn cluster(&mut self, number: u8, name: &str, workers: &[Resources]) -> ClusterId {
+        let id = uuid(number);
+        let cluster =
+            Cluster { id, name: name.to_owned(), location: None, generation: Generation::default() };
+        self.apply(vec![Change::Cluster(id, Some(cluster))]);
+        let location = Location { latitude: 0.0, longitude: 0.0, radius_metres: 0.0 };
+        let changes = self.state.cluster_connected(id, location, Generation::default());
+        self.apply(changes);
+        self.report(id, aggregate(workers), vec![]);
+        id
+    }
+
+    fn report(&mut self, cluster: ClusterId, aggregate: ClusterAggregate, instances: Vec<InstanceReport>) {
+        let observed_generation = self.state.cluster(cluster).expect("it joined").generation;
+        let report = ClusterReport { observed_generation, aggregate, instances };
+        let changes = self.state.cluster_reported(cluster, report, NOW);
+        self.apply(changes);
+    }
+
+    fn said(&self, id: InstanceId, phase: Phase) -> InstanceReport {
+        let generation = self.state.instance(id).expect("it exists").generation;
+        InstanceReport::new(id, generation, phase, NOW)
+    }
+
+    fn phase(&self, id: InstanceId) -> Phase {
+        self.state.instance(id).expect("it exists").report.phase
+    }
+
+    fn refusal(&self, id: InstanceId) -> String {
+        self.state.instance(id).expect("it exists").report.refusal.as_ref().expect("refused").to_string()
+    }
+}
+
+fn small() -> ServiceSpec {
+    ServiceSpec::container("image").reserving(Millicores::from_cores(1), Mebibytes(100))
+}
+
+#[test]
+fn an_instance_goes_to_a_cluster_in_a_whole_assignment() {
+    let mut root = Root::new();
+    let cluster = root.cluster(1, "one", &[resources(4, 1000)]);
+    root.reconcile();
+    let service = root.service(small());
+    let id = root.deploy(service);
+    let plan = root.reconcile();
+    let [Effect::SendAssignment { cluster: to, assignment }] = &plan.effects[..] else {
+        panic!("one assignment, not {:?}", plan.effects);
+    };
+    assert_eq!(*to, cluster);
+    assert_eq!(
+        assignment.instances,
+        [AssignedInstance { id, generation: Generation(1), desired: Desired::Running }]
+    );
+    assert_eq!(assignment.services[&service].spec, small());
+    assert!(assignment.network.is_some(), "a cluster has addresses to lend from its first assignment on");
+    assert_eq!(root.phase(id), Phase::ClusterScheduled);
+}
+
+#[test]
+fn without_a_cluster_the_refusal_says_so_and_one_that_joins_gets_the_instance() {
+    let mut root = Root::new();
+    let service = root.service(small());
+    let id = root.deploy(service);
+    root.reconcile();
+    assert_eq!(root.phase(id), Phase::Refused);
+    assert!(root.refusal(id).starts_with("NoTargetCluster: "), "{}", root.refusal(id));
+    root.cluster(1, "one", &[resources(4, 1000)]);
+    root.reconcile();
+    assert_eq!(root.phase(id), Phase::ClusterScheduled);
+}
+
+#[test]
+fn a_sum_that_fits_no_single_worker_is_refused_at_once_with_figures() {
+    let mut root = Root::new();
+    root.cluster(1, "one", &[resources(4, 60), resources(4, 60)]);
+    let service = root.service(small());
+    let id = root.deploy(service);
+    root.reconcile();
+    assert_eq!(root.phase(id), Phase::Refused);
+    let refusal = root.refusal(id);
+    assert!(refusal.starts_with("NoResourcesAvailable: "), "{refusal}");
+    assert!(refusal.contains("one: needs 100 MiB"), "{refusal}");
+    assert!(refusal.contains("60 MiB"), "{refusal}");
+}
+
+#[test]
+fn a_cluster_without_workers_is_named_as_such() {
+    let mut root = Root::new();
+    root.cluster(1, "one", &[]);
+    let service = root.service(small());
+    let id = root.deploy(service);
+    root.reconcile();
+    assert!(root.refusal(id).contains("one: no worker has joined it yet"), "{}", root.refusal(id));
+}
+
+#[test]
+fn what_is_on_its_way_to_a_cluster_counts_as_taken() {
+    let mut root = Root::new();
+    root.cluster(1, "one", &[resources(2, 1000)]);
+    let service = root.service(small());
+    let ids = [root.deploy(service), root.deploy(service), root.deploy(service)];
+    root.reconcile();
+    assert_eq!(
+        ids.map(|id| root.phase(id)),
+        [Phase::ClusterScheduled, Phase::ClusterScheduled, Phase::Refused]
+    );
+}
+
+#[test]
+fn the_next_cluster_is_tried_when_one_declines() {
+    let mut root = Root::new();
+    let one = root.cluster(1, "one", &[resources(8, 2000)]);
+    let two = root.cluster(2, "two", &[resources(4, 1000)]);
+    let service = root.service(small());
+    let id = root.deploy(service);
+    root.reconcile();
+    let first = root.state.instance(id).and_then(|instance| instance.cluster).expect("placed");
+    let second = if first == one { two } else { one };
+    let refusal = Refusal {
+        code: RefusalCode::NoResourcesAvailable,
+        summary: "no worker can take it".to_owned(),
+        candidates: vec![],
+    };
+    let said = InstanceReport { refusal: Some(refusal), ..root.said(id, Phase::Refused) };
+    let same = root.state.aggregate(first).0;
+    root.report(first, same.clone(), vec![said.clone()]);
+    root.reconcile();
+    let instance = root.state.instance(id).expect("it exists");
+    assert_eq!((instance.cluster, instance.generation), (Some(second), Generation(2)));
+
+    let generation = instance.generation;
+    let aggregate = root.state.aggregate(second).0;
+    root.report(second, aggregate, vec![InstanceReport { generation, ..said }]);
+    root.reconcile();
+    assert_eq!(root.phase(id), Phase::Refused);
+    let refusal = root.refusal(id);
+    assert!(refusal.contains("one: no worker can take it"), "{refusal}");
+    assert!(refusal.contains("two: no worker can take it"), "{refusal}");
+
+    // More capacity is a reason to ask again; the same again is not.
+    root.report(first, same.clone(), vec![]);
+    assert_eq!(root.reconcile().effects, []);
+    root.report(first, ClusterAggregate { free: resources(9, 2000), ..same }, vec![]);
+    root.reconcile();
+    assert_eq!(root.state.instance(id).and_then(|instance| instance.cluster), Some(first));
+}
+
+#[test]
+fn a_direct_constraint_names_the_only_clusters_allowed() {
+    let mut root = Root::new();
+    root.cluster(1, "one", &[resources(8, 2000)]);
+    let two = root.cluster(2, "two", &[resources(1, 100)]);
+    let mut spec = small();
+    spec.constraints = vec![DirectConstraint { clusters: vec!["two".to_owned()], nodes: vec![] }];
+    let service = root.service(spec);
+    let ids = [root.deploy(service), root.deploy(service)];
+    root.reconcile();
+    assert_eq!(root.state.instance(ids[0]).and_then(|instance| instance.cluster), Some(two));
+    let refusal = root.refusal(ids[1]);
+    assert!(refusal.contains("one: not among the names"), "{refusal}");
+}
+
+#[test]
+fn a_report_of_an_older_placement_is_ignored() {
+    let mut root = Root::new();
+    let cluster = root.cluster(1, "one", &[resources(4, 1000)]);
+    let service = root.service(small());
+    let id = root.deploy(service);
+    root.reconcile();
+    let old = InstanceReport { generation: Generation(0), ..root.said(id, Phase::Running) };
+    root.report(cluster, aggregate(&[resources(4, 1000)]), vec![old]);
+    assert_eq!(root.phase(id), Phase::ClusterScheduled);
+    let current = root.said(id, Phase::Running);
+    root.report(cluster, aggregate(&[resources(4, 1000)]), vec![current]);
+    assert_eq!(root.phase(id), Phase::Running);
+}
+
+#[test]
+fn an_instance_goes_only_when_its_cluster_confirms_it() {
+    let mut root = Root::new();
+    let cluster = root.cluster(1, "one", &[resources(4, 1000)]);
+    let service = root.service(small());
+    let id = root.deploy(service);
+    root.reconcile();
+    let running = root.said(id, Phase::Running);
+    root.report(cluster, aggregate(&[resources(4, 1000)]), vec![running.clone()]);
+    let application =
+        root.state.service(service).and_then(|service| root.state.application(service.application)).cloned();
+    let changes = root.state.delete_application(&application.expect("its application"), NOW);
+    root.apply(changes);
+    let plan = root.reconcile();
+    assert_eq!(root.state.service(service), None, "gone from view at once");
+    let [Effect::SendAssignment { assignment, .. }] = &plan.effects[..] else { panic!("one assignment") };
+    assert_eq!(assignment.instances[0].desired, Desired::Removed);
+
+    root.report(cluster, aggregate(&[resources(4, 1000)]), vec![running]);
+    root.report(cluster, aggregate(&[resources(4, 1000)]), vec![]);
+    root.reconcile();
+    assert_eq!(root.phase(id), Phase::Undeploying, "neither silence nor an old report removes it");
+
+    let removed = root.said(id, Phase::Removed);
+    root.report(cluster, aggregate(&[resources(4, 1000)]), vec![removed]);
+    let plan = root.reconcile();
+    assert_eq!(root.state.instance(id), None);
+    assert!(
+        plan.changes.contains(&Change::Service(service, None)),
+        "the last instance takes its service along"
+    );
+}
+
+#[test]
+fn what_no_cluster_has_is_removed_at_once() {
+    let mut root = Root::new();
+    let service = root.service(small());
+    let id = root.deploy(service);
+    root.reconcile();
+    let changes = root.state.undeploy(service, 0, NOW).expect("it exists");
+    assert_eq!(changes, [Change::Instance(id, None)]);
+    root.apply(changes);
+    assert_eq!(root.state.undeploy(service, 0, NOW), Err(Rejected::NoInstance { service, number: 0 }));
+}
+
+#[test]
+fn instance_numbers_are_never_used_twice() {
+    let mut root = Root::new();
+    let service = root.service(small());
+    let first = root.deploy(service);
+    let changes = root.state.undeploy(service, first.number, NOW).expect("it exists");
+    root.apply(changes);
+    assert_eq!(root.deploy(service).number, 1);
+}
+
+#[test]
+fn names_belong_to_their_owner() {
+    let mut root = Root::new();
+    let application = |services| SlaApplication {
+        id: None,
+        name: "shop".to_owned(),
+        namespace: "prod".to_owned(),
+        description: String::new(),
+        services,
+    };
+    let create = |root: &mut Root, owner: &str| {
+        let created = root.state.create_applications(owner, vec![application(vec![])], &mut root.ids);
+        created.map(|(_, changes)| root.apply(changes))
+    };
+    assert_eq!(create(&mut root, "alice"), Ok(()));
+    assert_eq!(create(&mut root, "bob"), Ok(()), "another user's application of that name is another one");
+    assert!(matches!(create(&mut root, "alice"), Err(Rejected::ApplicationExists { .. })));
+}
+
+#[test]
+fn services_are_added_together_or_not_at_all() {
+    let mut root = Root::new();
+    let service = root.service(small());
+    let application: Application = {
+        let id = root.state.service(service).expect("it exists").application;
+        root.state.application(id).expect("it exists").clone()
+    };
+    let named = |name: &str| SlaService {
+        name: name.to_owned(),
+        namespace: "test".to_owned(),
+        spec: small(),
+        document: serde_json::Map::new(),
+    };
+    let refused = root.state.add_services(&application, vec![named("new"), named("service")], &mut root.ids);
+    assert_eq!(
+        refused,
+        Err(Rejected::ServiceExists { name: "service".to_owned(), namespace: "test".to_owned() })
+    );
+}
+
+#[test]
+fn a_reconnected_cluster_is_told_what_it_missed_and_no_more() {
+    let mut root = Root::new();
+    let cluster = root.cluster(1, "one", &[resources(4, 1000)]);
+    root.reconcile();
+    let generation = root.state.cluster(cluster).expect("it joined").generation;
+    let location = Location { latitude: 0.0, longitude: 0.0, radius_metres: 0.0 };
+
+    root.state.cluster_disconnected(cluster);
+    let changes = root.state.cluster_connected(cluster, location, generation);
+    root.apply(changes);
+    assert_eq!(root.reconcile().effects, [], "it holds the newest already");
+
+    root.state.cluster_disconnected(cluster);
+    let changes = root.state.cluster_connected(cluster, location, Generation(0));
+    root.apply(changes);
+    assert_eq!(root.reconcile().effects.len(), 1, "it lost its store and is told everything");
+}
+
+#[test]
+fn a_root_restored_from_a_backup_goes_on_above_what_its_cluster_holds() {
+    let mut root = Root::new();
+    let cluster = root.cluster(1, "one", &[resources(4, 1000)]);
+    root.reconcile();
+    root.state.cluster_disconnected(cluster);
+    let location = Location { latitude: 0.0, longitude: 0.0, radius_metres: 0.0 };
+    let changes = root.state.cluster_connected(cluster, location, Generation(500));
+    root.apply(changes);
+    let plan = root.reconcile();
+    let [Effect::SendAssignment { assignment, .. }] = &plan.effects[..] else { panic!("one assignment") };
+    assert_eq!(assignment.generation, Generation(501));
+}
+
+#[test]
+fn a_cluster_with_more_workers_gets_more_blocks() {
+    let mut root = Root::new();
+    let cluster = root.cluster(1, "one", &[resources(4, 1000)]);
+    root.reconcile();
+    assert_eq!(root.state.blocks.blocks_of(&cluster).v4.len(), 1);
+    let many = ClusterAggregate { known_workers: 57, ..aggregate(&[resources(4, 1000)]) };
+    root.report(cluster, many, vec![]);
+    root.reconcile();
+    assert_eq!(root.state.blocks.blocks_of(&cluster).v4.len(), 2);
+}
+
+fn token(kind: JoinKind) -> Token {
+    Token {
+        id: uuid(9),
+        kind,
+        secret_hash: "hash".to_owned(),
+        uses_left: 1,
+        expires_at: Timestamp(NOW.0 + 1),
+        used_by: vec![],
+    }
+}
+
+fn claim(key: &str) -> Claim<'_> {
+    Claim { token: uuid::<TokenId>(9), secret_hash: "hash", key_fingerprint: key }
+}
+
+#[test]
+fn a_token_is_spent_once_but_answers_the_same_key_again() {
+    let mut root = Root::new();
+    root.apply(vec![Change::Token(uuid(9), Some(token(JoinKind::Cluster { name: "one".to_owned() })))]);
+    let (id, changes) = root.state.enrol_cluster(claim("a"), uuid(1), NOW).expect("fresh");
+    root.apply(changes);
+    assert_eq!(root.state.cluster(id).map(|cluster| cluster.name.as_str()), Some("one"));
+    assert_eq!(root.state.enrol_cluster(claim("a"), uuid(2), NOW), Ok((id, vec![])));
+    assert_eq!(root.state.enrol_cluster(claim("b"), uuid(2), NOW), Err(EnrolmentRejected::Spent));
+}
+
+#[test]
+fn a_token_for_the_name_of_a_cluster_makes_its_holder_that_cluster() {
+    let mut root = Root::new();
+    let one = root.cluster(1, "one", &[]);
+    root.apply(vec![Change::Token(uuid(9), Some(token(JoinKind::Cluster { name: "one".to_owned() })))]);
+    assert_eq!(root.state.enrol_cluster(claim("a"), uuid(2), NOW).map(|(id, _)| id), Ok(one));
+}
+
+#[test]
+fn tokens_are_refused_for_what_is_wrong_with_them() {
+    let mut root = Root::new();
+    let one = root.cluster(1, "one", &[]);
+    root.apply(vec![Change::Token(uuid(9), Some(token(JoinKind::Worker { cluster: Some(one) })))]);
+    let worker = |claim, cluster: u8, now| {
+        root.state.enrol_worker(claim, uuid(cluster), uuid::<WorkerId>(5), now).map(|(id, _)| id)
+    };
+    assert_eq!(worker(claim("a"), 1, NOW), Ok(uuid(5)));
+    assert_eq!(worker(claim("a"), 2, NOW), Err(EnrolmentRejected::OtherCluster));
+    assert_eq!(worker(claim("a"), 1, Timestamp(NOW.0 + 1)), Err(EnrolmentRejected::Expired));
+    let wrong = Claim { secret_hash: "guess", ..claim("a") };
+    assert_eq!(worker(wrong, 1, NOW), Err(EnrolmentRejected::Unknown));
+    assert_eq!(
+        root.state.enrol_cluster(claim("a"), uuid(2), NOW),
+        Err(EnrolmentRejected::WrongKind("workers"))
+    );
+}
