@@ -4,24 +4,24 @@ use std::{borrow::Cow, fmt};
 
 use model::{Capability, Mebibytes, Millicores, PortMapping, Resources};
 
-use crate::{Candidate, Request};
+use crate::{Candidate, Request, candidate::Obstacles};
 
 /// One of the amounts in [`Resources`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ResourceKind {
     /// Processor time, in millicores.
     Cpu,
-    /// Main memory, in MiB.
-    Memory,
     /// Disk space, in MiB.
     Storage,
     /// Whole graphics processors.
     Gpus,
+    /// Main memory, in MiB.
+    Memory,
 }
 
 impl ResourceKind {
     /// Every kind, in the order they are checked.
-    pub const ALL: [Self; 4] = [Self::Cpu, Self::Memory, Self::Storage, Self::Gpus];
+    pub const ALL: [Self; 4] = [Self::Cpu, Self::Storage, Self::Gpus, Self::Memory];
 
     /// The amount of this kind.
     #[must_use]
@@ -93,6 +93,17 @@ pub enum Reason {
     Declined(Cow<'static, str>),
 }
 
+impl Reason {
+    /// Too little of `what`, with how much is left in all and on the largest worker.
+    pub(crate) const fn insufficient(what: ResourceKind, needs: u32, in_all: u32, on_one: u32) -> Self {
+        if in_all < needs {
+            Self::Insufficient { what, needs, has: in_all }
+        } else {
+            Self::InsufficientOnOneWorker { what, needs, has: on_one }
+        }
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -122,27 +133,26 @@ impl fmt::Display for Reason {
 /// # Errors
 /// The first reason in the order of [`Reason`]; among amounts, that of [`ResourceKind::ALL`].
 pub fn filter(candidate: &Candidate, request: &Request) -> Result<(), Reason> {
-    if candidate.flags & Candidate::NOT_SELECTED != 0 {
+    let stands = |obstacle: u64| candidate.obstacles & request.of_interest & obstacle != 0;
+    if stands(Obstacles::NOT_SELECTED) {
         return Err(Reason::NotSelected);
     }
-    if candidate.flags & Candidate::DISCONNECTED != 0 {
+    if stands(Obstacles::DISCONNECTED) {
         return Err(Reason::Disconnected);
     }
-    if candidate.flags & Candidate::CORDONED != 0 {
+    if stands(Obstacles::CORDONED) {
         return Err(Reason::Cordoned);
     }
-    let missing = request.capabilities & !candidate.capabilities;
-    if let Some(capability) = Capability::ALL.into_iter().find(|capability| missing & capability.bit() != 0) {
-        return Err(Reason::Lacks(capability));
+    for (capability, missing) in Capability::ALL.into_iter().zip(Obstacles::MISSING) {
+        if stands(missing) {
+            return Err(Reason::Lacks(capability));
+        }
     }
+    let (free, largest) = (candidate.free(), candidate.largest());
     for what in ResourceKind::ALL {
         let needs = what.of(&request.resources);
-        let (in_all, on_one) = (what.of(&candidate.free), what.of(&candidate.largest));
-        if in_all < needs {
-            return Err(Reason::Insufficient { what, needs, has: in_all });
-        }
-        if on_one < needs {
-            return Err(Reason::InsufficientOnOneWorker { what, needs, has: on_one });
+        if what.of(&largest) < needs {
+            return Err(Reason::insufficient(what, needs, what.of(&free), what.of(&largest)));
         }
     }
     Ok(())

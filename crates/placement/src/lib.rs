@@ -15,6 +15,7 @@ mod candidate;
 mod decide;
 mod filter;
 mod frontier;
+mod lanes;
 mod refuse;
 mod score;
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use model::Resources;
 
-use crate::{Candidate, Request};
+use crate::{Candidate, Request, candidate::Standing, lanes::cpu_and_memory_limits};
 
 /// How good a candidate is for a request; the greater is chosen. Fields in order of importance.
 ///
@@ -13,7 +13,7 @@ use crate::{Candidate, Request};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Score {
     /// Fewest copies of the same service, so that one broken device takes one copy with it.
-    pub siblings: Reverse<u8>,
+    pub siblings: Reverse<u16>,
     /// Most room: how many times the request fits into what is not reserved, by processor or by memory, whichever
     /// is fewer. On a logarithmic scale with eight steps per doubling: within a step it is a near tie, and what
     /// follows decides.
@@ -30,55 +30,83 @@ impl Score {
     /// The score of a candidate, whether or not it passes the filter.
     #[must_use]
     pub fn of(candidate: &Candidate, request: &Request) -> Self {
-        Self {
-            siblings: Reverse(candidate.siblings),
-            headroom: Yardstick::of(&request.resources).headroom(&candidate.free),
-            instances: Reverse(candidate.instances),
-            load_permille: Reverse(candidate.load_permille),
-            id: Reverse(candidate.id),
-        }
+        Yardstick::of(&request.resources).score(candidate)
     }
 }
 
 /// A request prepared for measuring how often it fits, without a division per candidate.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Yardstick {
-    cpu: u64,
-    memory: u64,
+    /// What is asked for. A request for nothing counts as one unit: it always fits, and the emptier place is still
+    /// the better.
+    cpu: u32,
+    memory: u32,
+    /// How many 2^31ths of a request one unit is, rounded down.
+    per_millicore: u32,
+    per_mebibyte: u32,
 }
 
 impl Yardstick {
-    /// Mantissa bits of an `f32` that [`Self::headroom`] drops: 3 of 23 stay, eight steps per doubling.
-    const DROPPED_BITS: u32 = 20;
+    const ONE_REQUEST: u32 = 31;
 
     pub(crate) fn of(request: &Resources) -> Self {
-        // A request for nothing counts as one unit: it always fits, and the emptier place is still the better.
-        let reciprocal = |needed: u32| (1 << 31) / u64::from(needed.max(1));
-        Self { cpu: reciprocal(request.cpu.0), memory: reciprocal(request.memory.0) }
+        let (cpu, memory) = (request.cpu.0.max(1), request.memory.0.max(1));
+        let per_unit = |needed: u32| (1 << Self::ONE_REQUEST) / needed;
+        Self { cpu, memory, per_millicore: per_unit(cpu), per_mebibyte: per_unit(memory) }
     }
 
-    /// See [`Score::headroom`]. Grows with `free`, never falls.
-    #[inline]
-    pub(crate) fn headroom(&self, free: &Resources) -> u16 {
-        let by_cpu = u64::from(free.cpu.0) * self.cpu;
-        let by_memory = u64::from(free.memory.0) * self.memory;
-        // Below 2^63, so the sign stays clear; the bits of a positive float order like the float.
-        #[expect(clippy::cast_precision_loss, reason = "the precision is dropped on purpose")]
-        #[expect(clippy::cast_possible_wrap, reason = "below 2^63")]
-        let logarithmic = (by_cpu.min(by_memory) as i64 as f32).to_bits() >> Self::DROPPED_BITS;
-        logarithmic as u16
+    /// See [`Score::of`].
+    pub(crate) fn score(&self, candidate: &Candidate) -> Score {
+        Score {
+            siblings: Reverse(candidate.siblings()),
+            headroom: self.headroom(candidate),
+            instances: Reverse(candidate.instances()),
+            load_permille: Reverse(candidate.load_permille()),
+            id: Reverse(candidate.id),
+        }
     }
 
-    /// The fields of [`Score`] before the id, packed so that keys order as scores do. Never zero.
-    #[inline]
-    pub(crate) fn key(&self, candidate: &Candidate) -> u64 {
-        const NEVER_ZERO: u64 = 1 << 63;
-        NEVER_ZERO
-            | u64::from(!candidate.siblings) << 48
-            | u64::from(self.headroom(&candidate.free)) << 32
-            | u64::from(!candidate.instances) << 16
-            | u64::from(!candidate.load_permille)
+    /// See [`Score::headroom`].
+    fn headroom(&self, candidate: &Candidate) -> u16 {
+        let (cpu, memory) = candidate.free.cpu_and_memory();
+        let by_cpu = u64::from(cpu) * u64::from(self.per_millicore);
+        let by_memory = u64::from(memory) * u64::from(self.per_mebibyte);
+        step_of(by_cpu.min(by_memory))
     }
+
+    /// The fields of [`Score`] before the id in one number: the greater the score, the smaller the cost.
+    pub(crate) fn cost(&self, candidate: &Candidate) -> u64 {
+        candidate.standing - (u64::from(self.headroom(candidate)) << Standing::ROOM_SHIFT)
+    }
+
+    /// Processor time and memory, as limits of one word, below which no candidate costs as little as `cost`.
+    pub(crate) fn least_for(&self, cost: u64) -> u64 {
+        if cost >> Standing::SIBLINGS_SHIFT != 0 {
+            // Another with fewer copies would be better with any room.
+            return cpu_and_memory_limits(0, 0);
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "the field is what is asked for")]
+        let headroom = u16::MAX - (cost >> Standing::ROOM_SHIFT) as u16;
+        // Units are rounded down, so that the division would give no less: the limit is never too high.
+        let least = u128::from(least_of_step(headroom));
+        let units = |needed: u32| {
+            u64::try_from((least * u128::from(needed)) >> Self::ONE_REQUEST).unwrap_or(u64::MAX)
+        };
+        cpu_and_memory_limits(units(self.cpu), units(self.memory))
+    }
+}
+
+/// A logarithmic scale with eight steps per doubling; exact below 16.
+fn step_of(value: u64) -> u16 {
+    let Some(exponent) = value.checked_ilog2().and_then(|bits| bits.checked_sub(3)) else {
+        return u16::try_from(value).expect("below 8");
+    };
+    u16::try_from(u64::from(exponent) * 8 + (value >> exponent)).expect("at most 61 times 8 and 15")
+}
+
+/// The least value on a step of that scale.
+const fn least_of_step(step: u16) -> u64 {
+    if step < 8 { step as u64 } else { (step as u64 % 8 + 8) << (step / 8 - 1) }
 }
 
 #[cfg(test)]
@@ -127,14 +155,24 @@ mod tests {
 
     #[test]
     fn instances_that_reserve_nothing_still_spread() {
-        let request = Request::default();
+        let request = Request::new(Resources::default(), &[]);
         let held = Candidate::worker(1, ROOMY).with_instances(1);
         assert!(better(Candidate::worker(2, ROOMY), held, &request));
     }
 
     #[test]
     fn equal_candidates_are_told_apart_by_id() {
-        let request = Request::default();
+        let request = Request::new(Resources::default(), &[]);
         assert!(better(Candidate::worker(1, ROOMY), Candidate::worker(2, ROOMY), &request));
+    }
+
+    #[test]
+    fn the_steps_grow_with_the_value_and_know_where_they_begin() {
+        let values = (0..2000).chain((0..63).flat_map(|bit| [(1 << bit) - 1, 1 << bit, (1 << bit) + 1]));
+        for value in values.filter(|value| *value > 0) {
+            let step = step_of(value);
+            assert!(step_of(value - 1) <= step, "{value}");
+            assert!(least_of_step(step) <= value && value < least_of_step(step + 1), "{value}");
+        }
     }
 }

@@ -85,7 +85,7 @@ fn a_sum_that_fits_no_worker_is_refused() {
         refused.into_refusal(CandidateKind::Cluster),
         Refusal {
             code: RefusalCode::NoResourcesAvailable,
-            summary: "none of 1 cluster can take it".to_owned(),
+            summary: "the only cluster cannot take it".to_owned(),
             candidates: vec![verdict(
                 "1 cluster",
                 "needs 4000 MiB of memory on one worker, its largest free is 2000 MiB"
@@ -192,9 +192,8 @@ fn if_all_are_declined_each_was_asked_and_its_reason_is_told() {
     let port = PortMapping { host: 80, container: 80, protocol: Protocol::Tcp };
     let refused = decide_with(&candidates, &request(1000, 1000), |_| Err(Reason::PortTaken(port)))
         .expect_err("all are declined");
-    let reasons: Vec<_> = refused.reasons().map(|(reason, count)| (reason.clone(), count)).collect();
     let short = Reason::Insufficient { what: ResourceKind::Cpu, needs: 1000, has: 1 };
-    assert_eq!(reasons, [(Reason::PortTaken(port), 2), (short, 1)]);
+    assert_eq!(refused.reasons(), [(Reason::PortTaken(port), 2), (short, 1)]);
 }
 
 #[test]
@@ -204,7 +203,7 @@ fn reasons_in_the_callers_words_stay_bounded() {
         Err(Reason::Declined(Cow::Owned(format!("reason {index}"))))
     })
     .expect_err("all are declined");
-    assert_eq!((refused.reasons().count(), refused.total()), (32, 100));
+    assert_eq!((refused.reasons().len(), refused.total()), (32, 100));
 }
 
 #[test]
@@ -234,4 +233,28 @@ fn what_the_frontier_leaves_out_may_still_fit() {
 fn the_frontier_keeps_only_what_nobody_covers() {
     let free = [resources(1, 1), resources(5, 1), resources(1, 5), resources(5, 1), resources(0, 0)];
     assert_eq!(frontier(free.into_iter()), [resources(5, 1), resources(1, 5)]);
+}
+
+#[test]
+fn whoever_lacks_several_capabilities_is_counted_once() {
+    let asked = Request::new(resources(1, 1), &[Capability::Container, Capability::Overlay]);
+    let able = |id: u128, capabilities: &[Capability]| {
+        Candidate::worker(id, resources(9000, 9000)).with_capabilities(capabilities)
+    };
+    let candidates = [able(1, &[]), able(2, &[Capability::Container]), able(3, &[Capability::Overlay])];
+    let refused = decide(&candidates, &asked).expect_err("nobody can do both");
+    assert_eq!(
+        refused.reasons(),
+        [(Reason::Lacks(Capability::Container), 2), (Reason::Lacks(Capability::Overlay), 1)]
+    );
+}
+
+#[test]
+fn a_worker_without_any_of_a_kind_is_a_miss_too() {
+    let mut asked = request(1, 1);
+    asked.resources.gpus = 2;
+    assert_eq!(
+        refusal(&[worker(1, 9000, 9000), worker(2, 9000, 9000)], &asked).candidates,
+        [verdict("2 workers", "needs 2 GPUs, the largest free is 0")]
+    );
 }

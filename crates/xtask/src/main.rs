@@ -1,2 +1,60 @@
-//! Being built.
-fn main() {}
+//! `cargo xtask check | bench`: how the workspace is checked and measured.
+//!
+//! The rules of the layers live in `layers.rs`, those of single files in `sources.rs`; each benchmark is a file
+//! in `bench/`.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool speaks on both")]
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+mod bench;
+mod check;
+mod layers;
+mod sources;
+mod workspace;
+
+/// How the workspace is checked and measured.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Checks formatting, lints, layers and source files; fails if anything is found.
+    Check {
+        /// Only these parts, instead of all.
+        #[arg(long, value_enum)]
+        only: Vec<check::Part>,
+    },
+    /// Measures in release mode: a table on standard error, one JSON object per figure on standard output, and
+    /// all of them as an array in `bench/NAME.json` of the target directory.
+    Bench {
+        /// What to measure.
+        #[arg(required_unless_present = "list")]
+        name: Option<String>,
+        /// Tells what can be measured instead.
+        #[arg(long)]
+        list: bool,
+    },
+    /// What `bench` runs as a release build of itself.
+    #[command(hide = true)]
+    BenchInner { name: String },
+}
+
+fn main() -> Result<ExitCode> {
+    match Arguments::parse().command {
+        Command::Check { only } => check::run(&only),
+        Command::Bench { list: true, .. } | Command::Bench { name: None, .. } => {
+            bench::list();
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Bench { name: Some(name), list: false } => bench::run_in_release(&name),
+        Command::BenchInner { name } => bench::run_here(&name),
+    }
+}

@@ -6,7 +6,7 @@ use model::{
     Assignment, Brain, Capability, ClusterId, Generation, InstanceId, InstanceReport, Mebibytes, Millicores,
     Phase, Refusal, Resources, ServiceSpec, Timestamp, Virtualization,
 };
-use placement::{Candidate, CandidateKind, Reason, Request, decide_with, explain_with, fits_one, largest};
+use placement::{Candidate, CandidateKind, Reason, Request, decide_with, explain_with, may_fit_one, largest};
 
 use crate::{Change, Cluster, Instance, Service, State};
 
@@ -137,7 +137,7 @@ impl State {
             match (sight.aggregate.active_workers, sight.aggregate.known_workers) {
                 (0, 0) => Err(Reason::Declined("no worker has joined it yet".into())),
                 (0, _) => Err(Reason::Declined("none of its workers is connected".into())),
-                _ if fits_one(&sight.aggregate.largest_free, &service.spec.resources) => Ok(()),
+                _ if may_fit_one(&sight.aggregate.largest_free, &service.spec.resources) => Ok(()),
                 _ => Err(Reason::ScatteredOverWorkers),
             }
         };
