@@ -12,7 +12,7 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    sync::mpsc,
+    sync::{Semaphore, mpsc},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_stream::wrappers::ReceiverStream;
@@ -26,7 +26,9 @@ use crate::{Identity, Subject, tls};
 
 /// A handshake that takes longer is given up, so that idle connections cannot pile up.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
-/// Handshakes under way and connections not yet picked up; more wait in the kernel's queue.
+/// Handshakes under way: a thousand silent connections must not keep the next one out.
+const HANDSHAKES: usize = 2048;
+/// Connections that are not yet picked up.
 const ACCEPT_QUEUE: usize = 64;
 /// How long an idle peer may be silent before it is asked, and how long it may take to answer.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
@@ -141,6 +143,7 @@ async fn accept_all(
     acceptor: TlsAcceptor,
     accepted: mpsc::Sender<io::Result<Incoming>>,
 ) {
+    let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
     loop {
         let (stream, address) = match listener.accept().await {
             Ok(connection) => connection,
@@ -151,12 +154,16 @@ async fn accept_all(
                 continue;
             }
         };
-        let Ok(place) = accepted.clone().reserve_owned().await else { return };
-        let acceptor = acceptor.clone();
+        let Ok(place) = Arc::clone(&handshakes).acquire_owned().await else { return };
+        let (acceptor, accepted) = (acceptor.clone(), accepted.clone());
         tokio::spawn(async move {
-            match handshake(stream, address, &acceptor).await {
+            let shaken = handshake(stream, address, &acceptor).await;
+            drop(place);
+            match shaken {
                 Ok(incoming) => {
-                    place.send(Ok(incoming));
+                    if accepted.send(Ok(incoming)).await.is_err() {
+                        tracing::debug!(%address, "a peer came while the port was closing");
+                    }
                 }
                 Err(error) => tracing::warn!(%address, %error, "a peer was refused"),
             }
