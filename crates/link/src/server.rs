@@ -16,7 +16,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tonic::{
     Request, Status,
     transport::server::{Connected, Router},
@@ -126,16 +126,19 @@ pub async fn serve(
 ) -> io::Result<()> {
     let config = tls::server_config(identity).map_err(io::Error::other)?;
     let (accepted, connections) = mpsc::channel(ACCEPT_QUEUE);
-    let accepting = tokio::spawn(accept_all(listener, TlsAcceptor::from(Arc::new(config)), accepted));
+    // Ends with this future, however that ends: nobody may be let in whom nobody serves.
+    let _accepting = AbortOnDropHandle::new(tokio::spawn(accept_all(
+        listener,
+        TlsAcceptor::from(Arc::new(config)),
+        accepted,
+    )));
     let router = routes(builder());
-    let result = tokio::select! {
+    tokio::select! {
         result = router.serve_with_incoming(ReceiverStream::new(connections)) => {
             result.map_err(io::Error::other)
         }
         () = shutdown.cancelled() => Ok(()),
-    };
-    accepting.abort();
-    result
+    }
 }
 
 async fn accept_all(

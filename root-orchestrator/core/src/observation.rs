@@ -35,6 +35,8 @@ impl State {
     /// The connection of a cluster ended.
     pub fn cluster_disconnected(&mut self, id: ClusterId) {
         self.sessions.remove(&id);
+        // What waits is told that this one is no longer there to wait for.
+        self.capacity_changed = true;
     }
 
     /// A cluster reported. What it says of instances it does not hold, or of older placements, is ignored.
@@ -44,6 +46,13 @@ impl State {
         session.observed = report.observed_generation;
         let sight = self.sights.entry(id).or_default();
         let grew = has_more(&sight.aggregate, &report.aggregate);
+        // Anything that changes what a refusal would say, so that reasons stay true; loads do not.
+        let differs = sight.last_report.is_none()
+            || grew
+            || sight.aggregate.free != report.aggregate.free
+            || sight.aggregate.largest_free != report.aggregate.largest_free
+            || sight.aggregate.active_workers != report.aggregate.active_workers
+            || sight.aggregate.known_workers != report.aggregate.known_workers;
         for instance in &report.instances {
             sight.in_flight.remove(&instance.id);
         }
@@ -52,8 +61,8 @@ impl State {
             last_report: Some(now),
             in_flight: std::mem::take(&mut sight.in_flight),
         };
+        self.capacity_changed |= differs;
         if grew {
-            self.capacity_changed = true;
             self.declined.values_mut().for_each(|refusals| {
                 refusals.remove(&id);
             });

@@ -6,7 +6,7 @@ use model::{
     Assignment, Brain, Capability, ClusterId, Generation, InstanceId, InstanceReport, Mebibytes, Millicores,
     Phase, Refusal, Resources, ServiceSpec, Timestamp, Virtualization,
 };
-use placement::{Candidate, CandidateKind, Reason, Request, decide_with, explain_with, may_fit_one, largest};
+use placement::{Candidate, CandidateKind, Reason, Request, decide_with, explain_with, largest, may_fit_one};
 
 use crate::{Change, Cluster, Instance, Service, State};
 

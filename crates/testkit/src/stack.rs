@@ -1,0 +1,296 @@
+//! Root, clusters and workers.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use daemon::StateDirectory;
+use node_engine::runtime::fake::FakeRuntime;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::{Api, Daemon, daemon_task::adopt};
+
+const PASSWORD: &str = "correct horse";
+
+async fn listen(port: u16) -> TcpListener {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    crate::wait_until("a port to be free", async || {
+        TcpListener::bind(address).map_err(|error| error.to_string())
+    })
+    .await
+}
+
+fn port_of(listener: &TcpListener) -> u16 {
+    listener.local_addr().expect("bound").port()
+}
+
+/// A root and its state, which outlives a restart.
+#[derive(Debug)]
+pub struct Root {
+    directory: TempDir,
+    api_port: u16,
+    cluster_port: u16,
+    daemon: Option<Daemon>,
+    /// Logged in as `Admin`.
+    pub api: Api,
+}
+
+impl Root {
+    /// A new root, ready.
+    pub async fn start() -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (api, cluster) = (listen(0).await, listen(0).await);
+        let (api_port, cluster_port) = (port_of(&api), port_of(&cluster));
+        let daemon = run_root(directory.path(), api, cluster);
+        let api = Api::log_in(format!("http://127.0.0.1:{api_port}"), PASSWORD).await;
+        Self { directory, api_port, cluster_port, daemon: Some(daemon), api }
+    }
+
+    /// Kills it in the middle of whatever it does.
+    pub fn kill(&mut self) {
+        self.daemon = None;
+    }
+
+    /// Starts it again on the same ports with what it had stored.
+    pub async fn start_again(&mut self) {
+        let (api, cluster) = (listen(self.api_port).await, listen(self.cluster_port).await);
+        self.daemon =
+            Some(unlocked(self.directory.path(), || run_root(self.directory.path(), api, cluster)).await);
+        self.api = Api::log_in(self.api.base().to_owned(), PASSWORD).await;
+    }
+
+    /// A cluster of this root, connected.
+    pub async fn cluster(&self, name: &str) -> Cluster {
+        let token = self.api.token(json!({"kind": "cluster", "cluster": name})).await;
+        let directory = tempfile::tempdir().expect("a directory");
+        let listener = listen(0).await;
+        let mut cluster = Cluster {
+            directory,
+            worker_port: port_of(&listener),
+            root_port: self.cluster_port,
+            name: name.to_owned(),
+            token,
+            daemon: None,
+        };
+        cluster.daemon = Some(cluster.run(listener));
+        crate::wait_until("the cluster to be active", async || {
+            let active = self.api.get("/api/clusters/active").await.ok();
+            let there = active.as_array().expect("a list").iter().any(|found| found["cluster_name"] == name);
+            if there { Ok(()) } else { Err(active.to_string()) }
+        })
+        .await;
+        cluster
+    }
+}
+
+fn run_root(directory: &Path, api: TcpListener, cluster: TcpListener) -> Daemon {
+    let config = root_orchestrator::Config {
+        state_dir: directory.join("state"),
+        api_listen: api.local_addr().expect("bound"),
+        cluster_listen: cluster.local_addr().expect("bound"),
+        admin_password: Some(PASSWORD.to_owned()),
+        bootstrap_cluster: None,
+        bootstrap_token_file: None,
+    };
+    Daemon::start(|shutdown| async move {
+        let listeners = root_orchestrator::Listeners { api: adopt(api), cluster: adopt(cluster) };
+        root_orchestrator::run(config, listeners, shutdown).await
+    })
+}
+
+/// Runs `start` once the daemon before has let go of its state directory.
+async fn unlocked<T>(directory: &Path, start: impl FnOnce() -> T) -> T {
+    let state = directory.join("state");
+    crate::wait_until("the state directory to be free", async || {
+        StateDirectory::open(&state).map(drop).map_err(|error| error.to_string())
+    })
+    .await;
+    start()
+}
+
+/// A cluster orchestrator and its state.
+#[derive(Debug)]
+pub struct Cluster {
+    directory: TempDir,
+    worker_port: u16,
+    root_port: u16,
+    name: String,
+    token: String,
+    daemon: Option<Daemon>,
+}
+
+impl Cluster {
+    fn run(&self, listener: TcpListener) -> Daemon {
+        let config = cluster_orchestrator::Config {
+            name: self.name.clone(),
+            location: "48.137,11.575,1000".parse().expect("a location"),
+            root_address: "127.0.0.1".to_owned(),
+            root_port: self.root_port,
+            token: Some(self.token.parse().expect("a token")),
+            token_file: None,
+            worker_listen: listener.local_addr().expect("bound"),
+            state_dir: self.state(),
+        };
+        Daemon::start(
+            |shutdown| async move { cluster_orchestrator::run(config, adopt(listener), shutdown).await },
+        )
+    }
+
+    fn state(&self) -> PathBuf {
+        self.directory.path().join("state")
+    }
+
+    /// Kills it in the middle of whatever it does.
+    pub fn kill(&mut self) {
+        self.daemon = None;
+    }
+
+    /// Starts it again on the same port with what it had stored.
+    pub async fn start_again(&mut self) {
+        let listener = listen(self.worker_port).await;
+        self.daemon = Some(unlocked(self.directory.path(), || self.run(listener)).await);
+    }
+
+    /// Changes what it calls itself at its next start.
+    pub fn rename(&mut self, name: &str) {
+        name.clone_into(&mut self.name);
+    }
+
+    /// A worker of this cluster, connected; its container engine is a fake.
+    pub async fn worker(&self, api: &Api, name: &str) -> Worker {
+        let token = api.token(json!({"kind": "worker", "cluster": self.name})).await;
+        let before = active_workers(api, &self.name).await;
+        let mut worker = Worker {
+            directory: tempfile::tempdir().expect("a directory"),
+            cluster_port: self.worker_port,
+            name: name.to_owned(),
+            token,
+            runtime: FakeRuntime::new(),
+            daemon: None,
+        };
+        worker.daemon = Some(worker.run());
+        crate::wait_until("the worker to be active", async || {
+            let now = active_workers(api, &self.name).await;
+            if now > before { Ok(()) } else { Err(format!("{now} workers")) }
+        })
+        .await;
+        worker
+    }
+}
+
+async fn active_workers(api: &Api, cluster: &str) -> u64 {
+    let clusters = api.get("/api/clusters").await.ok();
+    let found = clusters.as_array().expect("a list").iter().find(|found| found["cluster_name"] == cluster);
+    found.and_then(|found| found["active_nodes"].as_u64()).unwrap_or(0)
+}
+
+/// A NodeEngine and its state.
+#[derive(Debug)]
+pub struct Worker {
+    directory: TempDir,
+    cluster_port: u16,
+    name: String,
+    token: String,
+    /// Its container engine, which outlives a restart.
+    pub runtime: FakeRuntime,
+    daemon: Option<Daemon>,
+}
+
+impl Worker {
+    fn run(&self) -> Daemon {
+        let config = node_engine::Config {
+            cluster_address: "127.0.0.1".to_owned(),
+            cluster_port: self.cluster_port,
+            net_manager_port: None,
+            unikernels: false,
+            token: Some(self.token.clone()),
+            name: Some(self.name.clone()),
+            state_dir: self.directory.path().join("state"),
+            docker_socket: PathBuf::from("/nonexistent"),
+            net_manager_key: PathBuf::from("/nonexistent"),
+            gate_program: PathBuf::from("/nonexistent"),
+        };
+        let runtime = Arc::new(self.runtime.clone());
+        Daemon::start(|shutdown| async move {
+            let state = Arc::new(StateDirectory::open(&config.state_dir)?);
+            node_engine::run_with(config, state, runtime, shutdown).await
+        })
+    }
+
+    /// Another device with the same token, not started.
+    #[must_use]
+    pub fn twin(&self, name: &str) -> Self {
+        Self {
+            directory: tempfile::tempdir().expect("a directory"),
+            cluster_port: self.cluster_port,
+            name: name.to_owned(),
+            token: self.token.clone(),
+            runtime: FakeRuntime::new(),
+            daemon: None,
+        }
+    }
+
+    /// Starts it; the caller holds the daemon.
+    #[must_use]
+    pub fn start(&self) -> Daemon {
+        self.run()
+    }
+
+    /// Kills it; its containers go on.
+    pub fn kill(&mut self) {
+        self.daemon = None;
+    }
+
+    /// Starts it again with what it had stored.
+    pub async fn start_again(&mut self) {
+        self.daemon = Some(unlocked(self.directory.path(), || self.run()).await);
+    }
+
+    /// How often each of its containers was started.
+    #[must_use]
+    pub fn starts(&self) -> Vec<u32> {
+        self.runtime.containers().into_iter().map(|(_, container)| container.starts).collect()
+    }
+
+    /// Long enough for something that must not happen to have happened.
+    pub async fn settle(&self) {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+}
+
+/// An SLA with one application that has one service.
+#[must_use]
+pub fn sla(application: &str, service: Value) -> Value {
+    json!({
+        "sla_version": "v2.0",
+        "customerID": "Admin",
+        "applications": [{
+            "applicationID": "",
+            "application_name": application,
+            "application_namespace": "test",
+            "application_desc": "",
+            "microservices": [service],
+        }],
+    })
+}
+
+/// The SLA of a small container.
+#[must_use]
+pub fn hello_sla(application: &str) -> Value {
+    sla(
+        application,
+        json!({
+            "microserviceID": "",
+            "microservice_name": "hello",
+            "microservice_namespace": "test",
+            "virtualization": "container",
+            "code": "mangrove/hello:latest",
+            "memory": 32,
+            "vcpus": 0,
+        }),
+    )
+}

@@ -1,0 +1,8 @@
+//! The whole hierarchy in one process: what a user asks for at the root happens on a worker, and back.
+
+#[cfg(test)]
+mod system {
+    mod contract;
+    mod deployment;
+    mod survival;
+}
