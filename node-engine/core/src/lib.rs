@@ -1,1 +1,30 @@
-//! Being built.
+//! The brain of NodeEngine: compares what this device was assigned with what its container engine runs, and
+//! says what to do about the difference. Pure: no IO, no clock, no randomness.
+//!
+//! ```text
+//!   Assignment ─► accept ─► Accepted ─► (shell saves it) ─► apply ─┐
+//!   Observation ───────────────────────► observe ──────────────────┤
+//!                                                                  ▼
+//!                                   Node ──► reconcile(now) ─► Plan { submissions, wake_at }
+//!                                     └────► report() ───────► WorkerReport
+//! ```
+//!
+//! What it promises: a container is removed only when its instance's tombstone, or a newer generation of the
+//! same instance, was assigned. Absence from an assignment, errors and lost results never remove anything.
+//!
+//! The shell that executes the effects is `node-engine/src`.
+
+mod backoff;
+mod container;
+mod effect;
+mod node;
+mod observe;
+mod reconcile;
+mod report;
+mod tracked;
+
+pub use backoff::{LONGEST_DELAY_MILLIS, STEADY_AFTER_MILLIS};
+pub use container::{ContainerId, ContainerSeen, ContainerState, Exit};
+pub use effect::{Effect, Observation, Outcome, Plan, RemoveOrder, StartOrder, Submission, Ticket};
+pub use node::{Accepted, Node, Settings, StaleAssignment};
+pub use reconcile::RESYNC_MILLIS;

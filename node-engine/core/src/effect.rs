@@ -1,0 +1,173 @@
+//! What the brain asks of the shell, and what the shell tells it.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use model::{Generation, InstanceId, ServiceNames, ServiceSpec, Timestamp, Usage};
+
+use crate::{ContainerId, ContainerSeen};
+
+/// Ties the outcome of an effect to its submission: an outcome counts once, for that submission only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// What to do now, and when to ask again if nothing happens before.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Plan {
+    /// In order of their tickets. Never two at once for one instance, image or listing.
+    pub submissions: Vec<Submission>,
+    /// `None` when only an observation or an assignment can change anything.
+    pub wake_at: Option<Timestamp>,
+}
+
+/// An effect under way from the moment it is handed out until an [`Observation::Finished`] with its ticket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Submission {
+    /// To be returned with the outcome.
+    pub ticket: Ticket,
+    /// What to do.
+    pub effect: Effect,
+}
+
+/// Something only the shell can do. Safe to repeat.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// List every container that carries Mangrove's labels.
+    List,
+    /// Fetch an image.
+    Pull {
+        /// Its reference.
+        image: String,
+    },
+    /// Make a container and start it, with its network; if it exists already, start that.
+    CreateAndStart(StartOrder),
+    /// Start a container that is there and does not run, with its network.
+    Start {
+        /// Which.
+        container: ContainerId,
+        /// It never ran, so its added files may be missing.
+        fresh: bool,
+        /// What it was made from.
+        order: StartOrder,
+    },
+    /// Give a running container its network and let it pass the start gate.
+    Attach {
+        /// Which.
+        container: ContainerId,
+        /// What it was made from.
+        order: StartOrder,
+    },
+    /// Stop and remove containers of one instance, then release its network.
+    Remove(RemoveOrder),
+}
+
+/// An instance to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StartOrder {
+    /// Which instance.
+    pub instance: InstanceId,
+    /// Which placement of it.
+    pub generation: Generation,
+    /// Names for labels and logs.
+    pub names: ServiceNames,
+    /// What it needs.
+    pub spec: ServiceSpec,
+}
+
+/// Containers to remove.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoveOrder {
+    /// Whose they are.
+    pub instance: InstanceId,
+    /// The newest of their generations that may go.
+    pub generation: Generation,
+    /// Which; none when only the network is left to release.
+    pub containers: Vec<ContainerId>,
+}
+
+/// What the shell saw.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Observation {
+    /// An effect ended.
+    Finished {
+        /// The submission's.
+        ticket: Ticket,
+        /// How.
+        outcome: Outcome,
+    },
+    /// The engine answers and its events are being received.
+    EngineConnected,
+    /// The engine does not answer; events may have been missed.
+    EngineLost,
+    /// A container with Mangrove's labels was started or ended.
+    ContainerChanged(ContainerSeen),
+    /// A container with Mangrove's labels no longer exists.
+    ContainerGone {
+        /// Whose it was.
+        instance: InstanceId,
+        /// Which.
+        container: ContainerId,
+    },
+    /// A pull under way got further.
+    PullProgress {
+        /// Its reference.
+        image: String,
+        /// How far, for a person.
+        detail: String,
+    },
+    /// NetManager was restarted or its subnet changed: every network is to be confirmed again.
+    NetworkChanged,
+    /// A measurement of the device and of the running containers.
+    Sampled {
+        /// Processor load, 0 to 100.
+        cpu_percent: f32,
+        /// Memory use, 0 to 100.
+        memory_percent: f32,
+        /// By container.
+        usage: BTreeMap<ContainerId, Usage>,
+    },
+}
+
+/// How an effect ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// `List`: all there are, as of some moment after the submission.
+    Listed(Vec<ContainerSeen>),
+    /// `Pull`: the image is there.
+    Pulled,
+    /// `CreateAndStart`, `Start`: it runs and its network, if it gets one, is there.
+    Started {
+        /// Which.
+        container: ContainerId,
+        /// When.
+        since: Timestamp,
+        /// Its own addresses.
+        addresses: Vec<IpAddr>,
+    },
+    /// `CreateAndStart`, `Start`: it runs, held at the start gate, because its network could not be made.
+    Held {
+        /// Which.
+        container: ContainerId,
+        /// When it was started.
+        since: Timestamp,
+        /// Why.
+        detail: String,
+    },
+    /// `CreateAndStart`: its image is not on the device. Nothing was made.
+    ImageMissing,
+    /// `Attach`: its network is there and it has passed the gate.
+    Attached {
+        /// Its own addresses.
+        addresses: Vec<IpAddr>,
+    },
+    /// `Remove`: nothing of it is left.
+    Removed,
+    /// The engine or NetManager said no, for a reason.
+    Failed {
+        /// The container that exists nevertheless.
+        container: Option<ContainerSeen>,
+        /// Why, for a person.
+        detail: String,
+    },
+    /// Nobody knows: the engine was cut off or took too long. It may have happened.
+    Lost,
+}

@@ -1,0 +1,160 @@
+//! The state of the brain, and how a new assignment enters it.
+
+use std::collections::BTreeMap;
+
+use model::{Assignment, Generation, InstanceId, ServiceSpec, Timestamp};
+
+use crate::{StartOrder, Ticket, tracked::Tracked};
+
+/// A moment that may never come.
+pub(crate) type Moment = Option<Timestamp>;
+/// Counts observations, so that "before" and "after" do not depend on a clock.
+pub(crate) type Sequence = u64;
+
+/// What the device is set up for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Settings {
+    /// Instances get networks of their own from NetManager and wait for them at the start gate.
+    pub overlay: bool,
+}
+
+/// The state of one device. See the crate's page for how it is driven.
+#[derive(Debug, Clone)]
+pub struct Node {
+    pub(crate) settings: Settings,
+    pub(crate) assignment: Assignment,
+    pub(crate) instances: BTreeMap<InstanceId, Tracked>,
+    /// Images known to be missing. All others are taken to be present until the engine denies it.
+    pub(crate) images: BTreeMap<String, MissingImage>,
+    pub(crate) engine: Engine,
+    pub(crate) next_ticket: u64,
+    pub(crate) sequence: Sequence,
+    pub(crate) cpu_percent: f32,
+    pub(crate) memory_percent: f32,
+    pub(crate) revision: u64,
+}
+
+/// What is known of the container engine as a whole.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Engine {
+    pub(crate) connected: bool,
+    /// The containers are known; false until the first listing after each connection.
+    pub(crate) listed: bool,
+    pub(crate) listing: Option<Listing>,
+    /// When the connection was made; a listing begun before does not count.
+    pub(crate) connected_at: Sequence,
+    /// When the next listing is due.
+    pub(crate) list_at: Moment,
+    pub(crate) failures: u32,
+}
+
+/// A listing under way.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Listing {
+    pub(crate) ticket: Ticket,
+    pub(crate) begun: Sequence,
+}
+
+/// An image that has to be fetched.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct MissingImage {
+    pub(crate) pulling: Option<Ticket>,
+    pub(crate) progress: String,
+    pub(crate) attempts: u32,
+    pub(crate) retry_at: Moment,
+    pub(crate) failure: Option<String>,
+}
+
+/// An assignment that may be taken on. The shell saves it before it is applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepted(Assignment);
+
+impl Accepted {
+    /// What must be durable before [`Node::apply`].
+    #[must_use]
+    pub const fn assignment(&self) -> &Assignment {
+        &self.0
+    }
+}
+
+/// An assignment that is not newer than the one held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("assignment {offered} is not newer than assignment {held}, which this device holds; it was ignored")]
+pub struct StaleAssignment {
+    /// The generation held.
+    pub held: Generation,
+    /// The generation offered.
+    pub offered: Generation,
+}
+
+impl Node {
+    /// A device that goes on with `assignment`, the last one saved (or the default one when there is none).
+    #[must_use]
+    pub fn new(settings: Settings, assignment: Assignment, now: Timestamp) -> Self {
+        let mut node = Self {
+            settings,
+            assignment: Assignment::default(),
+            instances: BTreeMap::new(),
+            images: BTreeMap::new(),
+            engine: Engine::default(),
+            next_ticket: 0,
+            sequence: 0,
+            cpu_percent: 0.0,
+            memory_percent: 0.0,
+            revision: 0,
+        };
+        node.apply(Accepted(assignment), now);
+        node
+    }
+
+    /// The assignment held.
+    #[must_use]
+    pub const fn assignment(&self) -> &Assignment {
+        &self.assignment
+    }
+
+    /// Checks an assignment; the state stays as it is.
+    ///
+    /// # Errors
+    /// It is not newer than the one held.
+    pub fn accept(&self, assignment: Assignment) -> Result<Accepted, StaleAssignment> {
+        if assignment.generation > self.assignment.generation {
+            return Ok(Accepted(assignment));
+        }
+        Err(StaleAssignment { held: self.assignment.generation, offered: assignment.generation })
+    }
+
+    /// Takes on an assignment that was accepted and saved. Instances that it does not name keep their containers.
+    pub fn apply(&mut self, accepted: Accepted, now: Timestamp) {
+        self.assignment = accepted.0;
+        let wanted: BTreeMap<_, _> =
+            self.assignment.instances.iter().map(|instance| (instance.id, *instance)).collect();
+        for id in wanted.keys() {
+            self.instances.entry(*id).or_default();
+        }
+        for (id, tracked) in &mut self.instances {
+            let wanted = wanted.get(id).copied();
+            if tracked.assigned != wanted {
+                tracked.begin_anew();
+            }
+            tracked.assigned = wanted;
+        }
+        self.settle_all(now);
+    }
+
+    /// What to run for an instance, if its service is known.
+    pub(crate) fn start_order(&self, instance: InstanceId, generation: Generation) -> Option<StartOrder> {
+        let service = self.assignment.services.get(&instance.service)?;
+        Some(StartOrder { instance, generation, names: service.names.clone(), spec: service.spec.clone() })
+    }
+
+    /// What an instance needs, if its service is known.
+    pub(crate) fn spec(&self, instance: InstanceId) -> Option<&ServiceSpec> {
+        self.assignment.services.get(&instance.service).map(|service| &service.spec)
+    }
+
+    pub(crate) fn take_ticket(&mut self) -> Ticket {
+        self.next_ticket += 1;
+        Ticket(self.next_ticket)
+    }
+}

@@ -1,0 +1,299 @@
+//! What the shell saw enters the state here. Nothing here asks for anything.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use model::{Desired, InstanceId, Timestamp};
+
+use crate::{
+    ContainerId, ContainerSeen, ContainerState, Exit, Node, Observation, Outcome, RESYNC_MILLIS,
+    STEADY_AFTER_MILLIS, Ticket,
+    backoff::{delay_millis, seed_of},
+    node::Listing,
+    tracked::{Container, Network, Operation, OperationKind, Tracked},
+};
+
+impl Node {
+    /// Takes note of what was seen. Outcomes of unknown or already finished tickets are ignored.
+    pub fn observe(&mut self, now: Timestamp, observation: Observation) {
+        self.sequence += 1;
+        match observation {
+            Observation::Finished { ticket, outcome } => self.finished(now, ticket, outcome),
+            Observation::EngineConnected => {
+                self.engine.connected = true;
+                self.engine.connected_at = self.sequence;
+                self.engine.listed = false;
+                self.engine.list_at = Some(now);
+            }
+            Observation::EngineLost => {
+                self.engine.connected = false;
+                self.engine.listed = false;
+            }
+            Observation::ContainerChanged(seen) => {
+                let id = seen.instance;
+                let sequence = self.sequence;
+                let tracked = self.instances.entry(id).or_default();
+                tracked.touched = sequence;
+                tracked.container_changed(now, seen);
+                self.settle(now, id);
+            }
+            Observation::ContainerGone { instance, container } => {
+                if let Some(tracked) = self.instances.get_mut(&instance) {
+                    tracked.containers.remove(&container);
+                    tracked.touched = self.sequence;
+                    self.settle(now, instance);
+                }
+            }
+            Observation::PullProgress { image, detail } => {
+                if let Some(missing) = self.images.get_mut(&image).filter(|image| image.pulling.is_some()) {
+                    missing.progress = detail;
+                    self.settle_all(now);
+                }
+            }
+            Observation::NetworkChanged => {
+                for tracked in self.instances.values_mut() {
+                    for container in tracked.containers.values_mut() {
+                        container.network.confirmed = false;
+                    }
+                    // What failed for want of a network need not wait any longer.
+                    if tracked.failure.is_some() {
+                        tracked.retry_at = None;
+                    }
+                }
+            }
+            Observation::Sampled { cpu_percent, memory_percent, usage } => {
+                self.cpu_percent = cpu_percent;
+                self.memory_percent = memory_percent;
+                for tracked in self.instances.values_mut() {
+                    for (id, container) in &mut tracked.containers {
+                        container.usage = usage.get(id).copied().unwrap_or_default();
+                    }
+                }
+            }
+        }
+    }
+
+    fn finished(&mut self, now: Timestamp, ticket: Ticket, outcome: Outcome) {
+        if let Some(listing) = self.engine.listing.filter(|listing| listing.ticket == ticket) {
+            self.engine.listing = None;
+            return self.listing_finished(now, listing, outcome);
+        }
+        let pulled = self.images.iter().find(|(_, missing)| missing.pulling == Some(ticket));
+        if let Some(image) = pulled.map(|(image, _)| image.clone()) {
+            self.pull_finished(now, image, outcome);
+            return self.settle_all(now);
+        }
+        let concerned = self.instances.iter_mut().find_map(|(id, tracked)| {
+            let operation = tracked.operation.take_if(|operation| operation.ticket == ticket)?;
+            Some((*id, operation))
+        });
+        if let Some((id, operation)) = concerned {
+            self.operation_finished(now, id, operation, outcome);
+            self.settle(now, id);
+        }
+    }
+
+    fn listing_finished(&mut self, now: Timestamp, listing: Listing, outcome: Outcome) {
+        let Outcome::Listed(containers) = outcome else {
+            self.engine.failures = self.engine.failures.saturating_add(1);
+            self.engine.list_at = Some(now.plus_millis(delay_millis(self.engine.failures, 0)));
+            return;
+        };
+        self.engine.failures = 0;
+        if listing.begun < self.engine.connected_at || !self.engine.connected {
+            // It may miss what happened while there was no connection.
+            self.engine.list_at = Some(now);
+            return;
+        }
+        self.engine.listed = true;
+        self.engine.list_at = Some(now.plus_millis(RESYNC_MILLIS));
+
+        let mut by_instance: BTreeMap<InstanceId, Vec<ContainerSeen>> = BTreeMap::new();
+        for seen in containers {
+            by_instance.entry(seen.instance).or_default().push(seen);
+        }
+        let concerned: BTreeSet<_> = self.instances.keys().chain(by_instance.keys()).copied().collect();
+        for id in concerned {
+            let tracked = self.instances.entry(id).or_default();
+            // What happened to the instance since is newer than the listing.
+            if tracked.operation.is_some() || tracked.touched > listing.begun {
+                tracked.uncertain = true;
+                continue;
+            }
+            tracked.uncertain = false;
+            let seen = by_instance.remove(&id).unwrap_or_default();
+            let ids: BTreeSet<_> = seen.iter().map(|seen| seen.id.clone()).collect();
+            tracked.containers.retain(|id, _| ids.contains(id));
+            for seen in seen {
+                tracked.container_changed(now, seen);
+            }
+        }
+        self.settle_all(now);
+    }
+
+    fn pull_finished(&mut self, now: Timestamp, image: String, outcome: Outcome) {
+        if matches!(outcome, Outcome::Pulled) {
+            self.images.remove(&image);
+            return;
+        }
+        let missing = self.images.entry(image).or_default();
+        missing.pulling = None;
+        missing.progress.clear();
+        missing.attempts = missing.attempts.saturating_add(1);
+        missing.retry_at = Some(now.plus_millis(delay_millis(missing.attempts, 0)));
+        missing.failure = Some(reason(outcome));
+    }
+
+    fn operation_finished(&mut self, now: Timestamp, id: InstanceId, operation: Operation, outcome: Outcome) {
+        let image = self.spec(id).map(|spec| spec.image.clone());
+        let Some(tracked) = self.instances.get_mut(&id) else { return };
+        tracked.touched = self.sequence;
+        match (operation.kind, outcome) {
+            (
+                OperationKind::Starting { generation, again },
+                Outcome::Started { container, since, addresses },
+            ) => {
+                let network = Network { addresses, confirmed: true };
+                tracked.started(
+                    container,
+                    Container::running(generation, since, false, network),
+                    operation.exit_seen,
+                );
+                tracked.failure = None;
+                tracked.image_fetched = false;
+                tracked.restarts = tracked.restarts.saturating_add(u32::from(again));
+            }
+            (OperationKind::Starting { generation, again }, Outcome::Held { container, since, detail }) => {
+                let held = Container::running(generation, since, true, Network::default());
+                tracked.started(container, held, operation.exit_seen);
+                tracked.restarts = tracked.restarts.saturating_add(u32::from(again));
+                if !operation.exit_seen {
+                    tracked.failed(now, id, detail);
+                }
+            }
+            (OperationKind::Starting { .. }, Outcome::ImageMissing) => match image {
+                Some(image) if !tracked.image_fetched => {
+                    tracked.image_fetched = true;
+                    self.images.entry(image).or_default();
+                }
+                Some(image) => {
+                    tracked.image_fetched = false;
+                    tracked.failed(now, id, format!("image `{image}` was fetched and is missing again"));
+                }
+                None => {}
+            },
+            (OperationKind::Attaching { container }, Outcome::Attached { addresses }) => {
+                if let Some(attached) = tracked.containers.get_mut(&container)
+                    && let ContainerState::Running { held, .. } = &mut attached.state
+                    && !operation.exit_seen
+                {
+                    *held = false;
+                    attached.network = Network { addresses, confirmed: true };
+                    tracked.failure = None;
+                }
+            }
+            (OperationKind::Removing { generation }, Outcome::Removed) => {
+                tracked.containers.retain(|_, container| container.generation > generation);
+                tracked.begin_anew();
+                let tombstone = tracked.assigned.filter(|wanted| match wanted.desired {
+                    Desired::Removed => wanted.generation == generation,
+                    Desired::Running => false,
+                });
+                tracked.buried = tombstone.map(|wanted| wanted.generation);
+            }
+            (_, Outcome::Failed { container, detail }) => {
+                if let Some(seen) = container {
+                    tracked.container_changed(now, seen);
+                }
+                // When it ended meanwhile, its end is what counts.
+                if !operation.exit_seen {
+                    tracked.failed(now, id, detail);
+                }
+            }
+            // Lost, or an answer to another question: only a listing tells what became of it.
+            (_, outcome) => {
+                tracked.uncertain = true;
+                tracked.failed(now, id, reason(outcome));
+            }
+        }
+    }
+}
+
+impl Container {
+    fn running(generation: model::Generation, since: Timestamp, held: bool, network: Network) -> Self {
+        let state = ContainerState::Running { since, held };
+        Self { generation, state, network, usage: model::Usage::default() }
+    }
+}
+
+impl Tracked {
+    fn started(&mut self, id: ContainerId, container: Container, exit_seen: bool) {
+        if !exit_seen {
+            self.containers.insert(id, container);
+        }
+    }
+
+    fn failed(&mut self, now: Timestamp, id: InstanceId, detail: String) {
+        self.attempts = self.attempts.saturating_add(1);
+        self.retry_at = Some(now.plus_millis(delay_millis(self.attempts, seed_of(id))));
+        self.failure = Some(detail);
+    }
+
+    /// Takes note of a container's state, unless what is known is newer.
+    fn container_changed(&mut self, now: Timestamp, seen: ContainerSeen) {
+        let id = seen.instance;
+        let known = self.containers.entry(seen.id).or_insert_with(|| Container {
+            generation: seen.generation,
+            state: ContainerState::Created,
+            network: Network::default(),
+            usage: model::Usage::default(),
+        });
+        let ran_since = match (known.state, seen.state) {
+            (ContainerState::Exited(known), ContainerState::Exited(seen)) if seen.at <= known.at => return,
+            (ContainerState::Exited(known), ContainerState::Running { since, .. }) if since <= known.at => {
+                return;
+            }
+            (ContainerState::Running { since: known, .. }, ContainerState::Running { since, .. })
+                if since <= known =>
+            {
+                return;
+            }
+            (ContainerState::Running { since, .. }, _) => Some(since),
+            (ContainerState::Created | ContainerState::Exited(_), _) => None,
+        };
+        known.state = seen.state;
+        known.network = Network::default();
+        known.usage = model::Usage::default();
+        if let ContainerState::Exited(exit) = seen.state {
+            self.exited(now, id, exit, ran_since);
+        }
+    }
+
+    fn exited(&mut self, now: Timestamp, id: InstanceId, exit: Exit, ran_since: Option<Timestamp>) {
+        if let Some(operation) = &mut self.operation {
+            operation.exit_seen = true;
+        }
+        if ran_since.is_some_and(|since| exit.at.millis_since(since) >= STEADY_AFTER_MILLIS) {
+            self.attempts = 0;
+        }
+        self.failure = None;
+        self.retry_at = Some(now.plus_millis(delay_millis(self.attempts, seed_of(id))));
+        self.attempts = self.attempts.saturating_add(1);
+    }
+}
+
+/// Why an attempt failed.
+fn reason(outcome: Outcome) -> String {
+    match outcome {
+        Outcome::Failed { detail, .. } => detail,
+        Outcome::Lost => {
+            "the container engine did not answer in time; looking again at what became of it".to_owned()
+        }
+        Outcome::Listed(_)
+        | Outcome::Pulled
+        | Outcome::Started { .. }
+        | Outcome::Held { .. }
+        | Outcome::ImageMissing
+        | Outcome::Attached { .. }
+        | Outcome::Removed => "the outcome does not belong to what was asked for".to_owned(),
+    }
+}

@@ -1,0 +1,207 @@
+//! What the device says of itself, and when it last changed its mind.
+
+use model::{AssignedInstance, Desired, InstanceId, InstanceReport, Phase, Timestamp, Usage, WorkerReport};
+
+use crate::{
+    ContainerId, ContainerState, Node,
+    tracked::{Container, OperationKind, Tracked},
+};
+
+impl Node {
+    /// The whole truth about this device, for its cluster.
+    #[must_use]
+    pub fn report(&self) -> WorkerReport {
+        let instances = self.instances.values().filter_map(|tracked| {
+            let report = tracked.reported.clone()?;
+            let usage = match (report.phase, tracked.current()) {
+                (Phase::Running, Some((_, container))) => container.usage,
+                _ => Usage::default(),
+            };
+            Some(InstanceReport { usage, ..report })
+        });
+        WorkerReport {
+            observed_generation: self.assignment.generation,
+            cpu_percent: self.cpu_percent,
+            memory_percent: self.memory_percent,
+            instances: instances.collect(),
+        }
+    }
+
+    /// Grows whenever [`Node::report`] would say something new apart from telemetry.
+    #[must_use]
+    pub const fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// The container whose output is the instance's: the running one or the last that ran.
+    #[must_use]
+    pub fn container_of(&self, instance: InstanceId) -> Option<&ContainerId> {
+        self.instances.get(&instance)?.current().map(|(id, _)| id)
+    }
+
+    /// The containers that run now.
+    pub fn running_containers(&self) -> impl Iterator<Item = &ContainerId> {
+        self.instances.values().flat_map(|tracked| &tracked.containers).filter_map(|(id, container)| {
+            match container.state {
+                ContainerState::Running { .. } => Some(id),
+                ContainerState::Created | ContainerState::Exited(_) => None,
+            }
+        })
+    }
+
+    /// Labelled containers of instances that no assignment names; they are left alone.
+    pub fn unknown_containers(&self) -> impl Iterator<Item = (InstanceId, &ContainerId)> {
+        self.instances
+            .iter()
+            .filter(|(_, tracked)| tracked.assigned.is_none())
+            .flat_map(|(instance, tracked)| tracked.containers.keys().map(|id| (*instance, id)))
+    }
+
+    /// Forgets what is over and brings every report up to date.
+    pub(crate) fn settle_all(&mut self, now: Timestamp) {
+        let ids: Vec<InstanceId> = self.instances.keys().copied().collect();
+        for id in ids {
+            self.settle(now, id);
+        }
+    }
+
+    /// Brings the report of one instance up to date.
+    pub(crate) fn settle(&mut self, now: Timestamp, id: InstanceId) {
+        let Some(tracked) = self.instances.get(&id) else { return };
+        if tracked.is_forgotten() {
+            self.instances.remove(&id);
+            self.revision += 1;
+            return;
+        }
+        let fresh = self.describe(now, id, tracked);
+        let Some(tracked) = self.instances.get_mut(&id) else { return };
+        let report = match (&tracked.reported, fresh) {
+            (Some(before), Some(fresh))
+                if before.phase == fresh.phase && before.generation == fresh.generation =>
+            {
+                Some(InstanceReport { since: before.since, ..fresh })
+            }
+            (_, fresh) => fresh,
+        };
+        if tracked.reported != report {
+            tracked.reported = report;
+            self.revision += 1;
+        }
+    }
+
+    fn describe(&self, now: Timestamp, id: InstanceId, tracked: &Tracked) -> Option<InstanceReport> {
+        let current = tracked.current();
+        let (generation, phase, detail) = match (tracked.assigned, current) {
+            (Some(wanted), Some((_, container))) if container.generation > wanted.generation => {
+                let (phase, _) = left_alone(container);
+                let detail = format!(
+                    "its container is of generation {}, newer than the assigned {}; left alone",
+                    container.generation, wanted.generation
+                );
+                (container.generation, phase, detail)
+            }
+            (Some(wanted), _) => {
+                let (phase, detail) = match wanted.desired {
+                    Desired::Removed => removed_phase(wanted, tracked),
+                    Desired::Running => self.running_phase(wanted, tracked),
+                };
+                (wanted.generation, phase, detail)
+            }
+            (None, Some((_, container))) => {
+                let (phase, detail) = left_alone(container);
+                (container.generation, phase, detail)
+            }
+            (None, None) => return None,
+        };
+        let mut report = InstanceReport::new(id, generation, phase, now);
+        report.detail = detail;
+        report.restarts = tracked.restarts;
+        if let (Phase::Running, Some((_, container))) = (phase, current) {
+            report.addresses.clone_from(&container.network.addresses);
+        }
+        Some(report)
+    }
+
+    fn running_phase(&self, wanted: AssignedInstance, tracked: &Tracked) -> (Phase, String) {
+        let Some(spec) = self.spec(wanted.id) else {
+            return (Phase::Failed, "the assignment does not say what to run for it".to_owned());
+        };
+        let failure = tracked.failure.clone();
+        let creating_or_failed = |creating: String| match failure.clone() {
+            Some(detail) => (Phase::Failed, detail),
+            None => (Phase::Creating, creating),
+        };
+        let same_generation =
+            tracked.current().filter(|(_, container)| container.generation == wanted.generation);
+        let Some((_, container)) = same_generation else {
+            if let Some(missing) = self.images.get(&spec.image) {
+                return match &missing.failure {
+                    Some(detail) => (Phase::Failed, detail.clone()),
+                    None => (Phase::Creating, pulling(&spec.image, &missing.progress)),
+                };
+            }
+            let replaced = match tracked.operation.as_ref().map(|operation| &operation.kind) {
+                Some(OperationKind::Removing { generation }) => format!("replacing generation {generation}"),
+                Some(OperationKind::Starting { .. } | OperationKind::Attaching { .. }) | None => {
+                    String::new()
+                }
+            };
+            return creating_or_failed(replaced);
+        };
+        match container.state {
+            ContainerState::Created => creating_or_failed(String::new()),
+            ContainerState::Running { held, .. } if held || self.awaits_network(tracked, container) => {
+                creating_or_failed("waiting for its network".to_owned())
+            }
+            ContainerState::Running { .. } => {
+                // An operation under way may still find that it ended.
+                let detail = failure.map(|detail| format!("its network is not confirmed: {detail}"));
+                (Phase::Running, detail.unwrap_or_default())
+            }
+            ContainerState::Exited(exit) if spec.one_shot && exit.code == 0 => {
+                (Phase::Completed, String::new())
+            }
+            ContainerState::Exited(exit) => match failure {
+                Some(detail) => (Phase::Failed, detail),
+                None => (Phase::Dead, format!("{exit}; being started again")),
+            },
+        }
+    }
+}
+
+impl Node {
+    /// Whether a container that was just started has yet to get its network.
+    fn awaits_network(&self, tracked: &Tracked, container: &Container) -> bool {
+        let starting = match tracked.operation.as_ref().map(|operation| &operation.kind) {
+            Some(OperationKind::Starting { .. }) => true,
+            Some(OperationKind::Attaching { .. } | OperationKind::Removing { .. }) | None => false,
+        };
+        self.settings.overlay && starting && !container.network.confirmed
+    }
+}
+
+fn removed_phase(wanted: AssignedInstance, tracked: &Tracked) -> (Phase, String) {
+    let gone = tracked.buried == Some(wanted.generation) && tracked.up_to(wanted.generation).is_empty();
+    if gone {
+        return (Phase::Removed, String::new());
+    }
+    (Phase::Undeploying, tracked.failure.clone().unwrap_or_default())
+}
+
+/// The phase of a container that nobody here may touch.
+fn left_alone(container: &Container) -> (Phase, String) {
+    let unassigned = "not assigned to this device; left alone";
+    match container.state {
+        ContainerState::Created => (Phase::Creating, unassigned.to_owned()),
+        ContainerState::Running { .. } => (Phase::Running, unassigned.to_owned()),
+        ContainerState::Exited(exit) if exit.code == 0 => (Phase::Completed, unassigned.to_owned()),
+        ContainerState::Exited(exit) => (Phase::Dead, format!("{exit}; {unassigned}")),
+    }
+}
+
+fn pulling(image: &str, progress: &str) -> String {
+    match progress {
+        "" => format!("fetching image `{image}`"),
+        progress => format!("fetching image `{image}`: {progress}"),
+    }
+}

@@ -1,0 +1,79 @@
+//! The last assignment, kept so that the device starts what it should even when nobody can be asked.
+
+use std::sync::Arc;
+
+use daemon::StateDirectory;
+use model::Assignment;
+
+const FILE: &str = "assignment.json";
+
+/// Keeps one assignment. May block: the service calls it where blocking is allowed.
+pub trait AssignmentStore: Send + Sync + std::fmt::Debug + 'static {
+    /// The assignment saved last, if any.
+    ///
+    /// # Errors
+    /// There is one and it cannot be read.
+    fn load(&self) -> anyhow::Result<Option<Assignment>>;
+
+    /// Replaces it; once this returns it survives a power cut.
+    ///
+    /// # Errors
+    /// It could not be made durable; the one before is still there.
+    fn save(&self, assignment: &Assignment) -> anyhow::Result<()>;
+}
+
+/// A file in the state directory.
+#[derive(Debug)]
+pub struct AssignmentFile {
+    directory: Arc<StateDirectory>,
+}
+
+impl AssignmentFile {
+    /// The file in `directory`, which need not be there yet.
+    #[must_use]
+    pub const fn new(directory: Arc<StateDirectory>) -> Self {
+        Self { directory }
+    }
+}
+
+impl AssignmentStore for AssignmentFile {
+    fn load(&self) -> anyhow::Result<Option<Assignment>> {
+        use anyhow::Context;
+        let content = self.directory.read_file(FILE).context("read the last assignment")?;
+        let parse = |content: Vec<u8>| {
+            serde_json::from_slice(&content).with_context(|| {
+                let path = self.directory.path().join(FILE);
+                format!(
+                    "understand the last assignment in {}; move it away to start with none",
+                    path.display()
+                )
+            })
+        };
+        content.map(parse).transpose()
+    }
+
+    fn save(&self, assignment: &Assignment) -> anyhow::Result<()> {
+        use anyhow::Context;
+        let content = serde_json::to_vec(assignment).context("write the assignment as JSON")?;
+        self.directory.replace_file(FILE, &content).context("save the assignment")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::Generation;
+
+    use super::*;
+
+    #[test]
+    fn the_last_assignment_is_found_again() {
+        let parent = tempfile::tempdir().expect("a temporary directory");
+        let open = || Arc::new(StateDirectory::open(parent.path()).expect("nobody else has it"));
+        let file = AssignmentFile::new(open());
+        assert_eq!(file.load().expect("nothing is no error"), None);
+        let assignment = Assignment { generation: Generation(7), ..Assignment::default() };
+        file.save(&assignment).expect("writable");
+        drop(file);
+        assert_eq!(AssignmentFile::new(open()).load().expect("readable"), Some(assignment));
+    }
+}

@@ -1,0 +1,206 @@
+//! What a container of an instance looks like to Docker.
+
+use std::collections::HashMap;
+
+use bollard::models::{
+    ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountType, PortBinding, RestartPolicy,
+    RestartPolicyNameEnum,
+};
+use node_core::StartOrder;
+
+use crate::{
+    gate::{self, Gates},
+    runtime::{GENERATION_LABEL, INSTANCE_LABEL, RuntimeError, SERVICE_LABEL},
+};
+
+/// What an image runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct ImageCommand {
+    pub(super) entrypoint: Vec<String>,
+    pub(super) command: Vec<String>,
+}
+
+/// A container on the engine's own network, its ports published by the engine.
+pub(super) fn on_the_engines_network(order: &StartOrder) -> ContainerCreateBody {
+    let mut body = common(order);
+    let ports = &order.spec.ports;
+    let inside = |port: &model::PortMapping| format!("{}/{}", port.container, port.protocol);
+    if !ports.is_empty() {
+        let mut bindings: HashMap<String, Option<Vec<PortBinding>>> = HashMap::new();
+        for port in ports {
+            let binding = PortBinding { host_port: Some(port.host.to_string()), ..PortBinding::default() };
+            bindings.entry(inside(port)).or_default().get_or_insert_default().push(binding);
+        }
+        let mut exposed: Vec<_> = bindings.keys().cloned().collect();
+        exposed.sort();
+        body.exposed_ports = Some(exposed);
+        body.host_config.get_or_insert_default().port_bindings = Some(bindings);
+    }
+    if !order.spec.command.is_empty() {
+        body.cmd = Some(order.spec.command.clone());
+    }
+    body
+}
+
+/// A container without a network, waiting at its gate for NetManager to give it one.
+pub(super) fn behind_a_gate(
+    order: &StartOrder,
+    gates: &Gates,
+    image: ImageCommand,
+) -> Result<ContainerCreateBody, RuntimeError> {
+    let command = if order.spec.command.is_empty() { image.command } else { order.spec.command.clone() };
+    if image.entrypoint.is_empty() && command.is_empty() {
+        let detail =
+            format!("image `{}` does not say what to run; give the service a `cmd`", order.spec.image);
+        return Err(RuntimeError::Refused { detail });
+    }
+    let mount = |source: std::path::PathBuf, target: &str| Mount {
+        typ: Some(MountType::BIND),
+        source: Some(source.to_string_lossy().into_owned()),
+        target: Some(target.to_owned()),
+        read_only: Some(true),
+        ..Mount::default()
+    };
+    let mut body = common(order);
+    body.entrypoint = Some([vec![gate::PROGRAM.to_owned()], image.entrypoint, command].concat());
+    let host = body.host_config.get_or_insert_default();
+    host.network_mode = Some("none".to_owned());
+    host.mounts = Some(vec![
+        mount(gates.program(), gate::PROGRAM),
+        mount(gates.pipe(order.instance, order.generation), gate::PIPE),
+    ]);
+    Ok(body)
+}
+
+fn common(order: &StartOrder) -> ContainerCreateBody {
+    let spec = &order.spec;
+    let log = HashMap::from([("max-size", "10m"), ("max-file", "3")]);
+    let positive = |amount: i64| (amount > 0).then_some(amount);
+    let host_config = HostConfig {
+        nano_cpus: positive(i64::from(spec.resources.cpu.0) * 1_000_000),
+        memory: positive(i64::try_from(spec.resources.memory.bytes()).unwrap_or(i64::MAX)),
+        privileged: spec.privileged.then_some(true),
+        // NodeEngine starts again what ended, so that the cluster hears of it.
+        restart_policy: Some(RestartPolicy {
+            name: Some(RestartPolicyNameEnum::NO),
+            maximum_retry_count: None,
+        }),
+        log_config: Some(HostConfigLogConfig {
+            typ: Some("json-file".to_owned()),
+            config: Some(log.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()),
+        }),
+        ..HostConfig::default()
+    };
+    let labels = [
+        (INSTANCE_LABEL, order.instance.to_string()),
+        (GENERATION_LABEL, order.generation.to_string()),
+        (SERVICE_LABEL, order.names.to_string()),
+    ];
+    ContainerCreateBody {
+        image: Some(spec.image.clone()),
+        hostname: Some(host_name(order)),
+        env: Some(spec.environment.iter().map(|(name, value)| format!("{name}={value}")).collect()),
+        labels: Some(labels.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()),
+        host_config: Some(host_config),
+        ..ContainerCreateBody::default()
+    }
+}
+
+/// The readable name, and the unmistakable one for when another container has that: two services may bear one name in
+/// turn, and the old one's container may still be on its way out.
+pub(super) fn container_names(order: &StartOrder) -> [String; 2] {
+    let allowed = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '.' | '-');
+    let readable: String = format!("mangrove.{}.{}", order.names, order.instance.number)
+        .chars()
+        .map(|letter| if allowed(letter) { letter } else { '-' })
+        .collect();
+    let unmistakable = format!("{readable}.{}.{}", order.instance.service, order.generation);
+    [readable, unmistakable]
+}
+
+/// `<service>-<number>` in the letters a host name may have.
+fn host_name(order: &StartOrder) -> String {
+    let suffix = format!("-{}", order.instance.number);
+    let mut name: String = order
+        .names
+        .service
+        .chars()
+        .map(|letter| if letter.is_ascii_alphanumeric() { letter.to_ascii_lowercase() } else { '-' })
+        .collect();
+    // 63 bytes fit into a label of the domain name system.
+    name.truncate(63 - suffix.len());
+    format!("{}{suffix}", name.trim_matches('-'))
+}
+
+/// A reference as the engine's API wants it for a pull: a tag, `latest` when there is none, or a digest.
+pub(super) fn name_and_tag(image: &str) -> (&str, &str) {
+    if let Some((name, digest)) = image.split_once('@') {
+        return (name, digest);
+    }
+    match image.rsplit_once(':') {
+        // A colon before a slash belongs to the registry's port.
+        Some((name, tag)) if !tag.contains('/') => (name, tag),
+        Some(_) | None => (image, "latest"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::{Generation, InstanceId, ServiceId, ServiceNames, ServiceSpec};
+
+    use super::*;
+
+    fn order(service: &str) -> StartOrder {
+        let names = ServiceNames {
+            application: "shop".into(),
+            application_namespace: "prod".into(),
+            service: service.into(),
+            service_namespace: "front".into(),
+        };
+        let instance = InstanceId { service: ServiceId::from_bytes([0xab; 12]), number: 3 };
+        StartOrder { instance, generation: Generation(2), names, spec: ServiceSpec::container("image") }
+    }
+
+    #[test]
+    fn names_are_readable_first_and_unmistakable_second() {
+        let [readable, unmistakable] = container_names(&order("wéb"));
+        assert_eq!(readable, "mangrove.shop.prod.w-b.front.3");
+        assert_eq!(unmistakable, format!("{readable}.{}.2", "ab".repeat(12)));
+        assert_eq!(host_name(&order("Web_1")), "web-1-3");
+        assert_eq!(host_name(&order(&"x".repeat(80))).len(), 63);
+    }
+
+    #[test]
+    fn image_references_are_split_as_the_engine_wants_them() {
+        assert_eq!(name_and_tag("web"), ("web", "latest"));
+        assert_eq!(name_and_tag("host:5000/web"), ("host:5000/web", "latest"));
+        assert_eq!(name_and_tag("host:5000/web:1"), ("host:5000/web", "1"));
+        assert_eq!(name_and_tag("web:1@sha256:00"), ("web:1", "sha256:00"));
+    }
+
+    #[test]
+    fn without_a_limit_none_is_set() {
+        let host = on_the_engines_network(&order("web")).host_config.expect("always there");
+        assert_eq!((host.nano_cpus, host.memory, host.privileged), (None, None, None));
+    }
+
+    #[test]
+    fn the_gate_stands_in_front_of_entrypoint_and_command() {
+        let gates = Gates::for_test("/state/gate");
+        let image = ImageCommand { entrypoint: vec!["/entry".into()], command: vec!["default".into()] };
+        let mut order = order("web");
+        let entrypoint = |order: &StartOrder, image: &ImageCommand| {
+            behind_a_gate(order, &gates, image.clone()).map(|body| body.entrypoint.unwrap_or_default())
+        };
+        assert_eq!(
+            entrypoint(&order, &image),
+            Ok(vec![gate::PROGRAM.into(), "/entry".into(), "default".into()])
+        );
+        assert!(entrypoint(&order, &ImageCommand::default()).is_err());
+        order.spec.command = vec!["mine".into()];
+        assert_eq!(
+            entrypoint(&order, &image),
+            Ok(vec![gate::PROGRAM.into(), "/entry".into(), "mine".into()])
+        );
+    }
+}

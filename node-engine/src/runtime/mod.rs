@@ -1,0 +1,129 @@
+//! The container engine behind a narrow trait: Docker ([`docker`]) and one in memory for tests ([`fake`]).
+
+mod archive;
+mod cgroup;
+pub mod docker;
+pub mod fake;
+
+use std::{collections::BTreeMap, fmt, path::PathBuf};
+
+use futures_util::{future::BoxFuture, stream::BoxStream};
+pub use hyper::body::Bytes;
+use model::{Generation, InstanceId, Usage};
+use node_core::{ContainerId, ContainerSeen, RemoveOrder, StartOrder};
+
+/// Label: the instance a container was made for.
+pub const INSTANCE_LABEL: &str = "mangrove.instance";
+/// Label: the generation of the instance it was made for.
+pub const GENERATION_LABEL: &str = "mangrove.generation";
+/// Label: the full name of the service, for people.
+pub const SERVICE_LABEL: &str = "mangrove.service";
+
+/// How long a process may take to end after being asked (SIGTERM) before it is killed.
+pub const STOP_GRACE_SECONDS: u16 = 10;
+
+/// Runs containers. Every call may be repeated; none deletes anything but [`ContainerRuntime::remove`].
+pub trait ContainerRuntime: Send + Sync + fmt::Debug + 'static {
+    /// Connects and returns the events from this moment on; the stream ends when the connection does.
+    fn connect(&self) -> BoxFuture<'_, Result<BoxStream<'static, RuntimeEvent>, RuntimeError>>;
+
+    /// Every container with Mangrove's labels.
+    fn list(&self) -> BoxFuture<'_, Result<Vec<ContainerSeen>, RuntimeError>>;
+
+    /// Fetches an image, telling how far it got.
+    fn pull<'a>(
+        &'a self,
+        image: &'a str,
+        progress: &'a (dyn Fn(String) + Send + Sync),
+    ) -> BoxFuture<'a, Result<(), RuntimeError>>;
+
+    /// Makes a container with everything it needs to be started, or finds the one made before.
+    fn create<'a>(&'a self, order: &'a StartOrder) -> BoxFuture<'a, Result<ContainerId, RuntimeError>>;
+
+    /// Starts a container; nothing happens if it runs. `fresh` says that it never ran.
+    fn start<'a>(
+        &'a self,
+        container: &'a ContainerId,
+        order: &'a StartOrder,
+        fresh: bool,
+    ) -> BoxFuture<'a, Result<(), RuntimeError>>;
+
+    /// The process of a container; `None` when it does not run.
+    fn process<'a>(&'a self, container: &'a ContainerId) -> BoxFuture<'a, Result<Option<u32>, RuntimeError>>;
+
+    /// Lets a process pass its start gate.
+    fn open_gate(
+        &self,
+        instance: InstanceId,
+        generation: Generation,
+        process: u32,
+    ) -> BoxFuture<'_, Result<(), RuntimeError>>;
+
+    /// Stops and removes the containers of an order, and what belongs to them. What is not there is removed.
+    fn remove<'a>(&'a self, order: &'a RemoveOrder) -> BoxFuture<'a, Result<(), RuntimeError>>;
+
+    /// What a container wrote, oldest first; with `follow` until it ends.
+    fn logs(
+        &self,
+        container: &ContainerId,
+        range: LogRange,
+    ) -> BoxStream<'static, Result<Bytes, RuntimeError>>;
+
+    /// What containers use; those that cannot be measured are left out.
+    fn usage(&self, containers: Vec<ContainerId>) -> BoxFuture<'_, BTreeMap<ContainerId, Usage>>;
+
+    /// Where the engine keeps images and containers.
+    fn data_directory(&self) -> BoxFuture<'_, PathBuf>;
+}
+
+/// Which part of a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogRange {
+    /// Lines from the end; 0 is all there are.
+    pub tail: u32,
+    /// Go on with what is still to be written.
+    pub follow: bool,
+}
+
+/// Something happened to a container with Mangrove's labels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RuntimeEvent {
+    /// It was started or ended.
+    Changed(ContainerSeen),
+    /// It no longer exists.
+    Gone {
+        /// Whose it was.
+        instance: InstanceId,
+        /// Which.
+        container: ContainerId,
+    },
+}
+
+/// Why the engine did not do as asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RuntimeError {
+    /// The image is not on the device.
+    #[error("image `{image}` is not on this device")]
+    ImageMissing {
+        /// Its reference.
+        image: String,
+    },
+    /// The container no longer exists.
+    #[error("container {container} no longer exists")]
+    Gone {
+        /// Which.
+        container: ContainerId,
+    },
+    /// It said no.
+    #[error("{detail}")]
+    Refused {
+        /// Why, in the engine's words.
+        detail: String,
+    },
+    /// It did not answer; whether it did as asked is not known.
+    #[error("the container engine cannot be reached: {detail}")]
+    Unreachable {
+        /// Why.
+        detail: String,
+    },
+}

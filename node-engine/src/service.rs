@@ -1,0 +1,389 @@
+//! The loop that owns the device's state: takes in assignments and observations, saves before it acts, and reports.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use futures_util::StreamExt;
+use model::{Assignment, InstanceId, WorkerInventory, WorkerReport};
+use node_core::{Node, Observation, Settings};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    AssignmentStore, Device,
+    executor::Executor,
+    log_relay::LogRelay,
+    network::{InstanceNetwork, NetworkStatus},
+    runtime::{Bytes, ContainerRuntime, LogRange, RuntimeEvent},
+};
+
+/// A report goes out at least this often, so that the cluster can tell a quiet worker from a dead one.
+const HEARTBEAT: Duration = Duration::from_secs(2);
+/// How often load, usage and NetManager are looked at.
+const SAMPLE_PERIOD: Duration = Duration::from_secs(5);
+/// Without a moment to wait for, the loop still looks round this often.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+/// Outcomes and events in hand; more than an engine gives while the loop saves an assignment.
+const OBSERVATIONS: usize = 1024;
+/// Messages on their way to the uplink. Logs wait when it is full; a report is skipped and made anew.
+const TO_CLUSTER: usize = 64;
+/// Messages from the uplink; each is handled within milliseconds.
+const FROM_CLUSTER: usize = 64;
+/// Nothing else happens meanwhile, so an engine that is slow to say where its data is goes unheard.
+const ENGINE_TELLS_WITHIN: Duration = Duration::from_secs(1);
+/// Wait before the engine is dialled again: doubling from the first to the last.
+const RECONNECT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// What the uplink brings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FromCluster {
+    /// The stream is up; inventory and report are due.
+    Connected,
+    /// The stream is down, with the reason.
+    Disconnected(String),
+    /// What should run from now on.
+    Assignment(Assignment),
+    /// The output of an instance is wanted.
+    Logs {
+        /// Chosen by the asker; answers carry it.
+        request: u64,
+        /// Whose output.
+        instance: InstanceId,
+        /// Lines from the end; 0 is all there are.
+        tail: u32,
+        /// Go on until the container ends.
+        follow: bool,
+    },
+    /// A log request is no longer of interest.
+    CancelLogs {
+        /// Which.
+        request: u64,
+    },
+}
+
+/// What the uplink takes.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ToCluster {
+    /// First of all after each [`FromCluster::Connected`].
+    Inventory(WorkerInventory),
+    /// Whole, replacing the one before.
+    Report(WorkerReport),
+    /// Output, in order.
+    LogChunk {
+        /// Of which request.
+        request: u64,
+        /// Bytes as the container wrote them.
+        data: Bytes,
+    },
+    /// A log request has ended; nothing more comes of it.
+    LogEnd {
+        /// Which.
+        request: u64,
+        /// Why, if it did not end by itself.
+        error: Option<String>,
+    },
+}
+
+/// The service's ends of the channels to the uplink.
+#[derive(Debug)]
+pub struct UplinkEnds {
+    /// From the cluster.
+    pub from_cluster: mpsc::Receiver<FromCluster>,
+    /// To the cluster.
+    pub to_cluster: mpsc::Sender<ToCluster>,
+}
+
+/// The uplink's ends of the same channels.
+#[derive(Debug)]
+pub struct ClusterEnds {
+    /// To the service.
+    pub to_service: mpsc::Sender<FromCluster>,
+    /// From the service.
+    pub from_service: mpsc::Receiver<ToCluster>,
+}
+
+/// The channels between service and uplink.
+#[must_use]
+pub fn channels() -> (UplinkEnds, ClusterEnds) {
+    let (to_service, from_cluster) = mpsc::channel(FROM_CLUSTER);
+    let (to_cluster, from_service) = mpsc::channel(TO_CLUSTER);
+    (UplinkEnds { from_cluster, to_cluster }, ClusterEnds { to_service, from_service })
+}
+
+/// What a service is made of.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// The device's name.
+    pub name: String,
+    /// Runs the containers.
+    pub runtime: Arc<dyn ContainerRuntime>,
+    /// Gives them networks; `None` leaves them on the engine's own.
+    pub network: Option<Arc<dyn InstanceNetwork>>,
+    /// Keeps the last assignment.
+    pub assignments: Arc<dyn AssignmentStore>,
+}
+
+/// See the module's description.
+#[derive(Debug)]
+pub struct Service {
+    parts: Parts,
+    node: Node,
+    device: Device,
+    executor: Executor,
+    observations: (mpsc::Sender<Observation>, mpsc::Receiver<Observation>),
+    logs: LogRelay,
+    connected: bool,
+    inventory_due: bool,
+    /// The revision of the last report sent over this connection.
+    reported: Option<u64>,
+    /// Accepted, but the disk refused it; tried again with each sample.
+    unsaved: Option<Assignment>,
+}
+
+impl Service {
+    /// Takes up the last assignment. Does nothing to any container yet.
+    ///
+    /// # Errors
+    /// The last assignment cannot be read (going on without would look like an empty one), or the device cannot be
+    /// measured.
+    pub fn new(parts: Parts) -> anyhow::Result<Self> {
+        let assignment = parts.assignments.load()?.unwrap_or_default();
+        tracing::info!(
+            generation = %assignment.generation,
+            instances = assignment.instances.len(),
+            overlay = parts.network.is_some(),
+            "going on with the last assignment"
+        );
+        let settings = Settings { overlay: parts.network.is_some() };
+        let observations = mpsc::channel(OBSERVATIONS);
+        let executor =
+            Executor::new(Arc::clone(&parts.runtime), parts.network.clone(), observations.0.clone());
+        Ok(Self {
+            node: Node::new(settings, assignment, daemon::now()),
+            parts,
+            device: Device::new().context("measure this device")?,
+            executor,
+            observations,
+            logs: LogRelay::default(),
+            connected: false,
+            inventory_due: false,
+            reported: None,
+            unsaved: None,
+        })
+    }
+
+    /// Runs until `shutdown`, and keeps running when the uplink ends before. Containers are left running.
+    ///
+    /// # Errors
+    /// None so far; whatever fails is tried again.
+    pub async fn run(mut self, mut uplink: UplinkEnds, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let tasks = CancellationToken::new();
+        let _ended_with_this = tasks.clone().drop_guard();
+        let observations = self.observations.0.clone();
+        tokio::spawn(
+            tasks.clone().run_until_cancelled_owned(watch_engine(
+                Arc::clone(&self.parts.runtime),
+                observations.clone(),
+            )),
+        );
+        if let Some(network) = self.parts.network.clone() {
+            tokio::spawn(tasks.clone().run_until_cancelled_owned(watch_network(network, observations)));
+        }
+
+        let mut heartbeat = ticker(HEARTBEAT);
+        let mut sample = ticker(SAMPLE_PERIOD);
+        let mut uplink_open = true;
+        let mut wake = Instant::now();
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return Ok(()),
+                message = uplink.from_cluster.recv(), if uplink_open => match message {
+                    Some(message) => self.hear(message, &uplink.to_cluster).await,
+                    None => uplink_open = false,
+                },
+                Some(observation) = self.observations.1.recv() => {
+                    self.observe(observation);
+                    while let Ok(observation) = self.observations.1.try_recv() {
+                        self.observe(observation);
+                    }
+                }
+                _ = heartbeat.tick() => self.reported = None,
+                _ = sample.tick() => self.sample().await,
+                () = tokio::time::sleep_until(wake) => {}
+            }
+            let now = daemon::now();
+            let plan = self.node.reconcile(now);
+            self.executor.submit(plan.submissions);
+            let pause = plan.wake_at.map(|at| Duration::from_millis(at.millis_since(now)));
+            wake = Instant::now() + pause.unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP);
+            self.report(&uplink.to_cluster).await;
+        }
+    }
+
+    async fn hear(&mut self, message: FromCluster, cluster: &mpsc::Sender<ToCluster>) {
+        match message {
+            FromCluster::Connected => {
+                tracing::info!("connected to the cluster");
+                (self.connected, self.inventory_due, self.reported) = (true, true, None);
+            }
+            FromCluster::Disconnected(reason) => {
+                tracing::warn!(%reason, "cut off from the cluster; going on with the last assignment");
+                self.connected = false;
+                self.logs.cancel_all();
+            }
+            FromCluster::Assignment(assignment) => self.take_on(assignment).await,
+            FromCluster::Logs { request, instance, tail, follow } => match self.node.container_of(instance) {
+                Some(container) => {
+                    let range = LogRange { tail, follow };
+                    self.logs.begin(request, &self.parts.runtime, container, range, cluster.clone());
+                }
+                None => {
+                    let error =
+                        format!("instance {instance} has no container on this device, so there is no output");
+                    let end = ToCluster::LogEnd { request, error: Some(error) };
+                    if cluster.try_send(end).is_err() {
+                        tracing::warn!(request, "a log request is not answered: the uplink is busy");
+                    }
+                }
+            },
+            FromCluster::CancelLogs { request } => self.logs.cancel(request),
+        }
+    }
+
+    /// Saves an assignment, then makes it count.
+    async fn take_on(&mut self, assignment: Assignment) {
+        let accepted = match self.node.accept(assignment) {
+            Ok(accepted) => accepted,
+            Err(stale) => return tracing::debug!(%stale, "not taken on"),
+        };
+        let store = Arc::clone(&self.parts.assignments);
+        let to_save = accepted.assignment().clone();
+        let saved =
+            tokio::task::spawn_blocking(move || store.save(&to_save).map_err(|error| (error, to_save))).await;
+        match saved {
+            Ok(Ok(())) => {
+                self.unsaved = None;
+                let assignment = accepted.assignment();
+                tracing::info!(generation = %assignment.generation, instances = assignment.instances.len(), "assigned");
+                self.node.apply(accepted, daemon::now());
+                for (instance, container) in self.node.unknown_containers() {
+                    tracing::warn!(%instance, %container, "not in the assignment; left alone");
+                }
+            }
+            Ok(Err((error, assignment))) => {
+                tracing::error!(
+                    error = format!("{error:#}"),
+                    "an assignment is not taken on because it cannot be saved; trying again"
+                );
+                self.unsaved = Some(assignment);
+            }
+            Err(error) => tracing::error!(%error, "saving an assignment broke off"),
+        }
+    }
+
+    fn observe(&mut self, observation: Observation) {
+        self.node.observe(daemon::now(), observation);
+    }
+
+    /// Measures the device and its containers, and tries again what could not be saved.
+    async fn sample(&mut self) {
+        if let Some(assignment) = self.unsaved.take() {
+            self.take_on(assignment).await;
+        }
+        let (cpu_percent, memory_percent) = self.device.load();
+        let containers: Vec<_> = self.node.running_containers().cloned().collect();
+        let (runtime, observations) = (Arc::clone(&self.parts.runtime), self.observations.0.clone());
+        tokio::spawn(async move {
+            let usage = if containers.is_empty() { BTreeMap::new() } else { runtime.usage(containers).await };
+            let sampled = Observation::Sampled { cpu_percent, memory_percent, usage };
+            if observations.send(sampled).await.is_err() {
+                tracing::debug!("a measurement is not told: the service has ended");
+            }
+        });
+    }
+
+    /// Sends what is due: the inventory once per connection, a report when it says something new or with a heartbeat.
+    async fn report(&mut self, cluster: &mpsc::Sender<ToCluster>) {
+        if !self.connected {
+            return;
+        }
+        if self.inventory_due {
+            let data = self.parts.runtime.data_directory();
+            let data = tokio::time::timeout(ENGINE_TELLS_WITHIN, data).await.unwrap_or_default();
+            let inventory =
+                self.device.inventory(self.parts.name.clone(), &data, self.parts.network.is_some());
+            if cluster.try_send(ToCluster::Inventory(inventory)).is_err() {
+                return;
+            }
+            self.inventory_due = false;
+        }
+        let revision = self.node.revision();
+        if self.reported != Some(revision) && cluster.try_send(ToCluster::Report(self.node.report())).is_ok()
+        {
+            self.reported = Some(revision);
+        }
+    }
+}
+
+/// Keeps a connection to the engine and tells its events.
+async fn watch_engine(runtime: Arc<dyn ContainerRuntime>, observations: mpsc::Sender<Observation>) {
+    let mut pause = RECONNECT.0;
+    loop {
+        match runtime.connect().await {
+            Ok(mut events) => {
+                tracing::info!("connected to the container engine");
+                pause = RECONNECT.0;
+                if observations.send(Observation::EngineConnected).await.is_err() {
+                    return;
+                }
+                while let Some(event) = events.next().await {
+                    let observation = match event {
+                        RuntimeEvent::Changed(seen) => Observation::ContainerChanged(seen),
+                        RuntimeEvent::Gone { instance, container } => {
+                            Observation::ContainerGone { instance, container }
+                        }
+                    };
+                    if observations.send(observation).await.is_err() {
+                        return;
+                    }
+                }
+                tracing::warn!("the connection to the container engine broke");
+                if observations.send(Observation::EngineLost).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => tracing::warn!(%error, again_in = ?pause, "no container engine"),
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(RECONNECT.1);
+    }
+}
+
+/// Tells when NetManager was away or has another subnet, so that every network is confirmed again.
+async fn watch_network(network: Arc<dyn InstanceNetwork>, observations: mpsc::Sender<Observation>) {
+    let essence =
+        |status: NetworkStatus| (status.state, status.worker_id, status.subnet_v4, status.subnet_v6);
+    let mut ticker = ticker(SAMPLE_PERIOD);
+    let mut before = network.status().await.ok().map(essence);
+    loop {
+        ticker.tick().await;
+        let now = network.status().await.ok().map(essence);
+        if before != now {
+            tracing::info!(state = now.as_ref().map_or("away", |now| now.0.as_str()), "NetManager");
+            let back_or_changed = now.is_some();
+            before = now;
+            if back_or_changed && observations.send(Observation::NetworkChanged).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn ticker(period: Duration) -> tokio::time::Interval {
+    let mut ticker = interval(period);
+    ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticker
+}
