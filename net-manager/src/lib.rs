@@ -1,1 +1,112 @@
-//! Being built.
+//! NetManager: gives instances addresses and carries their traffic.
+//!
+//! ```text
+//!   NodeEngine ──HTTP, loopback──► api ──► service ──► net_core (decides) ──► datapath (kernel)
+//!   cluster    ──gRPC, mTLS─────► uplink ──┘
+//! ```
+
+mod api;
+mod arguments;
+mod ask;
+pub mod config;
+pub mod datapath;
+pub mod local_key;
+pub mod service;
+pub mod status;
+pub mod uplink;
+
+use std::{path::PathBuf, sync::Arc};
+
+use anyhow::Context;
+use daemon::StateDirectory;
+use tokio::{net::TcpListener, sync::mpsc};
+use tokio_util::sync::CancellationToken;
+
+pub use arguments::{Arguments, Subcommand};
+pub use ask::describe_status;
+
+use crate::{
+    api::Api,
+    config::NetworkConfig,
+    datapath::{Datapath, KernelDatapath, PurgeReport},
+    service::Service,
+    uplink::{LeaseEvent, Uplink},
+};
+
+/// Lease events that wait for the service; each replaces the one before, so few are ever worth keeping.
+const LEASE_QUEUE: usize = 8;
+
+/// All a NetManager needs to know.
+#[derive(Debug)]
+pub struct Config {
+    /// What `netcfg.json` says.
+    pub network: NetworkConfig,
+    /// Where keys and state are kept.
+    pub state_directory: PathBuf,
+    /// Where the key of the local API is written.
+    pub local_key: PathBuf,
+    /// Where leases come from; `None` is the cluster, tests pass a channel.
+    pub lease_source: Option<mpsc::Receiver<LeaseEvent>>,
+}
+
+/// Serves on `listener` with the kernel of this device, until `shutdown`.
+///
+/// # Errors
+/// What keeps it from starting, or from serving on.
+pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationToken) -> anyhow::Result<()> {
+    for warning in &config.network.warnings {
+        tracing::warn!("netcfg.json: {warning}");
+    }
+    let datapath = KernelDatapath::open().await?;
+    run_with(config, listener, shutdown, datapath).await
+}
+
+/// Serves on `listener` with `datapath`, until `shutdown`.
+///
+/// # Errors
+/// What keeps it from starting, or from serving on.
+pub async fn run_with(
+    config: Config,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+    datapath: impl Datapath,
+) -> anyhow::Result<()> {
+    let key = local_key::load_or_make(&config.local_key)?;
+    let directory = Arc::new(StateDirectory::open(&config.state_directory)?);
+    let uplink = Uplink::open(Arc::clone(&directory), config.network.cluster_url.clone())?;
+    let (service, handle) = Service::open(directory, uplink.clone(), datapath)?;
+    let leases = match config.lease_source {
+        Some(leases) => leases,
+        None => {
+            let (events, leases) = mpsc::channel(LEASE_QUEUE);
+            tokio::spawn(uplink.clone().run(events, shutdown.clone()));
+            leases
+        }
+    };
+    // Whichever of the two ends first, by itself or by panic, ends the other.
+    let guard = shutdown.clone().drop_guard();
+    let served = tokio::spawn({
+        let shutdown = shutdown.clone();
+        async move {
+            let _guard = guard;
+            service.run(leases, shutdown).await;
+        }
+    });
+    tracing::info!(address = %listener.local_addr().context("read the address of the local API")?, "serving NodeEngine");
+    let router = Api { handle, uplink, key }.router();
+    axum::serve(listener, router)
+        .with_graceful_shutdown(async move { shutdown.cancelled().await })
+        .await
+        .context("serve the local API")?;
+    served.await.context("run the service")
+}
+
+/// Removes everything NetManager put into the kernel. No NetManager may be running.
+///
+/// # Errors
+/// The first step that failed; another purge goes on from there.
+pub fn purge() -> anyhow::Result<PurgeReport> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("start a runtime")?;
+    Ok(runtime.block_on(KernelDatapath::purge())?)
+}

@@ -1,2 +1,36 @@
-//! Being built.
-fn main() {}
+//! The binary `NetManager`.
+
+use std::{fmt::Display, io::Write, net::Ipv4Addr, process::ExitCode};
+
+use anyhow::Context;
+use clap::Parser;
+use daemon::Threads;
+use net_manager::{Arguments, Subcommand};
+use tokio::net::TcpListener;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match arguments.command.unwrap_or(Subcommand::Run) {
+        Subcommand::Run => daemon::run("NetManager", Threads::One, async move |shutdown| {
+            let address = (Ipv4Addr::LOCALHOST, arguments.port);
+            let listener = TcpListener::bind(address).await.with_context(|| {
+                format!(
+                    "port {} of 127.0.0.1 is taken; stop the program that has it or pass --port",
+                    address.1
+                )
+            })?;
+            net_manager::run(arguments.into_config()?, listener, shutdown).await
+        }),
+        Subcommand::Status => print(net_manager::describe_status(arguments.port, &arguments.local_key)),
+        Subcommand::Version => print(Ok(concat!("NetManager ", env!("CARGO_PKG_VERSION")))),
+        Subcommand::Purge => print(net_manager::purge()),
+    }
+}
+
+fn print(outcome: anyhow::Result<impl Display>) -> ExitCode {
+    let (written, code) = match outcome {
+        Ok(text) => (writeln!(std::io::stdout(), "{text}"), ExitCode::SUCCESS),
+        Err(error) => (writeln!(std::io::stderr(), "error: {error:#}"), ExitCode::FAILURE),
+    };
+    if written.is_ok() { code } else { ExitCode::FAILURE }
+}

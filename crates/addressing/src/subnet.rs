@@ -156,6 +156,23 @@ mod tests {
     }
 
     #[test]
+    fn plans_survive_json_with_the_order_of_reuse() {
+        let mut plan = plan_with_one_block();
+        for owner in ["a", "b", "c"] {
+            plan.allocate(&owner.to_owned()).expect("a subnet is free");
+        }
+        plan.release(&"b".to_owned());
+        plan.release(&"a".to_owned());
+        let text = serde_json::to_string(&plan).expect("it has a JSON form");
+        assert_eq!(serde_json::from_str::<SubnetPlan<String>>(&text).expect("the same form"), plan);
+
+        let mut blocks = BlockPlan::default();
+        blocks.extend(&7).and_then(|_| blocks.extend(&7)).expect("blocks are free");
+        let text = serde_json::to_string(&blocks).expect("it has a JSON form");
+        assert_eq!(serde_json::from_str::<BlockPlan<u32>>(&text).expect("the same form"), blocks);
+    }
+
+    #[test]
     fn a_cluster_without_a_block_says_so() {
         assert_eq!(SubnetPlan::default().allocate(&"a"), Err(Exhausted::NoBlock));
     }

@@ -1,1 +1,22 @@
-//! Being built.
+//! The brain of NetManager: which instance has which address, and what the kernel must hold for it. Pure.
+//!
+//! ```text
+//!   Command ──accept──► Changes ──apply──► NetworkState ──desired──► DesiredKernel ─┐
+//!                                                                                   ├─reconcile──► Effects
+//!   what the datapath read from the kernel ───────────────────────► ObservedKernel ─┘
+//! ```
+//!
+//! Effects are safe to repeat; a lost one is asked for again at the next pass. The other half, which speaks netlink,
+//! is `net-manager/src/datapath`.
+
+mod kernel;
+mod link;
+mod reconcile;
+mod state;
+
+pub use kernel::{
+    DesiredKernel, Effect, Element, Family, ForwardFilter, ObservedKernel, ObservedLink, gateway_of,
+};
+pub use link::{LinkName, LinkPlan, Namespace};
+pub use reconcile::{forward_warnings, reconcile};
+pub use state::{AttachRequest, Attachment, Change, Command, NetworkState, Rejection};

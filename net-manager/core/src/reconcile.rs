@@ -1,0 +1,220 @@
+//! The only place that asks for effects.
+
+use std::collections::BTreeSet;
+
+use crate::{DesiredKernel, Effect, Element, Family, LinkPlan, ObservedKernel, ObservedLink};
+
+/// What must be done, in an order in which every step finds what it needs and nothing is sent where nobody is: the
+/// device's addresses, new cables, then the ports that lead to them; and the other way round for what goes. A crash
+/// between any two steps is put right by the next pass.
+#[must_use]
+pub fn reconcile(desired: &DesiredKernel, observed: &ObservedKernel) -> Vec<Effect> {
+    let mut effects = Vec::new();
+    if !observed.ruleset_intact {
+        effects.push(Effect::InstallRuleset);
+    }
+    for (family, forward) in &observed.forward {
+        if forward.docker_user == Some(false) {
+            effects.push(Effect::OpenDockerUser(*family));
+        }
+    }
+    let claimed = |subnet| observed.subnets.get(subnet) == Some(&true);
+    let unclaimed = desired.subnets.iter().filter(|subnet| !claimed(subnet));
+    effects.extend(unclaimed.map(|subnet| Effect::ClaimSubnet(*subnet)));
+    for plan in desired.links.values() {
+        push_link(&mut effects, plan, observed.links.get(&plan.name));
+    }
+    push_elements(
+        &mut effects,
+        observed.elements.difference(&desired.elements).copied().collect(),
+        desired.elements.difference(&observed.elements).copied().collect(),
+    );
+    for (name, link) in &observed.links {
+        if !desired.links.contains_key(name) {
+            let addresses = link.routes.keys().copied().collect();
+            effects.push(Effect::RemoveLink { name: name.clone(), addresses });
+        }
+    }
+    let unwanted = observed.subnets.keys().filter(|subnet| !desired.subnets.contains(subnet));
+    effects.extend(unwanted.map(|subnet| Effect::ReleaseSubnet(*subnet)));
+    effects
+}
+
+fn push_elements(effects: &mut Vec<Effect>, remove: BTreeSet<Element>, add: BTreeSet<Element>) {
+    if !remove.is_empty() || !add.is_empty() {
+        effects.push(Effect::ChangeElements { remove, add });
+    }
+}
+
+fn push_link(effects: &mut Vec<Effect>, plan: &LinkPlan, observed: Option<&ObservedLink>) {
+    match observed {
+        Some(link) if *link == ObservedLink::as_planned(plan) => {}
+        Some(link) if link.mark == plan.mark() => effects.push(Effect::RepairLink(plan.clone())),
+        // It leads into a namespace of before, or its making was cut short.
+        Some(link) => {
+            let addresses = link.routes.keys().copied().collect();
+            effects.push(Effect::RemoveLink { name: plan.name.clone(), addresses });
+            effects.push(Effect::CreateLink(plan.clone()));
+        }
+        None => effects.push(Effect::CreateLink(plan.clone())),
+    }
+}
+
+/// Other programs' rules that stand between instances and the world, each with what to do about it.
+#[must_use]
+pub fn forward_warnings(observed: &ObservedKernel) -> Vec<String> {
+    observed
+        .forward
+        .iter()
+        .filter(|(_, forward)| forward.docker_user.is_none())
+        .filter_map(|(family, forward)| {
+            let chain = forward.drops.as_ref()?;
+            let family = match family {
+                Family::V4 => "IPv4",
+                Family::V6 => "IPv6",
+            };
+            Some(format!(
+                "the firewall chain `{chain}` drops forwarded {family} packets unless a rule of its own accepts them; \
+                 if instances do not reach other hosts, accept interfaces `mgv*` there"
+            ))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use addressing::InstanceAddresses;
+    use ipnet::IpNet;
+    use model::{InstanceId, Protocol, ServiceId};
+
+    use super::*;
+    use crate::{ForwardFilter, LinkName, Namespace};
+
+    fn pair(v4: &str, v6: &str) -> InstanceAddresses {
+        InstanceAddresses { v4: v4.parse().expect("v4"), v6: v6.parse().expect("v6") }
+    }
+
+    fn plan(inode: u64) -> LinkPlan {
+        let instance = InstanceId { service: ServiceId::from_bytes([1; 12]), number: 0 };
+        LinkPlan {
+            name: LinkName::of(instance),
+            instance,
+            namespace: Namespace { path: "/proc/1/ns/net".to_owned(), inode },
+            addresses: pair("10.18.0.2", "fc00::2"),
+            gateway: pair("10.18.0.1", "fc00::1"),
+        }
+    }
+
+    fn subnet() -> IpNet {
+        "10.18.0.0/26".parse().expect("a network")
+    }
+
+    fn port() -> Element {
+        Element::Port {
+            protocol: Protocol::Tcp,
+            host: 8080,
+            to: "10.18.0.2:80".parse().expect("a socket address"),
+        }
+    }
+
+    fn desired() -> DesiredKernel {
+        DesiredKernel {
+            elements: BTreeSet::from([Element::Subnet(subnet()), port()]),
+            subnets: BTreeSet::from([subnet()]),
+            links: BTreeMap::from([(plan(1).name, plan(1))]),
+        }
+    }
+
+    fn change(remove: &[Element], add: &[Element]) -> Effect {
+        Effect::ChangeElements {
+            remove: remove.iter().copied().collect(),
+            add: add.iter().copied().collect(),
+        }
+    }
+
+    fn removal(plan: &LinkPlan) -> Effect {
+        Effect::RemoveLink { name: plan.name.clone(), addresses: plan.routes().keys().copied().collect() }
+    }
+
+    /// The kernel after all that `desired` asks for was done to an empty one.
+    fn settled(desired: &DesiredKernel) -> ObservedKernel {
+        let mut kernel = ObservedKernel::default();
+        for effect in reconcile(desired, &kernel.clone()) {
+            kernel.after(&effect);
+        }
+        kernel
+    }
+
+    #[test]
+    fn an_empty_kernel_gets_everything_with_ports_last() {
+        assert_eq!(
+            reconcile(&desired(), &ObservedKernel::default()),
+            [
+                Effect::InstallRuleset,
+                Effect::ClaimSubnet(subnet()),
+                Effect::CreateLink(plan(1)),
+                change(&[], &[Element::Subnet(subnet()), port()]),
+            ]
+        );
+        assert_eq!(reconcile(&desired(), &settled(&desired())), []);
+    }
+
+    #[test]
+    fn what_is_no_longer_wanted_goes_with_ports_first() {
+        let nothing = DesiredKernel::default();
+        assert_eq!(
+            reconcile(&nothing, &settled(&desired())),
+            [
+                change(&[Element::Subnet(subnet()), port()], &[]),
+                removal(&plan(1)),
+                Effect::ReleaseSubnet(subnet()),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_cable_into_a_namespace_of_before_is_replaced() {
+        let mut wanted = desired();
+        wanted.links.insert(plan(2).name, plan(2));
+        assert_eq!(
+            reconcile(&wanted, &settled(&desired())),
+            [removal(&plan(1)), Effect::CreateLink(plan(2))]
+        );
+    }
+
+    #[test]
+    fn a_damaged_cable_is_repaired_without_cutting_it() {
+        let mut kernel = settled(&desired());
+        kernel.links.get_mut(&plan(1).name).expect("it was made").routes.clear();
+        assert_eq!(reconcile(&desired(), &kernel), [Effect::RepairLink(plan(1))]);
+    }
+
+    #[test]
+    fn a_subnet_whose_gateway_is_missing_is_claimed_again() {
+        let mut kernel = settled(&desired());
+        kernel.subnets.insert(subnet(), false);
+        assert_eq!(reconcile(&desired(), &kernel), [Effect::ClaimSubnet(subnet())]);
+    }
+
+    #[test]
+    fn dockers_chain_is_opened_and_its_absence_told() {
+        let mut kernel = settled(&desired());
+        let drops = Some("ip filter FORWARD".to_owned());
+        let closed = ForwardFilter { drops: drops.clone(), docker_user: Some(false) };
+        kernel.forward = BTreeMap::from([(Family::V4, closed)]);
+        assert_eq!(reconcile(&desired(), &kernel), [Effect::OpenDockerUser(Family::V4)]);
+        assert_eq!(forward_warnings(&kernel), Vec::<String>::new());
+
+        kernel.forward = BTreeMap::from([(Family::V4, ForwardFilter { drops, docker_user: None })]);
+        assert_eq!(reconcile(&desired(), &kernel), []);
+        assert_eq!(
+            forward_warnings(&kernel),
+            [
+                "the firewall chain `ip filter FORWARD` drops forwarded IPv4 packets unless a rule of its own accepts \
+              them; if instances do not reach other hosts, accept interfaces `mgv*` there"
+            ]
+        );
+    }
+}

@@ -1,0 +1,271 @@
+//! The truth of this worker's network: its subnet and the instances attached to it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use addressing::{Exhausted, HostPlan, InstanceAddresses, Subnet};
+use ipnet::IpNet;
+use model::{Generation, InstanceId, NetworkLease, PortMapping};
+use serde::{Deserialize, Serialize};
+
+use crate::{DesiredKernel, Element, LinkName, LinkPlan, Namespace};
+
+/// What is wished for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Use the ranges the cluster lent.
+    UseLease(NetworkLease),
+    /// Connect an instance, or replace what it was connected with.
+    Attach(AttachRequest),
+    /// Disconnect an instance.
+    Detach(InstanceId),
+}
+
+/// How an instance is to be connected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttachRequest {
+    /// Which instance.
+    pub id: InstanceId,
+    /// Which placement of it.
+    pub generation: Generation,
+    /// Where it runs.
+    pub namespace: Namespace,
+    /// Ports of the device that lead to it.
+    pub ports: Vec<PortMapping>,
+}
+
+/// An instance that is connected.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachment {
+    /// Which instance.
+    pub id: InstanceId,
+    /// Which placement of it.
+    pub generation: Generation,
+    /// Where it runs.
+    pub namespace: Namespace,
+    /// Ports of the device that lead to it, in order.
+    pub ports: Vec<PortMapping>,
+    /// Its addresses.
+    pub addresses: InstanceAddresses,
+    /// The subnet they are of, which need not be the present one.
+    pub subnet: Subnet,
+}
+
+impl Attachment {
+    fn link_plan(&self) -> LinkPlan {
+        let (v4, v6) = self.subnet.gateway();
+        LinkPlan {
+            name: LinkName::of(self.id),
+            instance: self.id,
+            namespace: self.namespace.clone(),
+            addresses: self.addresses,
+            gateway: InstanceAddresses { v4, v6 },
+        }
+    }
+
+    fn elements(&self) -> impl Iterator<Item = Element> {
+        let addresses = self.addresses.all();
+        let ports = self.ports.iter().flat_map(move |port| {
+            addresses.map(|address| Element::Port {
+                protocol: port.protocol,
+                host: port.host,
+                to: (address, port.container).into(),
+            })
+        });
+        ports.chain(addresses.map(Element::Instance))
+    }
+}
+
+/// One accepted alteration of the state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// New instances get addresses of this subnet.
+    SubnetChosen(Subnet),
+    /// The instance is connected like this.
+    Attached(Attachment),
+    /// The instance is not connected.
+    Detached(InstanceId),
+}
+
+/// Why a wish is not granted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// The cluster has lent nothing yet.
+    #[error(
+        "bad network received: this worker has no subnet, because its cluster has lent it none; check that NetManager is \
+         connected to the cluster and that the cluster has an address block from the root"
+    )]
+    NoSubnet,
+    /// A lease without a range of each family.
+    #[error("bad network received: the cluster's lease names no IPv4 or no IPv6 range")]
+    EmptyLease,
+    /// No address is left.
+    #[error(transparent)]
+    Full(#[from] Exhausted),
+    /// Somebody else has the port.
+    #[error("port {}/{} of this device is taken by instance {holder}; use another port or remove that instance", port.host, port.protocol)]
+    PortConflict {
+        /// The mapping that was asked for.
+        port: PortMapping,
+        /// Who has its port.
+        holder: InstanceId,
+    },
+    /// The request itself names a port twice.
+    #[error("port {}/{} is mapped twice by the same instance; keep one of the mappings", .0.host, .0.protocol)]
+    RepeatedPort(PortMapping),
+    /// Somebody speaks of an earlier placement.
+    #[error("instance {id} is attached with generation {held}, which is newer than {asked}")]
+    OlderGeneration {
+        /// Which instance.
+        id: InstanceId,
+        /// What is attached.
+        held: Generation,
+        /// What was asked for.
+        asked: Generation,
+    },
+}
+
+/// All that NetManager must remember.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct NetworkState {
+    hosts: Option<HostPlan>,
+    /// In order of their ids.
+    attachments: Vec<Attachment>,
+}
+
+impl NetworkState {
+    /// The subnet new instances get their addresses of.
+    #[must_use]
+    pub fn subnet(&self) -> Option<Subnet> {
+        self.hosts.as_ref().map(HostPlan::subnet)
+    }
+
+    /// Every connected instance, in order of the ids.
+    #[must_use]
+    pub fn attachments(&self) -> &[Attachment] {
+        &self.attachments
+    }
+
+    /// How `id` is connected.
+    #[must_use]
+    pub fn attachment(&self, id: InstanceId) -> Option<&Attachment> {
+        self.position(id).ok().map(|index| &self.attachments[index])
+    }
+
+    fn position(&self, id: InstanceId) -> Result<usize, usize> {
+        self.attachments.binary_search_by_key(&id, |attachment| attachment.id)
+    }
+
+    /// What `command` alters; nothing when it is so already.
+    ///
+    /// # Errors
+    /// Why it is not granted; then nothing is altered.
+    pub fn accept(&self, command: Command) -> Result<Vec<Change>, Rejection> {
+        match command {
+            Command::UseLease(lease) => {
+                let subnet = Subnet::first_of(&lease).ok_or(Rejection::EmptyLease)?;
+                let known = self.subnet() == Some(subnet);
+                Ok(if known { Vec::new() } else { vec![Change::SubnetChosen(subnet)] })
+            }
+            Command::Attach(request) => self.accept_attach(request),
+            Command::Detach(id) => {
+                Ok(self.attachment(id).map(|_| Change::Detached(id)).into_iter().collect())
+            }
+        }
+    }
+
+    fn accept_attach(&self, request: AttachRequest) -> Result<Vec<Change>, Rejection> {
+        let AttachRequest { id, generation, namespace, mut ports } = request;
+        ports.sort_unstable();
+        ports.dedup();
+        self.check_ports(id, &ports)?;
+        let held = self.attachment(id);
+        if let Some(held) = held.filter(|held| held.generation > generation) {
+            return Err(Rejection::OlderGeneration { id, held: held.generation, asked: generation });
+        }
+        let (subnet, addresses) = match held {
+            Some(held) => (held.subnet, held.addresses),
+            None => {
+                let mut hosts = self.hosts.clone().ok_or(Rejection::NoSubnet)?;
+                (hosts.subnet(), hosts.allocate(id)?)
+            }
+        };
+        let attachment = Attachment { id, generation, namespace, ports, addresses, subnet };
+        let known = held == Some(&attachment);
+        Ok(if known { Vec::new() } else { vec![Change::Attached(attachment)] })
+    }
+
+    fn check_ports(&self, id: InstanceId, ports: &[PortMapping]) -> Result<(), Rejection> {
+        for (index, port) in ports.iter().enumerate() {
+            if ports[..index].iter().any(|earlier| earlier.clashes_with(port)) {
+                return Err(Rejection::RepeatedPort(*port));
+            }
+            let others = self.attachments.iter().filter(|other| other.id != id);
+            if let Some(holder) =
+                others.into_iter().find(|other| other.ports.iter().any(|held| held.clashes_with(port)))
+            {
+                return Err(Rejection::PortConflict { port: *port, holder: holder.id });
+            }
+        }
+        Ok(())
+    }
+
+    /// Instances whose namespace is not among the living are no longer connected.
+    #[must_use]
+    pub fn observe(&self, living: &BTreeSet<Namespace>) -> Vec<Change> {
+        self.attachments
+            .iter()
+            .filter(|attachment| !living.contains(&attachment.namespace))
+            .map(|attachment| Change::Detached(attachment.id))
+            .collect()
+    }
+
+    /// Alters the state. `change` must come from this state.
+    pub fn apply(&mut self, change: Change) {
+        match change {
+            Change::SubnetChosen(subnet) => {
+                let mut hosts = HostPlan::new(subnet);
+                for attachment in &self.attachments {
+                    // `false` for an address of another subnet, which keeps nobody from the new one.
+                    hosts.claim(attachment.id, attachment.addresses);
+                }
+                self.hosts = Some(hosts);
+            }
+            Change::Attached(attachment) => {
+                if let Some(hosts) = &mut self.hosts {
+                    hosts.claim(attachment.id, attachment.addresses);
+                }
+                match self.position(attachment.id) {
+                    Ok(index) => self.attachments[index] = attachment,
+                    Err(index) => self.attachments.insert(index, attachment),
+                }
+            }
+            Change::Detached(id) => {
+                if let Some(hosts) = &mut self.hosts {
+                    hosts.release(id);
+                }
+                self.attachments.retain(|attachment| attachment.id != id);
+            }
+        }
+    }
+
+    /// What the kernel must hold for this state.
+    #[must_use]
+    pub fn desired(&self) -> DesiredKernel {
+        let in_use = self.attachments.iter().map(|attachment| attachment.subnet);
+        let subnets: BTreeSet<Subnet> = self.subnet().into_iter().chain(in_use).collect();
+        let subnets: BTreeSet<IpNet> =
+            subnets.iter().flat_map(|subnet| [IpNet::V4(subnet.v4), IpNet::V6(subnet.v6)]).collect();
+        let networks = subnets.iter().copied().map(Element::Subnet);
+        let links: BTreeMap<LinkName, LinkPlan> = self
+            .attachments
+            .iter()
+            .map(Attachment::link_plan)
+            .map(|plan| (plan.name.clone(), plan))
+            .collect();
+        DesiredKernel {
+            elements: networks.chain(self.attachments.iter().flat_map(Attachment::elements)).collect(),
+            subnets,
+            links,
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! Entries of our sets and maps: how they are written and read back.
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use model::Protocol;
+use net_core::Element;
+use nlink::netlink::{
+    Connection, Nftables,
+    nftables::{Family, Set, SetDataType, SetElement, SetElementData, SetInfo, SetKeyType},
+};
+
+use super::ruleset::TABLE;
+use crate::datapath::DatapathError;
+
+/// Protocol numbers in IP headers.
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+
+/// The sets of our table, one per kind of entry and version of IP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SetName {
+    Subnets4,
+    Subnets6,
+    Self4,
+    Self6,
+    Ports4,
+    Ports6,
+}
+
+impl SetName {
+    pub(super) const ALL: [Self; 6] =
+        [Self::Subnets4, Self::Subnets6, Self::Self4, Self::Self6, Self::Ports4, Self::Ports6];
+
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Subnets4 => "subnets4",
+            Self::Subnets6 => "subnets6",
+            Self::Self4 => "self4",
+            Self::Self6 => "self6",
+            Self::Ports4 => "ports4",
+            Self::Ports6 => "ports6",
+        }
+    }
+
+    pub(super) fn key_type(self) -> SetKeyType {
+        match self {
+            Self::Subnets4 => SetKeyType::Ipv4Addr,
+            Self::Subnets6 => SetKeyType::Ipv6Addr,
+            Self::Self4 => SetKeyType::Concat(vec![SetKeyType::Ipv4Addr, SetKeyType::Ipv4Addr]),
+            Self::Self6 => SetKeyType::Concat(vec![SetKeyType::Ipv6Addr, SetKeyType::Ipv6Addr]),
+            Self::Ports4 | Self::Ports6 => {
+                SetKeyType::Concat(vec![SetKeyType::InetProto, SetKeyType::InetService])
+            }
+        }
+    }
+
+    pub(super) const fn is_interval(self) -> bool {
+        matches!(self, Self::Subnets4 | Self::Subnets6)
+    }
+
+    pub(super) fn data_type(self) -> Option<SetDataType> {
+        let address_and_port =
+            |address| Some(SetDataType::Value(SetKeyType::Concat(vec![address, SetKeyType::InetService])));
+        match self {
+            Self::Ports4 => address_and_port(SetKeyType::Ipv4Addr),
+            Self::Ports6 => address_and_port(SetKeyType::Ipv6Addr),
+            Self::Subnets4 | Self::Subnets6 | Self::Self4 | Self::Self6 => None,
+        }
+    }
+
+    fn set(self) -> Set {
+        let set = Set::new(TABLE, self.as_str()).family(Family::Inet).key_type(self.key_type());
+        let set = if self.is_interval() { set.interval() } else { set };
+        match self.data_type() {
+            Some(data) => set.map(data),
+            None => set,
+        }
+    }
+}
+
+/// Changes entries in one transaction. An entry to remove that is not there, or one to add that is there with another
+/// value, fails the whole.
+pub(super) async fn change(
+    nftables: &Connection<Nftables>,
+    remove: &BTreeSet<Element>,
+    add: &BTreeSet<Element>,
+) -> Result<(), DatapathError> {
+    let mut transaction = nftables.transaction();
+    for name in SetName::ALL {
+        let entries = entries_for(name, remove);
+        if !entries.is_empty() {
+            transaction = transaction.del_set_elements(&name.set(), &entries);
+        }
+    }
+    for name in SetName::ALL {
+        let entries = entries_for(name, add);
+        if !entries.is_empty() {
+            transaction = transaction.add_set_elements(&name.set(), &entries);
+        }
+    }
+    transaction
+        .commit(nftables)
+        .await
+        .map_err(DatapathError::from_attempt("change entries of the nftables table inet mangrove"))
+}
+
+fn entries_for(name: SetName, elements: &BTreeSet<Element>) -> Vec<SetElement> {
+    elements.iter().map(written).filter(|(set, _)| *set == name).map(|(_, entry)| entry).collect()
+}
+
+fn written(element: &Element) -> (SetName, SetElement) {
+    match *element {
+        Element::Subnet(IpNet::V4(net)) => {
+            (SetName::Subnets4, SetElement::ipv4_range(net.network(), net.broadcast()))
+        }
+        Element::Subnet(IpNet::V6(net)) => {
+            (SetName::Subnets6, SetElement::ipv6_range(net.network(), net.broadcast()))
+        }
+        Element::Instance(IpAddr::V4(address)) => {
+            (SetName::Self4, SetElement::concat([SetElement::ipv4(address), SetElement::ipv4(address)]))
+        }
+        Element::Instance(IpAddr::V6(address)) => {
+            (SetName::Self6, SetElement::concat([SetElement::ipv6(address), SetElement::ipv6(address)]))
+        }
+        Element::Port { protocol, host, to } => {
+            let protocol = match protocol {
+                Protocol::Tcp => TCP,
+                Protocol::Udp => UDP,
+            };
+            let key = SetElement::concat([SetElement::inet_proto(protocol), SetElement::port(host)]);
+            let (name, address) = match to.ip() {
+                IpAddr::V4(address) => (SetName::Ports4, SetElement::ipv4(address)),
+                IpAddr::V6(address) => (SetName::Ports6, SetElement::ipv6(address)),
+            };
+            (name, key.value(SetElement::concat([address, SetElement::port(to.port())])))
+        }
+    }
+}
+
+/// Reads every entry of those of our sets that exist.
+pub(super) async fn read(
+    nftables: &Connection<Nftables>,
+    existing: &[SetInfo],
+) -> Result<BTreeSet<Element>, DatapathError> {
+    let mut elements = BTreeSet::new();
+    for name in SetName::ALL {
+        if !existing.iter().any(|set| set.table == TABLE && set.name == name.as_str()) {
+            continue;
+        }
+        let entries = nftables
+            .list_set_elements(TABLE, name.as_str(), Family::Inet)
+            .await
+            .map_err(DatapathError::from_attempt("read entries of the nftables table inet mangrove"))?;
+        for entry in &entries {
+            match parsed(name, entry) {
+                Some(element) => {
+                    elements.insert(element);
+                }
+                None => {
+                    tracing::warn!(set = name.as_str(), ?entry, "an entry of our own set is of no known form")
+                }
+            }
+        }
+    }
+    Ok(elements)
+}
+
+fn parsed(name: SetName, entry: &SetElement) -> Option<Element> {
+    match name {
+        SetName::Subnets4 => {
+            let first = Ipv4Addr::from(<[u8; 4]>::try_from(entry.key()).ok()?);
+            let last = Ipv4Addr::from(<[u8; 4]>::try_from(entry.key_end().unwrap_or(entry.key())).ok()?);
+            let length = (u32::from(first) ^ u32::from(last)).leading_zeros();
+            let net = Ipv4Net::new(first, u8::try_from(length).ok()?).ok()?;
+            Some(Element::Subnet(IpNet::V4(net)))
+        }
+        SetName::Subnets6 => {
+            let first = Ipv6Addr::from(<[u8; 16]>::try_from(entry.key()).ok()?);
+            let last = Ipv6Addr::from(<[u8; 16]>::try_from(entry.key_end().unwrap_or(entry.key())).ok()?);
+            let length = (u128::from(first) ^ u128::from(last)).leading_zeros();
+            let net = Ipv6Net::new(first, u8::try_from(length).ok()?).ok()?;
+            Some(Element::Subnet(IpNet::V6(net)))
+        }
+        SetName::Self4 => Some(Element::Instance(first_v4(entry.key())?.into())),
+        SetName::Self6 => Some(Element::Instance(first_v6(entry.key())?.into())),
+        SetName::Ports4 => port(entry, |value| Some((first_v4(value)?.into(), 4))),
+        SetName::Ports6 => port(entry, |value| Some((first_v6(value)?.into(), 16))),
+    }
+}
+
+fn first_v4(bytes: &[u8]) -> Option<Ipv4Addr> {
+    bytes.first_chunk::<4>().map(|octets| Ipv4Addr::from(*octets))
+}
+
+fn first_v6(bytes: &[u8]) -> Option<Ipv6Addr> {
+    bytes.first_chunk::<16>().map(|octets| Ipv6Addr::from(*octets))
+}
+
+/// Fields of a key or value begin at multiples of four bytes.
+fn port(entry: &SetElement, address: impl Fn(&[u8]) -> Option<(IpAddr, usize)>) -> Option<Element> {
+    let [protocol, _, _, _, high, low, ..] = *entry.key() else { return None };
+    let protocol = match protocol {
+        TCP => Protocol::Tcp,
+        UDP => Protocol::Udp,
+        _ => return None,
+    };
+    let Some(SetElementData::Value(value)) = entry.data() else { return None };
+    let (address, length) = address(value)?;
+    let container = value.get(length..)?.first_chunk::<2>()?;
+    Some(Element::Port {
+        protocol,
+        host: u16::from_be_bytes([high, low]),
+        to: SocketAddr::new(address, u16::from_be_bytes(*container)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_read_back_as_they_were_written() {
+        let elements = [
+            Element::Subnet("10.18.0.64/26".parse().expect("a network")),
+            Element::Subnet("10.18.0.1/32".parse().expect("a network")),
+            Element::Subnet("fc00::100/120".parse().expect("a network")),
+            Element::Instance("10.18.0.66".parse().expect("v4")),
+            Element::Instance("fc00::102".parse().expect("v6")),
+            Element::Port {
+                protocol: Protocol::Tcp,
+                host: 8080,
+                to: "10.18.0.66:80".parse().expect("a socket"),
+            },
+            Element::Port {
+                protocol: Protocol::Udp,
+                host: 53,
+                to: "[fc00::102]:5353".parse().expect("a socket"),
+            },
+        ];
+        for element in elements {
+            let (name, entry) = written(&element);
+            assert_eq!(parsed(name, &entry), Some(element));
+        }
+    }
+}

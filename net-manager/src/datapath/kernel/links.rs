@@ -1,0 +1,277 @@
+//! Cables between the device and its instances, and connections that outlive them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+use net_core::{Element, LinkName, LinkPlan, ObservedLink};
+use nlink::netlink::{
+    Connection, Netfilter, Route,
+    addr::{Ipv4Address, Ipv6Address},
+    devconf::{AddrGenMode, Ipv4Devconf},
+    link::VethLink,
+    messages::LinkMessage,
+    namespace::Netns,
+    neigh::Neighbor,
+    netfilter::{ConntrackFilter, IpProtocol},
+    route::{Ipv4Route, Ipv6Route},
+    types::route::{RouteProtocol, RouteScope},
+};
+
+use super::ROUTE_PROTOCOL;
+use crate::datapath::DatapathError;
+
+/// Leaves room for the outer headers of a tunnel in a usual 1500 byte frame.
+const MTU: u32 = 1450;
+/// What instances call the interface.
+const INSIDE: &str = "eth0";
+/// Where instances send everything; no interface has these addresses, the neighbour entries lead to the device's end.
+const GATEWAY_V4: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+/// Locally administered; the same on every cable, as a cable has but two ends. The middle spells `mgv`.
+const OUTSIDE_MAC: [u8; 6] = [0x02, 0x6d, 0x67, 0x76, 0, 1];
+const INSIDE_MAC: [u8; 6] = [0x02, 0x6d, 0x67, 0x76, 0, 2];
+/// The loopback interface is always the first of its namespace.
+pub(super) const LOOPBACK: u32 = 1;
+/// `IFF_UP`.
+const UP: u32 = 1;
+
+fn failed(action: &str, name: &LinkName) -> impl FnOnce(nlink::netlink::Error) -> DatapathError {
+    DatapathError::from_attempt(format!("{action} {name}"))
+}
+
+/// Lays a cable. The mark comes last, so that one cut short is told from one that is done.
+pub(super) async fn create(route: &Connection<Route>, plan: &LinkPlan) -> Result<(), DatapathError> {
+    let path = &plan.namespace.path;
+    let opening = format!("open the network namespace {path} of instance {}", plan.instance);
+    let namespace = Netns::from_path(path).map_err(DatapathError::from_attempt(&opening))?;
+    if namespace.id().ino() != plan.namespace.inode {
+        return Err(DatapathError::from_attempt(opening)("it is no longer the one that was attached"));
+    }
+    let veth = VethLink::new(plan.name.as_str(), INSIDE)
+        .mtu(MTU)
+        .address(OUTSIDE_MAC)
+        .peer_address(INSIDE_MAC)
+        .peer_netns_fd(&namespace);
+    route.add_link(veth).await.map_err(failed(
+        "make the cable (if eth0 exists in the instance, start its container without a network of its own)",
+        &plan.name,
+    ))?;
+    if let Err(error) = configure_inside(&namespace, plan).await {
+        // Without this the cable would stay until the next pass and block the next attempt.
+        if let Err(left) = route.del_link(plan.name.as_str()).await {
+            tracing::debug!(link = %plan.name, error = %left, "an unfinished cable stays until the next pass");
+        }
+        return Err(error);
+    }
+    configure_outside(route, plan).await
+}
+
+async fn configure_inside(namespace: &Netns, plan: &LinkPlan) -> Result<(), DatapathError> {
+    let failed = |what| failed(what, &plan.name);
+    // Containers without a network have IPv6 switched off by some runtimes. The address needs no duplicate detection
+    // on a cable with two ends.
+    namespace
+        .sysctl()
+        .set_many(&[("net.ipv6.conf.eth0.disable_ipv6", "0"), ("net.ipv6.conf.eth0.accept_dad", "0")])
+        .map_err(failed("switch on IPv6 in the instance of"))?;
+    let inside: Connection<Route> = Connection::new_in(namespace).map_err(failed("enter the instance of"))?;
+    let eth0 = inside
+        .get_link_by_name(INSIDE)
+        .await
+        .map_err(failed("find the far end of"))?
+        .map(|link| link.ifindex())
+        .ok_or_else(|| {
+            DatapathError::from_attempt(format!("find the far end of {}", plan.name))("it has no eth0")
+        })?;
+    inside.set_link_up_by_index(LOOPBACK).await.map_err(failed("switch on loopback in the instance of"))?;
+    inside.set_link_up_by_index(eth0).await.map_err(failed("switch on the far end of"))?;
+    inside
+        .batch()
+        .add_address(Ipv4Address::with_index(eth0, plan.addresses.v4, 32), eth0)
+        .add_address(Ipv6Address::with_index(eth0, plan.addresses.v6, 128).nodad().noprefixroute(), eth0)
+        .add_neighbor(Neighbor::with_index_v4(eth0, GATEWAY_V4).lladdr(OUTSIDE_MAC).permanent(), eth0)
+        .add_neighbor(Neighbor::with_index_v6(eth0, GATEWAY_V6).lladdr(OUTSIDE_MAC).permanent(), eth0)
+        .execute_all()
+        .await
+        .map_err(failed("set addresses in the instance of"))?;
+    // Not in the batch: nlink 0.33 leaves the interface out of routes it batches.
+    let default_v4 = Ipv4Route::default_route().gateway(GATEWAY_V4).dev_index(eth0).onlink();
+    inside.add_route(default_v4).await.map_err(failed("set the IPv4 route in the instance of"))?;
+    let default_v6 = Ipv6Route::default_route().gateway(GATEWAY_V6).dev_index(eth0);
+    inside.add_route(default_v6).await.map_err(failed("set the IPv6 route in the instance of"))
+}
+
+async fn configure_outside(route: &Connection<Route>, plan: &LinkPlan) -> Result<(), DatapathError> {
+    let failed = |what| failed(what, &plan.name);
+    let index = index_of(route, plan).await?;
+    route.set_addr_gen_mode_by_index(index, AddrGenMode::None).await.map_err(failed("set up"))?;
+    // Lets a connection from 127.0.0.1 to a mapped port leave by the cable and its answers come back.
+    route
+        .set_ipv4_devconf_by_index(index, &[(Ipv4Devconf::RouteLocalnet, 1)])
+        .await
+        .map_err(failed("set up"))?;
+    route.set_link_up_by_index(index).await.map_err(failed("switch on"))?;
+    let (v4, v6) = routes(plan, index);
+    route.add_route(v4).await.map_err(failed("route to"))?;
+    route.add_route(v6).await.map_err(failed("route to"))?;
+    let (v4, v6) = neighbours(plan, index);
+    let batch = route.batch().add_neighbor(v4, index).add_neighbor(v6, index);
+    batch.execute_all().await.map_err(failed("set neighbours of"))?;
+    route.set_link_alias_by_index(index, &plan.mark()).await.map_err(failed("mark"))
+}
+
+/// Puts right the device's end of a cable that is marked as done.
+pub(super) async fn repair(route: &Connection<Route>, plan: &LinkPlan) -> Result<(), DatapathError> {
+    let failed = |what| failed(what, &plan.name);
+    let index = index_of(route, plan).await?;
+    route
+        .set_ipv4_devconf_by_index(index, &[(Ipv4Devconf::RouteLocalnet, 1)])
+        .await
+        .map_err(failed("set up"))?;
+    route.set_link_up_by_index(index).await.map_err(failed("switch on"))?;
+    let (v4, v6) = routes(plan, index);
+    route.replace_route(v4).await.map_err(failed("route to"))?;
+    route.replace_route(v6).await.map_err(failed("route to"))?;
+    let (v4, v6) = neighbours(plan, index);
+    route.replace_neighbor(v4).await.map_err(failed("set neighbours of"))?;
+    route.replace_neighbor(v6).await.map_err(failed("set neighbours of"))
+}
+
+async fn index_of(route: &Connection<Route>, plan: &LinkPlan) -> Result<u32, DatapathError> {
+    let link = route.get_link_by_name(plan.name.as_str()).await.map_err(failed("find", &plan.name))?;
+    link.map(|link| link.ifindex())
+        .ok_or_else(|| DatapathError::from_attempt(format!("find {}", plan.name))("it is gone"))
+}
+
+fn routes(plan: &LinkPlan, index: u32) -> (Ipv4Route, Ipv6Route) {
+    let protocol = RouteProtocol::from(ROUTE_PROTOCOL);
+    let v4 = Ipv4Route::new(plan.addresses.v4, 32)
+        .dev_index(index)
+        .prefsrc(plan.gateway.v4)
+        .scope(RouteScope::Link)
+        .protocol(protocol);
+    let v6 =
+        Ipv6Route::new(plan.addresses.v6, 128).dev_index(index).prefsrc(plan.gateway.v6).protocol(protocol);
+    (v4, v6)
+}
+
+fn neighbours(plan: &LinkPlan, index: u32) -> (Neighbor, Neighbor) {
+    (
+        Neighbor::with_index_v4(index, plan.addresses.v4).lladdr(INSIDE_MAC).permanent(),
+        Neighbor::with_index_v6(index, plan.addresses.v6).lladdr(INSIDE_MAC).permanent(),
+    )
+}
+
+/// Cuts a cable; its routes and neighbours go with it.
+pub(super) async fn remove(route: &Connection<Route>, name: &LinkName) -> Result<(), DatapathError> {
+    route.del_link_if_exists(name.as_str()).await.map(drop).map_err(failed("remove", name))
+}
+
+/// Forgets connections from and to addresses that are gone. A translated UDP flow would go on to nobody otherwise, for
+/// as long as its client keeps sending.
+pub(super) async fn forget_connections(
+    conntrack: &Connection<Netfilter>,
+    addresses: &BTreeSet<IpAddr>,
+) -> Result<(), DatapathError> {
+    for address in addresses {
+        for filter in [ConntrackFilter::new().orig_src(*address), ConntrackFilter::new().reply_src(*address)]
+        {
+            conntrack
+                .flush_conntrack_matching(&filter)
+                .await
+                .map_err(DatapathError::from_attempt(format!("forget connections of {address}")))?;
+        }
+    }
+    Ok(())
+}
+
+/// Forgets UDP flows to the device's own addresses on ports that lead elsewhere from now on: a client that kept
+/// sending would go on to nobody, because a flow is translated by its first packet.
+pub(super) async fn forget_unmapped_flows(
+    route: &Connection<Route>,
+    conntrack: &Connection<Netfilter>,
+    added: &BTreeSet<Element>,
+) -> Result<(), DatapathError> {
+    let failed = || DatapathError::from_attempt("forget UDP flows of before");
+    let ports: BTreeSet<u16> = added
+        .iter()
+        .filter_map(|element| match element {
+            Element::Port { protocol: model::Protocol::Udp, host, .. } => Some(*host),
+            Element::Port { .. } | Element::Subnet(_) | Element::Instance(_) => None,
+        })
+        .collect();
+    if ports.is_empty() {
+        return Ok(());
+    }
+    let own: BTreeSet<IpAddr> = route
+        .get_addresses()
+        .await
+        .map_err(failed())?
+        .iter()
+        .filter_map(|address| address.primary_address().copied())
+        .collect();
+    for port in ports {
+        let filter = ConntrackFilter::new().proto(IpProtocol::Udp).orig_dst_port(port);
+        for entry in conntrack.get_conntrack_matching(&filter).await.map_err(failed())? {
+            let ours = entry.orig.dst_ip.is_some_and(|destination| own.contains(&destination));
+            let translated = entry.orig.dst_ip != entry.reply.src_ip;
+            if ours && !translated {
+                let gone = conntrack.del_conntrack_entry(&entry).await;
+                gone.or_else(|error| if error.is_not_found() { Ok(()) } else { Err(error) })
+                    .map_err(failed())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Reads the device's ends of all cables.
+pub(super) async fn read(
+    route: &Connection<Route>,
+) -> Result<BTreeMap<LinkName, ObservedLink>, DatapathError> {
+    let failed = || DatapathError::from_attempt("read interfaces and routes");
+    let mut names: BTreeMap<u32, LinkName> = BTreeMap::new();
+    let mut links: BTreeMap<LinkName, ObservedLink> = BTreeMap::new();
+    for link in route.get_links().await.map_err(failed())? {
+        if let Some(name) = our_name(&link) {
+            names.insert(link.ifindex(), name.clone());
+            links.insert(name, observed(&link));
+        }
+    }
+    if links.is_empty() {
+        return Ok(links);
+    }
+    for entry in route.get_routes().await.map_err(failed())? {
+        let ours = entry.protocol() == RouteProtocol::from(ROUTE_PROTOCOL);
+        let link = entry.oif().and_then(|index| names.get(&index)).and_then(|name| links.get_mut(name));
+        if let (true, Some(link), Some(to), Some(from)) = (ours, link, entry.destination(), entry.prefsrc()) {
+            link.routes.insert(*to, *from);
+        }
+    }
+    for neighbour in route.get_neighbors().await.map_err(failed())? {
+        let link = names.get(&neighbour.ifindex()).and_then(|name| links.get_mut(name));
+        let known = neighbour.is_permanent() && neighbour.lladdr() == Some(&INSIDE_MAC[..]);
+        if let (true, Some(link), Some(address)) = (known, link, neighbour.destination()) {
+            link.neighbours.insert(*address);
+        }
+    }
+    Ok(links)
+}
+
+fn our_name(link: &LinkMessage) -> Option<LinkName> {
+    let is_veth = link.link_info().and_then(|info| info.kind()) == Some("veth");
+    link.name().and_then(LinkName::parse).filter(|_| is_veth)
+}
+
+fn observed(link: &LinkMessage) -> ObservedLink {
+    let up = link.flags() & UP != 0;
+    let from_loopback = link.ipv4_devconf(Ipv4Devconf::RouteLocalnet) == Some(1);
+    ObservedLink {
+        mark: link.alias().unwrap_or_default().to_owned(),
+        ready: up && from_loopback,
+        routes: BTreeMap::new(),
+        neighbours: BTreeSet::new(),
+    }
+}

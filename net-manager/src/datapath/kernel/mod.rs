@@ -1,0 +1,221 @@
+//! The Linux kernel as a datapath, by netlink: one routed veth cable per instance, one nftables table.
+//!
+//! ```text
+//!   instance                         device
+//!   eth0 10.18.0.2/32, fc00::2/128   mgv…  routes 10.18.0.2, fc00::2 (protocol 77)
+//!   default via 169.254.1.1, fe80::1 ═════ lo 10.18.0.1/32, fc00::1/128
+//!                                          unreachable 10.18.0.0/26, fc00::/120 (protocol 77)
+//! ```
+//!
+//! Both ends know each other's MAC address for good, so nothing is asked on the cable and no instance can answer for
+//! another. Everything has a name, a protocol or a table of ours; a restart reads it back.
+
+mod elements;
+mod forward;
+mod links;
+mod ports;
+mod ruleset;
+mod subnets;
+mod sysctl;
+
+use std::{collections::BTreeMap, fmt};
+
+use ipnet::IpNet;
+use model::{InstanceId, PortMapping};
+use net_core::{Effect, LinkName, ObservedKernel};
+use nlink::netlink::{
+    Connection, Netfilter, Nftables, Route,
+    namespace::Netns,
+    nftables::{Family, config::NftDiffOptions},
+};
+
+use super::{Datapath, DatapathError, PortInUse};
+use ports::Reservation;
+
+/// Our routes carry this protocol number, so that `ip route show proto 77` lists them.
+const ROUTE_PROTOCOL: u8 = 77;
+
+/// The kernel of one network namespace, usually the device's own.
+pub struct KernelDatapath {
+    host: Netns,
+    route: Connection<Route>,
+    nftables: Connection<Nftables>,
+    conntrack: Connection<Netfilter>,
+    reservations: BTreeMap<InstanceId, Vec<Reservation>>,
+}
+
+impl fmt::Debug for KernelDatapath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KernelDatapath").field("host", &self.host).finish_non_exhaustive()
+    }
+}
+
+/// What a purge took away.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PurgeReport {
+    /// Cables that were cut.
+    pub links: Vec<String>,
+    /// Ranges this device no longer answers for.
+    pub subnets: Vec<IpNet>,
+    /// Whether there was a table of ours.
+    pub table: bool,
+}
+
+impl fmt::Display for PurgeReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let table = if self.table { "the" } else { "no" };
+        let (links, subnets) = (self.links.len(), self.subnets.len());
+        write!(
+            f,
+            "removed {links} instance interfaces, {subnets} address ranges and {table} nftables table inet mangrove"
+        )
+    }
+}
+
+impl KernelDatapath {
+    /// The kernel of the namespace this thread is in, ready to forward packets.
+    ///
+    /// # Errors
+    /// When it cannot be reached or lacks IPv6; the error says what to do.
+    pub async fn open() -> Result<Self, DatapathError> {
+        let host = Netns::current()
+            .map_err(DatapathError::from_attempt("open the network namespace of this process"))?;
+        Self::open_in(host).await
+    }
+
+    /// The kernel of another namespace.
+    ///
+    /// # Errors
+    /// As of [`KernelDatapath::open`].
+    pub async fn open_in(host: Netns) -> Result<Self, DatapathError> {
+        let this = Self::connect(host)?;
+        sysctl::enable_forwarding(&this.host, &this.route).await?;
+        Ok(this)
+    }
+
+    fn connect(host: Netns) -> Result<Self, DatapathError> {
+        let failed = || DatapathError::from_attempt("open netlink, which needs root (CAP_NET_ADMIN)");
+        Ok(Self {
+            route: Connection::new_in(&host).map_err(failed())?,
+            nftables: Connection::new_in(&host).map_err(failed())?,
+            conntrack: Connection::new_in(&host).map_err(failed())?,
+            host,
+            reservations: BTreeMap::new(),
+        })
+    }
+
+    /// Takes away everything of ours in the namespace this thread is in. What others made stays, as do the forwarding
+    /// settings of the kernel, which others may rely on.
+    ///
+    /// # Errors
+    /// The first step that failed; the rest is still tried at the next purge.
+    pub async fn purge() -> Result<PurgeReport, DatapathError> {
+        let host = Netns::current()
+            .map_err(DatapathError::from_attempt("open the network namespace of this process"))?;
+        Self::connect(host)?.purge_all().await
+    }
+
+    /// Takes away everything of ours; see [`KernelDatapath::purge`].
+    ///
+    /// # Errors
+    /// The first step that failed.
+    pub async fn purge_all(&mut self) -> Result<PurgeReport, DatapathError> {
+        let observed = self.observe().await?;
+        // To a state that wants nothing, everything there is superfluous.
+        for effect in net_core::reconcile(&net_core::DesiredKernel::default(), &observed) {
+            match effect {
+                Effect::InstallRuleset | Effect::OpenDockerUser(_) => {}
+                Effect::ChangeElements { .. }
+                | Effect::ClaimSubnet(_)
+                | Effect::ReleaseSubnet(_)
+                | Effect::CreateLink(_)
+                | Effect::RepairLink(_)
+                | Effect::RemoveLink { .. } => self.apply(&effect).await?,
+            }
+        }
+        forward::close(&self.nftables).await?;
+        let table = self
+            .nftables
+            .del_table_if_exists(ruleset::TABLE, Family::Inet)
+            .await
+            .map_err(DatapathError::from_attempt("delete the nftables table inet mangrove"))?;
+        Ok(PurgeReport {
+            links: observed.links.keys().map(ToString::to_string).collect(),
+            subnets: observed.subnets.into_keys().collect(),
+            table,
+        })
+    }
+}
+
+impl Datapath for KernelDatapath {
+    async fn observe(&mut self) -> Result<ObservedKernel, DatapathError> {
+        let failed = || DatapathError::from_attempt("read the nftables ruleset");
+        let declared = ruleset::declare().map_err(failed())?;
+        let snapshot = declared.snapshot(&self.nftables).await.map_err(failed())?;
+        let difference = declared.diff_snapshot(&snapshot, &NftDiffOptions::default()).map_err(failed())?;
+        Ok(ObservedKernel {
+            ruleset_intact: difference.is_empty(),
+            elements: elements::read(&self.nftables, &snapshot.sets).await?,
+            subnets: subnets::read(&self.route).await?,
+            links: links::read(&self.route).await?,
+            forward: forward::read(&self.nftables, &snapshot.chains).await?,
+        })
+    }
+
+    async fn apply(&mut self, effect: &Effect) -> Result<(), DatapathError> {
+        match effect {
+            Effect::InstallRuleset => ruleset::install(&self.nftables).await,
+            Effect::ChangeElements { remove, add } => {
+                elements::change(&self.nftables, remove, add).await?;
+                links::forget_unmapped_flows(&self.route, &self.conntrack, add).await
+            }
+            Effect::OpenDockerUser(family) => forward::open(&self.nftables, *family).await,
+            Effect::ClaimSubnet(subnet) => subnets::claim(&self.route, *subnet).await,
+            Effect::ReleaseSubnet(subnet) => subnets::release(&self.route, *subnet).await,
+            Effect::CreateLink(plan) => links::create(&self.route, plan).await,
+            Effect::RepairLink(plan) => links::repair(&self.route, plan).await,
+            Effect::RemoveLink { name, addresses } => {
+                links::remove(&self.route, name).await?;
+                links::forget_connections(&self.conntrack, addresses).await
+            }
+        }
+    }
+
+    fn reserve_ports(&mut self, holder: InstanceId, ports: &[PortMapping]) -> Result<(), PortInUse> {
+        let held = self.reservations.remove(&holder).unwrap_or_default();
+        let mut kept = Vec::new();
+        let mut wanted: Vec<PortMapping> = ports.to_vec();
+        let mut given_up = Vec::new();
+        for reservation in held {
+            match wanted.iter().position(|port| reservation.covers(*port)) {
+                Some(index) => {
+                    wanted.remove(index);
+                    kept.push(reservation);
+                }
+                None => given_up.push(reservation),
+            }
+        }
+        let mut result = Ok(());
+        for port in wanted {
+            match Reservation::take(&self.host, port) {
+                Ok(reservation) => kept.push(reservation),
+                Err(error) => {
+                    kept.append(&mut given_up);
+                    result = Err(error);
+                    break;
+                }
+            }
+        }
+        self.reservations.insert(holder, kept);
+        result
+    }
+
+    fn release_ports(&mut self, holder: InstanceId) {
+        self.reservations.remove(&holder);
+    }
+}
+
+/// `mgv*`, as rules match it.
+const fn link_prefix() -> &'static str {
+    LinkName::PREFIX
+}

@@ -1,0 +1,178 @@
+//! Our table: rules that never change, and sets and maps whose entries do (`elements`).
+//!
+//! In the words of nft:
+//!
+//! ```text
+//! table inet mangrove {
+//!   chain guard       { type filter hook prerouting priority raw
+//!     iifname "mgv*" ip daddr 127.0.0.0/8 drop
+//!     iifname "mgv*" fib saddr . iif oif missing drop }                 # every instance speaks for itself only
+//!   chain prerouting  { type nat hook prerouting priority dstnat
+//!     meta nfproto ipv4 fib daddr type local dnat ip  to meta l4proto . th dport map @ports4
+//!     meta nfproto ipv6 fib daddr type local dnat ip6 to meta l4proto . th dport map @ports6 }
+//!   chain output      { type nat hook output priority dstnat; the same, but not for ::1 }
+//!   chain postrouting { type nat hook postrouting priority srcnat
+//!     oifname "mgv*" ip saddr 127.0.0.0/8 masquerade                    # curl http://127.0.0.1:8080
+//!     oifname "mgv*" ip saddr . ip daddr @self4 masquerade              # an instance that calls its own port
+//!     oifname "mgv*" ip6 saddr . ip6 daddr @self6 masquerade
+//!     oifname != "mgv*" oifname != "lo" ip saddr @subnets4 masquerade
+//!     oifname != "mgv*" oifname != "lo" ip6 saddr @subnets6 masquerade }
+//! }
+//! ```
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use nlink::netlink::{
+    Connection, Nftables,
+    nftables::{
+        BaseChain, Expr, Family, FibFlags, FibResult, Field, FilterHook, LookupExpr, Match, MetaKey, NatHook,
+        NatStatement, PacketField, PayloadBase, Priority, Register, RuleSpec, Stmt, Value, Verdict,
+        config::{DeclaredSetBuilder, DeclaredTableBuilder, NftablesConfig, SetElementMode},
+    },
+    types::route::RouteType,
+};
+
+use super::{elements::SetName, link_prefix};
+use crate::datapath::DatapathError;
+
+/// The name of our table, of family inet.
+pub(super) const TABLE: &str = "mangrove";
+
+/// Makes the table as declared in one transaction; entries of its sets stay.
+pub(super) async fn install(nftables: &Connection<Nftables>) -> Result<(), DatapathError> {
+    let failed = || DatapathError::from_attempt("install the nftables table inet mangrove");
+    let difference = declare().map_err(failed())?.diff(nftables).await.map_err(failed())?;
+    let changes = difference.apply(nftables).await.map_err(failed())?;
+    tracing::info!(changes, "the nftables table inet mangrove is in place");
+    Ok(())
+}
+
+/// The table as it should be.
+pub(super) fn declare() -> nlink::Result<NftablesConfig> {
+    let destination_v4 = map_destination(IpVersion::V4)?;
+    let destination_v6 = map_destination(IpVersion::V6)?;
+    Ok(NftablesConfig::new().table(TABLE, Family::Inet, |table| {
+        let table = SetName::ALL.into_iter().fold(table, declare_set);
+        let table = guard(table);
+        let table = table
+            .chain("prerouting", |chain| chain.base(BaseChain::nat(NatHook::Prerouting, Priority::DstNat)))
+            .push_rule_keyed("prerouting", "ports-4", to_this_device(IpVersion::V4, &destination_v4))
+            .push_rule_keyed("prerouting", "ports-6", to_this_device(IpVersion::V6, &destination_v6))
+            .chain("output", |chain| chain.base(BaseChain::nat(NatHook::Output, Priority::DstNat)))
+            .push_rule_keyed("output", "ports-4", to_this_device(IpVersion::V4, &destination_v4))
+            .push_rule_keyed("output", "ports-6", except_loopback_v6(&destination_v6));
+        postrouting(table)
+    }))
+}
+
+fn declare_set(table: DeclaredTableBuilder, name: SetName) -> DeclaredTableBuilder {
+    table.set(name.as_str(), |set: DeclaredSetBuilder| {
+        // Entries come and go with instances and are compared by `net_core::reconcile`.
+        let set = set.key_type(name.key_type()).element_mode(SetElementMode::Ensure);
+        let set = if name.is_interval() { set.interval() } else { set };
+        match name.data_type() {
+            Some(data) => set.map(data),
+            None => set,
+        }
+    })
+}
+
+fn guard(table: DeclaredTableBuilder) -> DeclaredTableBuilder {
+    let to_loopback = from_instance()
+        .then(Match::eq(Field::Ip4Daddr, Value::Prefix(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8)))
+        .then(Verdict::Drop);
+    // Link-local sources too, as no route leads to them: neither advertisements of a router nor redirects are heard.
+    let not_routed_back = from_instance()
+        .then(Match::eq(Field::Fib { flags: FibFlags::SADDR | FibFlags::IIF, result: FibResult::Oif }, false))
+        .then(Verdict::Drop);
+    table
+        .chain("guard", |chain| chain.base(BaseChain::filter(FilterHook::Prerouting, Priority::Raw)))
+        .push_rule_keyed("guard", "loopback", to_loopback)
+        .push_rule_keyed("guard", "source", not_routed_back)
+}
+
+fn postrouting(table: DeclaredTableBuilder) -> DeclaredTableBuilder {
+    let from_loopback = to_instance()
+        .then(Match::eq(Field::Ip4Saddr, Value::Prefix(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8)))
+        .then(Stmt::Masquerade);
+    let to_itself = |source, destination, set: SetName| {
+        to_instance()
+            .then(Match::eq(Field::Concat(vec![source, destination]), Value::set(set.as_str())))
+            .then(Stmt::Masquerade)
+    };
+    let to_the_world = |source, set: SetName| {
+        RuleSpec::new()
+            .then(Match::ne(Field::Oifname, Value::NamePrefix(link_prefix().to_owned())))
+            .then(Match::ne(Field::Oifname, "lo"))
+            .then(Match::eq(source, Value::IntervalSet(set.as_str().to_owned())))
+            .then(Stmt::Masquerade)
+    };
+    let self_v4 = to_itself(PacketField::Ip4Saddr, PacketField::Ip4Daddr, SetName::Self4);
+    let self_v6 = to_itself(PacketField::Ip6Saddr, PacketField::Ip6Daddr, SetName::Self6);
+    table
+        .chain("postrouting", |chain| chain.base(BaseChain::nat(NatHook::Postrouting, Priority::SrcNat)))
+        .push_rule_keyed("postrouting", "loopback", from_loopback)
+        .push_rule_keyed("postrouting", "self-4", self_v4)
+        .push_rule_keyed("postrouting", "self-6", self_v6)
+        .push_rule_keyed("postrouting", "world-4", to_the_world(Field::Ip4Saddr, SetName::Subnets4))
+        .push_rule_keyed("postrouting", "world-6", to_the_world(Field::Ip6Saddr, SetName::Subnets6))
+}
+
+fn from_instance() -> RuleSpec {
+    RuleSpec::new().then(Match::eq(Field::Iifname, Value::NamePrefix(link_prefix().to_owned())))
+}
+
+fn to_instance() -> RuleSpec {
+    RuleSpec::new().then(Match::eq(Field::Oifname, Value::NamePrefix(link_prefix().to_owned())))
+}
+
+#[derive(Debug, Clone, Copy)]
+enum IpVersion {
+    V4,
+    V6,
+}
+
+fn to_this_device(version: IpVersion, destination: &[Expr]) -> RuleSpec {
+    // `meta nfproto` as the kernel numbers it.
+    let protocol: u8 = match version {
+        IpVersion::V4 => 2,
+        IpVersion::V6 => 10,
+    };
+    let local =
+        Match::eq(Field::Fib { flags: FibFlags::DADDR, result: FibResult::AddrType }, RouteType::Local);
+    let rule = RuleSpec::new().then(Match::eq(Field::NfProto, protocol)).then(local);
+    destination.iter().cloned().fold(rule, RuleSpec::then)
+}
+
+/// IPv6 has no counterpart of `route_localnet`: what is sent from ::1 cannot leave by a cable. Untouched, it is refused
+/// at once and clients that try `localhost` go on with 127.0.0.1.
+fn except_loopback_v6(destination: &[Expr]) -> RuleSpec {
+    let rule = RuleSpec::new().then(Match::ne(Field::Ip6Daddr, IpAddr::V6(Ipv6Addr::LOCALHOST)));
+    let rest = to_this_device(IpVersion::V6, destination);
+    rest.items().iter().cloned().fold(rule, RuleSpec::then)
+}
+
+/// `dnat to meta l4proto . th dport map @ports`. The library has no statement for it, so it is put together from
+/// expressions: load the key, look it up, translate to the address and port found.
+fn map_destination(version: IpVersion) -> nlink::Result<Vec<Expr>> {
+    // Words of the register file: the key is two words; a found value begins where the key did, address first.
+    let (set, family, address, port) = match version {
+        IpVersion::V4 => (SetName::Ports4, Family::Ip, IpAddr::V4(Ipv4Addr::UNSPECIFIED), Register::Reg32_01),
+        IpVersion::V6 => (SetName::Ports6, Family::Ip6, IpAddr::V6(Ipv6Addr::UNSPECIFIED), Register::R1),
+    };
+    let mut expressions = vec![
+        Expr::Meta { dreg: Register::R0, key: MetaKey::L4Proto },
+        Expr::Payload { dreg: Register::Reg32_01, base: PayloadBase::Transport, offset: 2, len: 2 },
+        Expr::Lookup(LookupExpr::new(set.as_str(), Register::R0).dreg(Register::R0)),
+    ];
+    // A translation to a fixed address ends in the expression wanted here, but for its registers.
+    let fixed = RuleSpec::new().then(Stmt::Nat(NatStatement::dnat(address).port(1))).lower(family)?;
+    for expression in fixed {
+        if let Expr::NatRegs(mut translation) = expression {
+            translation.addr = Some((Register::R0, Register::R0));
+            translation.proto = Some((port, port));
+            expressions.push(Expr::NatRegs(translation));
+        }
+    }
+    Ok(expressions)
+}

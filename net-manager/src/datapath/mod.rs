@@ -1,0 +1,57 @@
+//! What carries the traffic, as the service sees it. The kernel is one (`kernel`); tests have another.
+
+mod kernel;
+
+use std::{error::Error, future::Future};
+
+use model::{InstanceId, PortMapping};
+use net_core::{Effect, ObservedKernel};
+
+pub use kernel::{KernelDatapath, PurgeReport};
+
+/// Reads and changes what carries the traffic. It decides nothing.
+pub trait Datapath: Send + 'static {
+    /// Reads all of ours that is there.
+    fn observe(&mut self) -> impl Future<Output = Result<ObservedKernel, DatapathError>> + Send;
+
+    /// Does one effect, or as good as nothing of it: what is left half done is seen by the next `observe`.
+    fn apply(&mut self, effect: &Effect) -> impl Future<Output = Result<(), DatapathError>> + Send;
+
+    /// Takes these ports of the device for `holder`, in place of those it had, so that no program can listen on
+    /// them unheard.
+    ///
+    /// # Errors
+    /// When a program listens on one of them; then `holder` keeps what it had.
+    fn reserve_ports(&mut self, holder: InstanceId, ports: &[PortMapping]) -> Result<(), PortInUse>;
+
+    /// Gives the ports of `holder` back.
+    fn release_ports(&mut self, holder: InstanceId);
+}
+
+/// The datapath refused or could not be reached.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action}")]
+pub struct DatapathError {
+    /// What was tried, in present tense.
+    pub action: String,
+    /// What came of it.
+    pub source: Box<dyn Error + Send + Sync>,
+}
+
+impl DatapathError {
+    /// For `map_err`.
+    pub(crate) fn from_attempt<E: Into<Box<dyn Error + Send + Sync>>>(
+        action: impl Into<String>,
+    ) -> impl FnOnce(E) -> Self {
+        let action = action.into();
+        move |source| Self { action, source: source.into() }
+    }
+}
+
+/// A port of the device that a program has.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("port {}/{} of this device is taken by a program that runs on it; stop that program or use another port", port.host, port.protocol)]
+pub struct PortInUse {
+    /// The mapping that wanted it.
+    pub port: PortMapping,
+}

@@ -1,0 +1,423 @@
+//! The one owner of the state and the datapath. Everybody else holds a [`Handle`].
+
+use std::{collections::BTreeSet, os::unix::fs::MetadataExt, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use daemon::StateDirectory;
+use model::{Generation, InstanceId, NetworkLease, PortMapping};
+use net_core::{
+    AttachRequest, Attachment, Change, Command, Effect, LinkName, Namespace, NetworkState, ObservedKernel,
+    Rejection, forward_warnings, reconcile,
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::MissedTickBehavior,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    datapath::{Datapath, DatapathError, PortInUse},
+    status::{Connection, Facts, Status},
+    uplink::{LeaseEvent, Uplink},
+};
+
+const STATE_FILE: &str = "network.json";
+/// How often the kernel is read and put right unasked. Another program that flushes the firewall or a container that
+/// died is noticed within this; a read takes about a millisecond.
+const PASS_INTERVAL: Duration = Duration::from_secs(10);
+/// Requests come from one NodeEngine, one per instance at most; more waiting than this is backpressure, not load.
+const QUEUE: usize = 64;
+
+/// Why an instance is not attached.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// The state says no.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    /// A program on the device has the port.
+    #[error(transparent)]
+    PortInUse(#[from] PortInUse),
+    /// There is no such namespace.
+    #[error(
+        "network namespace {path} cannot be found: {problem}; the container must be running when it is attached"
+    )]
+    NoNamespace {
+        /// Where it should be.
+        path: String,
+        /// Why it is not.
+        problem: std::io::Error,
+    },
+    /// The kernel refused; it is tried again with every pass.
+    #[error("the kernel refused")]
+    Datapath(#[from] DatapathError),
+    /// The state directory refused.
+    #[error("the state could not be kept")]
+    State(#[source] anyhow::Error),
+    /// The service has stopped.
+    #[error("NetManager is stopping; ask again when it runs")]
+    Stopping,
+}
+
+/// What to attach, as NodeEngine asks for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttachOrder {
+    /// Which instance.
+    pub id: InstanceId,
+    /// Which placement of it.
+    pub generation: Generation,
+    /// Path of its network namespace.
+    pub network_namespace: String,
+    /// Ports of the device that lead to it.
+    pub ports: Vec<PortMapping>,
+}
+
+#[derive(Debug)]
+enum Request {
+    Attach(AttachOrder, oneshot::Sender<Result<Attachment, AttachError>>),
+    Detach(InstanceId, oneshot::Sender<Result<(), AttachError>>),
+    List(oneshot::Sender<Vec<Attachment>>),
+    Status(oneshot::Sender<Status>),
+}
+
+/// How the rest of the daemon talks to the service.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    requests: mpsc::Sender<Request>,
+}
+
+impl Handle {
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, AttachError> {
+        let (sender, receiver) = oneshot::channel();
+        self.requests.send(request(sender)).await.map_err(|_| AttachError::Stopping)?;
+        receiver.await.map_err(|_| AttachError::Stopping)
+    }
+
+    /// Attaches an instance; asking again changes nothing.
+    ///
+    /// # Errors
+    /// Why it is not attached.
+    pub async fn attach(&self, order: AttachOrder) -> Result<Attachment, AttachError> {
+        self.ask(|reply| Request::Attach(order, reply)).await?
+    }
+
+    /// Detaches an instance; asking again changes nothing.
+    ///
+    /// # Errors
+    /// When the kernel or the state directory refused.
+    pub async fn detach(&self, id: InstanceId) -> Result<(), AttachError> {
+        self.ask(|reply| Request::Detach(id, reply)).await?
+    }
+
+    /// Every attached instance, in order of the ids.
+    ///
+    /// # Errors
+    /// When the service has stopped.
+    pub async fn list(&self) -> Result<Vec<Attachment>, AttachError> {
+        self.ask(Request::List).await
+    }
+
+    /// Where it is.
+    ///
+    /// # Errors
+    /// When the service has stopped.
+    pub async fn status(&self) -> Result<Status, AttachError> {
+        self.ask(Request::Status).await
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Service<D> {
+    datapath: D,
+    directory: Arc<StateDirectory>,
+    uplink: Uplink,
+    state: NetworkState,
+    /// The kernel as it was last read, with what was done since; `None` after something failed.
+    kernel: Option<ObservedKernel>,
+    connection: Connection,
+    datapath_error: Option<String>,
+    requests: mpsc::Receiver<Request>,
+}
+
+impl<D: Datapath> Service<D> {
+    /// Goes on with the state that was kept.
+    ///
+    /// # Errors
+    /// When there is one that cannot be read.
+    pub fn open(
+        directory: Arc<StateDirectory>,
+        uplink: Uplink,
+        datapath: D,
+    ) -> anyhow::Result<(Self, Handle)> {
+        let state = match directory.read_file(STATE_FILE).context("read the network state")? {
+            Some(content) => serde_json::from_slice(&content).with_context(|| {
+                let path = directory.path().join(STATE_FILE);
+                format!("parse {}; remove it to begin with an empty network", path.display())
+            })?,
+            None => NetworkState::default(),
+        };
+        let (sender, requests) = mpsc::channel(QUEUE);
+        let service = Self {
+            datapath,
+            directory,
+            uplink,
+            state,
+            kernel: None,
+            connection: Connection::NotYet,
+            datapath_error: None,
+            requests,
+        };
+        Ok((service, Handle { requests: sender }))
+    }
+
+    /// Serves until `shutdown`. What the kernel holds then keeps carrying traffic.
+    pub async fn run(mut self, mut leases: mpsc::Receiver<LeaseEvent>, shutdown: CancellationToken) {
+        self.resume().await;
+        let mut passes = tokio::time::interval(PASS_INTERVAL);
+        passes.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        passes.reset();
+        let mut leases_open = true;
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                request = self.requests.recv() => match request {
+                    Some(request) => self.serve(request).await,
+                    None => return,
+                },
+                event = leases.recv(), if leases_open => match event {
+                    Some(event) => self.hear(event).await,
+                    None => leases_open = false,
+                },
+                _ = passes.tick() => self.pass().await,
+            }
+        }
+    }
+
+    /// The first pass: ports of the instances that are still there are held again.
+    async fn resume(&mut self) {
+        self.pass().await;
+        for attachment in self.state.attachments() {
+            if let Err(error) = self.datapath.reserve_ports(attachment.id, &attachment.ports) {
+                tracing::warn!(instance = %attachment.id, %error, "a port in use by an instance is also a program's");
+            }
+        }
+        if !self.state.attachments().is_empty() {
+            tracing::info!(
+                instances = self.state.attachments().len(),
+                "instances of before keep their network"
+            );
+        }
+    }
+
+    /// Reads the kernel, drops instances whose namespace is gone and puts the rest right.
+    async fn pass(&mut self) {
+        let living = self.living_namespaces();
+        let gone = self.state.observe(&living);
+        for change in &gone {
+            if let Change::Detached(id) = change {
+                tracing::info!(instance = %id, "its network namespace is gone; it is detached");
+                self.datapath.release_ports(*id);
+            }
+        }
+        if let Err(error) = self.commit(gone) {
+            tracing::error!(error = format!("{error:#}"), "the network state could not be kept");
+        }
+        self.kernel = None;
+        let outcome = self.settle(Wanted::Everything).await;
+        self.report(outcome.as_ref().err());
+    }
+
+    fn living_namespaces(&self) -> BTreeSet<Namespace> {
+        let namespaces = self.state.attachments().iter().map(|attachment| &attachment.namespace);
+        namespaces
+            .filter(|namespace| inode_of(&namespace.path).ok() == Some(namespace.inode))
+            .cloned()
+            .collect()
+    }
+
+    fn report(&mut self, error: Option<&DatapathError>) {
+        let now = error.map(|error| daemon::chain(error).to_string());
+        if now != self.datapath_error {
+            match &now {
+                Some(error) => tracing::warn!(error, "the kernel could not be put right; it is tried again"),
+                None => tracing::info!("the kernel is as it should be again"),
+            }
+        }
+        self.datapath_error = now;
+    }
+
+    /// Does what separates the kernel from what it should be, reading it first unless it is known. An effect that
+    /// fails does not keep the others from being done.
+    ///
+    /// # Errors
+    /// The first failure that is not another instance's than `wanted`.
+    async fn settle(&mut self, wanted: Wanted) -> Result<(), DatapathError> {
+        let mut kernel = match self.kernel.take() {
+            Some(kernel) => kernel,
+            None => self.datapath.observe().await?,
+        };
+        let mut failure = None;
+        let mut intact = true;
+        for effect in reconcile(&self.state.desired(), &kernel) {
+            log_repair(&effect);
+            match self.datapath.apply(&effect).await {
+                Ok(()) => kernel.after(&effect),
+                Err(error) => {
+                    intact = false;
+                    if wanted.concerned_by(&effect) && failure.is_none() {
+                        failure = Some(error);
+                    }
+                }
+            }
+        }
+        // After a failure nobody knows how far it came; the next one reads again.
+        self.kernel = intact.then_some(kernel);
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// Keeps the state with `changes` and goes on with it.
+    fn commit(&mut self, changes: Vec<Change>) -> anyhow::Result<()> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let mut next = self.state.clone();
+        for change in changes {
+            next.apply(change);
+        }
+        let content = serde_json::to_vec(&next).context("write the network state")?;
+        self.directory.replace_file(STATE_FILE, &content).context("keep the network state")?;
+        self.state = next;
+        Ok(())
+    }
+
+    async fn hear(&mut self, event: LeaseEvent) {
+        match event {
+            LeaseEvent::Connected => self.connection = Connection::Up,
+            LeaseEvent::Disconnected(reason) => {
+                if !matches!(self.connection, Connection::Down(_)) {
+                    tracing::warn!(reason, "not connected to the cluster");
+                }
+                self.connection = Connection::Down(reason);
+            }
+            LeaseEvent::Lease(lease) => self.take_lease(lease).await,
+        }
+    }
+
+    async fn take_lease(&mut self, lease: NetworkLease) {
+        self.connection = Connection::Up;
+        let changes = match self.state.accept(Command::UseLease(lease)) {
+            Ok(changes) => changes,
+            Err(rejection) => {
+                tracing::warn!(%rejection, "the lease of the cluster is not used");
+                return;
+            }
+        };
+        for change in &changes {
+            if let Change::SubnetChosen(subnet) = change {
+                tracing::info!(v4 = %subnet.v4, v6 = %subnet.v6, "the cluster lent this subnet");
+            }
+        }
+        if let Err(error) = self.commit(changes) {
+            tracing::error!(error = format!("{error:#}"), "the lease could not be kept");
+        }
+        let outcome = self.settle(Wanted::Everything).await;
+        self.report(outcome.as_ref().err());
+    }
+
+    async fn serve(&mut self, request: Request) {
+        // Whoever no longer waits for an answer does not need it.
+        match request {
+            Request::Attach(order, reply) => drop(reply.send(self.attach(order).await)),
+            Request::Detach(id, reply) => drop(reply.send(self.detach(id).await)),
+            Request::List(reply) => drop(reply.send(self.state.attachments().to_vec())),
+            Request::Status(reply) => drop(reply.send(self.status())),
+        }
+    }
+
+    async fn attach(&mut self, order: AttachOrder) -> Result<Attachment, AttachError> {
+        let AttachOrder { id, generation, network_namespace: path, ports } = order;
+        let inode = match inode_of(&path) {
+            Ok(inode) => inode,
+            Err(problem) => return Err(AttachError::NoNamespace { path, problem }),
+        };
+        let namespace = Namespace { path, inode };
+        let changes =
+            self.state.accept(Command::Attach(AttachRequest { id, generation, namespace, ports }))?;
+        if let Some(Change::Attached(attachment)) = changes.first() {
+            self.datapath.reserve_ports(id, &attachment.ports)?;
+        }
+        let known = changes.is_empty();
+        self.commit(changes).map_err(AttachError::State)?;
+        self.settle(Wanted::Instance(id)).await?;
+        let attachment = self.state.attachment(id).cloned().expect("it was attached just now");
+        if !known {
+            tracing::info!(instance = %id, v4 = %attachment.addresses.v4, v6 = %attachment.addresses.v6, "attached");
+        }
+        Ok(attachment)
+    }
+
+    async fn detach(&mut self, id: InstanceId) -> Result<(), AttachError> {
+        let changes = self.state.accept(Command::Detach(id))?;
+        let known = changes.is_empty();
+        self.commit(changes).map_err(AttachError::State)?;
+        self.datapath.release_ports(id);
+        self.settle(Wanted::Instance(id)).await?;
+        if !known {
+            tracing::info!(instance = %id, "detached");
+        }
+        Ok(())
+    }
+
+    fn status(&self) -> Status {
+        let registration = self.uplink.registration();
+        let subnet = self.state.subnet();
+        let facts = Facts {
+            registered: registration.is_some(),
+            certified: self.uplink.is_certified(),
+            connection: self.connection.clone(),
+            has_subnet: subnet.is_some(),
+            datapath_error: self.datapath_error.clone(),
+            warnings: self.kernel.as_ref().map(forward_warnings).unwrap_or_default(),
+        };
+        Status {
+            state: facts.stage(),
+            detail: facts.detail(),
+            worker_id: registration.map(|registration| registration.worker_id),
+            subnet_v4: subnet.map(|subnet| subnet.v4.to_string()),
+            subnet_v6: subnet.map(|subnet| subnet.v6.to_string()),
+            instances: self.state.attachments().len(),
+        }
+    }
+}
+
+/// Whose success counts.
+#[derive(Debug, Clone, Copy)]
+enum Wanted {
+    Everything,
+    Instance(InstanceId),
+}
+
+impl Wanted {
+    fn concerned_by(self, effect: &Effect) -> bool {
+        let Self::Instance(id) = self else { return true };
+        match effect {
+            Effect::CreateLink(plan) | Effect::RepairLink(plan) => plan.instance == id,
+            Effect::RemoveLink { name, .. } => *name == LinkName::of(id),
+            Effect::InstallRuleset
+            | Effect::ChangeElements { .. }
+            | Effect::OpenDockerUser(_)
+            | Effect::ClaimSubnet(_)
+            | Effect::ReleaseSubnet(_) => true,
+        }
+    }
+}
+
+fn inode_of(path: &str) -> std::io::Result<u64> {
+    std::fs::metadata(path).map(|metadata| metadata.ino())
+}
+
+fn log_repair(effect: &Effect) {
+    if let Effect::RepairLink(plan) = effect {
+        tracing::warn!(instance = %plan.instance, link = %plan.name, "its cable was changed by somebody else; put right");
+    }
+}

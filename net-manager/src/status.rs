@@ -1,0 +1,149 @@
+//! Where NetManager is on its way to being of use, in words that say what it waits for.
+
+use model::WorkerId;
+use serde::{Deserialize, Serialize};
+
+/// The steps, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// NodeEngine has not said whose network this is.
+    WaitingForNodeEngine,
+    /// There is no certificate from the cluster.
+    WaitingForCertificate,
+    /// The cluster is being dialled.
+    Connecting,
+    /// The cluster has lent no subnet.
+    WaitingForSubnet,
+    /// Instances can be attached.
+    Ready,
+}
+
+/// The answer to `GET /status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Which step it is at.
+    pub state: Stage,
+    /// What to look at when it does not go on, or what is odd though it works; empty when all is well.
+    pub detail: String,
+    /// Whose network this is.
+    pub worker_id: Option<WorkerId>,
+    /// IPv4 subnet of this worker.
+    pub subnet_v4: Option<String>,
+    /// IPv6 subnet of this worker.
+    pub subnet_v6: Option<String>,
+    /// How many instances are attached.
+    pub instances: usize,
+}
+
+/// What the stage follows from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Facts {
+    pub(crate) registered: bool,
+    pub(crate) certified: bool,
+    pub(crate) connection: Connection,
+    pub(crate) has_subnet: bool,
+    /// The last pass over the datapath failed with this.
+    pub(crate) datapath_error: Option<String>,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// The connection to the cluster, as last heard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Connection {
+    NotYet,
+    Up,
+    Down(String),
+}
+
+impl Facts {
+    pub(crate) fn stage(&self) -> Stage {
+        if self.has_subnet {
+            return Stage::Ready;
+        }
+        match (self.registered, self.certified, &self.connection) {
+            (_, _, Connection::Up) => Stage::WaitingForSubnet,
+            (false, _, Connection::NotYet | Connection::Down(_)) => Stage::WaitingForNodeEngine,
+            (true, false, Connection::NotYet | Connection::Down(_)) => Stage::WaitingForCertificate,
+            (true, true, Connection::NotYet | Connection::Down(_)) => Stage::Connecting,
+        }
+    }
+
+    pub(crate) fn detail(&self) -> String {
+        let mut sentences = Vec::new();
+        match self.stage() {
+            Stage::WaitingForNodeEngine => {
+                sentences
+                    .push("start NodeEngine on this device, or check that it reaches this port".to_owned());
+            }
+            Stage::WaitingForCertificate => {
+                sentences.push(
+                    "NodeEngine must get a certificate from the cluster; check NodeEngine's status"
+                        .to_owned(),
+                );
+            }
+            Stage::Connecting => sentences.push(match &self.connection {
+                Connection::Down(reason) => format!("the cluster is not connected: {reason}"),
+                Connection::NotYet | Connection::Up => "the cluster is being dialled".to_owned(),
+            }),
+            Stage::WaitingForSubnet => sentences.push(
+                "the cluster is connected and has lent no subnet; it needs an address block from the root"
+                    .to_owned(),
+            ),
+            Stage::Ready => {
+                if let Connection::Down(reason) = &self.connection {
+                    sentences.push(format!("cut off from the cluster, instances keep running: {reason}"));
+                }
+            }
+        }
+        sentences.extend(
+            self.datapath_error.iter().map(|error| format!("the kernel is not as it should be: {error}")),
+        );
+        sentences.extend(self.warnings.iter().cloned());
+        sentences.join("; ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts() -> Facts {
+        Facts {
+            registered: true,
+            certified: true,
+            connection: Connection::Up,
+            has_subnet: false,
+            datapath_error: None,
+            warnings: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn each_step_waits_for_the_one_before() {
+        let down = || Connection::Down("refused".to_owned());
+        let steps = [
+            (
+                Facts { registered: false, certified: false, connection: Connection::NotYet, ..facts() },
+                Stage::WaitingForNodeEngine,
+            ),
+            (
+                Facts { certified: false, connection: Connection::NotYet, ..facts() },
+                Stage::WaitingForCertificate,
+            ),
+            (Facts { connection: Connection::NotYet, ..facts() }, Stage::Connecting),
+            (Facts { connection: down(), ..facts() }, Stage::Connecting),
+            (facts(), Stage::WaitingForSubnet),
+            (Facts { has_subnet: true, connection: down(), ..facts() }, Stage::Ready),
+        ];
+        for (facts, stage) in steps {
+            assert_eq!(facts.stage(), stage, "{facts:?}");
+        }
+    }
+
+    #[test]
+    fn a_worker_that_is_cut_off_is_ready_and_says_so() {
+        let facts = Facts { has_subnet: true, connection: Connection::Down("refused".to_owned()), ..facts() };
+        assert_eq!(facts.detail(), "cut off from the cluster, instances keep running: refused");
+    }
+}

@@ -1,0 +1,277 @@
+//! The way up: this NetManager's identity, and the lease that comes over its one connection to the cluster.
+
+use std::{
+    net::Ipv6Addr,
+    sync::{Arc, Mutex},
+};
+
+use anyhow::Context;
+use daemon::StateDirectory;
+use link::{Backoff, Dial, Identity, KeyPair, Subject, dial};
+use model::{ClusterId, NetworkLease, WorkerId};
+use proto::v1::{NetworkToCluster, cluster_link_client::ClusterLinkClient};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+const REGISTRATION_FILE: &str = "registration.json";
+
+/// What the uplink tells the service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LeaseEvent {
+    /// The cluster answers.
+    Connected,
+    /// The cluster lends these ranges.
+    Lease(NetworkLease),
+    /// The cluster does not answer, and why.
+    Disconnected(String),
+}
+
+/// Whose network this is, as NodeEngine says it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Registration {
+    /// This worker.
+    pub worker_id: WorkerId,
+    /// Its cluster.
+    pub cluster_id: ClusterId,
+    /// Where the cluster is reached, `host:port`.
+    pub cluster_address: String,
+    /// The root above it, a UUID.
+    pub root_id: String,
+    /// The root's CA certificate as PEM.
+    pub ca_certificate: String,
+}
+
+/// What NodeEngine gets for a registration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Registered {
+    /// Whether there is a certificate already.
+    pub certified: bool,
+    /// The request the cluster should sign; `None` when there is a certificate.
+    pub certificate_request: Option<String>,
+}
+
+/// Why a registration or a certificate is not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum UplinkError {
+    /// It is for somebody else.
+    #[error(
+        "this NetManager belongs to worker {held}, not to {asked}; if the device was joined anew, \
+         stop NetManager, remove its state directory and start it again"
+    )]
+    OtherWorker {
+        /// Whose it is.
+        held: WorkerId,
+        /// Who asks.
+        asked: WorkerId,
+    },
+    /// There is no registration yet.
+    #[error("there is no registration that the certificate could be for; POST /register first")]
+    NotRegistered,
+    /// The certificate is not for this worker's NetManager.
+    #[error("the certificate is for {found}, expected {expected}")]
+    OtherSubject {
+        /// Whom it names.
+        found: Subject,
+        /// Whom it should name.
+        expected: Subject,
+    },
+    /// A part of the message cannot be read.
+    #[error("{what} is not usable: {problem}")]
+    Unusable {
+        /// Which part.
+        what: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The state directory refused.
+    #[error(transparent)]
+    State(#[from] anyhow::Error),
+}
+
+/// How far the uplink has come.
+#[derive(Debug, Clone, Default)]
+struct Progress {
+    registration: Option<Registration>,
+    identity: Option<Arc<Identity>>,
+}
+
+/// A cheap handle. The connection itself is kept by [`Uplink::run`].
+#[derive(Debug, Clone)]
+pub struct Uplink {
+    state: Arc<StateDirectory>,
+    progress: Arc<watch::Sender<Progress>>,
+    /// Registrations and certificates come one at a time, each with its files.
+    turn: Arc<Mutex<()>>,
+    cluster_host: Option<String>,
+}
+
+impl Uplink {
+    /// Goes on where the state directory says it was. `cluster_host` takes the place of the host NodeEngine names.
+    ///
+    /// # Errors
+    /// When the files are there and cannot be used.
+    pub fn open(state: Arc<StateDirectory>, cluster_host: Option<String>) -> anyhow::Result<Self> {
+        let registration = state
+            .read_file(REGISTRATION_FILE)
+            .context("read the registration")?
+            .map(|content| {
+                serde_json::from_slice(&content)
+                    .context("parse the registration; remove registration.json to register again")
+            })
+            .transpose()?;
+        let identity = Identity::load(&state).context("read the identity of this NetManager")?.map(Arc::new);
+        let progress = watch::Sender::new(Progress { registration, identity });
+        Ok(Self { state, progress: Arc::new(progress), turn: Arc::new(Mutex::new(())), cluster_host })
+    }
+
+    /// The registration, once there is one.
+    #[must_use]
+    pub fn registration(&self) -> Option<Registration> {
+        self.progress.borrow().registration.clone()
+    }
+
+    /// Whether there is a certificate.
+    #[must_use]
+    pub fn is_certified(&self) -> bool {
+        self.progress.borrow().identity.is_some()
+    }
+
+    /// Keeps whose network this is, and makes a key if there is none. The same worker may register again, also with
+    /// another address of its cluster.
+    ///
+    /// # Errors
+    /// When this NetManager is another worker's, or files cannot be written.
+    pub fn register(&self, registration: Registration) -> Result<Registered, UplinkError> {
+        let _turn = self.turn.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        expected_subject(&registration)?;
+        let held = self.registration();
+        if let Some(held) = held.as_ref().filter(|held| held.worker_id != registration.worker_id) {
+            return Err(UplinkError::OtherWorker { held: held.worker_id, asked: registration.worker_id });
+        }
+        if held.as_ref() != Some(&registration) {
+            let content = serde_json::to_vec_pretty(&registration).context("write the registration")?;
+            self.state.replace_file(REGISTRATION_FILE, &content).context("keep the registration")?;
+        }
+        let certified_for = self.progress.borrow().identity.as_ref().map(|identity| identity.subject());
+        let certified = certified_for == Some(expected_subject(&registration)?);
+        let certificate_request = if certified { None } else { Some(self.certificate_request()?) };
+        self.progress.send_if_modified(|progress| {
+            let changed = progress.registration.as_ref() != Some(&registration);
+            progress.registration = Some(registration);
+            if !certified {
+                progress.identity = None;
+            }
+            changed
+        });
+        Ok(Registered { certified, certificate_request })
+    }
+
+    fn certificate_request(&self) -> Result<String, UplinkError> {
+        let key = KeyPair::load_or_generate(&self.state).context("make the key of this NetManager")?;
+        Ok(key.certificate_request().context("make the certificate request of this NetManager")?)
+    }
+
+    /// Takes the certificate the cluster signed; a connection in use is made anew with it.
+    ///
+    /// # Errors
+    /// When it does not fit the key or the registration, or files cannot be written.
+    pub fn certify(&self, certificate_chain: &str) -> Result<(), UplinkError> {
+        let _turn = self.turn.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let registration = self.registration().ok_or(UplinkError::NotRegistered)?;
+        let expected = expected_subject(&registration)?;
+        let key = KeyPair::load_or_generate(&self.state).context("read the key of this NetManager")?;
+        let identity =
+            Identity::new(&key, certificate_chain, &registration.ca_certificate).map_err(|error| {
+                UplinkError::Unusable { what: "the certificate", problem: daemon::chain(&error).to_string() }
+            })?;
+        if identity.subject() != expected {
+            return Err(UplinkError::OtherSubject { found: identity.subject(), expected });
+        }
+        Identity::save(&self.state, certificate_chain, &registration.ca_certificate)
+            .context("keep the certificate")?;
+        self.progress.send_modify(|progress| progress.identity = Some(Arc::new(identity)));
+        Ok(())
+    }
+
+    /// Keeps a connection to the cluster as soon as there is a certificate, and tells what comes of it, until
+    /// `shutdown`.
+    pub async fn run(self, events: mpsc::Sender<LeaseEvent>, shutdown: CancellationToken) {
+        let mut progress = self.progress.subscribe();
+        let mut backoff = Backoff::default();
+        loop {
+            let current = progress.borrow_and_update().clone();
+            let next = async {
+                let (Some(registration), Some(identity)) = (&current.registration, &current.identity) else {
+                    return std::future::pending().await;
+                };
+                let address = self.dialled_address(registration);
+                let ended = match follow_lease(&address, registration, identity, &events, &mut backoff).await
+                {
+                    Ok(()) => format!("the cluster at {address} closed the connection"),
+                    Err(error) => format!("{error:#}"),
+                };
+                if events.send(LeaseEvent::Disconnected(ended)).await.is_ok() {
+                    tokio::time::sleep(backoff.wait()).await;
+                }
+            };
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                _ = progress.changed() => backoff.reset(),
+                () = next => {}
+            }
+        }
+    }
+
+    fn dialled_address(&self, registration: &Registration) -> String {
+        match (&self.cluster_host, registration.cluster_address.rsplit_once(':')) {
+            (Some(host), Some((_, port))) if host.parse::<Ipv6Addr>().is_ok() => format!("[{host}]:{port}"),
+            (Some(host), Some((_, port))) => format!("{host}:{port}"),
+            (Some(_), None) | (None, _) => registration.cluster_address.clone(),
+        }
+    }
+}
+
+fn expected_subject(registration: &Registration) -> Result<Subject, UplinkError> {
+    let root = registration.root_id.parse().map_err(|_| UplinkError::Unusable {
+        what: "root_id",
+        problem: format!("`{}` is not a UUID", registration.root_id),
+    })?;
+    Ok(Subject::Network { root, cluster: registration.cluster_id, worker: registration.worker_id })
+}
+
+/// One connection, until it ends.
+async fn follow_lease(
+    address: &str,
+    registration: &Registration,
+    identity: &Identity,
+    events: &mpsc::Sender<LeaseEvent>,
+    backoff: &mut Backoff,
+) -> anyhow::Result<()> {
+    let cluster = Subject::Cluster { root: identity.subject().root(), cluster: registration.cluster_id };
+    let channel = dial(address, Dial::As(identity, cluster)).await?;
+    let hello = NetworkToCluster { version: env!("CARGO_PKG_VERSION").to_owned() };
+    // The sending half stays open, as the cluster takes its end for ours.
+    let (sender, receiver) = mpsc::channel(1);
+    sender.send(hello).await.context("greet the cluster")?;
+    let outbound = tokio_stream::wrappers::ReceiverStream::new(receiver);
+    let mut inbound = ClusterLinkClient::new(channel)
+        .connect_network(outbound)
+        .await
+        .map_err(|status| anyhow::anyhow!("the cluster at {address} refused: {}", status.message()))?
+        .into_inner();
+    backoff.reset();
+    tracing::info!(address, "connected to the cluster");
+    events.send(LeaseEvent::Connected).await.context("hand on")?;
+    loop {
+        let message = inbound.message().await.map_err(|status| {
+            anyhow::anyhow!("the connection to the cluster at {address} broke: {}", status.message())
+        })?;
+        let Some(message) = message else { return Ok(()) };
+        if let Some(lease) = message.lease {
+            let lease = NetworkLease::try_from(lease).context("read the lease of the cluster")?;
+            events.send(LeaseEvent::Lease(lease)).await.context("hand on")?;
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! A device, its instances and the world around it, each in a network namespace of the test's own.
+//!
+//! ```text
+//!   outside 192.0.2.2, 2001:db8::2, 198.51.100.7 ── 192.0.2.1, 2001:db8::1 device ══ instances
+//! ```
+
+use std::{
+    io::{self, Read, Write},
+    net::{SocketAddr, SocketAddrV6, TcpListener, TcpStream, UdpSocket},
+    os::fd::{AsRawFd, OwnedFd},
+    thread,
+    time::Duration,
+};
+
+use model::{Generation, InstanceId, NetworkLease, PortMapping, ServiceId};
+use net_core::{AttachRequest, Attachment, Command, Effect, Namespace, NetworkState, reconcile};
+use net_manager::datapath::{Datapath, KernelDatapath};
+use nlink::netlink::{
+    Connection, Route,
+    addr::{Ipv4Address, Ipv6Address},
+    link::VethLink,
+    namespace::Netns,
+    route::{Ipv4Route, Ipv6Route},
+};
+
+/// Long enough for a busy machine, short enough for a test that expects silence.
+pub(crate) const PATIENCE: Duration = Duration::from_millis(700);
+
+/// A fresh network namespace that is gone when it is dropped.
+pub(crate) struct Place {
+    pub(crate) netns: Netns,
+    fd: OwnedFd,
+}
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        let fd: OwnedFd = thread::spawn(|| {
+            #[expect(deprecated, reason = "only flags that split file descriptor tables make it unsafe")]
+            rustix::thread::unshare(rustix::thread::UnshareFlags::NEWNET)
+                .expect("root may make network namespaces");
+            std::fs::File::open("/proc/thread-self/ns/net")
+                .expect("a thread's namespace can be opened")
+                .into()
+        })
+        .join()
+        .expect("the thread makes a namespace");
+        let netns = Netns::from_fd(fd.try_clone().expect("a file descriptor")).expect("a network namespace");
+        Self { netns, fd }
+    }
+
+    /// As NodeEngine would name it.
+    pub(crate) fn path(&self) -> String {
+        format!("/proc/{}/fd/{}", std::process::id(), self.fd.as_raw_fd())
+    }
+
+    pub(crate) fn namespace(&self) -> Namespace {
+        Namespace { path: self.path(), inode: self.netns.id().ino() }
+    }
+
+    pub(crate) fn route(&self) -> Connection<Route> {
+        Connection::new_in(&self.netns).expect("netlink")
+    }
+
+    pub(crate) fn run<T: Send>(&self, action: impl FnOnce() -> T + Send) -> T {
+        self.netns.run(action).expect("a thread in the namespace")
+    }
+
+    /// Answers every TCP connection with who it is and who asks, for the life of the test.
+    pub(crate) fn serve(&self, name: &'static str, port: u16) {
+        let listener = self.run(|| TcpListener::bind(("::", port))).expect("a free port");
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let Ok(mut stream) = stream else { return };
+                let peer = stream.peer_addr().expect("a connected socket").ip().to_canonical();
+                let _hung_up = write!(stream, "{name} to {peer}");
+            }
+        });
+    }
+
+    /// What the server at `address` answers.
+    pub(crate) fn ask(&self, address: &str) -> io::Result<String> {
+        let address: SocketAddr = address.parse().expect("a socket address");
+        let mut stream = self.run(|| TcpStream::connect_timeout(&address, PATIENCE))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    }
+
+    /// Answers every UDP datagram with its name, for the life of the test.
+    pub(crate) fn serve_udp(&self, name: &'static str, port: u16) {
+        let socket = self.run(|| UdpSocket::bind(("::", port))).expect("a free port");
+        thread::spawn(move || {
+            let mut buffer = [0; 64];
+            while let Ok((_, peer)) = socket.recv_from(&mut buffer) {
+                let _unreachable = socket.send_to(name.as_bytes(), peer);
+            }
+        });
+    }
+
+    /// Tells everybody on the interface that this is a router with a default route.
+    pub(crate) async fn advertise_router(&self, interface: &str) {
+        use rustix::net::{AddressFamily, SendFlags, SocketType, ipproto, sendto, socket, sockopt};
+        const ROUTER_ADVERTISEMENT: u8 = 134;
+        const LIFETIME: [u8; 2] = 1800_u16.to_be_bytes();
+        let index = index_of(&self.route(), interface).await;
+        let mut message = [0; 16];
+        message[0] = ROUTER_ADVERTISEMENT;
+        message[6..8].copy_from_slice(&LIFETIME);
+        self.run(|| {
+            let raw =
+                socket(AddressFamily::INET6, SocketType::RAW, Some(ipproto::ICMPV6)).expect("a raw socket");
+            sockopt::set_ipv6_multicast_hops(&raw, 255).expect("a setting");
+            let everybody = SocketAddrV6::new("ff02::1".parse().expect("v6"), 0, 0, index);
+            let _not_yet_up = sendto(&raw, &message, SendFlags::empty(), &everybody);
+        });
+    }
+
+    /// A UDP socket bound to `address`.
+    pub(crate) fn udp(&self, address: &str) -> UdpSocket {
+        let socket = self.run(|| UdpSocket::bind(address)).expect("an address of this namespace");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a deadline");
+        socket
+    }
+}
+
+/// What comes back over `socket` for one datagram; `None` when nothing does.
+pub(crate) fn echo(socket: &UdpSocket, to: &str) -> Option<String> {
+    socket.send_to(b"?", to).ok()?;
+    let mut buffer = [0; 64];
+    let length = socket.recv(&mut buffer).ok()?;
+    Some(String::from_utf8_lossy(&buffer[..length]).into_owned())
+}
+
+pub(crate) fn instance(number: u32) -> InstanceId {
+    InstanceId { service: ServiceId::from_bytes([3; 12]), number }
+}
+
+pub(crate) fn lease(v4: &str, v6: &str) -> NetworkLease {
+    NetworkLease { v4: vec![v4.parse().expect("a network")], v6: vec![v6.parse().expect("a network")] }
+}
+
+/// The device with its datapath and the brain that drives it.
+pub(crate) struct Lab {
+    pub(crate) device: Place,
+    pub(crate) outside: Place,
+    pub(crate) datapath: KernelDatapath,
+    pub(crate) state: NetworkState,
+}
+
+impl Lab {
+    pub(crate) async fn new() -> Self {
+        let (device, outside) = (Place::new(), Place::new());
+        connect(&device, &outside).await;
+        let datapath = KernelDatapath::open_in(device.netns.try_clone().expect("a namespace"))
+            .await
+            .expect("a datapath");
+        let mut lab = Self { device, outside, datapath, state: NetworkState::default() };
+        lab.submit(Command::UseLease(lease("10.18.0.0/26", "fc00::/120"))).await;
+        lab
+    }
+
+    /// Accepts a command and brings the kernel after it. Returns what was done.
+    pub(crate) async fn submit(&mut self, command: Command) -> Vec<Effect> {
+        for change in self.state.accept(command).expect("a command that is granted") {
+            self.state.apply(change);
+        }
+        self.settle().await
+    }
+
+    /// Brings the kernel to what it should be, and checks that it is there.
+    pub(crate) async fn settle(&mut self) -> Vec<Effect> {
+        let effects = self.pending().await;
+        for effect in &effects {
+            self.datapath
+                .apply(effect)
+                .await
+                .unwrap_or_else(|error| panic!("{effect:?}: {}", daemon::chain(&error)));
+        }
+        assert_eq!(self.pending().await, [], "nothing is left to do");
+        effects
+    }
+
+    /// What separates the kernel from what it should be, freshly read.
+    pub(crate) async fn pending(&mut self) -> Vec<Effect> {
+        let observed =
+            self.datapath.observe().await.unwrap_or_else(|error| panic!("{}", daemon::chain(&error)));
+        reconcile(&self.state.desired(), &observed)
+    }
+
+    /// Attaches instance `number` in a namespace of its own.
+    pub(crate) async fn attach(&mut self, number: u32, ports: &str) -> (Place, Attachment) {
+        let place = Place::new();
+        let attachment = self.attach_in(&place, number, ports).await;
+        (place, attachment)
+    }
+
+    pub(crate) async fn attach_in(&mut self, place: &Place, number: u32, ports: &str) -> Attachment {
+        let ports = PortMapping::parse_list(ports).expect("port mappings");
+        let request = AttachRequest {
+            id: instance(number),
+            generation: Generation(1),
+            namespace: place.namespace(),
+            ports,
+        };
+        self.submit(Command::Attach(request)).await;
+        self.state.attachment(instance(number)).expect("it was attached").clone()
+    }
+}
+
+async fn connect(device: &Place, outside: &Place) {
+    let (near, far) = (device.route(), outside.route());
+    near.add_link(VethLink::new("up0", "up0").peer_netns_fd(&outside.netns))
+        .await
+        .expect("a cable to the world");
+    let sides = [(&near, "192.0.2.1", "2001:db8::1"), (&far, "192.0.2.2", "2001:db8::2")];
+    for (route, v4, v6) in sides {
+        let index = index_of(route, "up0").await;
+        route.set_link_up_by_index(1).await.expect("loopback");
+        route.set_link_up_by_index(index).await.expect("an interface");
+        route.add_address(Ipv4Address::with_index(index, parse(v4), 24)).await.expect("an address");
+        route.add_address(Ipv6Address::with_index(index, parse(v6), 64).nodad()).await.expect("an address");
+    }
+    far.add_address(Ipv4Address::with_index(1, parse("198.51.100.7"), 32)).await.expect("an address");
+    let index = index_of(&near, "up0").await;
+    near.add_route(Ipv4Route::default_route().gateway(parse("192.0.2.2")).dev_index(index))
+        .await
+        .expect("a route");
+    near.add_route(Ipv6Route::default_route().gateway(parse("2001:db8::2")).dev_index(index))
+        .await
+        .expect("a route");
+}
+
+pub(crate) async fn index_of(route: &Connection<Route>, name: &str) -> u32 {
+    route.get_link_by_name(name).await.expect("netlink").expect("the interface is there").ifindex()
+}
+
+pub(crate) fn parse<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
+    text.parse().expect("an address")
+}
