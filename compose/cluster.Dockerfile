@@ -1,0 +1,6 @@
+# The cluster orchestrator alone in an image. Beside this file's context there must be the static binary;
+# scripts/images builds both.
+FROM scratch
+COPY cluster-orchestrator /cluster-orchestrator
+EXPOSE 10100
+ENTRYPOINT ["/cluster-orchestrator"]
