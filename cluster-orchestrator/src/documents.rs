@@ -1,9 +1,8 @@
 //! The cluster's documents in the store: one collection per kind.
 
 use cluster_core::{Change, Instance, State, Worker};
-use model::Brain;
-use serde::{Serialize, de::DeserializeOwned};
-use store::{Store, StoreError, Write, decode, put, remove};
+use control::{document, load_all};
+use store::{Store, StoreError, Write, put};
 
 const HELD: &str = "held";
 const INSTANCES: &str = "instances";
@@ -14,12 +13,6 @@ const ASSIGNMENT: &str = "assignment";
 
 /// The stored form of a change.
 pub(crate) fn write(change: &Change) -> Write {
-    fn document<T: Serialize>(collection: &'static str, key: impl ToString, value: Option<&T>) -> Write {
-        match value {
-            Some(value) => put(collection, key, value),
-            None => remove(collection, key),
-        }
-    }
     match change {
         Change::Held(held) => put(HELD, ASSIGNMENT, held),
         Change::Instance(id, instance) => document(INSTANCES, id, instance.as_ref()),
@@ -37,16 +30,4 @@ pub(crate) async fn load(store: &dyn Store) -> Result<State, StoreError> {
     load_all(store, &mut state, PLANS, Change::Subnets).await?;
     state.loaded();
     Ok(state)
-}
-
-async fn load_all<T: DeserializeOwned>(
-    store: &dyn Store,
-    state: &mut State,
-    collection: &str,
-    change: impl Fn(T) -> Change,
-) -> Result<(), StoreError> {
-    for document in store.list(collection).await? {
-        state.apply(change(decode(&document)?));
-    }
-    Ok(())
 }

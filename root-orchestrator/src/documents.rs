@@ -1,11 +1,12 @@
 //! The root's documents in the store: one collection per kind.
 
 use root_core::{Change, State};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use store::{Store, StoreError, Write, decode, put, remove};
+use serde::{Deserialize, Serialize};
+use store::{Store, StoreError, Write, decode, put};
 use uuid::Uuid;
 
-use model::{Brain, UserId};
+use control::{document, load_all};
+use model::UserId;
 
 const APPLICATIONS: &str = "applications";
 const SERVICES: &str = "services";
@@ -42,12 +43,6 @@ pub(crate) async fn load_or_create_settings(store: &dyn Store) -> Result<Setting
 
 /// The stored form of a change.
 pub(crate) fn write(change: &Change) -> Write {
-    fn document<T: Serialize>(collection: &'static str, key: impl ToString, value: Option<&T>) -> Write {
-        match value {
-            Some(value) => put(collection, key, value),
-            None => remove(collection, key),
-        }
-    }
     match change {
         Change::Application(id, application) => document(APPLICATIONS, id, application.as_ref()),
         Change::Service(id, service) => document(SERVICES, id, service.as_ref()),
@@ -74,16 +69,4 @@ pub(crate) async fn load(store: &dyn Store) -> Result<State, StoreError> {
     load_all(store, &mut state, PLANS, Change::Blocks).await?;
     state.loaded();
     Ok(state)
-}
-
-async fn load_all<T: DeserializeOwned>(
-    store: &dyn Store,
-    state: &mut State,
-    collection: &str,
-    change: impl Fn(T) -> Change,
-) -> Result<(), StoreError> {
-    for document in store.list(collection).await? {
-        state.apply(change(decode(&document)?));
-    }
-    Ok(())
 }

@@ -67,7 +67,8 @@ fn cluster_advice(root: &str, name: &str, token: &str) -> String {
     let host = host.unwrap_or_else(|| "ROOT_ADDRESS".to_owned());
     format!(
         "Start the cluster with:\n  \
-         MANGROVE_TOKEN={token} SYSTEM_MANAGER_URL={host} CLUSTER_NAME={name} cluster-orchestrator"
+         MANGROVE_TOKEN={token} SYSTEM_MANAGER_URL={host} CLUSTER_NAME={name} \
+         CLUSTER_LOCATION=LATITUDE,LONGITUDE,RADIUS cluster-orchestrator"
     )
 }
 

@@ -1,10 +1,10 @@
 //! Desired against observed: the only place that asks for effects.
 
-use std::{collections::BTreeSet, ops::RangeInclusive};
+use std::collections::BTreeSet;
 
 use model::{
-    Assignment, Brain, Capability, Generation, InstanceId, InstanceReport, NetworkLease, Phase, PortMapping,
-    ServiceSpec, Timestamp, Virtualization, WorkerId,
+    Assignment, Brain, Generation, InstanceId, InstanceReport, NetworkLease, Phase, PortMapping, ServiceSpec,
+    Timestamp, WorkerId,
 };
 use placement::{Candidate, CandidateKind, Reason, Request, decide_with};
 
@@ -95,10 +95,12 @@ impl State {
         for (candidate, worker) in candidates.iter_mut().zip(ids) {
             candidate.set_selected(allows(spec, &self.workers[worker]));
             candidate.set_siblings(
-                self.placed.get(worker).map_or(0, |placed| placed.range(of_service(id)).count()),
+                self.placed
+                    .get(worker)
+                    .map_or(0, |placed| placed.range(InstanceId::all_of(id.service)).count()),
             );
         }
-        let request = request_of(spec);
+        let request = Request::of_service(spec);
         let check = |index: usize| match self.taken_port(ids[index], &spec.ports) {
             Some(port) => Err(Reason::PortTaken(port)),
             None => Ok(()),
@@ -197,15 +199,4 @@ fn allows(spec: &ServiceSpec, worker: &Worker) -> bool {
     spec.constraints
         .iter()
         .all(|constraint| constraint.nodes.is_empty() || constraint.nodes.contains(&worker.inventory.name))
-}
-
-fn request_of(spec: &ServiceSpec) -> Request {
-    let capability = match spec.virtualization {
-        Virtualization::Container => Capability::Container,
-    };
-    Request::new(spec.resources, &[capability])
-}
-
-fn of_service(id: InstanceId) -> RangeInclusive<InstanceId> {
-    InstanceId { number: 0, ..id }..=InstanceId { number: u32::MAX, ..id }
 }

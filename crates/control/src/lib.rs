@@ -10,12 +10,16 @@
 //! it; inputs that arrive together share one commit. If the store fails, the loop ends with the error and the daemon
 //! with it: the state in memory would no longer be what is stored.
 
+mod documents;
+
 use std::sync::Arc;
 
 use model::{Brain, Timestamp};
 use store::{Store, StoreError, Write};
 use tokio::sync::{RwLock, RwLockReadGuard, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
+
+pub use documents::{document, load_all};
 
 /// Inputs that may wait: callers wait in turn beyond it, so a flood cannot fill the memory.
 const QUEUE: usize = 1024;

@@ -114,7 +114,7 @@ fn builder() -> tonic::transport::Server {
         .tcp_nodelay(true)
 }
 
-/// Serves the routes on `listener` until `shutdown`; open streams are cut then, their peers reconnect.
+/// Serves the routes on `listener` until `shutdown`. Streams that are open then end with the process; peers reconnect.
 ///
 /// # Errors
 /// When the identity cannot be used for TLS or the port fails.

@@ -3,7 +3,7 @@
 //! Applications, services and users carry 24 hexadecimal digits, the form clients of Oakestra's API expect;
 //! clusters and workers carry UUIDs that their daemons keep in their state directory.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, ops::RangeInclusive, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -162,6 +162,14 @@ pub struct InstanceId {
     pub service: ServiceId,
     /// Counts from 0 in the order of the requests.
     pub number: u32,
+}
+
+impl InstanceId {
+    /// The ids of all instances of a service, for a range in an ordered map or set.
+    #[must_use]
+    pub const fn all_of(service: ServiceId) -> RangeInclusive<Self> {
+        Self { service, number: 0 }..=Self { service, number: u32::MAX }
+    }
 }
 
 impl fmt::Display for InstanceId {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use model::{Capability, Resources};
+use model::{Capability, Resources, ServiceSpec, Virtualization};
 
 use crate::lanes::Lanes;
 
@@ -30,6 +30,15 @@ impl Request {
     pub fn new(resources: Resources, capabilities: &[Capability]) -> Self {
         let excluding = Obstacles::NOT_SELECTED | Obstacles::DISCONNECTED | Obstacles::CORDONED;
         Self { resources, of_interest: excluding | Obstacles::missing(capabilities) }
+    }
+
+    /// What one instance of a service needs.
+    #[must_use]
+    pub fn of_service(spec: &ServiceSpec) -> Self {
+        let capability = match spec.virtualization {
+            Virtualization::Container => Capability::Container,
+        };
+        Self::new(spec.resources, &[capability])
     }
 }
 

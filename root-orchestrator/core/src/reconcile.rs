@@ -1,10 +1,10 @@
 //! Desired against observed: the only place that asks for effects.
 
-use std::{collections::BTreeSet, ops::RangeInclusive};
+use std::collections::BTreeSet;
 
 use model::{
     Assignment, Brain, Capability, ClusterId, Generation, InstanceId, InstanceReport, Mebibytes, Millicores,
-    Phase, Refusal, Resources, ServiceSpec, Timestamp, Virtualization,
+    Phase, Refusal, Resources, ServiceSpec, Timestamp,
 };
 use placement::{Candidate, CandidateKind, Reason, Request, decide_with, explain_with, largest, may_fit_one};
 
@@ -124,10 +124,11 @@ impl State {
         let instance = &self.instances[&id];
         for (candidate, cluster) in candidates.iter_mut().zip(ids) {
             candidate.set_selected(allows(&service.spec, &self.clusters[cluster]));
-            let siblings = self.held.get(cluster).map_or(0, |held| held.range(of_service(id)).count());
+            let siblings =
+                self.held.get(cluster).map_or(0, |held| held.range(InstanceId::all_of(id.service)).count());
             candidate.set_siblings(siblings);
         }
-        let request = request_of(&service.spec);
+        let request = Request::of_service(&service.spec);
         let check = |index: usize| -> Result<(), Reason> {
             let declined = self.declined.get(&id).and_then(|refusals| refusals.get(&ids[index]));
             if let Some(refusal) = declined {
@@ -239,17 +240,6 @@ fn allows(spec: &ServiceSpec, cluster: &Cluster) -> bool {
     spec.constraints
         .iter()
         .all(|constraint| constraint.clusters.is_empty() || constraint.clusters.contains(&cluster.name))
-}
-
-fn request_of(spec: &ServiceSpec) -> Request {
-    let capability = match spec.virtualization {
-        Virtualization::Container => Capability::Container,
-    };
-    Request::new(spec.resources, &[capability])
-}
-
-fn of_service(id: InstanceId) -> RangeInclusive<InstanceId> {
-    InstanceId { number: 0, ..id }..=InstanceId { number: u32::MAX, ..id }
 }
 
 /// A cluster's refusal as the words that follow its name.

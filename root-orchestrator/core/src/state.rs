@@ -231,8 +231,7 @@ impl State {
 
     /// The instances of a service, by number.
     pub fn instances_of(&self, service: ServiceId) -> impl Iterator<Item = &Instance> {
-        let id = |number| InstanceId { service, number };
-        self.instances.range(id(0)..=id(u32::MAX)).map(|(_, instance)| instance)
+        self.instances.range(InstanceId::all_of(service)).map(|(_, instance)| instance)
     }
 
     /// One instance.
