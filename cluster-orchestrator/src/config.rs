@@ -3,7 +3,10 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use anyhow::Context;
-use clap::Parser;
+use clap::{
+    CommandFactory, Parser,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 use link::JoinToken;
 use model::Location;
 use tokio::net::TcpListener;
@@ -46,6 +49,13 @@ pub struct Config {
 }
 
 impl Config {
+    /// Reads the command line and the environment; ends the process with a usage error that names what is missing
+    /// and the variable to export.
+    #[must_use]
+    pub fn from_arguments() -> Self {
+        Self::try_parse().unwrap_or_else(|error| with_variables(error).exit())
+    }
+
     /// Where to dial, an IPv6 address in brackets.
     pub(crate) fn root(&self) -> String {
         let bare = self.root_address.trim_start_matches('[').trim_end_matches(']');
@@ -57,6 +67,27 @@ impl Config {
     }
 }
 
+/// A missing argument is told together with the variable that would give it.
+fn with_variables(error: clap::Error) -> clap::Error {
+    let missing = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::Strings(missing)) if error.kind() == ErrorKind::MissingRequiredArgument => missing,
+        _ => return error,
+    };
+    let mut command = Config::command();
+    command.build();
+    let advice: Vec<String> = command
+        .get_arguments()
+        .filter(|argument| missing.contains(&argument.to_string()))
+        .filter_map(|argument| {
+            let variable = argument.get_env()?.to_string_lossy();
+            Some(format!("\n  {argument}: export {variable}=…, or pass the flag"))
+        })
+        .collect();
+    let message =
+        format!("these are missing:{}\n(with sudo, keep exported variables by `sudo -E`)", advice.concat());
+    Config::command().error(ErrorKind::MissingRequiredArgument, message)
+}
+
 /// Binds the workers' port.
 ///
 /// # Errors
@@ -65,4 +96,35 @@ pub async fn bind(config: &Config) -> anyhow::Result<TcpListener> {
     TcpListener::bind(config.worker_listen).await.with_context(|| {
         format!("listen on {}; stop what uses the port or pass --worker-listen", config.worker_listen)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Config::command().debug_assert();
+    }
+
+    #[test]
+    fn what_is_missing_is_named_with_the_variable_to_export() {
+        let error = Config::try_parse_from(["cluster-orchestrator", "--root", "r", "--location", "1,2,3"])
+            .map(drop)
+            .expect_err("no name");
+        let told = with_variables(error).to_string();
+        assert!(told.contains("--name <NAME>: export CLUSTER_NAME=…"), "{told}");
+        assert!(!told.contains("CLUSTER_LOCATION"), "{told}");
+    }
+
+    #[test]
+    fn the_root_is_dialled_by_name_or_address() {
+        let root = |address: &str| {
+            let arguments = ["cluster-orchestrator", "--name", "n", "--location", "1,2,3", "--root", address];
+            Config::try_parse_from(arguments).expect("complete").root()
+        };
+        assert_eq!(root("root.example"), "root.example:50052");
+        assert_eq!(root("fd00::1"), "[fd00::1]:50052");
+        assert_eq!(root("[fd00::1]"), "[fd00::1]:50052");
+    }
 }

@@ -2,11 +2,10 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use cluster_orchestrator::{Config, bind, run};
 
 fn main() -> ExitCode {
-    let config = Config::parse();
+    let config = Config::from_arguments();
     daemon::run("cluster-orchestrator", daemon::Threads::One, |shutdown| async move {
         let listener = bind(&config).await?;
         run(config, listener, shutdown).await

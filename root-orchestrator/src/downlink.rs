@@ -70,6 +70,9 @@ impl Downlink {
 struct Enrolling {
     token: TokenId,
     secret_hash: String,
+    /// Fingerprint of the key itself; not stored.
+    key: String,
+    /// The same key as seen through this token; tells nothing without the key.
     key_fingerprint: String,
     request_pem: String,
 }
@@ -84,17 +87,26 @@ impl TryFrom<v1::EnrolRequest> for Enrolling {
     type Error = Status;
 
     fn try_from(wire: v1::EnrolRequest) -> Result<Self, Status> {
+        let key = key_fingerprint(&wire.certificate_request_pem)
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
         Ok(Self {
             token: wire
                 .token_id
                 .parse()
                 .map_err(|error: model::IdError| Status::invalid_argument(error.to_string()))?,
             secret_hash: secret_hash(&wire.token_secret),
-            key_fingerprint: key_fingerprint(&wire.certificate_request_pem)
-                .map_err(|error| Status::invalid_argument(error.to_string()))?,
+            key_fingerprint: secret_hash(&format!("{}{key}", wire.token_id)),
+            key,
             request_pem: wire.certificate_request_pem,
         })
     }
+}
+
+/// A UUID of the kind for own schemes (version 8) from the first half of a fingerprint.
+fn uuid_of_key(fingerprint: &str) -> Uuid {
+    let digits =
+        u128::from_str_radix(&fingerprint[..32], 16).expect("a fingerprint is 64 hexadecimal digits");
+    uuid::Builder::from_custom_bytes(digits.to_be_bytes()).into_uuid()
 }
 
 fn refused(error: EnrolmentRejected) -> Status {
@@ -182,10 +194,10 @@ impl v1::root_link_server::RootLink for Downlink {
         let cluster = self.calling_cluster(&request).await?;
         let enrolling = Enrolling::try_from(request.into_inner())?;
         let request_pem = enrolling.request_pem.clone();
-        let fresh = WorkerId::new(daemon::fresh_uuid());
-        let worker = self
-            .brain
-            .ask(move |state, now| state.enrol_worker(enrolling.claim(), cluster, fresh, now))
+        // Its id follows from its key, so that nothing about it need be kept here.
+        let worker = WorkerId::new(uuid_of_key(&enrolling.key));
+        self.brain
+            .ask(move |state, now| state.enrol_worker(enrolling.claim(), cluster, now))
             .await
             .map_err(stopping)?
             .map_err(refused)?;

@@ -50,6 +50,13 @@ impl Root {
         Self { directory, api_port, cluster_port, daemon: Some(daemon), api }
     }
 
+    /// Everything it has stored, as bytes.
+    #[must_use]
+    pub fn stored(&self) -> Vec<u8> {
+        let files = std::fs::read_dir(self.directory.path().join("state")).expect("there");
+        files.flat_map(|file| std::fs::read(file.expect("listed").path()).expect("readable")).collect()
+    }
+
     /// Kills it in the middle of whatever it does.
     pub fn kill(&mut self) {
         self.daemon = None;
@@ -248,6 +255,22 @@ impl Worker {
     /// Starts it again with what it had stored.
     pub async fn start_again(&mut self) {
         self.daemon = Some(unlocked(self.directory.path(), || self.run()).await);
+    }
+
+    /// Its id, from its certificate.
+    #[must_use]
+    pub fn id(&self) -> String {
+        // A copy: the running daemon has the directory for itself.
+        let copy = tempfile::tempdir().expect("a directory");
+        for file in ["identity.key", "identity.pem", "ca.pem"] {
+            let kept = self.directory.path().join("state").join(file);
+            std::fs::copy(kept, copy.path().join(file)).expect("it has joined");
+        }
+        let copy = StateDirectory::open(copy.path()).expect("usable");
+        match link::Identity::load(&copy).expect("readable").expect("it has joined").subject() {
+            link::Subject::Worker { worker, .. } => worker.to_string(),
+            other => panic!("a worker is {other}"),
+        }
     }
 
     /// How often each of its containers was started.

@@ -1,6 +1,6 @@
 //! Who may join: tokens, and the identities they buy.
 
-use model::{ClusterId, Generation, Timestamp, TokenId, WorkerId};
+use model::{ClusterId, Generation, Timestamp, TokenId};
 use serde::{Deserialize, Serialize};
 
 use crate::{Change, Cluster, State};
@@ -34,7 +34,7 @@ pub struct Token {
     pub uses_left: u32,
     /// Until when.
     pub expires_at: Timestamp,
-    /// Keys that used it, and what they became: the same key asking again gets the same answer.
+    /// Fingerprints of the keys that used it, and what they became: the same key asking again gets the same answer.
     pub used_by: Vec<(String, JoinedAs)>,
 }
 
@@ -44,8 +44,8 @@ pub struct Token {
 pub enum JoinedAs {
     /// This cluster.
     Cluster(ClusterId),
-    /// This worker.
-    Worker(WorkerId),
+    /// A worker. Which one is not kept here: its id follows from its key, and the root stores neither.
+    Worker,
 }
 
 /// An enrolment that is refused.
@@ -77,7 +77,7 @@ pub struct Claim<'a> {
     pub token: TokenId,
     /// Hash of the secret it knows.
     pub secret_hash: &'a str,
-    /// Which key it asks a certificate for.
+    /// Stands for the key it asks a certificate for, with this token only.
     pub key_fingerprint: &'a str,
 }
 
@@ -113,7 +113,7 @@ impl State {
         Ok((id, vec![Change::Cluster(id, Some(cluster)), Change::Token(token.id, Some(spent))]))
     }
 
-    /// Enrols a worker that asked the cluster `cluster`.
+    /// Lets a worker in that asked the cluster `cluster`.
     ///
     /// # Errors
     /// See [`EnrolmentRejected`].
@@ -121,9 +121,8 @@ impl State {
         &self,
         claim: Claim<'_>,
         cluster: ClusterId,
-        fresh: WorkerId,
         now: Timestamp,
-    ) -> Result<(WorkerId, Vec<Change>), EnrolmentRejected> {
+    ) -> Result<((), Vec<Change>), EnrolmentRejected> {
         let token = self.check(claim)?;
         let JoinKind::Worker { cluster: only } = &token.kind else {
             return Err(EnrolmentRejected::WrongKind("a cluster"));
@@ -131,11 +130,11 @@ impl State {
         if only.is_some_and(|only| only != cluster) {
             return Err(EnrolmentRejected::OtherCluster);
         }
-        if let Some(JoinedAs::Worker(id)) = used(token, claim) {
-            return Ok((id, Vec::new()));
+        if used(token, claim) == Some(JoinedAs::Worker) {
+            return Ok(((), Vec::new()));
         }
         usable(token, now)?;
-        Ok((fresh, vec![Change::Token(token.id, Some(spend(token, claim, JoinedAs::Worker(fresh))))]))
+        Ok(((), vec![Change::Token(token.id, Some(spend(token, claim, JoinedAs::Worker)))]))
     }
 
     fn check(&self, claim: Claim<'_>) -> Result<&Token, EnrolmentRejected> {

@@ -209,3 +209,19 @@ async fn twenty_at_once_are_all_placed_and_all_removed() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn the_root_stores_neither_name_nor_id_of_a_worker() {
+    let root = Root::start().await;
+    let cluster = root.cluster("one").await;
+    let worker = cluster.worker(&root.api, "device-with-a-name").await;
+    let service = root.api.create(&hello_sla("shop")).await;
+    let number = root.api.deploy(&service).await;
+    root.api.wait_for(&service, number, "RUNNING").await;
+    let holds =
+        |stored: &[u8], text: &str| stored.windows(text.len()).any(|window| window == text.as_bytes());
+    let (stored, id) = (root.stored(), worker.id());
+    assert!(holds(&stored, &service), "this looks at the store");
+    assert!(!holds(&stored, &id) && !holds(&stored, &id.replace('-', "")), "the id {id} is stored");
+    assert!(!holds(&stored, "device-with-a-name"), "the name is stored");
+}
