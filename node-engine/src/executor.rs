@@ -8,7 +8,7 @@ use node_core::{
     Submission,
 };
 use tokio::{
-    sync::{Semaphore, mpsc},
+    sync::{Semaphore, SemaphorePermit, mpsc},
     task::JoinSet,
 };
 
@@ -84,12 +84,13 @@ impl Hands {
                 within(PULL_WITHIN, self.pull(image)).await
             }
             Effect::CreateAndStart(order) => {
-                let _permit = self.starts.acquire().await;
-                within(STEP_WITHIN, self.create_and_start(order)).await
+                let permit = self.starts.acquire().await;
+                within(STEP_WITHIN, self.create_and_start(order, permit.ok())).await
             }
             Effect::Start { container, fresh, order } => {
-                let _permit = self.starts.acquire().await;
-                within(STEP_WITHIN, self.start(container, fresh, order)).await
+                let permit = self.starts.acquire().await;
+                let starting = self.start_and_attach(container, fresh, order, None, permit.ok());
+                within(STEP_WITHIN, starting).await
             }
             Effect::Attach { container, order } => {
                 within(STEP_WITHIN, self.attach_again(container, order)).await
@@ -125,18 +126,14 @@ impl Hands {
         }
     }
 
-    async fn create_and_start(&self, order: StartOrder) -> Outcome {
+    async fn create_and_start(&self, order: StartOrder, permit: Option<SemaphorePermit<'_>>) -> Outcome {
         match self.runtime.create(&order).await {
             Ok(container) => {
                 let made = seen(&container, &order, ContainerState::Created);
-                self.start_and_attach(container, false, order, Some(made)).await
+                self.start_and_attach(container, false, order, Some(made), permit).await
             }
             Err(error) => outcome_of(error, None),
         }
-    }
-
-    async fn start(&self, container: ContainerId, fresh: bool, order: StartOrder) -> Outcome {
-        self.start_and_attach(container, fresh, order, None).await
     }
 
     async fn start_and_attach(
@@ -145,11 +142,14 @@ impl Hands {
         fresh: bool,
         order: StartOrder,
         made: Option<ContainerSeen>,
+        permit: Option<SemaphorePermit<'_>>,
     ) -> Outcome {
         if let Err(error) = self.runtime.start(&container, &order, fresh).await {
             self.tell_if_gone(&error, &order).await;
             return outcome_of(error, made);
         }
+        // The engine is free for the next one while this one gets its network.
+        drop(permit);
         let since = daemon::now();
         match self.attach(&container, &order).await {
             Ok(addresses) => Outcome::Started { container, since, addresses },

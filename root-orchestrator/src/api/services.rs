@@ -170,9 +170,10 @@ async fn log_end(context: &Context, instance: InstanceId) -> Option<(u32, String
 /// Not possible yet
 #[utoipa::path(put, path = "/api/service/{id}", tag = "services",
     params(("id" = String, Path, description = "Service id")), responses(
+    (status = 401, body = ErrorBody),
     (status = 501, description = "Services cannot be changed yet", body = ErrorBody),
 ))]
-pub(super) async fn update() -> Error {
+pub(super) async fn update(_caller: Caller) -> Error {
     let message = "services cannot be changed yet; delete the service and add it again";
     Error::new(StatusCode::NOT_IMPLEMENTED, "not_supported", message)
 }

@@ -88,6 +88,14 @@ fn application_with(name: &str, value: Value) -> Value {
 }
 
 #[test]
+fn the_documentation_shows_the_fields_as_they_are() {
+    let page = include_str!("../../../../../docs/sla.md");
+    let (_, rest) = page.split_once("<!-- fields: begin -->\n").expect("the first mark");
+    let (shown, _) = rest.split_once("<!-- fields: end -->").expect("the second mark");
+    assert_eq!(shown, fields::reference(), "replace what is between the marks in docs/sla.md");
+}
+
+#[test]
 fn the_smallest_service_reserves_nothing() {
     assert_eq!(spec_with(json!({})), ServiceSpec::container("docker.io/library/nginx:latest"));
 }
