@@ -40,7 +40,7 @@ finish() {
   remove_containers_and_images >/dev/null
   "$(program NetManager)" purge >/dev/null 2>&1
   rm -rf "$FOLDER"
-  left=$(leftovers 2>/dev/null)
+  left=$(leftovers) || left="unknown: could not look"
   if [[ -n $left ]]; then
     printf 'left behind by %s:\n%s\n' "$TEST" "$left" >&2
     ((status != 0)) || status=1

@@ -72,10 +72,7 @@ stop_and_resume() {
 
 # Everything that must be the same before and after.
 take_stock() {
-  (
-    use_machine_folders
-    leftovers
-  ) 2>/dev/null || true
+  (use_machine_folders && leftovers) || true
   ip -oneline link show | sed -E 's/^[0-9]+: ([^:@]+).*/link \1/'
   ip -oneline address show | awk '{ print "address", $2, $4 }'
   ip route show table all | sed 's/^/route /'

@@ -52,7 +52,7 @@ remember_what_the_engine_will_change() {
   {
     ! ip -oneline link show dev docker0 >/dev/null 2>&1 || echo "link docker0"
     [[ ! -d /var/lib/docker ]] || echo "folder /var/lib/docker"
-    [[ ! -d /etc/docker ]] || echo "folder /etc/docker"
+    [[ ! -e /etc/docker/key.json ]] || echo "file /etc/docker/key.json"
     ! command -v nft >/dev/null || nft list tables
   } >"$before.new"
   mv "$before.new" "$before"

@@ -53,14 +53,16 @@ remove_the_engine() {
   fi
   rm -rf /run/docker /run/docker.sock /run/containerd
   grep -q '^folder /var/lib/docker$' "$before" || rm -rf /var/lib/docker
-  grep -q '^folder /etc/docker$' "$before" || rm -rf /etc/docker
+  grep -q '^file /etc/docker/key.json$' "$before" || rm -f /etc/docker/key.json
+  # The engine makes them and puts nothing in.
+  rmdir /etc/docker /opt/containerd/bin /opt/containerd/lib /opt/containerd 2>/dev/null || true
 }
 
 remove_engine_mounts() {
   local mount
   while read -r mount; do
     umount "$mount" || true
-  done < <(cut -d ' ' -f 5 /proc/self/mountinfo | grep -E '^(/run|/var/run|/var/lib)/docker/' | sort -r)
+  done < <(cut -d ' ' -f 5 /proc/self/mountinfo | grep -E '^/(run|var/run|var/lib)/docker(/|$)' | sort -r)
 }
 
 # Tables that were not there before the engine and hold nothing but the engine's rules.
@@ -71,7 +73,7 @@ remove_engine_rules() {
     for table in filter nat; do
       grep -q "^table $family $table$" "$1" && continue
       nft list table "$family" "$table" >/dev/null 2>&1 || continue
-      if nft list table "$family" "$table" | holds_only_engine_rules; then
+      if nft list table "$family" "$table" 2>/dev/null | holds_only_engine_rules; then
         nft delete table "$family" "$table"
       else
         note "the nftables table $family $table stays: it has rules that are not the engine's"
@@ -90,13 +92,13 @@ remove_files() {
   local config
   if config=$(cat "$STATE_DIR/login-made-by-up" 2>/dev/null) && grep -q "\"$API\"" "$config" 2>/dev/null; then
     rm -f "$config"
-    rmdir "$(dirname "$config")" 2>/dev/null || true
+    rmdir "$(dirname "$config")" "$(dirname "$(dirname "$config")")" 2>/dev/null || true
   fi
   [[ $(readlink "$COMMAND") != "$BIN_DIR/mangrove" ]] || rm -f "$COMMAND"
   rm -rf "$BIN_DIR" "$STATE_DIR" "$RUN_DIR" "$LOG_DIR"
   if [[ -e $CACHE/made-by-up ]]; then
     rm -rf "$CACHE/target" "$CACHE/made-by-up"
-    rmdir "$CACHE" 2>/dev/null || true
+    rmdir "$CACHE" "$(dirname "$CACHE")" 2>/dev/null || true
   elif [[ -d $CARGO_TARGET_DIR ]]; then
     note "kept: the build output in $CARGO_TARGET_DIR, which was there before or was chosen by you"
   fi
@@ -108,18 +110,21 @@ left_in_the_kernel() {
   ip -oneline address show dev lo | grep -oE ' (10\.(1[6-9]|2[0-9]|3[01])\.|fc00:)[^ ]+' | sed 's/^/address/'
   ip route show table all proto 77 2>/dev/null | sed 's/^/route /'
   if command -v nft >/dev/null; then
-    nft list tables | grep -E ' mangrove$' | sed 's/^/nftables /'
-    nft list ruleset | grep -F 'comment "mangrove"' | sed 's/^\s*/rule /'
+    nft list tables 2>/dev/null | grep -E ' mangrove$' | sed 's/^/nftables /'
+    nft list ruleset 2>/dev/null | grep -F 'comment "mangrove"' | sed 's/^\s*/rule /'
   fi
-  cut -d ' ' -f 5 /proc/self/mountinfo | grep -E "^($STATE_DIR|$RUN_DIR|$BIN_DIR)/" | sed 's/^/mount /'
+  cut -d ' ' -f 5 /proc/self/mountinfo | grep -F -e "$STATE_DIR/" -e "$RUN_DIR/" | sed 's/^/mount /'
+  return 0
 }
 
+# What is left, one line each.
 leftovers() {
-  local path process
-  for process in /proc/[0-9]*; do
-    [[ $(readlink "$process/exe") != "$BIN_DIR"/* ]] || printf 'process %s\n' "${process#/proc/}"
-  done
-  for path in "$BIN_DIR" "$STATE_DIR" "$RUN_DIR" "$LOG_DIR"; do
+  local path
+  # Every daemon is told where its state is. The pattern comes by a file: among its arguments, grep would find itself.
+  grep --files-with-matches --null-data --fixed-strings --file <(printf '%s/' "$STATE_DIR") /proc/[0-9]*/cmdline \
+    2>/dev/null |
+    sed -E 's|^/proc/([0-9]+)/.*|process \1|'
+  for path in ${BIN_DIR:+"$BIN_DIR"} "$STATE_DIR" "$RUN_DIR" "$LOG_DIR"; do
     [[ ! -e $path ]] || printf 'file %s\n' "$path"
   done
   left_in_the_kernel
@@ -127,11 +132,12 @@ leftovers() {
     our_containers --all | sed 's/^/container /'
     our_images | sed 's/^/image /'
   fi
+  return 0
 }
 
 report_leftovers() {
   local left
-  left=$(leftovers 2>/dev/null || true)
+  left=$(leftovers) || fail "could not look for leftovers"
   [[ -z $left ]] || fail "this is left behind:" "$left"
   note "nothing is left behind"
 }

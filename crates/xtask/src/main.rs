@@ -44,7 +44,12 @@ enum Command {
     },
     /// What `bench` runs as a release build of itself.
     #[command(hide = true)]
-    BenchInner { name: String },
+    BenchInner {
+        name: String,
+        /// Set when this is a network namespace of its own already.
+        #[arg(long)]
+        apart: bool,
+    },
 }
 
 fn main() -> Result<ExitCode> {
@@ -55,6 +60,6 @@ fn main() -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Bench { name: Some(name), list: false } => bench::run_in_release(&name),
-        Command::BenchInner { name } => bench::run_here(&name),
+        Command::BenchInner { name, apart } => bench::run_here(&name, apart),
     }
 }

@@ -33,6 +33,8 @@ pub(crate) struct Peer {
 pub(crate) enum Goal {
     /// The ratio to the peer.
     RatioAtMost(f64),
+    /// The ratio to the peer, where more is better.
+    RatioAtLeast(f64),
     /// The value, in the unit of the figure.
     ValueAtMost { value: f64, unit: &'static str },
 }
@@ -55,6 +57,7 @@ impl Figure {
     pub(crate) fn met(&self) -> Option<bool> {
         match self.goal? {
             Goal::RatioAtMost(most) => self.ratio.map(|ratio| ratio <= most),
+            Goal::RatioAtLeast(least) => self.ratio.map(|ratio| ratio >= least),
             Goal::ValueAtMost { value, .. } => Some(self.value <= value),
         }
     }
@@ -76,6 +79,7 @@ impl fmt::Display for Goal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::RatioAtMost(ratio) => write!(f, "<= {ratio}x"),
+            Self::RatioAtLeast(ratio) => write!(f, ">= {ratio}x"),
             Self::ValueAtMost { value, unit } => write!(f, "<= {value} {unit}"),
         }
     }
@@ -144,6 +148,8 @@ mod tests {
         assert_eq!(figure().met(), None);
         assert_eq!(met(Goal::RatioAtMost(1.5)), Some(true));
         assert_eq!(met(Goal::RatioAtMost(1.4)), Some(false));
+        assert_eq!(met(Goal::RatioAtLeast(1.5)), Some(true));
+        assert_eq!(met(Goal::RatioAtLeast(1.6)), Some(false));
         assert_eq!(met(Goal::ValueAtMost { value: 29.0, unit: "us" }), Some(false));
     }
 

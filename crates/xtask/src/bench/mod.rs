@@ -2,6 +2,8 @@
 
 use std::{
     fs,
+    os::unix::process::CommandExt,
+    path::Path,
     process::{Command, ExitCode},
 };
 
@@ -9,27 +11,53 @@ use anyhow::{Context, Result, bail};
 
 use crate::workspace::{self, Workspace};
 
+mod deploy;
 mod figure;
+mod footprint;
+mod http;
 mod machine;
+mod proc;
 mod schedule;
+mod stack;
 mod statistics;
 
 use figure::Figure;
 use machine::Machine;
+use stack::apart;
 
 /// One benchmark.
 struct Benchmark {
     name: &'static str,
     /// The question it answers, for `--list`.
     about: &'static str,
-    run: fn() -> Result<Vec<Figure>>,
+    run: Run,
 }
 
-const BENCHMARKS: [Benchmark; 1] = [Benchmark {
-    name: "schedule",
-    about: "how long one placement takes, against a raw scan of the same candidates",
-    run: schedule::run,
-}];
+/// How it is run.
+enum Run {
+    /// By itself, without traces.
+    Alone(fn() -> Result<Vec<Figure>>),
+    /// On the whole system in a network namespace of its own; gets the folder for the daemons' logs.
+    Apart(fn(&Path) -> Result<Vec<Figure>>),
+}
+
+const BENCHMARKS: [Benchmark; 3] = [
+    Benchmark {
+        name: "deploy",
+        about: "how long a deployment takes, against the container engine alone and Docker Swarm (needs root)",
+        run: Run::Apart(deploy::run),
+    },
+    Benchmark {
+        name: "footprint",
+        about: "what the daemons need while nothing happens (needs root; takes three minutes)",
+        run: Run::Apart(footprint::run),
+    },
+    Benchmark {
+        name: "schedule",
+        about: "how long one placement takes, against a raw scan of the same candidates",
+        run: Run::Alone(schedule::run),
+    },
+];
 
 /// Tells what can be measured.
 pub(crate) fn list() {
@@ -40,23 +68,35 @@ pub(crate) fn list() {
 
 /// Measures with a release build of this program; builds it if need be.
 pub(crate) fn run_in_release(name: &str) -> Result<ExitCode> {
-    find(name)?;
-    if !cfg!(debug_assertions) {
-        return run_here(name);
+    match find(name)?.run {
+        Run::Alone(_) => {}
+        // Before a build that takes minutes.
+        Run::Apart(_) => drop(apart::ensure_possible()?),
     }
-    let status = Command::new(workspace::cargo())
+    if !cfg!(debug_assertions) {
+        return run_here(name, false);
+    }
+    // Takes the place of this process, so that an interrupt reaches the one that measures and nobody stops waiting
+    // while it clears up.
+    let error = Command::new(workspace::cargo())
         .args(["run", "--quiet", "--release", "--package", "xtask", "--", "bench-inner", name])
-        .status()
-        .context("start the release build of xtask")?;
-    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        .exec();
+    Err(error).context("start the release build of xtask")
 }
 
-/// Measures with this very program.
-pub(crate) fn run_here(name: &str) -> Result<ExitCode> {
+/// Measures with this very program; `is_apart` says that it is in a network namespace of its own.
+pub(crate) fn run_here(name: &str, is_apart: bool) -> Result<ExitCode> {
     let benchmark = find(name)?;
-    let folder = Workspace::load()?.target.join("bench");
     let before = Machine::look();
-    let figures = (benchmark.run)()?;
+    let folder = Workspace::load()?.target.join("bench");
+    let figures = match benchmark.run {
+        Run::Alone(run) => run()?,
+        Run::Apart(run) if is_apart => {
+            apart::settle_in()?;
+            run(&folder.join(format!("{name}-logs")))?
+        }
+        Run::Apart(_) => match apart::measure_apart(name)? {},
+    };
     let machine = Machine::look().since(&before);
     eprintln!("{}", figure::table(&figures));
     eprintln!("{machine}");

@@ -23,6 +23,10 @@ impl Samples {
         if self.0.len() % 2 == 1 { self.0[middle] } else { f64::midpoint(self.0[middle - 1], self.0[middle]) }
     }
 
+    pub(crate) fn least(&self) -> f64 {
+        self.0[0]
+    }
+
     /// The smallest value that at least 95 of 100 samples do not exceed.
     pub(crate) fn p95(&self) -> f64 {
         self.0[(self.0.len() * 95).div_ceil(100) - 1]
@@ -51,6 +55,11 @@ pub(crate) fn compare(
     (per_call(our_times), per_call(peer_times))
 }
 
+/// The order in which several sides are sampled, each twice a round: forth and back (ABCCBA).
+pub(crate) fn interleaved<T: Copy>(sides: &[T], rounds: usize) -> impl Iterator<Item = T> {
+    (0..rounds).flat_map(|_| sides.iter().chain(sides.iter().rev()).copied())
+}
+
 fn time(calls: usize, call: &mut impl FnMut()) -> Duration {
     let start = Instant::now();
     for _ in 0..calls {
@@ -74,6 +83,11 @@ mod tests {
         let samples = Samples::new((1..=100).rev().map(f64::from).collect());
         assert_eq!((samples.p95(), samples.count()), (95.0, 100));
         assert_eq!(Samples::new(vec![7.0]).p95(), 7.0);
+    }
+
+    #[test]
+    fn sides_are_sampled_forth_and_back() {
+        assert_eq!(interleaved(&['a', 'b', 'c'], 2).collect::<String>(), "abccbaabccba");
     }
 
     #[test]
