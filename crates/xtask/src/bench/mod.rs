@@ -1,7 +1,7 @@
 //! What can be measured, and how figures are told: a benchmark is one entry in [`BENCHMARKS`] and one file here.
 
 use std::{
-    fs,
+    fs::{self, File, TryLockError},
     os::unix::process::CommandExt,
     path::Path,
     process::{Command, ExitCode},
@@ -89,13 +89,18 @@ pub(crate) fn run_here(name: &str, is_apart: bool) -> Result<ExitCode> {
     let benchmark = find(name)?;
     let before = Machine::look();
     let folder = Workspace::load()?.target.join("bench");
+    fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
     let figures = match benchmark.run {
-        Run::Alone(run) => run()?,
-        Run::Apart(run) if is_apart => {
+        Run::Apart(_) if !is_apart => match apart::measure_apart(name)? {},
+        Run::Apart(run) => {
+            let _only_one = only_one(&folder)?;
             apart::settle_in()?;
             run(&folder.join(format!("{name}-logs")))?
         }
-        Run::Apart(_) => match apart::measure_apart(name)? {},
+        Run::Alone(run) => {
+            let _only_one = only_one(&folder)?;
+            run()?
+        }
     };
     let machine = Machine::look().since(&before);
     eprintln!("{}", figure::table(&figures));
@@ -108,12 +113,22 @@ pub(crate) fn run_here(name: &str, is_apart: bool) -> Result<ExitCode> {
     for line in &lines {
         println!("{line}");
     }
-    fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
     let file = folder.join(benchmark.name).with_extension("json");
     fs::write(&file, format!("[\n{}\n]\n", lines.join(",\n")))
         .with_context(|| format!("write {}", file.display()))?;
     eprintln!("written to {}", file.display());
     Ok(ExitCode::SUCCESS)
+}
+
+/// Until it is dropped, nobody else measures: two at a time would measure each other.
+fn only_one(folder: &Path) -> Result<File> {
+    let path = folder.join("lock");
+    let file = File::create(&path).with_context(|| format!("write {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => bail!("another benchmark is running: wait until it has ended"),
+        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("lock {}", path.display())),
+    }
 }
 
 fn find(name: &str) -> Result<&'static Benchmark> {
@@ -122,4 +137,19 @@ fn find(name: &str) -> Result<&'static Benchmark> {
         bail!("there is no benchmark `{name}`: choose one of {}", names.join(", "));
     };
     Ok(benchmark)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_benchmark_runs_at_a_time() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let first = only_one(folder.path()).expect("nobody measures");
+        let second = only_one(folder.path()).expect_err("somebody measures").to_string();
+        assert_eq!(second, "another benchmark is running: wait until it has ended");
+        drop(first);
+        only_one(folder.path()).expect("nobody measures any more");
+    }
 }

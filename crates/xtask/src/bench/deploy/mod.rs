@@ -1,8 +1,9 @@
 //! From "deploy" to "it runs", for one instance and for a burst, against what the same engine needs by itself and
 //! against Docker Swarm.
 //!
-//! Same image and memory limit on all sides, and a network namespace with nothing in it from the engine. Ours has
-//! more to do: it gives each instance an address and lets it start only then.
+//! Same image and memory limit on all sides. Docker alone makes a network namespace with nothing in it; ours asks it
+//! for the same and then gives each instance an address and lets it start only then; Swarm's tasks have the engine's
+//! bridge.
 
 mod docker;
 mod ours;

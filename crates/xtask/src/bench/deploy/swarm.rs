@@ -2,8 +2,9 @@
 //! the tasks run.
 //!
 //! As fair as it can be made: the image is named by its id, so nothing is looked up or pulled; there is no virtual
-//! address (which many kernels cannot give) and no overlay. An engine without a bridge leaves the network of tasks to
-//! the runtime, which makes an empty namespace: the least there is.
+//! address (which many kernels cannot give) and no overlay. Tasks get what a user of Swarm gets who asks for no
+//! network: the engine's bridge, which, as NetManager does for ours, gives an address and a way out. (Swarm accepts
+//! neither `none` nor an engine's namespace for its tasks.)
 
 use std::{
     process::Command,
@@ -49,7 +50,6 @@ impl Swarm {
         let mut command = Command::new(NAME);
         command.arg("--data-root").arg(folder.join("data")).arg("--exec-root").arg(folder.join("exec"));
         command.arg("--pidfile").arg(folder.join("pid")).args(["--host", &Address::unix(&engine.socket)]);
-        command.args(["--bridge=none", "--iptables=false"]);
         stack.start_process(NAME, &mut command)?;
         let ready = async || engine.version().await.map(Some);
         wait_until("the private engine answers", READY_WITHIN, ready).await?;
