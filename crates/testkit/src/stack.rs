@@ -267,10 +267,11 @@ impl Worker {
             std::fs::copy(kept, copy.path().join(file)).expect("it has joined");
         }
         let copy = StateDirectory::open(copy.path()).expect("usable");
-        match link::Identity::load(&copy).expect("readable").expect("it has joined").subject() {
-            link::Subject::Worker { worker, .. } => worker.to_string(),
-            other => panic!("a worker is {other}"),
-        }
+        let identity = link::Identity::load(&copy).expect("readable").expect("it has joined");
+        let link::Subject::Worker { worker, .. } = identity.subject() else {
+            panic!("a worker is {}", identity.subject());
+        };
+        worker.to_string()
     }
 
     /// How often each of its containers was started.
