@@ -224,14 +224,21 @@ pub enum Whereabouts {
 pub fn whereabouts(pid: u32) -> Whereabouts {
     let Ok(command_line) = fs::read(format!("/proc/{pid}/cmdline")) else { return Whereabouts::Gone };
     if command_line.is_empty() {
-        // Only a process that has ended and was not waited for has none.
-        return Whereabouts::Gone;
+        // One that has ended and was not waited for has none; nor has one in the middle of becoming another program.
+        return if has_ended(pid) { Whereabouts::Gone } else { Whereabouts::Before };
     }
     let program = command_line.split(|byte| *byte == 0).next().unwrap_or_default();
     // Before the gate the process is the engine's own: `runc init`, `crun init`.
     let engine =
         command_line.ends_with(b"\0init\0") && !program.contains(&b'/') || program == b"/proc/self/exe";
     if program == PROGRAM.as_bytes() || engine { Whereabouts::Before } else { Whereabouts::Behind }
+}
+
+/// Whether the kernel keeps a process only for its exit code (`proc(5)`: the state after the name in parentheses).
+fn has_ended(pid: u32) -> bool {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return true };
+    let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
+    matches!(state, None | Some('Z' | 'X'))
 }
 
 /// Whether an ELF file names a dynamic loader (has a `PT_INTERP` segment).
@@ -286,6 +293,22 @@ mod tests {
         Gates::install(directory.path(), &static_program()).expect("this build is static");
         let again = fs::metadata(gates.program()).expect("it is still there");
         assert_eq!(copied.ino(), again.ino(), "an unchanged program is not copied again");
+    }
+
+    #[test]
+    fn a_process_that_is_becoming_another_program_has_not_ended() {
+        // Without a command line like one in the middle of `execve`, and alive: a thread of the kernel.
+        assert_eq!(fs::read("/proc/2/cmdline").expect("kthreadd").len(), 0);
+        assert_eq!(whereabouts(2), Whereabouts::Before);
+
+        let mut child = std::process::Command::new("true").spawn().expect("every system has it");
+        let stat = format!("/proc/{}/stat", child.id());
+        while !fs::read_to_string(&stat).expect("not waited for").contains(") Z ") {
+            std::thread::yield_now();
+        }
+        assert_eq!(whereabouts(child.id()), Whereabouts::Gone);
+        child.wait().expect("it has ended");
+        assert_eq!(whereabouts(child.id()), Whereabouts::Gone);
     }
 
     #[tokio::test]

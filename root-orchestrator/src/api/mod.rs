@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tower::Layer;
 use tower_http::{
     cors::{AllowHeaders, AllowOrigin, CorsLayer},
-    normalize_path::{NormalizePath, NormalizePathLayer},
+    normalize_path::NormalizePathLayer,
 };
 use utoipa::{
     Modify, OpenApi,
@@ -94,16 +94,19 @@ fn described() -> OpenApiRouter<Context> {
 }
 
 /// Everything that is served.
-pub(crate) fn router(context: Context) -> NormalizePath<Router> {
-    let (router, description) = described().split_for_parts();
-    let router = router
-        .merge(SwaggerUi::new("/api/docs").url("/docs/openapi.json", description))
+pub(crate) fn router(context: Context) -> Router {
+    let (api, description) = described().split_for_parts();
+    let api = api
         .fallback(error::no_such_path)
         .method_not_allowed_fallback(error::no_such_method)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .layer(cors())
         .with_state(context);
-    NormalizePathLayer::trim_trailing_slash().layer(router)
+    // Outside: its relative links need the slash at the end that the API does without.
+    let page = SwaggerUi::new("/api/docs").url("/docs/openapi.json", description);
+    Router::new()
+        .merge(page)
+        .fallback_service(NormalizePathLayer::trim_trailing_slash().layer(api))
+        .layer(cors())
 }
 
 fn cors() -> CorsLayer {
@@ -124,12 +127,11 @@ fn cors() -> CorsLayer {
 /// Serves until `shutdown`; requests under way may finish unless they follow something.
 pub(crate) async fn serve(
     listener: TcpListener,
-    router: NormalizePath<Router>,
+    router: Router,
     shutdown: CancellationToken,
 ) -> std::io::Result<()> {
-    let service = tower::make::Shared::new(router);
     tokio::select! {
-        served = axum::serve(listener, service) => served,
+        served = axum::serve(listener, router) => served,
         // Watchers and log readers would hold the end back for ever; they reconnect.
         () = shutdown.cancelled() => Ok(()),
     }

@@ -146,6 +146,22 @@ async fn both_forms_of_a_path_are_answered_without_a_redirect_from_any_origin() 
 }
 
 #[tokio::test]
+async fn the_api_describes_itself_on_a_page_that_loads_from_here_alone() {
+    let root = Root::start().await;
+    let fetch = async |path: &str| {
+        let answer = reqwest::get(format!("{}{path}", root.api.base())).await.expect("the root answers");
+        assert_eq!(answer.status(), 200, "{path}");
+        answer.text().await.expect("a text")
+    };
+    for path in ["/api/docs", "/api/docs/"] {
+        let page = fetch(path).await;
+        assert!(page.contains("./swagger-ui-bundle.js") && !page.contains("https://"), "{page}");
+    }
+    assert!(fetch("/api/docs/swagger-initializer.js").await.contains("/docs/openapi.json"));
+    assert!(fetch("/api/docs/swagger-ui-bundle.js").await.len() > 100_000);
+}
+
+#[tokio::test]
 async fn a_watcher_hears_of_every_change() {
     let root = Root::start().await;
     let service = root.api.create(&hello_sla("shop")).await;
