@@ -247,6 +247,25 @@ async fn a_killed_process_is_running_again_at_once() {
 }
 
 #[tokio::test]
+async fn a_container_that_somebody_removes_is_made_again_without_a_failure() {
+    let engine = Engine::ready(40).await;
+    let mut device = Device::start(engine.runtime(), None, &Kept::default()).await;
+    let id = engine.instance(0);
+    device.assign(assignment(1, &engine.spec(&["wait"]), [running(id)])).await;
+    let first = device.until_phase(id, Phase::Running).await;
+    let before = engine.container(id).await.id.expect("it has an id");
+    force_remove(&engine.docker, &before).await;
+    device
+        .until(id, |report| {
+            assert_ne!(report.phase, Phase::Failed, "{}", report.detail);
+            report.phase == Phase::Running && report.since > first.since
+        })
+        .await;
+    assert_ne!(engine.container(id).await.id, Some(before));
+    device.stop().await;
+}
+
+#[tokio::test]
 async fn a_restarted_node_engine_adopts_the_running_container() {
     let engine = Engine::ready(6).await;
     let kept = Kept::default();

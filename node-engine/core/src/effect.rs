@@ -154,6 +154,11 @@ pub enum Outcome {
     },
     /// `CreateAndStart`: its image is not on the device. Nothing was made.
     ImageMissing,
+    /// `Start`: somebody removed it, or is about to have done so. It will not run again.
+    Gone {
+        /// Which.
+        container: ContainerId,
+    },
     /// `Attach`: its network is there and it has passed the gate.
     Attached {
         /// Its own addresses.

@@ -209,6 +209,10 @@ impl Node {
                     tracked.failed(now, id, detail);
                 }
             }
+            // Nothing failed: somebody removed it, and another is made at once.
+            (OperationKind::Starting { .. }, Outcome::Gone { container }) => {
+                tracked.containers.remove(&container);
+            }
             // Lost, or an answer to another question: only a listing tells what became of it.
             (_, outcome) => {
                 tracked.uncertain = true;
@@ -293,6 +297,7 @@ fn reason(outcome: Outcome) -> String {
         | Outcome::Started { .. }
         | Outcome::Held { .. }
         | Outcome::ImageMissing
+        | Outcome::Gone { .. }
         | Outcome::Attached { .. }
         | Outcome::Removed => "the outcome does not belong to what was asked for".to_owned(),
     }

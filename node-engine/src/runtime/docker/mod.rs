@@ -233,6 +233,8 @@ impl DockerRuntime {
         }
         docker.start_container(&container.0, None).await.map_err(|error| match status(&error) {
             Some(404) if is_no_such_container(&error) => RuntimeError::Gone { container: container.clone() },
+            // Somebody is removing it: its end is seen before it has gone, and it will not run again.
+            Some(409) if is_being_removed(&error) => RuntimeError::Gone { container: container.clone() },
             Some(_) | None => failure(error),
         })
     }
@@ -393,6 +395,10 @@ fn status(error: &Error) -> Option<u16> {
 /// A start can be refused with 404 for a missing container, but also for a missing command in it.
 fn is_no_such_container(error: &Error) -> bool {
     error.to_string().contains("No such container")
+}
+
+fn is_being_removed(error: &Error) -> bool {
+    error.to_string().contains("marked for removal")
 }
 
 fn unless_missing(error: Error) -> Result<(), Error> {
