@@ -146,11 +146,11 @@ impl Hands {
     ) -> Outcome {
         if let Err(error) = self.runtime.start(&container, &order, fresh).await {
             self.tell_if_gone(&error, &order).await;
-            return match error {
-                // One that was there before. One that was made just now has failed to start.
-                RuntimeError::Gone { container } if made.is_none() => Outcome::Gone { container },
-                error => outcome_of(error, made),
-            };
+            // One that was made just now is no loss to make good but a start that failed.
+            if let (RuntimeError::Gone { container }, None) = (&error, &made) {
+                return Outcome::Gone { container: container.clone() };
+            }
+            return outcome_of(error, made);
         }
         // The engine is free for the next one while this one gets its network.
         drop(permit);
