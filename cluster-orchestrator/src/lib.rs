@@ -56,14 +56,8 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
     let (surroundings, news) = surroundings::ClusterSurroundings::new(Arc::clone(&links));
     let (root_channel, root_channels) = tokio::sync::watch::channel(None);
 
-    let uplink = uplink::Uplink {
-        brain: control.handle(),
-        links: Arc::clone(&links),
-        news,
-        root_channel,
-        worker_port: listener.local_addr()?.port(),
-        config,
-    };
+    let uplink =
+        uplink::Uplink { brain: control.handle(), links: Arc::clone(&links), news, root_channel, config };
     let downlink = downlink::Downlink {
         brain: control.handle(),
         links,

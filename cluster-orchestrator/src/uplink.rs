@@ -28,7 +28,6 @@ pub(crate) struct Uplink {
     pub(crate) news: News,
     /// Lets the workers' side pass requests on to the root while it is there.
     pub(crate) root_channel: watch::Sender<Option<Channel>>,
-    pub(crate) worker_port: u16,
     pub(crate) config: Config,
 }
 
@@ -63,7 +62,6 @@ impl Uplink {
             location: self.config.location.to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             observed_generation: self.brain.read().await.generation().0,
-            worker_port: self.worker_port.into(),
         };
         if send(&outbox, cluster_to_root::Message::Hello(hello)).await.is_err() {
             return "the connection closed at once".to_owned();

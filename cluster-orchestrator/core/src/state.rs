@@ -160,11 +160,6 @@ impl State {
         self.sessions.contains_key(&worker).then_some(worker)
     }
 
-    /// Whether the worker joined this cluster and was not removed since.
-    pub fn workers(&self) -> impl Iterator<Item = &Worker> {
-        self.workers.values()
-    }
-
     /// The subnet lent to a worker.
     #[must_use]
     pub fn lease_of(&self, worker: WorkerId) -> Option<NetworkLease> {
