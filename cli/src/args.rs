@@ -9,7 +9,7 @@ Exit codes:
   0    done
   1    it failed; stderr says what, why and what to do
   2    the arguments or the file given are wrong; nothing was changed
-  130  interrupted; what was already deployed keeps going
+  130  interrupted; what was begun keeps going
 
 Environment:
   MANGROVE_ROOT      the root to talk to, as --root
@@ -40,12 +40,40 @@ pub enum Command {
     /// Safe to repeat: what already exists is left as it is, and services without instances get theirs.
     /// Interrupting only stops the watching, never the deployment.
     Deploy(DeployArguments),
-    /// List applications, services, instances, clusters or join tokens
+    /// List applications, services, instances, clusters, workers or join tokens
     Get {
         /// What to list.
         #[command(subcommand)]
         what: GetWhat,
     },
+    /// Set how many instances a service has, and follow them
+    ///
+    /// Interrupting only stops the watching, never the change.
+    Scale(ScaleArguments),
+    /// Change what a service is to what a file says, and follow its instances as they give way
+    ///
+    /// A change whose instances do not become ready is taken back, unless the SLA's `update` says otherwise; the
+    /// command then fails with the reason. Interrupting only stops the watching, never the change.
+    Update(UpdateArguments),
+    /// Change a service back to an earlier revision
+    Rollback(RollbackArguments),
+    /// List what a service was and is
+    History(HistoryArguments),
+    /// Move the instances of a worker to others, and wait until nothing is left on it
+    ///
+    /// Interrupting only stops the waiting: `mangrove uncordon` ends the drain.
+    Drain(DrainArguments),
+    /// Let a worker take no more instances; it keeps those it has
+    Cordon(WorkerArguments),
+    /// Let a worker take instances again; ends a drain
+    Uncordon(WorkerArguments),
+    /// Move instances of a cluster from full workers to empty ones
+    Rebalance {
+        /// The cluster's name or id
+        cluster: String,
+    },
+    /// Forget a worker that will not return; what it had is started elsewhere
+    Forget(ForgetArguments),
     /// Print what the instances of a service wrote
     Logs(LogsArguments),
     /// Delete applications, services or instances
@@ -87,7 +115,7 @@ pub struct DeployArguments {
     #[arg(long, short, value_name = "FILE")]
     pub file: String,
     /// Return as soon as the root has accepted it
-    #[arg(long, short)]
+    #[arg(long, short, visible_alias = "no-wait")]
     pub detach: bool,
     /// How long to wait until everything runs
     #[arg(long, default_value = "5m", value_parser = duration, value_name = "DURATION")]
@@ -95,6 +123,108 @@ pub struct DeployArguments {
     /// How many instances each service should have at least
     #[arg(long, default_value = "1", value_name = "N")]
     pub instances: NonZeroU32,
+}
+
+/// Whether and how long a command waits for what it began.
+#[derive(Debug, Args)]
+pub struct Waiting {
+    /// Return as soon as it is accepted
+    #[arg(long, short = 'd', visible_alias = "detach")]
+    pub no_wait: bool,
+    /// How long to wait until it is done
+    #[arg(long, default_value = "10m", value_parser = duration, value_name = "DURATION")]
+    pub timeout: Duration,
+}
+
+/// Arguments of `mangrove scale`.
+#[derive(Debug, Args)]
+pub struct ScaleArguments {
+    /// The service: its id, `service` or `application.service`
+    pub service: String,
+    /// How many instances it shall have
+    #[arg(value_name = "N", value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    pub instances: u32,
+    /// The application the service belongs to, when several have one of that name
+    #[arg(long, value_name = "NAME")]
+    pub app: Option<String>,
+    /// Waiting.
+    #[command(flatten)]
+    pub waiting: Waiting,
+}
+
+/// Arguments of `mangrove update`.
+#[derive(Debug, Args)]
+pub struct UpdateArguments {
+    /// The service: its id, `service` or `application.service`
+    pub service: String,
+    /// An SLA in which the service is described, or the microservice alone; `-` is standard input
+    #[arg(long, short, value_name = "FILE")]
+    pub file: String,
+    /// The application the service belongs to, when several have one of that name
+    #[arg(long, value_name = "NAME")]
+    pub app: Option<String>,
+    /// Waiting.
+    #[command(flatten)]
+    pub waiting: Waiting,
+}
+
+/// Arguments of `mangrove rollback`.
+#[derive(Debug, Args)]
+pub struct RollbackArguments {
+    /// The service: its id, `service` or `application.service`
+    pub service: String,
+    /// The revision to go back to [default: the newest one before that has not failed]
+    #[arg(long, value_name = "N")]
+    pub to: Option<NonZeroU32>,
+    /// The application the service belongs to, when several have one of that name
+    #[arg(long, value_name = "NAME")]
+    pub app: Option<String>,
+    /// Waiting.
+    #[command(flatten)]
+    pub waiting: Waiting,
+}
+
+/// Arguments of `mangrove history`.
+#[derive(Debug, Args)]
+pub struct HistoryArguments {
+    /// The service: its id, `service` or `application.service`
+    pub service: String,
+    /// The application the service belongs to, when several have one of that name
+    #[arg(long, value_name = "NAME")]
+    pub app: Option<String>,
+    /// How to print it.
+    #[command(flatten)]
+    pub listing: Listing,
+}
+
+/// A worker.
+#[derive(Debug, Args)]
+pub struct WorkerArguments {
+    /// The cluster and the worker, by their names or ids
+    #[arg(value_name = "CLUSTER/WORKER")]
+    pub worker: String,
+}
+
+/// Arguments of `mangrove drain`.
+#[derive(Debug, Args)]
+pub struct DrainArguments {
+    /// The cluster and the worker, by their names or ids
+    #[arg(value_name = "CLUSTER/WORKER")]
+    pub worker: String,
+    /// Waiting.
+    #[command(flatten)]
+    pub waiting: Waiting,
+}
+
+/// Arguments of `mangrove forget`.
+#[derive(Debug, Args)]
+pub struct ForgetArguments {
+    /// The cluster and the worker, by their names or ids
+    #[arg(value_name = "CLUSTER/WORKER")]
+    pub worker: String,
+    /// Do not ask
+    #[arg(long, short)]
+    pub yes: bool,
 }
 
 /// What `mangrove get` lists.
@@ -112,6 +242,15 @@ pub enum GetWhat {
     /// List clusters
     #[command(visible_alias = "cluster")]
     Clusters(Listing),
+    /// List the workers of a cluster, as it tells of them now
+    #[command(visible_alias = "worker")]
+    Workers {
+        /// The cluster's name or id
+        cluster: String,
+        /// How to print them.
+        #[command(flatten)]
+        listing: Listing,
+    },
     /// List join tokens
     #[command(visible_alias = "token")]
     Tokens(Listing),

@@ -110,6 +110,11 @@ impl Client {
         self.call(Method::POST, path, body).await
     }
 
+    /// `PUT path` as JSON.
+    pub(crate) async fn put(&self, path: &str, body: &Value) -> Result<Value, Error> {
+        self.call(Method::PUT, path, Some(body)).await
+    }
+
     /// `DELETE path` as JSON.
     pub(crate) async fn delete(&self, path: &str) -> Result<Value, Error> {
         self.call(Method::DELETE, path, None).await
@@ -260,6 +265,14 @@ impl Stream {
     }
 }
 
+/// `name` as one part of a path, whatever is in it; `None` when it would lead elsewhere.
+pub(crate) fn path_segment(name: &str) -> Option<String> {
+    let mut url = Url::parse("http://root").expect("a constant URL");
+    url.path_segments_mut().expect("http has paths").push(name);
+    let segment = url.path().trim_start_matches('/');
+    Some(segment.to_owned()).filter(|segment| !segment.is_empty())
+}
+
 /// JSON, or JSON inside a JSON string as five families of the API may answer.
 fn decode(text: &str) -> Result<Value, serde_json::Error> {
     let value: Value = serde_json::from_str(text)?;
@@ -332,6 +345,15 @@ mod tests {
         assert_eq!(address("http://edge/mangrove/"), Ok(("http://edge/mangrove".to_owned(), false)));
         for text in ["https://edge", "ftp://edge", "http://", "http://a:b@edge", "http://edge?x", "a b"] {
             assert!(address(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_name_stays_one_part_of_a_path() {
+        assert_eq!(path_segment("edge-1.local").as_deref(), Some("edge-1.local"));
+        assert_eq!(path_segment("a/b?c d%").as_deref(), Some("a%2Fb%3Fc%20d%25"));
+        for elsewhere in ["", ".", ".."] {
+            assert_eq!(path_segment(elsewhere), None, "{elsewhere}");
         }
     }
 

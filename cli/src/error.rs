@@ -54,7 +54,13 @@ pub(crate) enum Error {
     NotAnSla { file: String, problem: String },
     /// The application exists and is not what the file says.
     #[error("application `{application}` already exists and differs from {file}: {}", differences.join("; "))]
-    Differs { application: String, file: String, differences: Vec<String> },
+    Differs {
+        application: String,
+        file: String,
+        differences: Vec<String>,
+        /// Services that can be changed to what the file says.
+        changed: Vec<String>,
+    },
     /// No object of that name.
     #[error("there is no {kind} `{name}`{}", in_application(application.as_deref()))]
     Unknown { kind: &'static str, name: String, application: Option<String>, nearest: Option<String> },
@@ -69,10 +75,38 @@ pub(crate) enum Error {
     NoInstance { service: String, number: Option<u64>, existing: Vec<u64> },
     /// Instances found no place.
     #[error("{}", unplaced_text(instances))]
-    Unplaced { application: String, instances: Vec<String> },
+    Unplaced {
+        application: String,
+        instances: Vec<String>,
+        /// The command that does without them.
+        give_up: String,
+    },
     /// Instances did not come to run in time.
     #[error("not everything runs after {seconds} s:{}", Lines(states))]
     TooSlow { application: String, seconds: u64, states: Vec<String> },
+    /// A change got no further and is left as it is.
+    #[error("the change of `{service}` gets no further: {reason}")]
+    Stalled { service: String, reason: String },
+    /// A change failed and was taken back.
+    #[error(
+        "the change of `{service}` failed and was taken back, it is of revision {revision} again: {reason}"
+    )]
+    RolledBack { service: String, revision: u64, reason: String },
+    /// Somebody else changed it meanwhile.
+    #[error("`{service}` was changed to revision {revision} before it was of revision {wanted}")]
+    Overtaken { service: String, wanted: u64, revision: u64 },
+    /// The file says nothing of the service.
+    #[error("{file} does not describe service `{service}`; {}", described_text(described))]
+    NotInFile { file: String, service: String, described: Vec<String> },
+    /// The text is no worker.
+    #[error("`{0}` is not a worker: expected a cluster, `/` and a worker, such as `munich/edge-1`")]
+    NotAWorker(String),
+    /// Instances are left on a worker.
+    #[error("worker {worker} has {left} left after {seconds} s", left = instances_text(*left))]
+    NotDrained { worker: String, cluster: String, left: u64, seconds: u64 },
+    /// Somebody else lets it take instances again.
+    #[error("the drain was ended before it was done: worker {worker} takes instances again and has {}", instances_text(*left))]
+    DrainEnded { worker: String, left: u64 },
     /// It was deleted while it was watched.
     #[error("{what} was deleted before it ran")]
     DeletedMeanwhile { what: String },
@@ -110,6 +144,11 @@ impl Error {
             Self::Config { action: "understand", .. } => {
                 Some("run `mangrove login` to write it anew".to_owned())
             }
+            Self::Differs { file, changed, .. } if !changed.is_empty() => {
+                let commands: Vec<String> =
+                    changed.iter().map(|service| format!("`mangrove update {service} -f {file}`")).collect();
+                Some(format!("deploy changes nothing that exists: run {}", commands.join(" and ")))
+            }
             Self::Differs { application, .. } => Some(format!(
                 "deploy changes nothing that exists: run `mangrove delete app {application}` first, \
                  or give the application another name or namespace"
@@ -123,13 +162,27 @@ impl Error {
             Self::NoInstance { service, existing, .. } if existing.is_empty() => {
                 Some(format!("`mangrove deploy` with the SLA of `{service}` gives it one"))
             }
-            Self::Unplaced { application, .. } => Some(format!(
+            Self::Unplaced { application, give_up, .. } => Some(format!(
                 "it stays pending and is placed when capacity appears: `mangrove get instances --app \
-                 {application}` shows it, `mangrove delete app {application}` gives it up"
+                 {application}` shows it, `{give_up}` gives it up"
             )),
             Self::TooSlow { application, .. } => Some(format!(
                 "it is still being tried: `mangrove get instances -o wide --app {application}` shows it, \
                  `mangrove logs` what it wrote"
+            )),
+            Self::Stalled { service, .. } => Some(format!(
+                "it is still being tried: `mangrove rollback {service}` takes it back, `mangrove logs {service}` \
+                 shows what it wrote"
+            )),
+            Self::RolledBack { service, .. } => Some(format!(
+                "`mangrove history {service}` lists its revisions; change the file and update again"
+            )),
+            Self::Overtaken { service, .. } => {
+                Some(format!("`mangrove history {service}` lists its revisions"))
+            }
+            Self::NotDrained { worker, cluster, .. } => Some(format!(
+                "nothing else can take them, or they take long to start: `mangrove get workers {cluster}` shows what \
+                 is free, `mangrove uncordon {worker}` ends the drain"
             )),
             Self::NotAnSla { .. } => Some("examples/hello/hello.sla.json is a small example".to_owned()),
             Self::Refused { .. }
@@ -140,11 +193,22 @@ impl Error {
             | Self::Json(_)
             | Self::NotAnInstance(_)
             | Self::NoInstance { .. }
+            | Self::NotInFile { .. }
+            | Self::NotAWorker(_)
+            | Self::DrainEnded { .. }
             | Self::DeletedMeanwhile { .. }
             | Self::Interrupted(_)
             | Self::Partly { .. }
             | Self::Output(_) => None,
         }
+    }
+
+    /// Whether trying again can help.
+    pub(crate) fn is_passing(&self) -> bool {
+        if let Self::Refused { status, .. } = self {
+            return *status >= 500 || *status == 429;
+        }
+        matches!(self, Self::Unreachable { .. } | Self::Unfinished { .. })
     }
 
     /// The exit code of the process, as `mangrove --help` documents it.
@@ -156,6 +220,8 @@ impl Error {
             | Self::File { .. }
             | Self::Json(_)
             | Self::NotAnSla { .. }
+            | Self::NotInFile { .. }
+            | Self::NotAWorker(_)
             | Self::NotAnInstance(_) => 2,
             Self::Interrupted(_) => 130,
             // Whoever read our output (`head`, a pager) has what it wanted.
@@ -175,6 +241,11 @@ impl Error {
             | Self::NoInstance { .. }
             | Self::Unplaced { .. }
             | Self::TooSlow { .. }
+            | Self::Stalled { .. }
+            | Self::RolledBack { .. }
+            | Self::Overtaken { .. }
+            | Self::NotDrained { .. }
+            | Self::DrainEnded { .. }
             | Self::DeletedMeanwhile { .. }
             | Self::Partly { .. }
             | Self::Output(_) => 1,
@@ -204,6 +275,18 @@ fn existing_text(existing: &[u64]) -> String {
     }
     let numbers: Vec<String> = existing.iter().map(u64::to_string).collect();
     format!("it has {}", numbers.join(", "))
+}
+
+fn described_text(described: &[String]) -> String {
+    if described.is_empty() {
+        "it describes none".to_owned()
+    } else {
+        format!("it describes {}", described.join(", "))
+    }
+}
+
+fn instances_text(number: u64) -> String {
+    if number == 1 { "1 instance".to_owned() } else { format!("{number} instances") }
 }
 
 fn unplaced_text(instances: &[String]) -> String {

@@ -9,6 +9,7 @@
 //! Data goes to stdout, everything said about it to stderr.
 
 pub mod args;
+mod change;
 mod client;
 mod commands;
 mod config;
@@ -51,6 +52,21 @@ async fn dispatch(arguments: Arguments, output: &Output) -> Result<(), Error> {
         }
         Command::Logout => commands::login::logout(&ConfigFile::of_this_user()?, output),
         Command::Deploy(deploy) => commands::deploy::run(&Arc::new(connect()?), output, deploy).await,
+        Command::Scale(scale) => commands::change::scale(&Arc::new(connect()?), output, scale).await,
+        Command::Update(update) => commands::change::update(&Arc::new(connect()?), output, update).await,
+        Command::Rollback(rollback) => {
+            commands::change::roll_back(&Arc::new(connect()?), output, rollback).await
+        }
+        Command::History(history) => commands::change::history(&connect()?, output, history).await,
+        Command::Drain(drain) => commands::workers::drain(&connect()?, output, drain).await,
+        Command::Cordon(target) => {
+            commands::workers::schedule(&connect()?, output, &target.worker, false).await
+        }
+        Command::Uncordon(target) => {
+            commands::workers::schedule(&connect()?, output, &target.worker, true).await
+        }
+        Command::Rebalance { cluster } => commands::workers::rebalance(&connect()?, output, &cluster).await,
+        Command::Forget(forget) => commands::workers::forget(&connect()?, output, forget).await,
         Command::Get { what } => commands::get::run(&connect()?, output, what).await,
         Command::Logs(logs) => commands::logs::run(&Arc::new(connect()?), output, logs).await,
         Command::Delete { what } => commands::delete::run(&connect()?, output, what).await,

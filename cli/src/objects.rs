@@ -9,6 +9,12 @@ use serde_json::Value;
 
 use crate::{client::Client, error::Error};
 
+mod change;
+mod worker;
+
+pub(crate) use change::{Revision, RolloutState};
+pub(crate) use worker::Worker;
+
 /// An object with the JSON it was read from.
 #[derive(Debug, Clone)]
 pub(crate) struct Listed<T> {
@@ -91,6 +97,10 @@ pub(crate) struct Service {
     pub(crate) vcpus: Option<f64>,
     #[serde(default, deserialize_with = "or_default")]
     pub(crate) status: String,
+    #[serde(default)]
+    pub(crate) revision: Option<u64>,
+    #[serde(default)]
+    pub(crate) rollout: Option<RolloutState>,
     #[serde(rename = "instance_list", default, deserialize_with = "or_default")]
     pub(crate) instances: Vec<Instance>,
 }
@@ -139,9 +149,24 @@ pub(crate) struct Instance {
     #[serde(default, deserialize_with = "or_default")]
     pub(crate) restarts: u64,
     #[serde(default)]
+    pub(crate) revision: Option<u64>,
+    /// `None` of a root that does not tell.
+    #[serde(default)]
+    pub(crate) ready: Option<bool>,
+    #[serde(default)]
+    pub(crate) last_exit: Option<LastExit>,
+    #[serde(default)]
     pub(crate) reason: Option<Reason>,
     #[serde(default, deserialize_with = "or_default")]
     pub(crate) cluster_id: String,
+}
+
+/// How a container last ended.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(crate) struct LastExit {
+    pub(crate) code: i64,
+    #[serde(default, deserialize_with = "or_default")]
+    pub(crate) at: String,
 }
 
 /// What a phase means to somebody who waits for a deployment.
@@ -151,6 +176,8 @@ pub(crate) enum Stage {
     Underway,
     /// It runs.
     Running,
+    /// It runs and cannot be counted on, or not yet.
+    Unready,
     /// It ran to its end, as it should.
     Completed,
     /// Nothing can take it for now.
@@ -178,16 +205,27 @@ impl Instance {
             Ok(Phase::Requested | Phase::ClusterScheduled | Phase::NodeScheduled | Phase::Creating) => {
                 Stage::Underway
             }
+            Ok(Phase::Running) if self.ready == Some(false) => Stage::Unready,
             Ok(Phase::Running) => Stage::Running,
             Ok(Phase::Completed) => Stage::Completed,
             Ok(Phase::Refused) => Stage::Refused,
-            Ok(Phase::Failed | Phase::Dead) => Stage::Failing,
+            Ok(Phase::Failed | Phase::Dead | Phase::Lost) => Stage::Failing,
             Ok(Phase::Undeploying | Phase::Removed) => Stage::Leaving,
             // Words of a status without a phase, and those of newer roots.
             Err(_) if word == "undeployed" => Stage::Leaving,
             Err(_) if self.reason.is_some() => Stage::Refused,
             Err(_) => Stage::Underway,
         }
+    }
+
+    /// The same as people read it: whether it can be counted on is said when it cannot.
+    pub(crate) fn phase_in_words(&self) -> String {
+        if self.stage() == Stage::Unready { format!("{}, not ready", self.phase()) } else { self.phase() }
+    }
+
+    /// Whether there is nothing left to wait for.
+    pub(crate) fn is_settled(&self) -> bool {
+        matches!(self.stage(), Stage::Running | Stage::Completed)
     }
 
     /// Where its published ports are reached, in the order of the ports.
@@ -338,6 +376,7 @@ mod tests {
             ("running", Stage::Running),
             ("completed", Stage::Completed),
             ("dead", Stage::Failing),
+            ("lost", Stage::Failing),
             ("failed", Stage::Failing),
             ("refused", Stage::Refused),
             ("undeploying", Stage::Leaving),
@@ -347,6 +386,8 @@ mod tests {
             assert_eq!(stage("phase", word), expected, "{word}");
         }
         assert_eq!(stage("status", "RUNNING"), Stage::Running);
+        let unready = json!({"instance_number": 0, "phase": "running", "ready": false});
+        assert_eq!(instance(unready).stage(), Stage::Unready);
         assert_eq!(stage("status", "UNDEPLOYED"), Stage::Leaving);
         assert_eq!(instance(json!({"instance_number": 0})).stage(), Stage::Underway);
     }

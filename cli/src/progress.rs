@@ -38,16 +38,28 @@ impl Entry {
         Self {
             key: (service.id.clone(), instance.number),
             name: format!("{} {}/{}", service.application(), service.short_name(), instance.number),
-            phase: clean(&instance.phase()),
+            phase: clean(&instance.phase_in_words()),
             tone: match instance.stage() {
                 Stage::Running | Stage::Completed => Tone::Good,
-                Stage::Refused => Tone::Doubtful,
+                Stage::Refused | Stage::Unready => Tone::Doubtful,
                 Stage::Failing => Tone::Bad,
                 Stage::Underway => Tone::Plain,
                 Stage::Leaving => Tone::Quiet,
             },
             detail: clean(&detail),
             more: more.iter().map(|line| clean(line)).collect(),
+        }
+    }
+
+    /// The entry of something that is no instance.
+    pub(crate) fn of_line(name: &str, state: &str, tone: Tone, detail: &str) -> Self {
+        Self {
+            key: (name.to_owned(), 0),
+            name: clean(name),
+            phase: clean(state),
+            tone,
+            detail: clean(detail),
+            more: Vec::new(),
         }
     }
 

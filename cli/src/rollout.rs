@@ -9,7 +9,7 @@ use std::{
 use crate::objects::{Instance, Service, Stage};
 
 /// A refusal this young may only be the state between two decisions.
-const REFUSAL_GRACE: Duration = Duration::from_secs(2);
+pub(crate) const REFUSAL_GRACE: Duration = Duration::from_secs(2);
 
 /// Names an instance: the service's id and the number.
 pub(crate) type Key = (String, u64);
@@ -32,7 +32,7 @@ pub(crate) struct Rollout {
 pub(crate) enum Verdict {
     /// Something is underway; look again at the moment given even when nothing is reported.
     Waiting(Option<Instant>),
-    /// Everything runs, or ended as it should.
+    /// Everything runs and can be counted on, or ended as it should.
     Done,
     /// What does not run was refused, and nothing else is underway.
     Refused,
@@ -86,7 +86,7 @@ impl Rollout {
     /// The instances that keep it from being done.
     pub(crate) fn unsettled(&self) -> Vec<(&Service, &Instance)> {
         let mut instances = self.instances();
-        instances.retain(|(_, instance)| !matches!(instance.stage(), Stage::Running | Stage::Completed));
+        instances.retain(|(_, instance)| !instance.is_settled());
         instances
     }
 

@@ -1,5 +1,5 @@
-//! Reads an SLA file as far as the client must understand it: which applications it names. Everything else in
-//! it is judged by the root.
+//! Reads an SLA file as far as the client must understand it: which applications and services it names. Everything else
+//! in it is judged by the root.
 
 use std::{
     fmt, fs,
@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::error::Error;
+use crate::{error::Error, objects::Service};
 
 /// An SLA and the applications in it, in the order of the file and at least one.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,18 +33,15 @@ pub(crate) struct SlaApplication {
 impl Sla {
     /// Reads `file`; `-` is standard input.
     pub(crate) fn read(file: &str) -> Result<Self, Error> {
-        let mut text = Vec::new();
-        let (name, outcome) = match file {
-            "-" => ("standard input", io::stdin().read_to_end(&mut text).map(|_| ())),
-            path => (path, fs::read(path).map(|content| text = content)),
-        };
-        outcome.map_err(|source| Error::File { file: name.to_owned(), source })?;
+        let (name, text) = content(file)?;
         Self::parse(name, &text)
     }
 
     fn parse(file: &str, text: &[u8]) -> Result<Self, Error> {
-        let document: Value = serde_json::from_slice(text)
-            .map_err(|error| Error::Json(JsonMistake::new(file, text, &error)))?;
+        Self::of_document(file, json(file, text)?)
+    }
+
+    fn of_document(file: &str, document: Value) -> Result<Self, Error> {
         let wrong = |problem: String| Error::NotAnSla { file: file.to_owned(), problem };
         let applications = match document.get("applications") {
             Some(Value::Array(applications)) if !applications.is_empty() => applications,
@@ -86,6 +83,51 @@ impl SlaApplication {
     pub(crate) fn services(&self) -> &[Value] {
         self.document["microservices"].as_array().map_or(&[], Vec::as_slice)
     }
+}
+
+/// Reads what `file` says of a service: from an SLA the one of its name, else the whole document.
+pub(crate) fn read_service(file: &str, service: &Service) -> Result<Value, Error> {
+    let (name, text) = content(file)?;
+    service_in(name, json(name, &text)?, service)
+}
+
+fn service_in(file: &str, document: Value, service: &Service) -> Result<Value, Error> {
+    if document.get("microservice_name").is_some() && document.get("applications").is_none() {
+        return Ok(document);
+    }
+    let sla = Sla::of_document(file, document)?;
+    let mut described = Vec::new();
+    for application in &sla.applications {
+        for wanted in application.services() {
+            let full_name = format!("{}.{}", application.full_name(), short_name(wanted));
+            if full_name == service.full_name() {
+                return Ok(wanted.clone());
+            }
+            described.push(full_name);
+        }
+    }
+    Err(Error::NotInFile { file: file.to_owned(), service: service.full_name(), described })
+}
+
+/// `service.namespace` of a service as written.
+pub(crate) fn short_name(service: &Value) -> String {
+    let text = |key: &str| service[key].as_str().unwrap_or_default();
+    format!("{}.{}", text("microservice_name"), text("microservice_namespace"))
+}
+
+/// What the user calls the file, and what is in it.
+fn content(file: &str) -> Result<(&str, Vec<u8>), Error> {
+    let mut text = Vec::new();
+    let (name, outcome) = match file {
+        "-" => ("standard input", io::stdin().read_to_end(&mut text).map(|_| ())),
+        path => (path, fs::read(path).map(|content| text = content)),
+    };
+    outcome.map_err(|source| Error::File { file: name.to_owned(), source })?;
+    Ok((name, text))
+}
+
+fn json(file: &str, text: &[u8]) -> Result<Value, Error> {
+    serde_json::from_slice(text).map_err(|error| Error::Json(JsonMistake::new(file, text, &error)))
 }
 
 /// Where and why a text is no JSON, with the line it happened in.

@@ -10,6 +10,8 @@ const WORKERS: &str = "workers";
 const PLANS: &str = "plans";
 const SUBNETS: &str = "subnets";
 const ASSIGNMENT: &str = "assignment";
+const ENROLMENTS: &str = "enrolments";
+const TOKENS: &str = "tokens";
 
 /// The stored form of a change.
 pub(crate) fn write(change: &Change) -> Write {
@@ -18,6 +20,7 @@ pub(crate) fn write(change: &Change) -> Write {
         Change::Instance(id, instance) => document(INSTANCES, id, instance.as_ref()),
         Change::Worker(id, worker) => document(WORKERS, id, worker.as_ref()),
         Change::Subnets(subnets) => put(PLANS, SUBNETS, subnets),
+        Change::Enrolments(enrolments) => put(ENROLMENTS, TOKENS, enrolments),
     }
 }
 
@@ -28,6 +31,7 @@ pub(crate) async fn load(store: &dyn Store) -> Result<State, StoreError> {
     load_all(store, &mut state, WORKERS, |it: Worker| Change::Worker(it.id, Some(it))).await?;
     load_all(store, &mut state, INSTANCES, |it: Instance| Change::Instance(it.id, Some(it))).await?;
     load_all(store, &mut state, PLANS, Change::Subnets).await?;
-    state.loaded();
+    load_all(store, &mut state, ENROLMENTS, Change::Enrolments).await?;
+    state.loaded(daemon::present());
     Ok(state)
 }

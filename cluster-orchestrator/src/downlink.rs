@@ -6,7 +6,7 @@ use link::{Identity, Subject, peer_of, require_peer};
 use model::{ClusterId, WorkerId, WorkerInventory, WorkerReport};
 use proto::v1::{
     self, cluster_link_server::ClusterLinkServer, enrolment_server::EnrolmentServer,
-    root_link_client::RootLinkClient, worker_to_cluster::Message,
+    worker_to_cluster::Message,
 };
 use tokio::{net::TcpListener, sync::watch};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, transport::Channel};
 use uuid::Uuid;
 
-use crate::{Brain, links::Links};
+use crate::{Brain, beats::Beats, certifier::Certifier, links::Links};
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -23,6 +23,8 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 pub(crate) struct Downlink {
     pub(crate) brain: Brain,
     pub(crate) links: Arc<Links>,
+    pub(crate) beats: Arc<Beats>,
+    pub(crate) certifier: Arc<Certifier>,
     pub(crate) root_channels: watch::Receiver<Option<Channel>>,
     pub(crate) root: Uuid,
     pub(crate) cluster: ClusterId,
@@ -36,16 +38,6 @@ impl Downlink {
             server.add_service(EnrolmentServer::new(self.clone())).add_service(ClusterLinkServer::new(self))
         };
         link::serve(listener, identity, routes, shutdown).await
-    }
-
-    /// A client of the root, while it is there.
-    fn root(&self) -> Result<RootLinkClient<Channel>, Status> {
-        let channel = self.root_channels.borrow().clone();
-        channel.map(RootLinkClient::new).ok_or_else(|| {
-            Status::unavailable(
-                "the root is not connected to this cluster, and only it can certify; try again",
-            )
-        })
     }
 
     fn calling_worker<T>(&self, request: &Request<T>) -> Result<WorkerId, Status> {
@@ -79,6 +71,7 @@ impl Downlink {
     async fn listen(
         &self,
         worker: WorkerId,
+        number: u64,
         said: &mut Streaming<v1::WorkerToCluster>,
     ) -> Result<(), Status> {
         while let Some(v1::WorkerToCluster { message }) = said.message().await? {
@@ -86,16 +79,29 @@ impl Downlink {
                 Some(Message::Report(report)) => {
                     let report = WorkerReport::try_from(report)?;
                     self.brain
-                        .observe(move |state, _| state.worker_reported(worker, report))
+                        .observe(move |state, now| state.worker_reported(worker, number, report, now))
                         .await
                         .map_err(stopping)?;
                 }
                 Some(Message::LogChunk(chunk)) => self.links.log_chunk(worker, chunk),
                 Some(Message::LogEnd(end)) => self.links.log_ended(Some(worker), end),
+                Some(Message::Echo(echo)) => self.send_back(worker, number, echo).await?,
                 // A second inventory changes nothing; a message of a later version is of no use here.
                 Some(Message::Inventory(_)) | None => {}
             }
         }
+        Ok(())
+    }
+
+    /// Answers a worker that wants to know whether it is cut off, after everything it was to be told before: a copy that
+    /// stopped for being cut off must not start again before the worker has heard that another has taken its place.
+    async fn send_back(&self, worker: WorkerId, number: u64, echo: v1::Echo) -> Result<(), Status> {
+        // The answer to the first comes before the effects of its turn, that to the second after them.
+        for _ in 0..2 {
+            let turn = self.brain.ask(|_, _| Ok::<_, std::convert::Infallible>(((), Vec::new())));
+            let Ok(()) = turn.await.map_err(stopping)?;
+        }
+        self.links.send_over(worker, number, v1::cluster_to_worker::Message::Echo(echo));
         Ok(())
     }
 
@@ -109,7 +115,7 @@ impl Downlink {
             Err(status) => tracing::warn!(%worker, reason = status.message(), "worker disconnected"),
         }
         let observed = self.brain.observe(move |state, now| {
-            state.worker_disconnected(worker, now);
+            state.worker_disconnected(worker, number, now);
             Vec::new()
         });
         if observed.await.is_err() {
@@ -124,12 +130,13 @@ fn stopping(error: control::Stopping) -> Status {
 
 #[tonic::async_trait]
 impl v1::enrolment_server::Enrolment for Downlink {
-    /// Passed on to the root, which knows the tokens and signs.
+    /// Passed on to the root, which knows all tokens; while it is away, decided here.
     async fn enrol(&self, request: Request<v1::EnrolRequest>) -> Result<Response<v1::Certificate>, Status> {
         let address = peer_of(&request).address;
-        let certificate = self.root()?.enrol_worker(request.into_inner()).await?;
-        tracing::info!(subject = certificate.get_ref().subject, %address, "a worker joined");
-        Ok(Response::new(certificate.into_inner()))
+        let request = request.into_inner();
+        let certificate = self.certifier.enrol(request, &self.root_channels, &self.brain).await?;
+        tracing::info!(subject = certificate.subject, %address, "a worker joined");
+        Ok(Response::new(certificate))
     }
 }
 
@@ -153,15 +160,16 @@ impl v1::cluster_link_server::ClusterLink for Downlink {
         };
         tracing::info!(%worker, name = inventory.name, %address, "worker connected");
         let (number, outbox) = self.links.connect_worker(worker);
+        self.beats.connected(worker, number);
         let seen_at = address.ip().to_canonical();
         self.brain
-            .observe(move |state, _| state.worker_connected(worker, inventory, seen_at))
+            .observe(move |state, now| state.worker_connected(worker, number, inventory, seen_at, now))
             .await
             .map_err(stopping)?;
         let listening = self.clone();
         tokio::spawn(async move {
             let ended = tokio::select! {
-                ended = listening.listen(worker, &mut said) => ended,
+                ended = listening.listen(worker, number, &mut said) => ended,
                 () = listening.shutdown.cancelled() => Ok(()),
             };
             listening.worker_left(worker, number, ended).await;
@@ -210,11 +218,8 @@ impl v1::cluster_link_server::ClusterLink for Downlink {
         request: Request<v1::CertificateRequest>,
     ) -> Result<Response<v1::Certificate>, Status> {
         let worker = self.calling_worker(&request)?;
-        let wanted = v1::CertifyNetworkRequest {
-            worker: worker.to_string(),
-            certificate_request_pem: request.into_inner().certificate_request_pem,
-        };
-        let certificate = self.root()?.certify_network(wanted).await?;
-        Ok(Response::new(certificate.into_inner()))
+        let request_pem = request.into_inner().certificate_request_pem;
+        let certificate = self.certifier.certify_network(worker, request_pem, &self.root_channels).await?;
+        Ok(Response::new(certificate))
     }
 }

@@ -1,13 +1,15 @@
 //! A cluster orchestrator: gRPC for workers, one connection to the root, around the brain in `core/`.
 //!
 //! ```text
-//!   root ◄──► uplink.rs ────┐                        ┌──► store (documents.rs)
-//!                           ├──► control ◄──► core ──┤
-//!   workers ◄─► downlink.rs ┘                        └──► effects: assignments and leases to workers (links.rs)
+//!   root ◄──► uplink.rs ─────┐                        ┌──► store (documents.rs)
+//!   workers ◄─► downlink.rs ─┼──► control ◄──► core ──┤
+//!   workers ──► beats.rs ────┘                        └──► effects: assignments and leases to workers (links.rs)
 //! ```
 //!
 //! What was last assigned is in the store: workers are served whether the root is there or not.
 
+mod beats;
+mod certifier;
 mod config;
 mod documents;
 mod downlink;
@@ -37,7 +39,7 @@ pub(crate) type Brain = control::Handle<State>;
 /// # Errors
 /// When it cannot join, or the state directory, the store or the port cannot be used.
 pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let directory = StateDirectory::open(&config.state_dir)?;
+    let directory = Arc::new(StateDirectory::open(&config.state_dir)?);
     let store: Arc<dyn Store> =
         Arc::new(SqliteStore::open(&directory.path().join("store.sqlite")).context("open the store")?);
     let root_address = config.root();
@@ -53,14 +55,26 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
     let brain = documents::load(store.as_ref()).await.context("read the store")?;
     let control = Control::new(brain);
     let links = Arc::new(links::Links::default());
-    let (surroundings, news) = surroundings::ClusterSurroundings::new(Arc::clone(&links));
+    let beats = Arc::new(beats::Beats::bind(listener.local_addr()?)?);
+    let (surroundings, news) = surroundings::ClusterSurroundings::new(Arc::clone(&links), Arc::clone(&beats));
+    let certifier =
+        Arc::new(certifier::Certifier::open(Arc::clone(&directory), identity.clone(), root, cluster)?);
     let (root_channel, root_channels) = tokio::sync::watch::channel(None);
 
-    let uplink =
-        uplink::Uplink { brain: control.handle(), links: Arc::clone(&links), news, root_channel, config };
+    let uplink = uplink::Uplink {
+        brain: control.handle(),
+        links: Arc::clone(&links),
+        news,
+        certifier: Arc::clone(&certifier),
+        root_channel,
+        config,
+    };
+    let handle = control.handle();
     let downlink = downlink::Downlink {
         brain: control.handle(),
         links,
+        beats: Arc::clone(&beats),
+        certifier,
         root_channels,
         root,
         cluster,
@@ -73,6 +87,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
         async {
             tokio::select! {
                 () = uplink.hold(&identity) => {}
+                () = beats.pass_on(&handle) => {}
                 () = shutdown.cancelled() => {}
             }
             Ok(())

@@ -47,6 +47,10 @@ impl<T> Table<T> {
         current
     }
 
+    fn is_current(&self, worker: WorkerId, number: u64) -> bool {
+        lock(&self.0).get(&worker).is_some_and(|(found, _)| *found == number)
+    }
+
     fn send(&self, worker: WorkerId, message: T) -> bool {
         let mut connections = lock(&self.0);
         let Some((_, outbox)) = connections.get(&worker) else { return false };
@@ -73,7 +77,7 @@ pub(crate) struct Links {
 impl Links {
     /// Registers a worker's connection in place of the one before; its number tells them apart.
     pub(crate) fn connect_worker(&self, worker: WorkerId) -> (u64, Outbox<v1::ClusterToWorker>) {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let number = self.fresh_number();
         (number, self.workers.connect(worker, number))
     }
 
@@ -91,9 +95,25 @@ impl Links {
         self.workers.send(worker, v1::ClusterToWorker { message: Some(message) })
     }
 
+    /// As [`Links::send_to_worker`], over the connection `number` only: what was meant for one that has ended is worth
+    /// nothing.
+    pub(crate) fn send_over(&self, worker: WorkerId, number: u64, message: Message) -> bool {
+        self.workers.is_current(worker, number) && self.send_to_worker(worker, message)
+    }
+
+    /// Sends to the root without waiting; false when it is away or does not read.
+    pub(crate) fn send_to_root(&self, message: v1::cluster_to_root::Message) -> bool {
+        self.to_root(message)
+    }
+
+    /// From 1, each greater than those before.
+    fn fresh_number(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
     /// As [`Links::connect_worker`], for its NetManager.
     pub(crate) fn connect_network(&self, worker: WorkerId) -> (u64, Outbox<v1::ClusterToNetwork>) {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let number = self.fresh_number();
         (number, self.networks.connect(worker, number))
     }
 

@@ -8,20 +8,21 @@ use proto::v1;
 use store::Write;
 use tokio::sync::watch;
 
-use crate::{documents, links::Links};
+use crate::{beats::Beats, documents, links::Links};
 
 /// Counts turns that the root should hear of.
 pub(crate) type News = watch::Receiver<u64>;
 
 pub(crate) struct ClusterSurroundings {
     links: Arc<Links>,
+    beats: Arc<Beats>,
     news: watch::Sender<u64>,
 }
 
 impl ClusterSurroundings {
-    pub(crate) fn new(links: Arc<Links>) -> (Self, News) {
+    pub(crate) fn new(links: Arc<Links>, beats: Arc<Beats>) -> (Self, News) {
         let (news, receiver) = watch::channel(0);
-        (Self { links, news }, receiver)
+        (Self { links, beats, news }, receiver)
     }
 }
 
@@ -31,19 +32,27 @@ impl Surroundings<State> for ClusterSurroundings {
     }
 
     fn after_commit(&mut self, _state: &State, changes: &[Change], effects: Vec<Effect>) {
+        let mut is_news = !changes.is_empty();
         for effect in effects {
             match effect {
-                Effect::SendAssignment { worker, assignment } => {
+                Effect::SendAssignment { worker, session, assignment } => {
                     let message = v1::cluster_to_worker::Message::Assignment((&assignment).into());
-                    self.links.send_to_worker(worker, message);
+                    self.links.send_over(worker, session, message);
                 }
+                Effect::SetBeats { worker, session, interval_millis } => {
+                    if let Some(order) = self.beats.order(worker, session, interval_millis) {
+                        self.links.send_over(worker, session, v1::cluster_to_worker::Message::Beats(order));
+                    }
+                }
+                Effect::AskForBeat { worker, session } => self.beats.ask(worker, session),
+                Effect::Report => is_news = true,
                 Effect::SendLease { worker, lease } => {
                     let lease = v1::ClusterToNetwork { lease: lease.as_ref().map(Into::into) };
                     self.links.send_to_network(worker, lease);
                 }
             }
         }
-        if !changes.is_empty() {
+        if is_news {
             self.news.send_modify(|turn| *turn += 1);
         }
     }

@@ -1,9 +1,9 @@
 //! The one connection to the root: dialled for ever, reports up, assignments down.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use link::{Backoff, Dial, Identity, Subject, dial};
-use model::Assignment;
+use model::{Assignment, ClusterReport, ClusterRequest, InstanceId, InstanceReport, SpentToken, WorkerToken};
 use proto::v1::{self, cluster_to_root, root_link_client::RootLinkClient, root_to_cluster};
 use tokio::{
     sync::{mpsc, watch},
@@ -12,12 +12,17 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Streaming, transport::Channel};
 
-use crate::{Brain, Config, links::Links, surroundings::News};
+use crate::{Brain, Config, certifier::Certifier, links::Links, surroundings::News};
 
 /// How often the root hears of loads and usage when nothing else happens.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// A connection that held for this long was good: the next attempt starts without delay.
 const GOOD: Duration = Duration::from_secs(10);
+/// Many instances change together; what changes within this is told at once.
+const BETWEEN_REPORTS: Duration = Duration::from_millis(10);
+/// How often the authority lent by the root is looked at, and how long to wait after a failure.
+const RENEWED: Duration = Duration::from_secs(86_400);
+const RENEW_AGAIN: Duration = Duration::from_secs(10);
 /// Messages on their way to the root.
 const OUTBOX: usize = 1024;
 const LARGEST_MESSAGE: usize = 64 << 20;
@@ -26,6 +31,7 @@ pub(crate) struct Uplink {
     pub(crate) brain: Brain,
     pub(crate) links: Arc<Links>,
     pub(crate) news: News,
+    pub(crate) certifier: Arc<Certifier>,
     /// Lets the workers' side pass requests on to the root while it is there.
     pub(crate) root_channel: watch::Sender<Option<Channel>>,
     pub(crate) config: Config,
@@ -73,11 +79,13 @@ impl Uplink {
         };
         tracing::info!(root = self.config.root(), "connected to the root");
         self.links.set_root(Some(outbox.clone()));
-        self.root_channel.send_replace(Some(channel));
+        self.root_channel.send_replace(Some(channel.clone()));
         let brain = self.brain.clone();
+        let renewing = renew(&self.certifier, channel);
         tokio::select! {
             reason = self.listen(&mut said) => reason,
             reason = report(&brain, self.news.clone(), &outbox) => reason,
+            never = renewing => match never {},
         }
     }
 
@@ -91,15 +99,51 @@ impl Uplink {
             match message {
                 Some(root_to_cluster::Message::Assignment(assignment)) => self.take_on(assignment).await,
                 Some(root_to_cluster::Message::LogRequest(asked)) => {
-                    let instance = asked.instance.clone().and_then(|id| id.try_into().ok());
+                    let instance = asked.instance.map(InstanceId::from);
                     let state = self.brain.read().await;
                     let worker = instance.and_then(|id| state.connected_worker_of(id));
                     self.links.log_asked(asked, worker);
                 }
                 Some(root_to_cluster::Message::LogCancel(cancel)) => self.links.log_cancelled(cancel),
+                Some(root_to_cluster::Message::Tokens(tokens)) => self.honour(tokens).await,
+                Some(root_to_cluster::Message::Request(asked)) => self.answer(asked).await,
                 // A message of a later version is of no use here.
                 None => {}
             }
+        }
+    }
+
+    /// Keeps the tokens this cluster may honour by itself.
+    async fn honour(&self, sent: v1::WorkerTokens) {
+        let tokens: Result<Vec<WorkerToken>, _> = sent.tokens.into_iter().map(TryInto::try_into).collect();
+        let settled: Result<Vec<SpentToken>, _> = sent.settled.into_iter().map(TryInto::try_into).collect();
+        let (tokens, settled) = match (tokens, settled) {
+            (Ok(tokens), Ok(settled)) => (tokens, settled),
+            (Err(error), _) | (_, Err(error)) => {
+                return tracing::error!(%error, "the root sent tokens that cannot be understood");
+            }
+        };
+        let kept = self.brain.observe(move |state, _| state.honour(tokens, &settled)).await;
+        if let Err(stopping) = kept {
+            tracing::debug!(%stopping, "tokens came too late");
+        }
+    }
+
+    /// Answers what a person asks of the workers, by way of the root.
+    async fn answer(&self, asked: v1::ClusterRequest) {
+        let request = asked.request;
+        let wish = match ClusterRequest::try_from(asked) {
+            Ok(wish) => wish,
+            Err(error) => return tracing::error!(%error, "the root asks something that cannot be understood"),
+        };
+        let answered = self
+            .brain
+            .ask(move |state, now| Ok::<_, std::convert::Infallible>(state.request(&wish, now)))
+            .await;
+        if let Ok(Ok(answer)) = answered {
+            let answer = v1::ClusterAnswer::new(request, answer);
+            // A root that does not read loses its answers and is told so by its own deadline.
+            self.links.send_to_root(cluster_to_root::Message::Answer(answer));
         }
     }
 
@@ -124,21 +168,63 @@ impl Uplink {
     }
 }
 
-/// Sends the whole report after every change and at every heartbeat; says why it stopped.
+/// Keeps the authority that the root lends; tried again until it is there. Ends never.
+async fn renew(certifier: &Certifier, channel: Channel) -> std::convert::Infallible {
+    loop {
+        let pause = match certifier.renew(channel.clone()).await {
+            Ok(()) => RENEWED,
+            Err(error) => {
+                let error = format!("{error:#}");
+                tracing::warn!(
+                    error,
+                    "without an authority of its own this cluster enrols nobody while the root is away"
+                );
+                RENEW_AGAIN
+            }
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Sends a report after every change and at every heartbeat; says why it stopped.
 async fn report(brain: &Brain, mut news: News, outbox: &mpsc::Sender<v1::ClusterToRoot>) -> String {
     let mut heartbeat = interval(HEARTBEAT);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     news.mark_changed();
+    let mut told = Told::default();
     loop {
         tokio::select! {
             changed = news.changed() => if changed.is_err() { return "the cluster is stopping".to_owned() },
             _ = heartbeat.tick() => {}
         }
-        let report = brain.read().await.report(daemon::now());
+        let report = told.what_is_new(brain.read().await.report(told.reports + 1, daemon::present()));
         if send(outbox, cluster_to_root::Message::Report((&report).into())).await.is_err() {
             return "the root stopped listening".to_owned();
         }
         heartbeat.reset();
+        tokio::time::sleep(BETWEEN_REPORTS).await;
+    }
+}
+
+/// What this connection has carried: an instance that has not changed since need not be told again.
+#[derive(Debug, Default)]
+struct Told {
+    reports: u64,
+    instances: BTreeMap<InstanceId, InstanceReport>,
+}
+
+impl Told {
+    fn what_is_new(&mut self, mut report: ClusterReport) -> ClusterReport {
+        self.reports = report.sequence;
+        let mut now = BTreeMap::new();
+        report.instances.retain(|said| {
+            let before = self.instances.remove(&said.id);
+            let is_new = before.as_ref() != Some(said);
+            now.insert(said.id, before.filter(|_| !is_new).unwrap_or_else(|| said.clone()));
+            is_new
+        });
+        self.instances = now;
+        report
     }
 }
 

@@ -1,7 +1,8 @@
 //! What the tests run in containers: a static program that does as its arguments say, in order.
 //!
 //! `say TEXT` prints, `env NAME` and `file PATH` print what they find, `exit CODE` ends, `wait` waits for SIGTERM,
-//! `greet PORT` answers TCP connections until then.
+//! `greet PORT` answers TCP connections until then, and `answer PORT STATUS` HTTP requests; `sick PORT` does so with 200
+//! three times, and with 500 from then on, and `deaf` never ends by itself.
 
 use std::{
     env, fs,
@@ -10,7 +11,7 @@ use std::{
 };
 
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
     signal::unix::{SignalKind, signal},
 };
@@ -29,6 +30,24 @@ async fn main() -> io::Result<ExitCode> {
             "exit" => return Ok(ExitCode::from(object()?.parse::<u8>().map_err(io::Error::other)?)),
             "wait" => {
                 terminated.recv().await;
+            }
+            "deaf" => std::future::pending().await,
+            "answer" | "sick" => {
+                let listener =
+                    TcpListener::bind(("0.0.0.0", object()?.parse().map_err(io::Error::other)?)).await?;
+                let (mut left, status) = if verb == "sick" { (3, "500".to_owned()) } else { (0, object()?) };
+                loop {
+                    let mut connection = tokio::select! {
+                        _ = terminated.recv() => break,
+                        connection = listener.accept() => connection?.0,
+                    };
+                    let mut request = [0; 1024];
+                    let _length = connection.read(&mut request).await?;
+                    let status = if left > 0 { "200" } else { status.as_str() };
+                    left = i32::max(left - 1, 0);
+                    let answer = format!("HTTP/1.1 {status} As told\r\ncontent-length: 0\r\n\r\n");
+                    connection.write_all(answer.as_bytes()).await?;
+                }
             }
             "greet" => {
                 let listener =

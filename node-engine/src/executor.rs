@@ -3,9 +3,10 @@
 use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
+use model::LastExit;
 use node_core::{
     ContainerId, ContainerSeen, ContainerState, Effect, Exit, Observation, Outcome, RemoveOrder, StartOrder,
-    Submission,
+    StopCause, StopOrder, Submission,
 };
 use tokio::{
     sync::{Semaphore, SemaphorePermit, mpsc},
@@ -14,7 +15,8 @@ use tokio::{
 
 use crate::{
     network::{Attachment, InstanceNetwork},
-    runtime::{ContainerRuntime, RuntimeError},
+    probe,
+    runtime::{ContainerRuntime, RuntimeError, STOP_GRACE_SECONDS, UNHEALTHY_GRACE_SECONDS},
 };
 
 /// Starts in flight per core. Above it the engine becomes slower per start and no faster in all (measured on two
@@ -22,6 +24,12 @@ use crate::{
 const STARTS_PER_CORE: usize = 2;
 /// Pulls in flight: they share one uplink, and a small image should not wait for a large one.
 const PULLS: usize = 3;
+/// Last words to read: more than fit into a report, since lines may be short.
+const LAST_LINES: u32 = 64;
+/// They are worth no more waiting than this.
+const LAST_WORDS_WITHIN: Duration = Duration::from_secs(10);
+/// A probe keeps its own time; this is for an engine that does not answer at all.
+const ASK_ENGINE_WITHIN: Duration = Duration::from_secs(10);
 /// An engine that needs longer for a step than this has lost it.
 const STEP_WITHIN: Duration = Duration::from_secs(120);
 /// Slow links and large images are normal at the edge.
@@ -95,6 +103,23 @@ impl Hands {
             Effect::Attach { container, order } => {
                 within(STEP_WITHIN, self.attach_again(container, order)).await
             }
+            Effect::Stop(order) => {
+                let _permit = self.removals.acquire().await;
+                within(STEP_WITHIN, self.stop(order)).await
+            }
+            Effect::Probe { container, address, probe } => {
+                let bound = Duration::from_millis(probe.timeout.as_millis()) + ASK_ENGINE_WITHIN;
+                within(bound, probe::ask(self.runtime.as_ref(), &container, address, &probe)).await
+            }
+            Effect::ReadTail { container, after, until } => {
+                let reading = async {
+                    match self.runtime.last_words(&container, after, until, LAST_LINES).await {
+                        Ok(words) => Outcome::Tail(tail_of(&words)),
+                        Err(error) => outcome_of(error, None),
+                    }
+                };
+                within(LAST_WORDS_WITHIN, reading).await
+            }
             Effect::Remove(order) => {
                 let _permit = self.removals.acquire().await;
                 within(STEP_WITHIN, self.remove(order)).await
@@ -155,9 +180,25 @@ impl Hands {
         // The engine is free for the next one while this one gets its network.
         drop(permit);
         let since = daemon::now();
-        match self.attach(&container, &order).await {
-            Ok(addresses) => Outcome::Started { container, since, addresses },
-            Err(detail) => Outcome::Held { container, since, detail },
+        let (attached, checked) =
+            tokio::join!(self.attach(&container, &order), self.runtime.has_health_check(&order));
+        match attached {
+            Ok(addresses) => Outcome::Started { container, since, addresses, checked },
+            Err(detail) => Outcome::Held { container, since, checked, detail },
+        }
+    }
+
+    async fn stop(&self, order: StopOrder) -> Outcome {
+        let StopOrder { instance, container, cause } = order;
+        let grace = match &cause {
+            StopCause::Unhealthy(_) => UNHEALTHY_GRACE_SECONDS,
+            StopCause::CutOff => STOP_GRACE_SECONDS,
+        };
+        tracing::warn!(%instance, %container, ?cause, "stopping");
+        match self.runtime.stop(&container, grace).await {
+            Ok(stopped) => Outcome::Stopped(stopped),
+            Err(RuntimeError::Gone { container }) => Outcome::Gone { container },
+            Err(error) => outcome_of(error, None),
         }
     }
 
@@ -246,7 +287,23 @@ async fn within(bound: Duration, work: impl Future<Output = Outcome>) -> Outcome
 }
 
 fn seen(container: &ContainerId, order: &StartOrder, state: ContainerState) -> ContainerSeen {
-    ContainerSeen { id: container.clone(), instance: order.instance, generation: order.generation, state }
+    let StartOrder { instance, generation, .. } = *order;
+    ContainerSeen { id: container.clone(), instance, generation, state, health: None }
+}
+
+/// As much of the end as a report carries, from the beginning of a line if possible.
+fn tail_of(words: &[u8]) -> String {
+    let text = String::from_utf8_lossy(words);
+    let text = text.trim_end();
+    let mut start = text.len().saturating_sub(LastExit::TAIL_BYTES);
+    while !text.is_char_boundary(start) {
+        start += 1;
+    }
+    let tail = &text[start..];
+    match tail.split_once('\n') {
+        Some((_, whole_lines)) if start > 0 => whole_lines.to_owned(),
+        Some(_) | None => tail.to_owned(),
+    }
 }
 
 fn outcome_of(error: RuntimeError, container: Option<ContainerSeen>) -> Outcome {
@@ -258,5 +315,23 @@ fn outcome_of(error: RuntimeError, container: Option<ContainerSeen>) -> Outcome 
             tracing::warn!(%detail, "the container engine did not answer");
             Outcome::Lost
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn last_words_are_whole_lines_that_fit_into_a_report() {
+        assert_eq!(tail_of(b"one\ntwo\n"), "one\ntwo");
+        assert_eq!(tail_of(b"\xffone"), "\u{fffd}one");
+        let lines = "0123456789\n".repeat(200);
+        let tail = tail_of(lines.as_bytes());
+        assert!(tail.len() <= LastExit::TAIL_BYTES && tail.starts_with("0123456789\n"), "{tail}");
+        let line = "é".repeat(2000);
+        assert_eq!(tail_of(line.as_bytes()).len(), LastExit::TAIL_BYTES);
+        let odd = format!("{line}x");
+        assert_eq!(tail_of(odd.as_bytes()).len(), LastExit::TAIL_BYTES - 1);
     }
 }

@@ -1,8 +1,10 @@
 //! The start gate: a container's process waits before its first instruction until its network is there.
 //!
 //! This program itself is mounted into the container as `/.mangrove/gate` and put in front of the container's command;
-//! it opens the named pipe `/.mangrove/start`, which blocks until NodeEngine opens the other end, and then becomes the
-//! command. It needs nothing from the image, so it works in an empty one.
+//! it opens the named pipe `/.mangrove/start`, waits until NodeEngine has opened and closed the other end, and then
+//! becomes the command. It needs nothing from the image, so it works in an empty one. Whatever signal asks the container
+//! to end, ends it at the gate at once: the kernel keeps a container's first process from being ended by one it does not
+//! handle.
 
 use std::{
     env,
@@ -14,17 +16,26 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::select_all;
 use model::{Generation, InstanceId};
 use rustix::{
     fs::{CWD, Mode, OFlags},
     io::Errno,
 };
-use tokio::time::Instant;
+use tokio::{
+    net::unix::pipe,
+    signal::unix::{SignalKind, signal},
+    time::Instant,
+};
 
 /// The gate's place in the container.
 pub const PROGRAM: &str = "/.mangrove/gate";
 /// The named pipe's place in the container.
 pub const PIPE: &str = "/.mangrove/start";
+
+/// What images name as their `STOPSIGNAL`, by number: hang-up, interrupt, quit, both for users, terminate, window change
+/// (Apache's) and the third real-time one (systemd's). A container is asked with SIGTERM otherwise.
+const ENDING_SIGNALS: [u8; 8] = [1, 2, 3, 10, 12, 15, 28, 37];
 
 /// A process reaches the gate a few milliseconds after its start; a device under load may need far longer.
 const REACHED_WITHIN: Duration = Duration::from_secs(10);
@@ -46,13 +57,38 @@ pub fn pass(command: &[OsString]) -> ExitCode {
         complain("start gate: there is no command behind the gate");
         return ExitCode::from(126);
     };
-    if let Err(error) = fs::File::open(PIPE) {
-        complain(&format!("start gate: cannot open {PIPE}: {error}"));
-        return ExitCode::from(126);
+    match wait_at(PIPE) {
+        Ok(None) => {}
+        Ok(Some(signal)) => return ExitCode::from(128 + signal),
+        Err(error) => {
+            complain(&format!("start gate: cannot wait at {PIPE}: {error}"));
+            return ExitCode::from(126);
+        }
     }
     let error = Command::new(program).args(arguments).exec();
     complain(&format!("start gate: cannot execute `{}`: {error}", program.display()));
     ExitCode::from(if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 })
+}
+
+/// Returns when somebody has opened and closed the other end of the pipe; or the signal that came before.
+fn wait_at(pipe: &str) -> io::Result<Option<u8>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut asked = Vec::new();
+        for number in ENDING_SIGNALS {
+            let mut signal = signal(SignalKind::from_raw(i32::from(number)))?;
+            asked.push(Box::pin(async move {
+                signal.recv().await;
+                number
+            }));
+        }
+        let gate = pipe::OpenOptions::new().open_receiver(pipe)?;
+        tokio::select! {
+            (number, _, _) = select_all(asked) => Ok(Some(number)),
+            // The pipe hangs up once a writer has come and gone, and not before.
+            opened = gate.readable() => opened.map(|()| None),
+        }
+    })
 }
 
 fn complain(message: &str) {
@@ -323,6 +359,43 @@ mod tests {
             .expect("this process is behind every gate");
         let gone = gates.open(instance(), Generation(1), u32::MAX).await;
         assert!(matches!(gone, Err(GateError::Ended)), "{gone:?}");
+    }
+
+    #[test]
+    fn the_gate_opens_when_somebody_opens_the_pipe_and_not_before() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let gates = Gates { directory: directory.path().to_owned() };
+        gates.close(instance(), Generation(1)).expect("a pipe");
+        let pipe = gates.pipe(instance(), Generation(1));
+        let waiting = std::thread::spawn({
+            let pipe = pipe.to_str().expect("plain text").to_owned();
+            move || wait_at(&pipe)
+        });
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(!waiting.is_finished(), "nobody has opened it");
+        let open = || rustix::fs::open(&pipe, OFlags::WRONLY | OFlags::NONBLOCK, Mode::empty());
+        while open().is_err() {
+            std::thread::yield_now();
+        }
+        assert_eq!(waiting.join().expect("it does not panic").expect("it opens"), None);
+    }
+
+    #[test]
+    fn a_signal_that_asks_to_end_ends_the_wait_at_the_gate() {
+        use rustix::process::{Signal, getpid, kill_process};
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let gates = Gates { directory: directory.path().to_owned() };
+        gates.close(instance(), Generation(1)).expect("a pipe");
+        let pipe = gates.pipe(instance(), Generation(1)).to_str().expect("plain text").to_owned();
+        // This process outlives the signal even when it comes before the gate hears it.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let _handled = runtime.block_on(async { signal(SignalKind::user_defined1()) }).expect("a handler");
+        let waiting = std::thread::spawn(move || wait_at(&pipe));
+        while !waiting.is_finished() {
+            kill_process(getpid(), Signal::USR1).expect("this process exists");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(waiting.join().expect("it does not panic").expect("it ends"), Some(10));
     }
 
     #[test]

@@ -11,15 +11,20 @@
 //! when it comes back.
 
 mod assignments;
+mod beats;
 mod config;
+mod contact;
 mod executor;
 pub mod gate;
+mod history;
 mod log_relay;
 pub mod network;
+mod probe;
 mod resources;
 pub mod runtime;
 mod service;
 mod uplink;
+mod watch;
 
 use std::sync::Arc;
 
@@ -29,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use assignments::{AssignmentFile, AssignmentStore};
 pub use config::Config;
+pub use history::{HistoryFile, HistoryStore};
 pub use resources::Device;
 pub use service::{ClusterEnds, FromCluster, Parts, Service, ToCluster, UplinkEnds, channels};
 
@@ -67,6 +73,7 @@ pub async fn run_with(
         runtime,
         network: net_manager.clone().map(|client| client as Arc<dyn network::InstanceNetwork>),
         assignments: Arc::new(AssignmentFile::new(Arc::clone(&state))),
+        history: Arc::new(HistoryFile::new(Arc::clone(&state))),
     };
     let service = Service::new(parts).context("take up the last assignment")?;
     let (service_ends, uplink_ends) = channels();

@@ -3,9 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use futures_util::StreamExt;
 use model::{Assignment, InstanceId, WorkerInventory, WorkerReport};
-use node_core::{Node, Observation, Settings};
+use node_core::{Before, Node, Observation, Settings};
 use tokio::{
     sync::mpsc,
     time::{Instant, MissedTickBehavior, interval},
@@ -14,16 +13,21 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     AssignmentStore, Device,
+    contact::Contact,
     executor::Executor,
+    history::{HistoryStore, Keeper},
     log_relay::LogRelay,
-    network::{InstanceNetwork, NetworkStatus},
-    runtime::{Bytes, ContainerRuntime, LogRange, RuntimeEvent},
+    network::InstanceNetwork,
+    runtime::{Bytes, ContainerRuntime, LogRange},
+    watch::{watch_engine, watch_network},
 };
 
 /// A report goes out at least this often, so that the cluster can tell a quiet worker from a dead one.
 const HEARTBEAT: Duration = Duration::from_secs(2);
-/// How often load, usage and NetManager are looked at.
+/// How often load and usage are looked at.
 const SAMPLE_PERIOD: Duration = Duration::from_secs(5);
+/// An engine that does not answer for this long after the start is something to report.
+const FIRST_LOOK_WITHIN: Duration = Duration::from_secs(10);
 /// Without a moment to wait for, the loop still looks round this often.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// Outcomes and events in hand; more than an engine gives while the loop saves an assignment.
@@ -34,9 +38,6 @@ const TO_CLUSTER: usize = 64;
 const FROM_CLUSTER: usize = 64;
 /// Nothing else happens meanwhile, so an engine that is slow to say where its data is goes unheard.
 const ENGINE_TELLS_WITHIN: Duration = Duration::from_secs(1);
-/// Wait before the engine is dialled again: doubling from the first to the last.
-const RECONNECT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
-
 /// What the uplink brings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FromCluster {
@@ -46,6 +47,11 @@ pub enum FromCluster {
     Disconnected(String),
     /// What should run from now on.
     Assignment(Assignment),
+    /// An echo came back.
+    Echo {
+        /// As it was sent.
+        number: u64,
+    },
     /// The output of an instance is wanted.
     Logs {
         /// Chosen by the asker; answers carry it.
@@ -71,6 +77,11 @@ pub enum ToCluster {
     Inventory(WorkerInventory),
     /// Whole, replacing the one before.
     Report(WorkerReport),
+    /// To be sent back as it is: while it comes back, this device is not cut off.
+    Echo {
+        /// Grows with every one.
+        number: u64,
+    },
     /// Output, in order.
     LogChunk {
         /// Of which request.
@@ -124,6 +135,8 @@ pub struct Parts {
     pub network: Option<Arc<dyn InstanceNetwork>>,
     /// Keeps the last assignment.
     pub assignments: Arc<dyn AssignmentStore>,
+    /// Keeps what else outlives this process.
+    pub history: Arc<dyn HistoryStore>,
 }
 
 /// See the module's description.
@@ -135,6 +148,9 @@ pub struct Service {
     executor: Executor,
     observations: (mpsc::Sender<Observation>, mpsc::Receiver<Observation>),
     logs: LogRelay,
+    history: Keeper,
+    contact: Contact,
+    started: Instant,
     connected: bool,
     inventory_due: bool,
     /// The revision of the last report sent over this connection.
@@ -162,7 +178,14 @@ impl Service {
         let executor =
             Executor::new(Arc::clone(&parts.runtime), parts.network.clone(), observations.0.clone());
         Ok(Self {
-            node: Node::new(settings, assignment, daemon::now()),
+            node: Node::new(
+                settings,
+                Before { assignment, history: parts.history.load(), contact: parts.history.last_contact() },
+                daemon::present(),
+            ),
+            history: Keeper::new(Arc::clone(&parts.history)),
+            contact: Contact::new(Arc::clone(&parts.history)),
+            started: Instant::now(),
             parts,
             device: Device::new().context("measure this device")?,
             executor,
@@ -199,7 +222,10 @@ impl Service {
         let mut wake = Instant::now();
         loop {
             tokio::select! {
-                () = shutdown.cancelled() => return Ok(()),
+                () = shutdown.cancelled() => {
+                    self.history.keep_the_last(&self.node).await;
+                    return Ok(());
+                }
                 message = uplink.from_cluster.recv(), if uplink_open => match message {
                     Some(message) => self.hear(message, &uplink.to_cluster).await,
                     None => uplink_open = false,
@@ -214,12 +240,15 @@ impl Service {
                 _ = sample.tick() => self.sample().await,
                 () = tokio::time::sleep_until(wake) => {}
             }
-            let now = daemon::now();
+            let now = daemon::present();
             let plan = self.node.reconcile(now);
             self.executor.submit(plan.submissions);
-            let pause = plan.wake_at.map(|at| Duration::from_millis(at.millis_since(now)));
-            wake = Instant::now() + pause.unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP);
             self.report(&uplink.to_cluster).await;
+            let plan_due = plan.wake_at.map(|at| Instant::from_std(daemon::instant_of(at)));
+            let history_due = self.history.keep(&self.node);
+            let echo_due = self.ask_for_contact(&uplink.to_cluster);
+            let longest = Some(Instant::now() + LONGEST_SLEEP);
+            wake = [plan_due, history_due, echo_due, longest].into_iter().flatten().min().unwrap_or(wake);
         }
     }
 
@@ -228,6 +257,7 @@ impl Service {
             FromCluster::Connected => {
                 tracing::info!("connected to the cluster");
                 (self.connected, self.inventory_due, self.reported) = (true, true, None);
+                self.contact.begin_anew();
             }
             FromCluster::Disconnected(reason) => {
                 tracing::warn!(%reason, "cut off from the cluster; going on with the last assignment");
@@ -235,6 +265,11 @@ impl Service {
                 self.logs.cancel_all();
             }
             FromCluster::Assignment(assignment) => self.take_on(assignment).await,
+            FromCluster::Echo { number } => {
+                if let Some(sent) = self.contact.answered(number) {
+                    self.observe(Observation::Contact { sent });
+                }
+            }
             FromCluster::Logs { request, instance, tail, follow } => match self.node.container_of(instance) {
                 Some(container) => {
                     let range = LogRange { tail, follow };
@@ -268,7 +303,7 @@ impl Service {
                 self.unsaved = None;
                 let assignment = accepted.assignment();
                 tracing::info!(generation = %assignment.generation, instances = assignment.instances.len(), "assigned");
-                self.node.apply(accepted, daemon::now());
+                self.node.apply(accepted, daemon::present());
                 for (instance, container) in self.node.unknown_containers() {
                     tracing::warn!(%instance, %container, "not in the assignment; left alone");
                 }
@@ -285,7 +320,7 @@ impl Service {
     }
 
     fn observe(&mut self, observation: Observation) {
-        self.node.observe(daemon::now(), observation);
+        self.node.observe(daemon::present(), observation);
     }
 
     /// Measures the device and its containers, and tries again what could not be saved.
@@ -305,6 +340,14 @@ impl Service {
         });
     }
 
+    /// Sends an echo if one is due; returns when the next is.
+    fn ask_for_contact(&mut self, cluster: &mpsc::Sender<ToCluster>) -> Option<Instant> {
+        if !self.connected || self.inventory_due || !self.node.needs_contact() {
+            return None;
+        }
+        Some(self.contact.ask(|number| cluster.try_send(ToCluster::Echo { number }).is_ok()))
+    }
+
     /// Sends what is due: the inventory once per connection, a report when it says something new or with a heartbeat.
     async fn report(&mut self, cluster: &mpsc::Sender<ToCluster>) {
         if !self.connected {
@@ -320,64 +363,14 @@ impl Service {
             }
             self.inventory_due = false;
         }
+        // Before the containers were looked at, all of them would seem to be missing.
+        if !self.node.has_looked() && self.started.elapsed() < FIRST_LOOK_WITHIN {
+            return;
+        }
         let revision = self.node.revision();
         if self.reported != Some(revision) && cluster.try_send(ToCluster::Report(self.node.report())).is_ok()
         {
             self.reported = Some(revision);
-        }
-    }
-}
-
-/// Keeps a connection to the engine and tells its events.
-async fn watch_engine(runtime: Arc<dyn ContainerRuntime>, observations: mpsc::Sender<Observation>) {
-    let mut pause = RECONNECT.0;
-    loop {
-        match runtime.connect().await {
-            Ok(mut events) => {
-                tracing::info!("connected to the container engine");
-                pause = RECONNECT.0;
-                if observations.send(Observation::EngineConnected).await.is_err() {
-                    return;
-                }
-                while let Some(event) = events.next().await {
-                    let observation = match event {
-                        RuntimeEvent::Changed(seen) => Observation::ContainerChanged(seen),
-                        RuntimeEvent::Gone { instance, container } => {
-                            Observation::ContainerGone { instance, container }
-                        }
-                    };
-                    if observations.send(observation).await.is_err() {
-                        return;
-                    }
-                }
-                tracing::warn!("the connection to the container engine broke");
-                if observations.send(Observation::EngineLost).await.is_err() {
-                    return;
-                }
-            }
-            Err(error) => tracing::warn!(%error, again_in = ?pause, "no container engine"),
-        }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(RECONNECT.1);
-    }
-}
-
-/// Tells when NetManager was away or has another subnet, so that every network is confirmed again.
-async fn watch_network(network: Arc<dyn InstanceNetwork>, observations: mpsc::Sender<Observation>) {
-    let essence =
-        |status: NetworkStatus| (status.state, status.worker_id, status.subnet_v4, status.subnet_v6);
-    let mut ticker = ticker(SAMPLE_PERIOD);
-    let mut before = network.status().await.ok().map(essence);
-    loop {
-        ticker.tick().await;
-        let now = network.status().await.ok().map(essence);
-        if before != now {
-            tracing::info!(state = now.as_ref().map_or("away", |now| now.0.as_str()), "NetManager");
-            let back_or_changed = now.is_some();
-            before = now;
-            if back_or_changed && observations.send(Observation::NetworkChanged).await.is_err() {
-                return;
-            }
         }
     }
 }

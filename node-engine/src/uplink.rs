@@ -1,10 +1,10 @@
 //! The connection to the cluster: enrolment, mutual TLS and the stream of assignments and reports.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use daemon::StateDirectory;
-use link::{Backoff, Dial, Identity, JoinToken, Subject, dial};
+use link::{Backoff, Dial, Dialled, Identity, JoinToken, Subject, dial_to};
 use model::Assignment;
 use proto::v1::{
     self, cluster_link_client::ClusterLinkClient, cluster_to_worker, worker_to_cluster::Message,
@@ -19,6 +19,7 @@ use tonic::{Streaming, transport::Channel};
 
 use crate::{
     Config, FromCluster, ToCluster,
+    beats::Beats,
     network::{NetManagerClient, Registration},
     service::ClusterEnds,
 };
@@ -55,7 +56,7 @@ pub(crate) async fn run(
     };
     tracing::info!(%worker, %cluster, "this device is a worker of the cluster");
     let parent = Subject::Cluster { root, cluster };
-    let mut uplink = Uplink { address, identity, parent, net_manager, ends };
+    let mut uplink = Uplink { address, identity, parent, net_manager, ends, beats: Beats::default() };
     tokio::select! {
         () = uplink.hold() => {}
         () = shutdown.cancelled() => {}
@@ -77,6 +78,8 @@ struct Uplink {
     parent: Subject,
     net_manager: Option<Arc<NetManagerClient>>,
     ends: ClusterEnds,
+    /// Of the last connection on which the cluster asked for them; they outlive it.
+    beats: Beats,
 }
 
 impl Uplink {
@@ -85,8 +88,8 @@ impl Uplink {
         let mut backoff = Backoff::default();
         loop {
             let started = Instant::now();
-            let reason = match dial(&self.address, Dial::As(&self.identity, self.parent)).await {
-                Ok(channel) => self.talk(channel).await,
+            let reason = match dial_to(&self.address, Dial::As(&self.identity, self.parent)).await {
+                Ok(dialled) => self.talk(dialled).await,
                 Err(error) => error.to_string(),
             };
             if self.ends.to_service.send(FromCluster::Disconnected(reason.clone())).await.is_err() {
@@ -107,7 +110,7 @@ impl Uplink {
     }
 
     /// Talks until the connection ends; says why it did.
-    async fn talk(&mut self, channel: Channel) -> String {
+    async fn talk(&mut self, Dialled { channel, address }: Dialled) -> String {
         let (outbox, messages) = mpsc::channel(OUTBOX);
         // What was meant for the connection before is worth nothing on this one.
         while self.ends.from_service.try_recv().is_ok() {}
@@ -121,7 +124,7 @@ impl Uplink {
             match client.connect_worker(ReceiverStream::new(messages)).await {
                 Ok(response) => {
                     tracing::info!(cluster = self.address, "connected to the cluster");
-                    listen(response.into_inner(), &self.ends.to_service).await
+                    listen(response.into_inner(), &self.ends.to_service, &mut self.beats, address).await
                 }
                 Err(status) => status.message().to_owned(),
             }
@@ -143,6 +146,7 @@ async fn pass_on(
         let message = match message {
             ToCluster::Inventory(inventory) => Message::Inventory((&inventory).into()),
             ToCluster::Report(report) => Message::Report((&report).into()),
+            ToCluster::Echo { number } => Message::Echo(v1::Echo { number }),
             ToCluster::LogChunk { request, data } => Message::LogChunk(v1::LogChunk { request, data }),
             ToCluster::LogEnd { request, error } => {
                 Message::LogEnd(v1::LogEnd { request, error: error.unwrap_or_default() })
@@ -155,7 +159,12 @@ async fn pass_on(
     "NodeEngine is stopping".to_owned()
 }
 
-async fn listen(mut said: Streaming<v1::ClusterToWorker>, to_service: &mpsc::Sender<FromCluster>) -> String {
+async fn listen(
+    mut said: Streaming<v1::ClusterToWorker>,
+    to_service: &mpsc::Sender<FromCluster>,
+    beats: &mut Beats,
+    parent: SocketAddr,
+) -> String {
     loop {
         let message = match said.message().await {
             Ok(Some(v1::ClusterToWorker { message })) => message,
@@ -174,11 +183,16 @@ async fn listen(mut said: Streaming<v1::ClusterToWorker>, to_service: &mpsc::Sen
                 }
             }
             Some(cluster_to_worker::Message::LogRequest(asked)) => {
-                let Some(instance) = asked.instance.and_then(|id| id.try_into().ok()) else { continue };
+                let Some(instance) = asked.instance.map(Into::into) else { continue };
                 FromCluster::Logs { request: asked.request, instance, tail: asked.tail, follow: asked.follow }
             }
             Some(cluster_to_worker::Message::LogCancel(cancel)) => {
                 FromCluster::CancelLogs { request: cancel.request }
+            }
+            Some(cluster_to_worker::Message::Echo(v1::Echo { number })) => FromCluster::Echo { number },
+            Some(cluster_to_worker::Message::Beats(ordered)) => {
+                beats.order(parent, ordered);
+                continue;
             }
             // A message of a later version is of no use here.
             None => continue,

@@ -3,7 +3,7 @@
 use std::{io::Write, os::unix::fs::OpenOptionsExt};
 
 use anyhow::Context;
-use model::{Timestamp, TokenId};
+use model::TokenId;
 use root_core::{Change, JoinKind, Token};
 
 use crate::{Brain, Config, downlink};
@@ -27,7 +27,7 @@ pub(crate) async fn offer_token(config: &Config, brain: &Brain, ca_pin: [u8; 32]
                 .filter(|token| token.kind == kind && token.uses_left > 1)
                 .map(|token| Change::Token(token.id, None))
                 .collect();
-            let expires_at = Timestamp(now.0 + DAY_MILLIS);
+            let expires_at = now.date.plus_millis(DAY_MILLIS);
             let token = Token { id, kind, secret_hash, uses_left: USES, expires_at, used_by: Vec::new() };
             changes.push(Change::Token(id, Some(token)));
             Ok::<_, std::convert::Infallible>(((), changes))

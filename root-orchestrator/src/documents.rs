@@ -67,6 +67,6 @@ pub(crate) async fn load(store: &dyn Store) -> Result<State, StoreError> {
         .await?;
     load_all(store, &mut state, TOKENS, |it: root_core::Token| Change::Token(it.id, Some(it))).await?;
     load_all(store, &mut state, PLANS, Change::Blocks).await?;
-    state.loaded();
+    state.loaded(daemon::present());
     Ok(state)
 }

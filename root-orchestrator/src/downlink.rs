@@ -2,8 +2,10 @@
 
 use std::{io, pin::Pin, sync::Arc};
 
-use link::{Authority, Identity, JoinToken, Subject, key_fingerprint, peer_of, require_peer, secret_hash};
-use model::{ClusterId, ClusterReport, Generation, Location, TokenId, WorkerId};
+use link::{
+    Authority, Identity, JoinToken, Subject, device_uuid, key_fingerprint, peer_of, require_peer, secret_hash,
+};
+use model::{ClusterAnswer, ClusterId, ClusterReport, Generation, Location, TokenId, WorkerId};
 use proto::v1::{
     self, cluster_to_root::Message, enrolment_server::EnrolmentServer, root_link_server::RootLinkServer,
 };
@@ -102,13 +104,6 @@ impl TryFrom<v1::EnrolRequest> for Enrolling {
     }
 }
 
-/// A UUID of the kind for own schemes (version 8) from the first half of a fingerprint.
-fn uuid_of_key(fingerprint: &str) -> Uuid {
-    let digits =
-        u128::from_str_radix(&fingerprint[..32], 16).expect("a fingerprint is 64 hexadecimal digits");
-    uuid::Builder::from_custom_bytes(digits.to_be_bytes()).into_uuid()
-}
-
 fn refused(error: EnrolmentRejected) -> Status {
     tracing::warn!(%error, "an enrolment was refused");
     Status::permission_denied(error.to_string())
@@ -126,7 +121,7 @@ impl v1::enrolment_server::Enrolment for Downlink {
         let fresh = ClusterId::new(daemon::fresh_uuid());
         let cluster = self
             .brain
-            .ask(move |state, now| state.enrol_cluster(enrolling.claim(), fresh, now))
+            .ask(move |state, now| state.enrol_cluster(enrolling.claim(), fresh, now.date))
             .await
             .map_err(stopping)?
             .map_err(refused)?;
@@ -158,14 +153,14 @@ impl v1::root_link_server::RootLink for Downlink {
         let (number, outbox) = self.links.connect(cluster);
         let observed = Generation(hello.observed_generation);
         self.brain
-            .observe(move |state, _| state.cluster_connected(cluster, location, observed))
+            .observe(move |state, now| state.cluster_connected(cluster, number, location, observed, now))
             .await
             .map_err(stopping)?;
         tracing::info!(%cluster, name = hello.name, version = hello.version, %address, "cluster connected");
         let listening = self.clone();
         tokio::spawn(async move {
             let ended = tokio::select! {
-                ended = listening.listen(cluster, &mut said) => ended,
+                ended = listening.listen(cluster, number, &mut said) => ended,
                 () = listening.shutdown.cancelled() => Ok(()),
             };
             if !listening.links.disconnect(cluster, number) {
@@ -176,8 +171,8 @@ impl v1::root_link_server::RootLink for Downlink {
                 Ok(()) => tracing::info!(%cluster, "cluster disconnected"),
                 Err(status) => tracing::warn!(%cluster, reason = status.message(), "cluster disconnected"),
             }
-            let observed = listening.brain.observe(move |state, _| {
-                state.cluster_disconnected(cluster);
+            let observed = listening.brain.observe(move |state, now| {
+                state.cluster_disconnected(cluster, number, now);
                 Vec::new()
             });
             if observed.await.is_err() {
@@ -195,9 +190,9 @@ impl v1::root_link_server::RootLink for Downlink {
         let enrolling = Enrolling::try_from(request.into_inner())?;
         let request_pem = enrolling.request_pem.clone();
         // Its id follows from its key, so that nothing about it need be kept here.
-        let worker = WorkerId::new(uuid_of_key(&enrolling.key));
+        let worker = WorkerId::new(device_uuid(&enrolling.key));
         self.brain
-            .ask(move |state, now| state.enrol_worker(enrolling.claim(), cluster, now))
+            .ask(move |state, now| state.enrol_worker(enrolling.claim(), cluster, now.date))
             .await
             .map_err(stopping)?
             .map_err(refused)?;
@@ -219,6 +214,24 @@ impl v1::root_link_server::RootLink for Downlink {
         self.certificate(&wire.certificate_request_pem, Subject::Network { root: self.root, cluster, worker })
             .map(Response::new)
     }
+
+    async fn certify_intermediate(
+        &self,
+        request: Request<v1::CertificateRequest>,
+    ) -> Result<Response<v1::Certificate>, Status> {
+        let cluster = self.calling_cluster(&request).await?;
+        let subject = Subject::Cluster { root: self.root, cluster };
+        let certificate_pem = self
+            .authority
+            .certify_intermediate(&request.into_inner().certificate_request_pem, subject, daemon::now())
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        tracing::info!(%cluster, "the cluster may certify its own workers");
+        Ok(Response::new(v1::Certificate {
+            subject: subject.to_string(),
+            certificate_pem,
+            ca_certificate_pem: self.authority.certificate_pem().to_owned(),
+        }))
+    }
 }
 
 impl Downlink {
@@ -238,6 +251,7 @@ impl Downlink {
     async fn listen(
         &self,
         cluster: ClusterId,
+        number: u64,
         said: &mut Streaming<v1::ClusterToRoot>,
     ) -> Result<(), Status> {
         while let Some(v1::ClusterToRoot { message }) = said.message().await? {
@@ -245,12 +259,16 @@ impl Downlink {
                 Some(Message::Report(report)) => {
                     let report = ClusterReport::try_from(report)?;
                     self.brain
-                        .observe(move |state, now| state.cluster_reported(cluster, report, now))
+                        .observe(move |state, now| state.cluster_reported(cluster, number, report, now))
                         .await
                         .map_err(stopping)?;
                 }
                 Some(Message::LogChunk(chunk)) => self.links.log_chunk(chunk),
                 Some(Message::LogEnd(end)) => self.links.log_end(end),
+                Some(Message::Answer(answer)) => {
+                    let request = answer.request;
+                    self.links.answered(request, ClusterAnswer::try_from(answer)?);
+                }
                 // A second greeting changes nothing; a message of a later version is of no use here.
                 Some(Message::Hello(_)) | None => {}
             }

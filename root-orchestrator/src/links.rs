@@ -1,4 +1,4 @@
-//! The connections of clusters, and what is asked over them.
+//! The connections of clusters, and what is asked over them: logs, and what concerns workers.
 
 use std::{
     collections::BTreeMap,
@@ -6,12 +6,13 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
-use model::{ClusterId, InstanceId};
+use model::{ClusterAnswer, ClusterId, ClusterRequest, InstanceId};
 use proto::v1::{self, root_to_cluster::Message};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
 
 /// Messages on their way to one cluster. Assignments replace one another, so a cluster that reads too slowly for this
@@ -19,6 +20,8 @@ use tonic::Status;
 const OUTBOX: usize = 256;
 /// Pieces of a log on their way to one reader; a reader that does not keep up with this many loses the log.
 const LOG_PIECES: usize = 256;
+/// A cluster answers from memory; one that does not within this is cut off.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 pub(crate) type Outbox = mpsc::Receiver<Result<v1::RootToCluster, Status>>;
 
@@ -30,7 +33,21 @@ pub(crate) type LogPiece = Result<Bytes, String>;
 pub(crate) struct Links {
     connections: Mutex<BTreeMap<ClusterId, Connection>>,
     logs: Mutex<BTreeMap<u64, mpsc::Sender<LogPiece>>>,
+    questions: Mutex<BTreeMap<u64, oneshot::Sender<ClusterAnswer>>>,
     next: AtomicU64,
+}
+
+/// A cluster that was asked something did not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum AskError {
+    /// It is away.
+    #[error(
+        "the cluster is not connected to the root, and only it knows its workers; try again when it is back"
+    )]
+    NotConnected,
+    /// It may be away, or be of a version that does not know the question.
+    #[error("the cluster did not answer within 5 s; look at its state and try again")]
+    NoAnswer,
 }
 
 #[derive(Debug)]
@@ -43,7 +60,7 @@ impl Links {
     /// Registers a connection in place of the one before; its number tells them apart.
     pub(crate) fn connect(&self, cluster: ClusterId) -> (u64, Outbox) {
         let (sender, outbox) = mpsc::channel(OUTBOX);
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let number = self.fresh_number();
         lock(&self.connections).insert(cluster, Connection { number, outbox: sender });
         (number, outbox)
     }
@@ -70,6 +87,49 @@ impl Links {
         sent
     }
 
+    /// As [`Links::send`], over the connection `number` only: what was meant for one that has ended is worth nothing.
+    pub(crate) fn send_over(&self, cluster: ClusterId, number: u64, message: Message) -> bool {
+        let is_current =
+            lock(&self.connections).get(&cluster).is_some_and(|current| current.number == number);
+        is_current && self.send(cluster, message)
+    }
+
+    /// Asks a cluster something about its workers. Nothing of the answer is kept.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub(crate) async fn ask(
+        &self,
+        cluster: ClusterId,
+        wish: ClusterRequest,
+    ) -> Result<ClusterAnswer, AskError> {
+        let request = self.fresh_number();
+        let (sender, answer) = oneshot::channel();
+        lock(&self.questions).insert(request, sender);
+        let asked = v1::ClusterRequest::new(request, &wish);
+        let outcome = if self.send(cluster, Message::Request(asked)) {
+            let answered = tokio::time::timeout(ANSWER_WITHIN, answer).await;
+            answered.ok().and_then(Result::ok).ok_or(AskError::NoAnswer)
+        } else {
+            Err(AskError::NotConnected)
+        };
+        lock(&self.questions).remove(&request);
+        outcome
+    }
+
+    /// A cluster answered.
+    pub(crate) fn answered(&self, request: u64, answer: ClusterAnswer) {
+        if let Some(question) = lock(&self.questions).remove(&request) {
+            // Whoever asked may have given up.
+            drop(question.send(answer));
+        }
+    }
+
+    /// From 1, each greater than those before.
+    fn fresh_number(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
     /// Asks a cluster for the log of an instance. Dropping the answer stops it.
     pub(crate) fn open_log(
         self: &Arc<Self>,
@@ -78,7 +138,7 @@ impl Links {
         tail: u32,
         follow: bool,
     ) -> Option<LogReader> {
-        let request = self.next.fetch_add(1, Ordering::Relaxed);
+        let request = self.fresh_number();
         let (sender, pieces) = mpsc::channel(LOG_PIECES);
         lock(&self.logs).insert(request, sender);
         let reader = LogReader { request, cluster, pieces, links: Arc::clone(self) };

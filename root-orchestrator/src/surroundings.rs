@@ -37,9 +37,16 @@ impl Surroundings<State> for RootSurroundings {
     fn after_commit(&mut self, state: &State, changes: &[Change], effects: Vec<Effect>) {
         for effect in effects {
             match effect {
-                Effect::SendAssignment { cluster, assignment } => {
+                Effect::SendAssignment { cluster, session, assignment } => {
                     let message = v1::root_to_cluster::Message::Assignment((&assignment).into());
-                    self.links.send(cluster, message);
+                    self.links.send_over(cluster, session, message);
+                }
+                Effect::SendTokens { cluster, session, tokens, settled } => {
+                    let tokens = v1::WorkerTokens {
+                        tokens: tokens.iter().map(Into::into).collect(),
+                        settled: settled.iter().map(Into::into).collect(),
+                    };
+                    self.links.send_over(cluster, session, v1::root_to_cluster::Message::Tokens(tokens));
                 }
             }
         }

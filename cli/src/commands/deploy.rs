@@ -13,7 +13,7 @@ use crate::{
     args::DeployArguments,
     client::Client,
     commands::{
-        counted,
+        counted, summary,
         watch::{Report, Watch},
     },
     error::Error,
@@ -21,7 +21,7 @@ use crate::{
     output::Output,
     progress::{Entry, Progress},
     rollout::{Rollout, Verdict},
-    sla::{Sla, SlaApplication},
+    sla::{Sla, SlaApplication, short_name},
     terminal,
 };
 
@@ -129,37 +129,36 @@ fn find_all(
 /// Deploying does not change what exists, so a file that says something else must not seem deployed.
 fn refuse_differences(sla: &Sla, application: &Application, found: &[Listed<Service>]) -> Result<(), Error> {
     let wanted = sla.applications.iter().find(|wanted| wanted.full_name() == application.full_name());
-    let differences = wanted.map_or(Vec::new(), |wanted| differences(wanted.services(), found));
-    if differences.is_empty() {
-        return Ok(());
-    }
-    Err(Error::Differs { application: application.full_name(), file: sla.file.clone(), differences })
-}
-
-fn differences(wanted: &[Value], found: &[Listed<Service>]) -> Vec<String> {
+    let wanted = wanted.map_or(&[][..], SlaApplication::services);
     let mut differences = Vec::new();
-    let name_of = |service: &Value| {
-        let text = |key: &str| service[key].as_str().unwrap_or_default().to_owned();
-        format!("{}.{}", text("microservice_name"), text("microservice_namespace"))
-    };
+    let mut changed = Vec::new();
     for service in wanted {
-        let name = name_of(service);
+        let name = short_name(service);
         match found.iter().find(|item| item.object.short_name() == name) {
             None => differences.push(format!("service {name} is not deployed")),
-            Some(item) => differences.extend(field_differences(&name, service, &item.json)),
+            Some(item) => {
+                let fields = field_differences(&name, service, &item.json);
+                if !fields.is_empty() {
+                    changed.push(item.object.full_name());
+                }
+                differences.extend(fields);
+            }
         }
     }
     for item in found {
         let name = item.object.short_name();
-        if !wanted.iter().any(|service| name_of(service) == name) {
+        if !wanted.iter().any(|service| short_name(service) == name) {
             differences.push(format!("service {name} is not in the file"));
         }
     }
-    differences
+    if differences.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Differs { application: application.full_name(), file: sla.file.clone(), differences, changed })
 }
 
 /// What the root sets or rewrites itself; a file made from its answers has them too, and they mean nothing there.
-const NOT_COMPARED: [&str; 16] = [
+const NOT_COMPARED: [&str; 18] = [
     "_id",
     "RR_ip",
     "RR_ip_v6",
@@ -171,6 +170,8 @@ const NOT_COMPARED: [&str; 16] = [
     "job_name",
     "microserviceID",
     "next_instance_progressive_number",
+    "revision",
+    "rollout",
     "service_name",
     "service_ns",
     "status",
@@ -178,7 +179,7 @@ const NOT_COMPARED: [&str; 16] = [
     "virtualization",
 ];
 
-/// Fields that both have and that say different things.
+/// Fields of the file that say something else than the root does, or something it does not say.
 fn field_differences(name: &str, wanted: &Value, found: &Value) -> Vec<String> {
     let Some(fields) = wanted.as_object() else { return Vec::new() };
     let says_nothing = |value: &Value| match value {
@@ -189,13 +190,18 @@ fn field_differences(name: &str, wanted: &Value, found: &Value) -> Vec<String> {
         Value::Array(items) => items.is_empty(),
         Value::Object(fields) => fields.is_empty(),
     };
+    // The root shows the image under one name, whichever it was sent under.
+    let deployed = |key: &str| found.get(key).or_else(|| found.get("image").filter(|_| key == "code"));
     fields
         .iter()
         .filter(|(key, _)| !NOT_COMPARED.contains(&key.as_str()))
-        .filter_map(|(key, value)| found.get(key).map(|deployed| (key, value, deployed)))
+        .map(|(key, value)| (key, value, deployed(key).unwrap_or(&Value::Null)))
         .filter(|(_, value, deployed)| value != deployed && !(says_nothing(value) && says_nothing(deployed)))
-        .map(|(key, value, deployed)| {
-            format!("`{key}` of service {name} is {deployed}, the file says {value}")
+        .map(|(key, value, deployed)| match deployed {
+            Value::Null => format!("`{key}` of service {name} is not set, the file says {value}"),
+            Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => {
+                format!("`{key}` of service {name} is {deployed}, the file says {value}")
+            }
         })
         .collect()
 }
@@ -280,7 +286,8 @@ impl Watching<'_> {
             .into_iter()
             .map(|(service, instance)| format!("{}/{}", service.full_name(), instance.number))
             .collect();
-        Error::Unplaced { application: self.names[0].clone(), instances }
+        let application = self.names[0].clone();
+        Error::Unplaced { give_up: format!("mangrove delete app {application}"), application, instances }
     }
 
     fn too_slow(&self, rollout: &Rollout) -> Error {
@@ -299,15 +306,7 @@ impl Watching<'_> {
     /// Where everything is reached, as data.
     fn summarise(&self, rollout: &Rollout) -> Result<(), Error> {
         for (service, instance) in rollout.instances() {
-            let name = format!("{} {}/{}", service.application(), service.short_name(), instance.number);
-            let published = instance.published().join(" ");
-            let addresses = instance.addresses.join(" ");
-            let line = [name, instance.phase(), published, addresses]
-                .into_iter()
-                .filter(|part| !part.is_empty())
-                .collect::<Vec<_>>()
-                .join("  ");
-            self.output.data(&crate::output::clean(&line))?;
+            self.output.data(&summary(service, instance))?;
         }
         Ok(())
     }

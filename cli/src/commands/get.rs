@@ -7,8 +7,9 @@ use serde_json::Value;
 use crate::{
     args::{FilteredListing, Format, GetWhat, Listing},
     client::Client,
+    commands::workers,
     error::Error,
-    objects::{self, Application, Cluster, Instance, Listed, Service, Stage, Token},
+    objects::{self, Application, Cluster, Instance, LastExit, Listed, Service, Stage, Token},
     output::Output,
     resolve,
 };
@@ -20,20 +21,22 @@ pub(crate) async fn run(client: &Client, output: &Output, what: GetWhat) -> Resu
         GetWhat::Services(listing) => services(client, output, &listing).await,
         GetWhat::Instances(listing) => instances(client, output, &listing).await,
         GetWhat::Clusters(listing) => clusters(client, output, listing).await,
+        GetWhat::Workers { cluster, listing } => workers::list(client, output, &cluster, listing).await,
         GetWhat::Tokens(listing) => tokens(client, output, listing).await,
     }
 }
 
 /// A kind of thing as a table. The columns after `narrow` are for wide tables.
-struct Columns<'a, T> {
-    headings: &'a [&'a str],
-    narrow: usize,
-    row: &'a dyn Fn(&T) -> Vec<String>,
-    name: &'a dyn Fn(&T) -> String,
-    nothing: &'a str,
+pub(super) struct Columns<'a, T> {
+    pub(super) headings: &'a [&'a str],
+    pub(super) narrow: usize,
+    pub(super) row: &'a dyn Fn(&T) -> Vec<String>,
+    pub(super) name: &'a dyn Fn(&T) -> String,
+    pub(super) nothing: &'a str,
 }
 
-fn print<T>(
+/// Prints a list as it was asked for.
+pub(super) fn print<T>(
     output: &Output,
     format: Format,
     items: &[Listed<T>],
@@ -87,10 +90,23 @@ async fn applications(client: &Client, output: &Output, listing: &FilteredListin
 async fn services(client: &Client, output: &Output, listing: &FilteredListing) -> Result<(), Error> {
     let services = fetch_services(client, listing.app.as_deref()).await?;
     let columns = Columns {
-        headings: &["APPLICATION", "SERVICE", "RUNNING", "STATUS", "IMAGE", "ID", "PORTS", "MEMORY", "VCPUS"],
+        headings: &[
+            "APPLICATION",
+            "SERVICE",
+            "RUNNING",
+            "STATUS",
+            "IMAGE",
+            "ID",
+            "PORTS",
+            "MEMORY",
+            "VCPUS",
+            "REVISION",
+            "CHANGE",
+        ],
         narrow: 5,
         row: &|service: &Service| {
-            let running = service.staying().filter(|instance| instance.stage() == Stage::Running).count();
+            let runs = |instance: &&Instance| matches!(instance.stage(), Stage::Running | Stage::Unready);
+            let running = service.staying().filter(runs).count();
             vec![
                 service.application(),
                 service.short_name(),
@@ -101,6 +117,8 @@ async fn services(client: &Client, output: &Output, listing: &FilteredListing) -
                 service.port.clone(),
                 service.memory.map(|mebibytes| format!("{mebibytes} MiB")).unwrap_or_default(),
                 service.vcpus.map(|cores| cores.to_string()).unwrap_or_default(),
+                number_or_nothing(service.revision),
+                service.rollout.as_ref().map(ToString::to_string).unwrap_or_default(),
             ]
         },
         name: &Service::full_name,
@@ -138,26 +156,32 @@ async fn instances(client: &Client, output: &Output, listing: &FilteredListing) 
             "APPLICATION",
             "INSTANCE",
             "PHASE",
+            "READY",
             "FOR",
             "RESTARTS",
+            "REVISION",
             "CLUSTER",
             "REACHED AT",
             "WHY",
             "ADDRESSES",
+            "LAST EXIT",
         ],
-        narrow: 8,
+        narrow: 10,
         row: &|(service, instance): &(Service, Instance)| {
             let cluster = names.get(&instance.cluster_id).unwrap_or(&instance.cluster_id);
             vec![
                 service.application(),
                 format!("{}/{}", service.short_name(), instance.number),
                 instance.phase(),
+                instance.ready.map(yes_or_no).unwrap_or_default(),
                 instance.since.as_deref().map(|since| age(since, now)).unwrap_or_default(),
                 instance.restarts.to_string(),
+                number_or_nothing(instance.revision),
                 cluster.clone(),
                 instance.reached_at().join(" "),
                 instance.detail(),
                 instance.addresses.join(" "),
+                instance.last_exit.as_ref().map(|exit| exit_in_words(exit, now)).unwrap_or_default(),
             ]
         },
         name: &|(service, instance): &(Service, Instance)| {
@@ -214,7 +238,7 @@ async fn clusters(client: &Client, output: &Output, listing: Listing) -> Result<
         row: &|cluster: &Cluster| {
             vec![
                 cluster.name.clone(),
-                if cluster.active { "yes" } else { "no" }.to_owned(),
+                yes_or_no(cluster.active),
                 cluster.active_nodes.to_string(),
                 format!("{:.0} %", cluster.cpu_percent),
                 cluster.vcpus.to_string(),
@@ -255,8 +279,21 @@ pub(crate) async fn tokens(client: &Client, output: &Output, listing: Listing) -
     print(output, listing.output, &tokens, &columns)
 }
 
+fn exit_in_words(exit: &LastExit, now: jiff::Timestamp) -> String {
+    format!("code {}, {} ago", exit.code, age(&exit.at, now))
+}
+
+fn number_or_nothing(number: Option<u64>) -> String {
+    number.map(|number| number.to_string()).unwrap_or_default()
+}
+
+/// As a column says it.
+pub(super) fn yes_or_no(yes: bool) -> String {
+    if yes { "yes" } else { "no" }.to_owned()
+}
+
 /// How long ago `since` was; the text itself when it is no time.
-fn age(since: &str, now: jiff::Timestamp) -> String {
+pub(super) fn age(since: &str, now: jiff::Timestamp) -> String {
     match since.parse::<jiff::Timestamp>() {
         Ok(since) => in_words(now.as_second() - since.as_second()),
         Err(_) => since.to_owned(),

@@ -1,5 +1,6 @@
 //! What each verb does.
 
+pub(crate) mod change;
 pub(crate) mod delete;
 pub(crate) mod deploy;
 pub(crate) mod get;
@@ -7,13 +8,15 @@ pub(crate) mod login;
 pub(crate) mod logs;
 pub(crate) mod token;
 mod watch;
+pub(crate) mod workers;
 
 use clap::CommandFactory as _;
 
 use crate::{
     args::{Arguments, Shell},
     error::Error,
-    output::Output,
+    objects::{Instance, Service},
+    output::{Output, clean},
 };
 
 /// `mangrove completions`.
@@ -32,4 +35,13 @@ pub(crate) fn completions(output: &Output, shell: Shell) -> Result<(), Error> {
 fn counted(count: usize, noun: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };
     format!("{count} {noun}{plural}")
+}
+
+/// Where an instance is reached, as a line of data.
+fn summary(service: &Service, instance: &Instance) -> String {
+    let name = format!("{} {}/{}", service.application(), service.short_name(), instance.number);
+    let published = instance.published().join(" ");
+    let addresses = instance.addresses.join(" ");
+    let parts = [name, instance.phase(), published, addresses].into_iter().filter(|part| !part.is_empty());
+    clean(&parts.collect::<Vec<_>>().join("  "))
 }

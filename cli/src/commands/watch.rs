@@ -76,7 +76,7 @@ async fn follow(client: Arc<Client>, application_id: String, reports: mpsc::Send
         };
         let report = match problem {
             None => None,
-            Some(error) if is_passing(&error) => (!told).then(|| Report::Lost(error.to_string())),
+            Some(error) if error.is_passing() => (!told).then(|| Report::Lost(error.to_string())),
             Some(error) => {
                 drop(reports.send(Report::Failed(error)).await);
                 return;
@@ -126,12 +126,4 @@ fn read(event: &sse::Event) -> Result<Option<Report>, String> {
         // Newer roots may say more.
         _ => Ok(None),
     }
-}
-
-/// Whether trying again can help.
-fn is_passing(error: &Error) -> bool {
-    if let Error::Refused { status, .. } = error {
-        return *status >= 500 || *status == 429;
-    }
-    matches!(error, Error::Unreachable { .. } | Error::Unfinished { .. })
 }

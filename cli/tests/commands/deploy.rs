@@ -250,11 +250,23 @@ fn a_file_that_differs_from_what_is_deployed_is_refused() {
             &format!(
                 "error: application `hello.default` already exists and differs from {changed}: `memory` of \
                  service hello.default is 32, the file says 64\n  \
-                 hint: deploy changes nothing that exists: run `mangrove delete app hello.default` first, \
-                 or give the application another name or namespace\n"
+                 hint: deploy changes nothing that exists: run `mangrove update hello.default.hello.default -f \
+                 {changed}`\n"
             )
         )
     );
+    let mut longer: Value = serde_json::from_str(&sla(32)).unwrap();
+    longer["applications"][0]["microservices"][0]["on_partition"] = json!("keep");
+    let longer = home.file("longer.json", &longer.to_string());
+    let refused = home.run(&["deploy", "-f", &longer]);
+    let told = "`on_partition` of service hello.default is not set, the file says \"keep\"";
+    assert!(refused.code == 1 && refused.stderr.contains(told), "{refused:?}");
+    let mut other: Value = serde_json::from_str(&sla(32)).unwrap();
+    other["applications"][0]["microservices"][0]["microservice_name"] = json!("other");
+    let other = home.file("other.json", &other.to_string());
+    let refused = home.run(&["deploy", "-f", &other]);
+    let told = "hint: deploy changes nothing that exists: run `mangrove delete app hello.default` first";
+    assert!(refused.code == 1 && refused.stderr.contains(told), "{refused:?}");
 }
 
 #[test]

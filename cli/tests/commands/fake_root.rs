@@ -1,6 +1,7 @@
 //! A root that keeps everything in memory and plays the life of instances from a script.
 
 use std::{
+    collections::VecDeque,
     convert::Infallible,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
@@ -21,6 +22,10 @@ use serde_json::{Value, json};
 /// Between two steps of an instance's script.
 const STEP: Duration = Duration::from_millis(50);
 
+/// Answers to changes of services and to what concerns workers.
+#[path = "fake_changes.rs"]
+mod changes;
+
 pub(crate) struct FakeRoot {
     pub(crate) url: String,
     state: Shared,
@@ -28,6 +33,9 @@ pub(crate) struct FakeRoot {
 }
 
 type Shared = Arc<Mutex<Root>>;
+
+/// Status and body.
+pub(crate) type Answer = (u16, Value);
 
 /// What the fake root has and how it behaves.
 #[derive(Default)]
@@ -48,6 +56,12 @@ pub(crate) struct Root {
     pub(crate) refuses_refresh: bool,
     /// How many watches end after their first event.
     pub(crate) broken_watches: u32,
+    /// What the first service goes through, a step at a time, while somebody watches.
+    pub(crate) service_script: VecDeque<Value>,
+    /// What its revisions are.
+    pub(crate) revisions: Vec<Value>,
+    /// What a cluster tells of its workers, one answer after another; the last one again and again.
+    pub(crate) workers: VecDeque<Answer>,
 }
 
 impl FakeRoot {
@@ -97,7 +111,14 @@ fn router(state: Shared) -> Router {
             }),
         )
         .route("/api/services/{id}", get(services_of))
-        .route("/api/service/{id}", delete(remove))
+        .route("/api/service/{id}", delete(remove).put(changes::update))
+        .route("/api/service/{id}/scale", post(changes::scale))
+        .route("/api/service/{id}/rollback", post(changes::roll_back))
+        .route("/api/service/{id}/revisions", get(changes::revisions))
+        .route("/api/cluster/{id}/workers", get(changes::workers))
+        .route("/api/cluster/{id}/worker/{worker}", delete(changes::on_worker))
+        .route("/api/cluster/{id}/worker/{worker}/{verb}", post(changes::on_worker))
+        .route("/api/cluster/{id}/rebalance", post(changes::on_worker))
         .route("/api/service/{id}/instance", post(create_instance))
         .route("/api/service/{id}/instance/{number}", delete(|| async { Json(json!({"message": "ok"})) }))
         .route("/api/service/{id}/instance/{number}/logs", get(logs))
@@ -131,8 +152,12 @@ impl Root {
     /// Takes every instance one step further; a service whose instances changed is returned.
     fn step(&mut self) -> Vec<Value> {
         let mut changed = Vec::new();
+        let mut next = self.service_script.pop_front();
         for service in &mut self.services {
             let before = service.clone();
+            for (key, value) in next.take().iter().flat_map(|next| next.as_object().unwrap()) {
+                service[key] = value.clone();
+            }
             for instance in service["instance_list"].as_array_mut().unwrap() {
                 let step = instance["step"].as_u64().map(|step| usize::try_from(step).unwrap());
                 if let Some(next) = step.and_then(|step| self.script.get(step)) {

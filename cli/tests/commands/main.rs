@@ -8,6 +8,8 @@ mod deploy;
 mod fake_root;
 mod login;
 mod reads;
+mod updates;
+mod workers;
 
 use std::{
     io::Write as _,

@@ -17,6 +17,7 @@ fn a_service(id: &str, application: &str, name: &str, instances: Value) -> Value
         "job_name": format!("{application}.default.{name}.default"), "app_name": application,
         "app_ns": "default", "service_name": name, "service_ns": "default", "image": "image:1",
         "port": "8080:80/tcp", "memory": 32, "vcpus": 1, "status": "RUNNING", "instance_list": instances,
+        "revision": 3, "rollout": {"from": 2, "to": 3, "instances": 2, "ready": 1, "rollback": false},
     })
 }
 
@@ -24,7 +25,8 @@ fn an_instance(number: u32) -> Value {
     json!({
         "instance_number": number, "cluster_id": "c-1", "phase": "running", "status": "RUNNING",
         "since": "2999-01-01T00:00:00Z", "addresses": ["10.30.0.2"], "ports": ["8080:80/tcp"],
-        "published_at": "192.0.2.7", "restarts": 2, "reason": null,
+        "published_at": "192.0.2.7", "restarts": 2, "reason": null, "ready": true, "revision": 3,
+        "last_exit": {"code": 137, "at": "2999-01-01T00:00:00Z", "tail": "killed"},
     })
 }
 
@@ -87,8 +89,10 @@ fn services_are_listed_with_how_many_run() {
     assert_eq!(
         home.run(&["get", "svc", "--app", "shop.default", "-o", "wide"]),
         done(
-            "APPLICATION    SERVICE       RUNNING   STATUS    IMAGE     ID    PORTS         MEMORY   VCPUS\n\
-             shop.default   web.default   1/2       RUNNING   image:1   s-1   8080:80/tcp   32 MiB   1\n",
+            "APPLICATION    SERVICE       RUNNING   STATUS    IMAGE     ID    PORTS         MEMORY   VCPUS   \
+             REVISION   CHANGE\n\
+             shop.default   web.default   1/2       RUNNING   image:1   s-1   8080:80/tcp   32 MiB   1       \
+             3          from 2 to 3: 1/2 ready\n",
             ""
         )
     );
@@ -100,13 +104,17 @@ fn instances_are_listed_with_where_they_are_and_why_they_are_not() {
     assert_eq!(
         home.run(&["get", "instances", "--app", "shop"]),
         done(
-            "APPLICATION    INSTANCE        PHASE     FOR   RESTARTS   CLUSTER   REACHED AT              WHY\n\
-             shop.default   web.default/0   running   0s    2          north     http://192.0.2.7:8080   -\n\
-             shop.default   web.default/1   refused   -     0          -         -                       \
-             NoTargetCluster: no cluster has joined\n",
+            "APPLICATION    INSTANCE        PHASE     READY   FOR   RESTARTS   REVISION   CLUSTER   \
+             REACHED AT              WHY\n\
+             shop.default   web.default/0   running   yes     0s    2          3          north     \
+             http://192.0.2.7:8080   -\n\
+             shop.default   web.default/1   refused   -       -     0          -          -         \
+             -                       NoTargetCluster: no cluster has joined\n",
             ""
         )
     );
+    let wide = home.run(&["get", "instances", "--app", "blog", "-o", "wide"]);
+    assert!(wide.stdout.ends_with("10.30.0.2   code 137, 0s ago\n"), "{wide:?}");
     assert_eq!(
         home.run(&["get", "instances", "-o", "name"]),
         done("blog.default.store.default/0\nshop.default.web.default/0\nshop.default.web.default/1\n", "")

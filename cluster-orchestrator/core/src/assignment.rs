@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use model::{
-    AssignedInstance, Assignment, Desired, Generation, InstanceId, InstanceReport, Phase, Timestamp,
+    AssignedInstance, Assignment, Desired, Generation, InstanceId, InstanceReport, Now, Phase, Resources,
+    Tenure, Timestamp,
 };
 
 use crate::{Change, Held, Instance, State};
@@ -26,26 +27,28 @@ impl State {
     ///
     /// # Errors
     /// When it is not newer than what is held.
-    pub fn take_on(&self, assignment: Assignment, now: Timestamp) -> Result<Vec<Change>, Stale> {
+    pub fn take_on(&self, assignment: Assignment, now: Now) -> Result<Vec<Change>, Stale> {
         if assignment.generation <= self.held.generation {
             return Err(Stale { offered: assignment.generation, held: self.held.generation });
         }
         let listed: BTreeSet<InstanceId> = assignment.instances.iter().map(|instance| instance.id).collect();
         let mut changes: Vec<Change> =
-            assignment.instances.iter().filter_map(|wanted| self.want(*wanted, now)).collect();
+            assignment.instances.iter().filter_map(|wanted| self.want(*wanted, now.date)).collect();
         let absent = self.instances.values().filter(|instance| !listed.contains(&instance.id));
         let mut kept = BTreeSet::new();
         for instance in absent {
-            if instance.worker.is_none() {
+            if instance.tenure.is_vacant() {
                 changes.push(Change::Instance(instance.id, None));
             } else {
-                kept.insert(instance.id.service);
+                kept.insert(instance.revision_id());
                 if instance.listed {
                     let unlisted = Instance { listed: false, ..instance.clone() };
                     changes.push(Change::Instance(instance.id, Some(unlisted)));
                 }
             }
         }
+        // A copy that is listed may be of a revision whose tombstone alone is listed, without its specification.
+        kept.extend(self.instances.values().map(Instance::revision_id));
         let mut services = assignment.services;
         for (id, service) in &self.held.services {
             if kept.contains(id) {
@@ -80,38 +83,38 @@ impl State {
                 let desired = known.desired.max(wanted.desired);
                 Instance { desired, listed: true, ..known.clone() }
             }
-            // A newer placement of an instance that is still on a worker is the same instance wanted again there.
-            Some(known) if known.worker.is_some() => Instance {
-                generation: wanted.generation,
-                desired: wanted.desired,
-                listed: true,
-                ..known.clone()
-            },
-            Some(_) | None => Instance {
-                id: wanted.id,
-                generation: wanted.generation,
-                desired: wanted.desired,
-                listed: true,
-                worker: None,
-                reserved: model::Resources::default(),
-                report: InstanceReport::new(wanted.id, wanted.generation, Phase::ClusterScheduled, now),
-            },
+            Some(_) | None => anew(known, wanted, now),
         };
-        let report = match (instance.desired, instance.worker) {
+        let report = match (instance.desired, instance.tenure.is_vacant()) {
             // Nothing to remove: it is confirmed at once.
-            (Desired::Removed, None) => {
+            (Desired::Removed, true) => {
                 InstanceReport::new(instance.id, instance.generation, Phase::Removed, now)
             }
-            (Desired::Removed, Some(_)) => InstanceReport {
-                generation: instance.generation,
+            (Desired::Removed, false) => InstanceReport {
                 phase: Phase::Undeploying,
+                ready: false,
                 since: now,
                 ..instance.report.clone()
             },
-            (Desired::Running, _) => {
-                InstanceReport { generation: instance.generation, ..instance.report.clone() }
-            }
+            (Desired::Running, _) => instance.report.clone(),
         };
         Some(Change::Instance(instance.id, Some(Instance { report, ..instance })))
+    }
+}
+
+/// A newer decision of the root: whatever copies there are of an older one must go.
+fn anew(known: Option<&Instance>, wanted: AssignedInstance, now: Timestamp) -> Instance {
+    let mut tenure = known.map_or_else(Tenure::default, |known| known.tenure.clone());
+    tenure.take_back();
+    tenure.settle();
+    Instance {
+        id: wanted.id,
+        revision: wanted.revision,
+        generation: wanted.generation,
+        desired: wanted.desired,
+        listed: true,
+        tenure,
+        reserved: known.map_or_else(Resources::default, |known| known.reserved),
+        report: InstanceReport::new(wanted.id, wanted.generation, Phase::ClusterScheduled, now),
     }
 }

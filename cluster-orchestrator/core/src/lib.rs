@@ -1,25 +1,34 @@
-//! The brain of a cluster: which worker runs what, and what the root is told of it. Pure.
+//! The brain of a cluster: which worker runs what, who of them is alive, and what the root is told. Pure.
 //!
 //! ```text
-//!   root ─────► take_on   (assignment.rs)  ─┐
-//!                                           ├─► changes ──► apply
-//!   workers ──► observe   (observation.rs) ─┘
+//!   root ─────► take_on, honour   (assignment.rs, enrolment.rs) ─┐
+//!   people ───► request           (upkeep.rs)                    ├─► changes ──► apply (state.rs)
+//!   workers ──► connected, reported, beats                       │
+//!               (contact.rs, observation.rs)                    ─┘
 //!
-//!   reconcile(now) (reconcile.rs) ──► Plan { changes, effects }     the only place that asks for effects
-//!   report(now)    (report.rs)    ──► ClusterReport                 what the root sees: no worker is named in it
+//!   reconcile(now) (reconcile.rs, placing.rs) ──► Plan { changes, effects, wake_at }   the only place that asks
+//!   report(now)    (report.rs)                ──► ClusterReport                        no worker is named in it
 //! ```
 //!
-//! The shell around it is `cluster-orchestrator/src/service.rs`. What the cluster was last assigned is durable, so it
-//! goes on without its root.
+//! The shell around it is `cluster-orchestrator/src`. What the cluster was last assigned is durable, so it goes on
+//! without its root. Who has an instance is a [`model::Tenure`] over workers.
 
 mod assignment;
+mod contact;
+mod enrolment;
 mod observation;
+mod placing;
 mod reconcile;
 mod report;
 mod state;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 
 pub use assignment::Stale;
-pub use reconcile::Effect;
-pub use state::{Change, Held, Instance, State, Worker};
+pub use contact::RECONNECT_MILLIS;
+pub use enrolment::{Claim, EnrolmentRejected};
+pub use observation::SETTLE_MILLIS;
+pub use placing::{BEGIN_WITHIN_MILLIS, MOVE_WITHIN_MILLIS, STOP_MARGIN_MILLIS};
+pub use reconcile::{Effect, OFFER_AGAIN_MILLIS};
+pub use state::{Change, Enrolments, Held, Instance, State, Worker};

@@ -2,39 +2,50 @@
 
 use std::net::IpAddr;
 
-use model::{Desired, Generation, InstanceReport, Phase, Timestamp, WorkerId, WorkerInventory, WorkerReport};
+use model::{
+    Desired, Generation, InstanceReport, Now, OnRejoin, Phase, Role, WorkerId, WorkerInventory, WorkerReport,
+};
 
-use crate::{Change, Instance, State, Worker, state::Session};
+use crate::{Change, Instance, State, Worker};
+
+/// A worker that is back has this long to run again a copy that should be kept; then the replacement stays.
+pub const SETTLE_MILLIS: u64 = 60_000;
 
 impl State {
-    /// A worker connected from `address`. Its old connection, if any, counts no longer.
+    /// A worker connected from `address`; `session` is greater than that of each of its connections before, which
+    /// count no longer. One that comes late is ignored.
     #[must_use]
     pub fn worker_connected(
         &mut self,
         id: WorkerId,
+        session: u64,
         inventory: WorkerInventory,
         address: IpAddr,
+        now: Now,
     ) -> Vec<Change> {
-        self.lost.remove(&id);
-        let session = Session {
-            address,
-            offered: None,
-            observed: Generation::default(),
-            cpu_percent: 0.0,
-            memory_percent: 0.0,
-        };
-        self.sessions.insert(id, session);
+        if !self.contacts.connect(id, session, address, now.moment) {
+            return Vec::new();
+        }
+        self.capacity_changed = true;
+        self.behind.insert(id);
         let known = self.workers.get(&id);
-        let generation = known.map_or(Generation::default(), |worker| worker.generation);
-        let worker = Worker { id, inventory, generation };
+        let worker = Worker {
+            id,
+            inventory,
+            generation: known.map_or(Generation::default(), |worker| worker.generation),
+            scheduling: known.map(|worker| worker.scheduling).unwrap_or_default(),
+        };
         if known == Some(&worker) { Vec::new() } else { vec![Change::Worker(id, Some(worker))] }
     }
 
-    /// The connection of a worker ended.
-    pub fn worker_disconnected(&mut self, id: WorkerId, now: Timestamp) {
-        if self.sessions.remove(&id).is_some() {
-            self.lost.insert(id, now);
-        }
+    /// A connection of a worker ended. Whether the worker is lost, its beats tell.
+    pub fn worker_disconnected(&mut self, id: WorkerId, session: u64, _now: Now) {
+        self.contacts.disconnect(id, session);
+    }
+
+    /// A beat of the worker's newest session came.
+    pub fn worker_beat(&mut self, id: WorkerId, session: u64, sequence: u64, now: Now) {
+        self.contacts.beat(id, session, sequence, now.moment);
     }
 
     /// The NetManager of a worker connected.
@@ -47,21 +58,34 @@ impl State {
         self.networks.remove(&id);
     }
 
-    /// A worker reported. What it says of instances it was not given, or of older placements, is ignored.
+    /// A worker reported over the connection `session`. Reports of another connection, or older than one that came
+    /// before, are ignored, and so is what it says of copies it was not given.
     #[must_use]
-    pub fn worker_reported(&mut self, id: WorkerId, report: WorkerReport) -> Vec<Change> {
-        let Some(session) = self.sessions.get_mut(&id) else { return Vec::new() };
+    pub fn worker_reported(
+        &mut self,
+        id: WorkerId,
+        session: u64,
+        report: WorkerReport,
+        now: Now,
+    ) -> Vec<Change> {
+        let Some(session) = self.contacts.heard(id, session, now.moment) else { return Vec::new() };
+        if report.sequence <= session.heard {
+            return Vec::new();
+        }
+        session.heard = report.sequence;
         session.observed = report.observed_generation;
         session.cpu_percent = report.cpu_percent;
         session.memory_percent = report.memory_percent;
         let address = session.address;
         let mut changes = Vec::new();
-        if let Some(worker) = self.workers.get(&id)
-            && report.observed_generation > worker.generation
-        {
-            // This cluster's store is older than what the worker was told: go on above it.
-            let generation = report.observed_generation.next();
-            changes.push(Change::Worker(id, Some(Worker { generation, ..worker.clone() })));
+        if let Some(worker) = self.workers.get(&id) {
+            if report.observed_generation > worker.generation {
+                // This cluster's store is older than what the worker was told: go on above it.
+                let generation = report.observed_generation.next();
+                changes.push(Change::Worker(id, Some(Worker { generation, ..worker.clone() })));
+            } else if report.observed_generation == worker.generation {
+                self.behind.remove(&id);
+            }
         }
         for said in report.instances {
             changes.extend(self.instance_reported(id, said, address));
@@ -76,27 +100,99 @@ impl State {
         address: IpAddr,
     ) -> Option<Change> {
         let instance = self.instances.get_mut(&said.id)?;
-        if instance.worker != Some(worker) || instance.generation != said.generation {
-            return None;
-        }
+        let role = match instance.tenure.role(worker) {
+            Some((role, generation)) if generation == said.generation => role,
+            // A newer copy of the same instance is assigned there; the older one goes with it.
+            Some(_) => return None,
+            None => return found(instance, worker, &said),
+        };
         let said = InstanceReport { published_at: Some(address), refusal: None, ..said };
-        match (instance.desired, said.phase) {
-            (Desired::Removed, Phase::Removed) => {
-                let gone =
-                    Instance { worker: None, reserved: Default::default(), report: said, ..instance.clone() };
-                // Without the root's list there is nobody to confirm it to.
-                Some(Change::Instance(gone.id, gone.listed.then_some(gone)))
-            }
+        if said.phase == Phase::Removed {
+            return removed(instance, worker, said);
+        }
+        match (instance.desired, role) {
             (Desired::Removed, _) => None,
-            (Desired::Running, _) if instance.report.same_state(&said) => {
+            (Desired::Running, Role::Holder) if instance.report.same_state(&said) => {
                 // Telemetry only: remembered, not written.
                 instance.report.usage = said.usage;
                 None
             }
-            (Desired::Running, _) => {
-                let updated = Instance { report: said, ..instance.clone() };
+            (Desired::Running, Role::Holder) => {
+                let mut updated = Instance { report: said, ..instance.clone() };
+                let may_settle = match self.rejoin_policy(&updated) {
+                    OnRejoin::KeepReplacement => {
+                        updated.report.ready || updated.report.phase == Phase::Completed
+                    }
+                    OnRejoin::KeepOriginal => updated.report.phase == Phase::Completed,
+                };
+                if may_settle {
+                    updated.tenure.settle();
+                }
                 Some(Change::Instance(updated.id, Some(updated)))
+            }
+            (Desired::Running, Role::Successor) if said.ready || said.phase == Phase::Completed => {
+                let mut updated = Instance { report: said, ..instance.clone() };
+                updated.tenure.succeed();
+                Some(Change::Instance(updated.id, Some(updated)))
+            }
+            (Desired::Running, Role::Successor) => None,
+            (Desired::Running, Role::Leftover) => {
+                let instance = instance.clone();
+                self.rejoined(instance, worker, said)
             }
         }
     }
+
+    /// An older copy runs on a worker that is back. Whichever copy is not to be kept gets its tombstone now.
+    fn rejoined(&self, mut instance: Instance, worker: WorkerId, said: InstanceReport) -> Option<Change> {
+        if !instance.tenure.is_contested() || !(said.ready || said.phase == Phase::Completed) {
+            return None;
+        }
+        let keep_original = match self.rejoin_policy(&instance) {
+            OnRejoin::KeepOriginal => true,
+            // Nothing healthy is stopped for a replacement that does not run, or is lost in its turn.
+            OnRejoin::KeepReplacement => {
+                let lost = instance.holder().is_none_or(|holder| self.contacts.lost_since(holder).is_some());
+                lost || !instance.report.ready
+            }
+        };
+        if keep_original && instance.tenure.restore(worker) {
+            instance.report = said;
+            instance.tenure.settle();
+        } else if !instance.tenure.settle() {
+            return None;
+        }
+        Some(Change::Instance(instance.id, Some(instance)))
+    }
+
+    fn rejoin_policy(&self, instance: &Instance) -> OnRejoin {
+        self.spec(instance).map(|spec| spec.survival.on_rejoin).unwrap_or_default()
+    }
+}
+
+/// A copy that this cluster does not know of: older than those it made, so it must go; or else none of its business.
+fn found(instance: &Instance, worker: WorkerId, said: &InstanceReport) -> Option<Change> {
+    if said.phase == Phase::Removed || said.generation >= instance.tenure.latest {
+        return None;
+    }
+    let mut instance = instance.clone();
+    instance.tenure.found(worker, said.generation);
+    Some(Change::Instance(instance.id, Some(instance)))
+}
+
+fn removed(instance: &Instance, worker: WorkerId, said: InstanceReport) -> Option<Change> {
+    let mut gone = instance.clone();
+    let told = gone.tenure.told(worker, gone.desired);
+    // Only a tombstone removes; a worker that says so unasked is not believed.
+    if told.is_none_or(|(_, desired)| desired != Desired::Removed)
+        || !gone.tenure.buried(worker, said.generation)
+    {
+        return None;
+    }
+    if gone.desired == Desired::Removed && gone.tenure.is_vacant() {
+        gone.report = InstanceReport { generation: gone.generation, ..said };
+    }
+    // Without the root's list there is nobody to confirm it to.
+    let keep = gone.listed || !gone.tenure.is_vacant();
+    Some(Change::Instance(gone.id, keep.then_some(gone)))
 }

@@ -1,22 +1,21 @@
 //! Desired against observed: the only place that asks for effects.
 
-use std::collections::BTreeSet;
+use model::{Assignment, Brain, Moment, NetworkLease, Now, WorkerId};
 
-use model::{
-    Assignment, Brain, Generation, InstanceId, InstanceReport, NetworkLease, Phase, PortMapping, ServiceSpec,
-    Timestamp, WorkerId,
-};
-use placement::{Candidate, CandidateKind, Reason, Request, decide_with};
+use crate::{Change, State, Worker};
 
-use crate::{Change, Instance, State, Worker};
+/// An assignment that a worker does not confirm is sent again after this long.
+pub const OFFER_AGAIN_MILLIS: u64 = 5_000;
 
 /// Something for the shell to do.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
-    /// Hand an assignment to the connection of a worker.
+    /// Hand an assignment to a connection of a worker.
     SendAssignment {
         /// Which worker.
         worker: WorkerId,
+        /// Which of its connections.
+        session: u64,
         /// All it should have.
         assignment: Assignment,
     },
@@ -27,6 +26,24 @@ pub enum Effect {
         /// Its subnet; `None` while the cluster has no block from the root, or none left.
         lease: Option<NetworkLease>,
     },
+    /// Tell a worker how often to beat.
+    SetBeats {
+        /// Which worker.
+        worker: WorkerId,
+        /// Which of its connections.
+        session: u64,
+        /// From now on.
+        interval_millis: u64,
+    },
+    /// Ask a worker for a beat, over the way its beats come.
+    AskForBeat {
+        /// Which worker.
+        worker: WorkerId,
+        /// The session its beats belong to.
+        session: u64,
+    },
+    /// Report to the root: there is something no change tells of.
+    Report,
 }
 
 /// The changes and effects of a pass.
@@ -40,112 +57,64 @@ impl Brain for State {
         self.take(change);
     }
 
-    /// Places what waits, lends subnets, and brings workers up to date.
-    fn reconcile(&mut self, now: Timestamp) -> Plan {
+    /// Notices who is lost, places what waits, lends subnets, and brings workers up to date.
+    fn reconcile(&mut self, now: Now) -> Plan {
         let mut plan = Plan::default();
-        self.place_pending(&mut plan, now);
+        let mut field = None;
+        self.look_at_pulses(&mut plan, now.moment);
+        let again = std::mem::take(&mut self.capacity_changed);
+        self.place_pending(&mut plan, &mut field, now);
+        self.replace_lost(&mut plan, &mut field, again, now);
+        self.replace_unbegun(&mut plan, &mut field, now);
+        self.drain(&mut plan, &mut field, again, now);
+        self.settle_contested(&mut plan, now);
         self.lend_subnets(&mut plan);
         self.bump_generations(&mut plan);
-        self.offer(&mut plan);
+        self.offer(&mut plan, now.moment);
+        if std::mem::take(&mut self.root_behind) {
+            plan.effects.push(Effect::Report);
+        }
         plan
     }
 }
 
 impl State {
-    fn change(&mut self, plan: &mut Plan, change: Change) {
+    pub(crate) fn change(&mut self, plan: &mut Plan, change: Change) {
         self.take(change.clone());
         plan.changes.push(change);
     }
 
-    fn place_pending(&mut self, plan: &mut Plan, now: Timestamp) {
-        if self.pending.is_empty() {
-            return;
+    fn look_at_pulses(&mut self, plan: &mut Plan, now: Moment) {
+        let findings = self.contacts.look(now);
+        for (worker, session) in findings.ask {
+            plan.effects.push(Effect::AskForBeat { worker, session });
         }
-        let mut candidates: Vec<Candidate> =
-            self.workers.values().map(|worker| self.candidate(worker)).collect();
-        let ids: Vec<WorkerId> = self.workers.keys().copied().collect();
-        for id in self.pending.clone() {
-            // An instance without its service cannot arrive: the wire refuses such an assignment.
-            let Some(service) = self.held.services.get(&id.service) else { continue };
-            let spec = service.spec.clone();
-            let change = self.place(id, &spec, &mut candidates, &ids, now);
-            self.change(plan, change);
+        for (worker, session, interval_millis) in self.contacts.take_intervals() {
+            plan.effects.push(Effect::SetBeats { worker, session, interval_millis });
         }
-    }
-
-    fn candidate(&self, worker: &Worker) -> Candidate {
-        let load = self.sessions.get(&worker.id).map_or(0.0, |session| session.cpu_percent);
-        let mut candidate = Candidate::worker(worker.id.as_u128(), self.free_on(worker))
-            .with_capabilities(&worker.inventory.capabilities)
-            .with_instances(self.placed.get(&worker.id).map_or(0, BTreeSet::len))
-            .with_load_percent(load);
-        candidate.set_connected(self.sessions.contains_key(&worker.id));
-        candidate
-    }
-
-    fn place(
-        &self,
-        id: InstanceId,
-        spec: &ServiceSpec,
-        candidates: &mut [Candidate],
-        ids: &[WorkerId],
-        now: Timestamp,
-    ) -> Change {
-        let instance = &self.instances[&id];
-        for (candidate, worker) in candidates.iter_mut().zip(ids) {
-            candidate.set_selected(allows(spec, &self.workers[worker]));
-            candidate.set_siblings(
-                self.placed
-                    .get(worker)
-                    .map_or(0, |placed| placed.range(InstanceId::all_of(id.service)).count()),
-            );
-        }
-        let request = Request::of_service(spec);
-        let check = |index: usize| match self.taken_port(ids[index], &spec.ports) {
-            Some(port) => Err(Reason::PortTaken(port)),
-            None => Ok(()),
-        };
-        let decided = match decide_with(candidates, &request, check) {
-            Ok(choice) => {
-                let reserved = candidates[choice.index].reserve(&request.resources);
-                debug_assert!(reserved, "what passed the filter has room");
-                Instance {
-                    worker: Some(ids[choice.index]),
-                    reserved: spec.resources,
-                    report: InstanceReport::new(id, instance.generation, Phase::NodeScheduled, now),
-                    ..instance.clone()
-                }
+        for worker in self.contacts.take_news() {
+            self.root_behind = true;
+            if self.contacts.lost_since(worker).is_some() {
+                continue;
             }
-            Err(rejections) => {
-                let refusal = rejections.into_refusal(CandidateKind::Worker);
-                Instance {
-                    report: InstanceReport {
-                        detail: refusal.to_string(),
-                        refusal: Some(refusal),
-                        ..InstanceReport::new(id, instance.generation, Phase::Refused, now)
-                    },
-                    ..instance.clone()
-                }
+            // It is back: room, and what it has needs no other place.
+            self.capacity_changed = true;
+            let back: Vec<_> = self.on_worker(worker).map(|instance| instance.id).collect();
+            for id in back {
+                self.no_place.remove(&id);
             }
-        };
-        Change::Instance(id, Some(decided))
-    }
-
-    /// The first of `ports` that an instance on the worker has.
-    fn taken_port(&self, worker: WorkerId, ports: &[PortMapping]) -> Option<PortMapping> {
-        if ports.is_empty() {
-            return None;
         }
-        let services =
-            self.on_worker(worker).filter_map(|instance| self.held.services.get(&instance.id.service));
-        let taken: Vec<PortMapping> =
-            services.flat_map(|service| service.spec.ports.iter().copied()).collect();
-        ports.iter().find(|port| taken.iter().any(|other| other.clashes_with(port))).copied()
+        if let Some(at) = self.contacts.next_look() {
+            plan.wake(at);
+        }
     }
 
     /// Every worker gets a subnet as soon as there is a block, whether its NetManager is there or not, so that the
     /// one who asks first does not decide the order.
     fn lend_subnets(&mut self, plan: &mut Plan) {
+        if !std::mem::take(&mut self.subnets_due) {
+            return;
+        }
         let mut subnets = None;
         for id in self.workers.keys().filter(|id| self.subnets.subnet_of(id).is_none()) {
             let plan = subnets.get_or_insert_with(|| self.subnets.clone());
@@ -169,20 +138,28 @@ impl State {
         }
     }
 
-    fn offer(&mut self, plan: &mut Plan) {
-        let mut behind = Vec::new();
-        for (id, session) in &mut self.sessions {
-            let Some(worker) = self.workers.get(id) else { continue };
-            let is_behind = |held: Generation| held < worker.generation;
-            if session.offered.is_none_or(is_behind) && is_behind(session.observed) {
-                // If the connection breaks before it is handed over, so does the session that remembers this.
-                session.offered = Some(worker.generation);
-                behind.push(*id);
+    fn offer(&mut self, plan: &mut Plan, now: Moment) {
+        for id in self.behind.clone() {
+            let Some(worker) = self.workers.get(&id) else { continue };
+            let generation = worker.generation;
+            let Some(session) = self.contacts.session_mut(id) else { continue };
+            if session.observed >= generation {
+                self.behind.remove(&id);
+                continue;
             }
-        }
-        for id in behind {
-            let assignment = self.assignment(&self.workers[&id]);
-            plan.effects.push(Effect::SendAssignment { worker: id, assignment });
+            let again_at = |(offered, at): (_, Moment)| {
+                (offered >= generation).then(|| at.plus_millis(OFFER_AGAIN_MILLIS))
+            };
+            match session.offered.and_then(again_at) {
+                Some(at) if at > now => plan.wake(at),
+                Some(_) | None => {
+                    session.offered = Some((generation, now));
+                    let session = session.number;
+                    let assignment = self.assignment(&self.workers[&id]);
+                    plan.effects.push(Effect::SendAssignment { worker: id, session, assignment });
+                    plan.wake(now.plus_millis(OFFER_AGAIN_MILLIS));
+                }
+            }
         }
         for (id, offered) in &mut self.networks {
             let lease: Option<NetworkLease> = self.subnets.subnet_of(id).map(Into::into);
@@ -192,11 +169,4 @@ impl State {
             }
         }
     }
-}
-
-/// Whether every `direct` constraint that names workers names this one.
-fn allows(spec: &ServiceSpec, worker: &Worker) -> bool {
-    spec.constraints
-        .iter()
-        .all(|constraint| constraint.nodes.is_empty() || constraint.nodes.contains(&worker.inventory.name))
 }

@@ -3,45 +3,76 @@
 use std::collections::BTreeSet;
 
 use model::{
-    Capability, ClusterAggregate, ClusterReport, Desired, InstanceReport, Resources, Timestamp, WorkerId,
+    Capability, ClusterAggregate, ClusterReport, Desired, InstanceReport, Moment, Now, OnPartition, Phase,
+    Resources, Scheduling, Timestamp,
 };
 use placement::frontier;
 
 use crate::{Instance, State, Worker};
 
 impl State {
-    /// The whole report as of now.
+    /// The whole report as of now. `sequence` grows with every report of one connection.
     #[must_use]
-    pub fn report(&self, now: Timestamp) -> ClusterReport {
+    pub fn report(&self, sequence: u64, now: Now) -> ClusterReport {
         ClusterReport {
             observed_generation: self.held.generation,
+            sequence,
             aggregate: self.aggregate(),
             instances: self.instances.values().map(|instance| self.instance_report(instance, now)).collect(),
+            spent: self.enrolments.spent.iter().cloned().collect(),
         }
     }
 
-    fn instance_report(&self, instance: &Instance, now: Timestamp) -> InstanceReport {
-        let mut report = instance.report.clone();
-        if let Some(since) = instance.worker.and_then(|worker| self.silent_since(worker)) {
-            let ago = now.millis_since(since) / 1000;
-            let what = match instance.desired {
-                Desired::Running => "this is what was last heard",
-                Desired::Removed => "it is removed there when the worker is back",
-            };
-            // Rounded to ten seconds so that an unchanging truth is not news every second.
-            report.detail = format!("its worker is not connected (for {} s or more); {what}", ago / 10 * 10);
+    fn instance_report(&self, instance: &Instance, now: Now) -> InstanceReport {
+        // The root knows its own decision; which copy it is here is no concern of its.
+        let mut report = InstanceReport { generation: instance.generation, ..instance.report.clone() };
+        let silent = instance.holder().and_then(|worker| self.contacts.lost_since(worker));
+        match (instance.desired, silent) {
+            (Desired::Running, Some(since)) if instance.is_live() => {
+                report.phase = Phase::Lost;
+                report.ready = false;
+                report.since = date_of(since, now);
+                report.refusal = self.no_place.get(&instance.id).cloned();
+                report.detail = self.lost_detail(instance, since, now);
+            }
+            (Desired::Removed, Some(_)) => {
+                report.detail =
+                    "its worker is cut off; it is removed there when the worker is back".to_owned();
+            }
+            (Desired::Running, _) => {
+                if let Some(refusal) = self.no_place.get(&instance.id) {
+                    report.detail = format!("it cannot move to another worker: {refusal}");
+                }
+            }
+            (Desired::Removed, None) => {}
         }
         report
     }
 
-    fn silent_since(&self, worker: WorkerId) -> Option<Timestamp> {
-        self.lost.get(&worker).copied()
+    /// In words that do not change every second, so that an unchanging truth is no news.
+    fn lost_detail(&self, instance: &Instance, since: Moment, now: Now) -> String {
+        let policy = self.spec(instance).map(|spec| spec.survival.on_partition).unwrap_or_default();
+        let next = match (policy, self.replaced_at(instance, since)) {
+            (OnPartition::Keep, _) => "it waits for its worker (on_partition keep)".to_owned(),
+            (OnPartition::ReplaceAfter(_) | OnPartition::StopAfter(_), Some(at)) if at > now.moment => {
+                format!("another worker gets it if that lasts (on_partition {policy})")
+            }
+            (OnPartition::ReplaceAfter(_) | OnPartition::StopAfter(_), _) => {
+                match self.no_place.get(&instance.id) {
+                    Some(refusal) => format!("no other worker of its cluster can take it: {refusal}"),
+                    None => "another worker gets it".to_owned(),
+                }
+            }
+        };
+        format!("its worker is cut off; {next}")
     }
 
     fn aggregate(&self) -> ClusterAggregate {
         let active: Vec<&Worker> =
-            self.workers.values().filter(|worker| self.sessions.contains_key(&worker.id)).collect();
-        let free: Vec<Resources> = active.iter().map(|worker| self.free_on(worker)).collect();
+            self.workers.values().filter(|worker| self.contacts.is_reachable(worker.id)).collect();
+        let open: Vec<&Worker> =
+            active.iter().copied().filter(|worker| worker.scheduling == Scheduling::Open).collect();
+        let free: Vec<Resources> = open.iter().map(|worker| self.free_on(worker)).collect();
         let sum = |amounts: &mut dyn Iterator<Item = Resources>| {
             amounts.fold(Resources::default(), |sum, amount| sum.plus(&amount))
         };
@@ -51,7 +82,7 @@ impl State {
             active.iter().map(|worker| worker.inventory.architecture.clone()).collect();
         let loads: Vec<(f32, f32)> = active
             .iter()
-            .filter_map(|worker| self.sessions.get(&worker.id))
+            .filter_map(|worker| self.contacts.session(worker.id))
             .map(|session| (session.cpu_percent, session.memory_percent))
             .collect();
         ClusterAggregate {
@@ -66,6 +97,12 @@ impl State {
             memory_percent: mean(loads.iter().map(|(_, memory)| *memory)),
         }
     }
+}
+
+/// When a moment was, to the second: the two clocks drift apart by milliseconds, which is no news.
+fn date_of(moment: Moment, now: Now) -> Timestamp {
+    let ago = now.moment.millis_since(moment);
+    Timestamp(now.date.0.saturating_sub(ago) / 1000 * 1000)
 }
 
 fn mean(values: impl ExactSizeIterator<Item = f32>) -> f32 {

@@ -1,24 +1,24 @@
 //! What a cluster holds: durable documents, and what it remembers only while it runs.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use addressing::SubnetPlan;
 use model::{
-    AssignedInstance, AssignedService, Assignment, Desired, Generation, InstanceId, InstanceReport,
-    NetworkLease, Resources, ServiceId, Timestamp, WorkerId, WorkerInventory,
+    AssignedInstance, AssignedService, Assignment, Desired, Generation, InstanceId, InstanceReport, Moment,
+    NetworkLease, Now, Phase, Refusal, Resources, RevisionId, Scheduling, ServiceId, ServiceSpec, SpentToken,
+    Tenure, WorkerId, WorkerInventory, WorkerToken,
 };
 use serde::{Deserialize, Serialize};
+
+use crate::contact::Contacts;
 
 /// What the cluster last took on from the root, apart from the instances. Durable.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Held {
     /// The assignment it is from.
     pub generation: Generation,
-    /// The services instances are copies of.
-    pub services: BTreeMap<ServiceId, AssignedService>,
+    /// The revisions instances are copies of.
+    pub services: BTreeMap<RevisionId, AssignedService>,
 }
 
 /// One instance. Durable.
@@ -26,18 +26,49 @@ pub struct Held {
 pub struct Instance {
     /// Which one.
     pub id: InstanceId,
-    /// Which placement of it on this cluster.
+    /// Which revision of its service.
+    pub revision: u32,
+    /// The root's decision it is here by; copies count on from it.
     pub generation: Generation,
     /// What the root wants of it.
     pub desired: Desired,
     /// Whether the root's newest assignment lists it.
     pub listed: bool,
-    /// The worker that has it.
-    pub worker: Option<WorkerId>,
-    /// What it reserves on that worker.
+    /// Who has it.
+    pub tenure: Tenure<WorkerId>,
+    /// What each copy reserves.
     pub reserved: Resources,
-    /// What was last heard of it, or, without a worker, decided about it here.
+    /// What was last heard of the copy that counts, or, while nobody has it, decided about it here.
     pub report: InstanceReport,
+}
+
+impl Instance {
+    /// The revision it is a copy of.
+    #[must_use]
+    pub const fn revision_id(&self) -> RevisionId {
+        RevisionId { service: self.id.service, number: self.revision }
+    }
+
+    /// The worker that has the copy that counts.
+    #[must_use]
+    pub fn holder(&self) -> Option<WorkerId> {
+        self.tenure.holder.map(|(worker, _)| worker)
+    }
+
+    /// The generation of the next copy.
+    pub(crate) fn next_generation(&self) -> Generation {
+        if self.tenure.latest < self.generation { self.generation } else { self.tenure.latest.next() }
+    }
+
+    /// A refusal is final for its generation: the root may have given the instance to another cluster since.
+    fn waits_for_a_worker(&self) -> bool {
+        self.tenure.holder.is_none() && self.desired == Desired::Running && self.report.refusal.is_none()
+    }
+
+    /// Whether it should run and has not ended for good.
+    pub(crate) fn is_live(&self) -> bool {
+        self.desired == Desired::Running && self.report.phase != Phase::Completed
+    }
 }
 
 /// One worker that joined. Durable.
@@ -49,20 +80,23 @@ pub struct Worker {
     pub inventory: WorkerInventory,
     /// The newest assignment made for it.
     pub generation: Generation,
+    /// Whether it takes instances.
+    #[serde(default)]
+    pub scheduling: Scheduling,
 }
 
-/// What is known of a connected worker; gone when the connection is.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Session {
-    pub(crate) address: IpAddr,
-    pub(crate) offered: Option<Generation>,
-    pub(crate) observed: Generation,
-    pub(crate) cpu_percent: f32,
-    pub(crate) memory_percent: f32,
+/// Tokens that may be honoured here while the root is away, and their uses it has not confirmed. Durable.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Enrolments {
+    /// As the root last sent them.
+    pub tokens: Vec<WorkerToken>,
+    /// Made here since.
+    pub spent: BTreeSet<SpentToken>,
 }
 
 /// One document that becomes this, or goes.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "instances are what most changes are about")]
 pub enum Change {
     /// What the root assigned.
     Held(Held),
@@ -72,6 +106,8 @@ pub enum Change {
     Worker(WorkerId, Option<Worker>),
     /// The whole plan of subnets.
     Subnets(SubnetPlan<WorkerId>),
+    /// Tokens and their uses.
+    Enrolments(Enrolments),
 }
 
 /// See the crate's description.
@@ -81,17 +117,37 @@ pub struct State {
     pub(crate) instances: BTreeMap<InstanceId, Instance>,
     pub(crate) workers: BTreeMap<WorkerId, Worker>,
     pub(crate) subnets: SubnetPlan<WorkerId>,
-    pub(crate) sessions: BTreeMap<WorkerId, Session>,
+    pub(crate) enrolments: Enrolments,
+    /// Who is connected, who is alive.
+    pub(crate) contacts: Contacts,
     /// NetManagers that are connected, with the lease each was last given.
     pub(crate) networks: BTreeMap<WorkerId, Option<NetworkLease>>,
-    /// Since when a worker is not connected, for those that were.
-    pub(crate) lost: BTreeMap<WorkerId, Timestamp>,
     /// Instances that wait for a worker.
     pub(crate) pending: BTreeSet<InstanceId>,
-    /// Instances on each worker.
+    /// Copies on each worker.
     pub(crate) placed: BTreeMap<WorkerId, BTreeSet<InstanceId>>,
+    /// What the copies on each worker reserve in all.
+    pub(crate) taken: BTreeMap<WorkerId, Resources>,
+    /// Copies of each service on each worker.
+    pub(crate) spread: BTreeMap<ServiceId, BTreeMap<WorkerId, usize>>,
+    /// Instances of which an older copy may yet be restored.
+    pub(crate) contested: BTreeSet<InstanceId>,
+    /// Instances that move, and when a move is given up.
+    pub(crate) moves: BTreeMap<InstanceId, Moment>,
+    /// Instances whose worker has yet to begin, and when another gets them.
+    pub(crate) unbegun: BTreeMap<InstanceId, Moment>,
+    /// Why nobody else can take an instance whose worker is lost, or which should move.
+    pub(crate) no_place: BTreeMap<InstanceId, Refusal>,
     /// Workers whose assignment is no longer what was last generated.
     pub(crate) dirty: BTreeSet<WorkerId>,
+    /// Workers that have not said that they hold their newest assignment.
+    pub(crate) behind: BTreeSet<WorkerId>,
+    /// Whether there may be room that there was not when instances were last refused another place.
+    pub(crate) capacity_changed: bool,
+    /// Whether a report would say something that no change has told of.
+    pub(crate) root_behind: bool,
+    /// Whether a worker may be without a subnet.
+    pub(crate) subnets_due: bool,
 }
 
 impl State {
@@ -101,50 +157,119 @@ impl State {
             Change::Held(held) => self.held = held,
             Change::Instance(id, instance) => self.apply_instance(id, instance),
             Change::Worker(id, Some(worker)) => {
+                let before = self.workers.get(&id);
+                let differs = before.is_none_or(|before| {
+                    (&before.inventory, before.scheduling) != (&worker.inventory, worker.scheduling)
+                });
+                self.subnets_due |= before.is_none();
+                self.capacity_changed |= differs;
+                self.behind.insert(id);
                 self.workers.insert(id, worker);
             }
             Change::Worker(id, None) => {
                 self.workers.remove(&id);
-                self.sessions.remove(&id);
+                self.behind.remove(&id);
+                self.contacts.forget(id);
             }
-            Change::Subnets(subnets) => self.subnets = subnets,
+            Change::Subnets(subnets) => {
+                self.subnets_due |= subnets.blocks() != self.subnets.blocks();
+                self.subnets = subnets;
+            }
+            Change::Enrolments(enrolments) => self.enrolments = enrolments,
         }
     }
 
     fn apply_instance(&mut self, id: InstanceId, instance: Option<Instance>) {
-        let told = |instance: &Instance| {
-            instance.worker.map(|worker| (worker, instance.generation, instance.desired))
+        let before = self.instances.remove(&id);
+        let told = |instance: &Option<Instance>, worker| {
+            instance.as_ref().and_then(|it| Some((it.tenure.told(worker, it.desired)?, it.reserved)))
         };
-        let before = self.instances.get(&id).and_then(told);
-        let after = instance.as_ref().and_then(told);
-        if before != after {
-            if let Some((worker, ..)) = before {
-                self.placed.entry(worker).or_default().remove(&id);
-                self.dirty.insert(worker);
+        let children = |instance: &Option<Instance>| -> Vec<WorkerId> {
+            instance.as_ref().map(|it| it.tenure.children().collect()).unwrap_or_default()
+        };
+        let mut concerned = children(&before);
+        concerned.extend(children(&instance));
+        concerned.sort_unstable();
+        concerned.dedup();
+        for worker in concerned {
+            let (was, is) = (told(&before, worker), told(&instance, worker));
+            if was == is {
+                continue;
             }
-            if let Some((worker, ..)) = after {
-                self.placed.entry(worker).or_default().insert(id);
-                self.dirty.insert(worker);
+            self.dirty.insert(worker);
+            if let Some((_, reserved)) = was {
+                self.vacate(worker, id, &reserved);
+            }
+            match is {
+                Some((_, reserved)) => self.occupy(worker, id, &reserved),
+                None => self.capacity_changed = true,
             }
         }
-        if instance.as_ref().is_some_and(Instance::waits_for_a_worker) {
-            self.pending.insert(id);
-        } else {
-            self.pending.remove(&id);
+        let holds = |set: &mut BTreeSet<InstanceId>, holds: bool| {
+            if holds {
+                set.insert(id)
+            } else {
+                set.remove(&id)
+            };
+        };
+        holds(&mut self.pending, instance.as_ref().is_some_and(Instance::waits_for_a_worker));
+        holds(&mut self.contested, instance.as_ref().is_some_and(|it| it.tenure.is_contested()));
+        let holder = |instance: &Option<Instance>| instance.as_ref().and_then(Instance::holder);
+        if instance.is_none() || holder(&before) != holder(&instance) {
+            self.no_place.remove(&id);
         }
-        match instance {
-            Some(instance) => {
-                self.instances.insert(id, instance);
+        if instance.as_ref().is_none_or(|it| it.tenure.successor.is_none()) {
+            self.moves.remove(&id);
+        }
+        if instance.as_ref().is_none_or(|it| it.report.phase != Phase::NodeScheduled) {
+            self.unbegun.remove(&id);
+        }
+        if let Some(instance) = instance {
+            self.instances.insert(id, instance);
+        }
+    }
+
+    fn occupy(&mut self, worker: WorkerId, id: InstanceId, reserved: &Resources) {
+        self.placed.entry(worker).or_default().insert(id);
+        let taken = self.taken.entry(worker).or_default();
+        *taken = taken.plus(reserved);
+        *self.spread.entry(id.service).or_default().entry(worker).or_default() += 1;
+    }
+
+    fn vacate(&mut self, worker: WorkerId, id: InstanceId, reserved: &Resources) {
+        if let Some(placed) = self.placed.get_mut(&worker) {
+            placed.remove(&id);
+        }
+        if let Some(taken) = self.taken.get_mut(&worker) {
+            *taken = taken.minus(reserved);
+        }
+        if let Some(workers) = self.spread.get_mut(&id.service) {
+            if let Some(copies) = workers.get_mut(&worker) {
+                *copies -= 1;
             }
-            None => {
-                self.instances.remove(&id);
+            workers.retain(|_, copies| *copies > 0);
+            if workers.is_empty() {
+                self.spread.remove(&id.service);
             }
         }
     }
 
-    /// To be called once after the stored documents were applied: what is told to workers has not changed.
-    pub fn loaded(&mut self) {
+    /// To be called once after the stored documents were applied: what is told to workers has not changed, and each
+    /// of them has a while to show that it lives.
+    pub fn loaded(&mut self, now: Now) {
         self.dirty.clear();
+        self.capacity_changed = true;
+        self.subnets_due = true;
+        let workers: Vec<WorkerId> = self.workers.keys().copied().collect();
+        self.contacts.expect_all(&workers, now.moment);
+        for instance in self.instances.values() {
+            if instance.tenure.successor.is_some() {
+                self.moves.insert(instance.id, now.moment.plus_millis(crate::MOVE_WITHIN_MILLIS));
+            }
+            if instance.report.phase == Phase::NodeScheduled {
+                self.unbegun.insert(instance.id, now.moment.plus_millis(crate::BEGIN_WITHIN_MILLIS));
+            }
+        }
     }
 
     /// The newest assignment of the root that is held.
@@ -153,11 +278,33 @@ impl State {
         self.held.generation
     }
 
+    /// Every instance that is held, in order of their ids.
+    pub fn instances(&self) -> impl Iterator<Item = &Instance> {
+        self.instances.values()
+    }
+
+    /// One of them.
+    #[must_use]
+    pub fn instance(&self, id: InstanceId) -> Option<&Instance> {
+        self.instances.get(&id)
+    }
+
+    /// Every worker that joined, in order of their ids.
+    pub fn workers(&self) -> impl Iterator<Item = &Worker> {
+        self.workers.values()
+    }
+
+    /// What the copies on a worker reserve in all.
+    #[must_use]
+    pub fn taken_on(&self, worker: WorkerId) -> Resources {
+        self.taken.get(&worker).copied().unwrap_or_default()
+    }
+
     /// The worker that has an instance, if it is connected.
     #[must_use]
     pub fn connected_worker_of(&self, id: InstanceId) -> Option<WorkerId> {
-        let worker = self.instances.get(&id)?.worker?;
-        self.sessions.contains_key(&worker).then_some(worker)
+        let worker = self.instances.get(&id)?.holder()?;
+        self.contacts.is_connected(worker).then_some(worker)
     }
 
     /// The subnet lent to a worker.
@@ -168,38 +315,34 @@ impl State {
 
     /// What a worker has not reserved.
     pub(crate) fn free_on(&self, worker: &Worker) -> Resources {
-        self.on_worker(worker.id)
-            .fold(worker.inventory.allocatable, |free, instance| free.minus(&instance.reserved))
+        worker.inventory.allocatable.minus(&self.taken_on(worker.id))
     }
 
+    /// The instances with a copy on a worker.
     pub(crate) fn on_worker(&self, worker: WorkerId) -> impl Iterator<Item = &Instance> {
         self.placed.get(&worker).into_iter().flatten().filter_map(|id| self.instances.get(id))
     }
 
+    /// What an instance needs; `None` for one whose service was never told, which has nothing to run either.
+    pub(crate) fn spec(&self, instance: &Instance) -> Option<&ServiceSpec> {
+        self.held.services.get(&instance.revision_id()).map(|service| &service.spec)
+    }
+
     /// The whole of what a worker should have.
-    pub(crate) fn assignment(&self, worker: &Worker) -> Assignment {
-        let instances: Vec<AssignedInstance> = self
-            .on_worker(worker.id)
-            .map(|instance| AssignedInstance {
-                id: instance.id,
-                generation: instance.generation,
-                desired: instance.desired,
-            })
-            .collect();
+    #[must_use]
+    pub fn assignment(&self, worker: &Worker) -> Assignment {
+        let copies = self.on_worker(worker.id).filter_map(|instance| {
+            let (generation, desired) = instance.tenure.told(worker.id, instance.desired)?;
+            Some(AssignedInstance { id: instance.id, revision: instance.revision, generation, desired })
+        });
+        let instances: Vec<AssignedInstance> = copies.collect();
         let services = instances
             .iter()
             .filter_map(|instance| {
-                let id = instance.id.service;
+                let id = instance.revision_id();
                 self.held.services.get(&id).map(|service| (id, service.clone()))
             })
             .collect();
         Assignment { generation: worker.generation, services, instances, network: self.lease_of(worker.id) }
-    }
-}
-
-impl Instance {
-    /// A refusal is final for its generation: the root may have given the instance to another cluster since.
-    fn waits_for_a_worker(&self) -> bool {
-        self.worker.is_none() && self.desired == Desired::Running && self.report.refusal.is_none()
     }
 }

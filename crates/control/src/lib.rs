@@ -14,7 +14,7 @@ mod documents;
 
 use std::sync::Arc;
 
-use model::{Brain, Timestamp};
+use model::{Brain, Moment, Now};
 use store::{Store, StoreError, Write};
 use tokio::sync::{RwLock, RwLockReadGuard, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -27,7 +27,7 @@ const QUEUE: usize = 1024;
 const TURN: usize = 256;
 
 type Reply = Box<dyn FnOnce() + Send>;
-type Input<B> = Box<dyn FnOnce(&mut B, Timestamp) -> (Vec<<B as Brain>::Change>, Reply) + Send>;
+type Input<B> = Box<dyn FnOnce(&mut B, Now) -> (Vec<<B as Brain>::Change>, Reply) + Send>;
 
 /// The loop has ended; the daemon is stopping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -59,7 +59,7 @@ impl<B: Brain> Handle<B> {
     /// The brain's own rejection inside; [`Stopping`] when there is no answer.
     pub async fn ask<T, E>(
         &self,
-        accept: impl FnOnce(&B, Timestamp) -> Result<(T, Vec<B::Change>), E> + Send + 'static,
+        accept: impl FnOnce(&B, Now) -> Result<(T, Vec<B::Change>), E> + Send + 'static,
     ) -> Result<Result<T, E>, Stopping>
     where
         T: Send + 'static,
@@ -84,7 +84,7 @@ impl<B: Brain> Handle<B> {
     /// [`Stopping`] when nobody listens any more.
     pub async fn observe(
         &self,
-        observe: impl FnOnce(&mut B, Timestamp) -> Vec<B::Change> + Send + 'static,
+        observe: impl FnOnce(&mut B, Now) -> Vec<B::Change> + Send + 'static,
     ) -> Result<(), Stopping> {
         let input: Input<B> = Box::new(move |brain, now| (observe(brain, now), Box::new(|| ())));
         self.inputs.send(input).await.map_err(|_| Stopping)
@@ -134,10 +134,17 @@ impl<B: Brain> Control<B> {
     ) -> Result<(), StoreError> {
         let mut waiting: Vec<Input<B>> = Vec::with_capacity(TURN);
         loop {
-            self.turn(&mut waiting, store.as_ref(), &mut surroundings).await?;
+            let wake_at = self.turn(&mut waiting, store.as_ref(), &mut surroundings).await?;
+            let woken = async {
+                match wake_at {
+                    Some(moment) => tokio::time::sleep_until(daemon::instant_of(moment).into()).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 () = shutdown.cancelled() => return Ok(()),
                 received = self.inputs.recv_many(&mut waiting, TURN) => if received == 0 { return Ok(()) },
+                () = woken => {}
             }
         }
     }
@@ -147,8 +154,8 @@ impl<B: Brain> Control<B> {
         waiting: &mut Vec<Input<B>>,
         store: &dyn Store,
         surroundings: &mut impl Surroundings<B>,
-    ) -> Result<(), StoreError> {
-        let now = daemon::now();
+    ) -> Result<Option<Moment>, StoreError> {
+        let now = daemon::present();
         let mut state = self.handle.state.write().await;
         let mut changes = Vec::new();
         let mut replies = Vec::with_capacity(waiting.len());
@@ -168,7 +175,7 @@ impl<B: Brain> Control<B> {
         let state = state.downgrade();
         replies.into_iter().for_each(|reply| reply());
         surroundings.after_commit(&state, &changes, plan.effects);
-        Ok(())
+        Ok(plan.wake_at)
     }
 }
 

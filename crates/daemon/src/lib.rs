@@ -13,7 +13,7 @@ use std::{future::Future, process::ExitCode};
 
 use tokio_util::sync::CancellationToken;
 
-pub use clock::now;
+pub use clock::{instant_of, now, present};
 pub use error::chain;
 pub use ids::{fresh_application_id, fresh_service_id, fresh_user_id, fresh_uuid, random_hex};
 pub use state_directory::{StateDirectory, StateDirectoryError};

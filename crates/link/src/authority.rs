@@ -1,4 +1,4 @@
-//! The root's certificate authority.
+//! The root's certificate authority. What a cluster signs with while the root is away is in `intermediate.rs`.
 
 use daemon::StateDirectory;
 use data_encoding::HEXLOWER;
@@ -48,6 +48,14 @@ pub enum AuthorityError {
     /// Not a certificate request, or not signed by its own key.
     #[error("the certificate request is not valid: {0}")]
     Request(String),
+    /// Nobody this authority may sign for.
+    #[error("{signer} does not sign for {subject}")]
+    NotEntitled {
+        /// For whom.
+        subject: Subject,
+        /// Which kind of authority.
+        signer: &'static str,
+    },
     /// Signing failed.
     #[error("signing failed: {0}")]
     Signing(String),
@@ -94,7 +102,7 @@ impl Authority {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         params.distinguished_name = name(&format!("Mangrove root {root}"));
-        validity(&mut params, now, AUTHORITY_DAYS)?;
+        validity(&mut params, now, now.plus_millis(AUTHORITY_DAYS * DAY_MILLIS))?;
         let certificate_pem = params.self_signed(&key).map_err(signing)?.pem();
         let key_pem = Zeroizing::new(key.serialize_pem());
         let write = |name, content: &str| {
@@ -140,25 +148,67 @@ impl Authority {
         subject: Subject,
         now: Timestamp,
     ) -> Result<String, AuthorityError> {
-        let mut request = CertificateSigningRequestParams::from_pem(request_pem)
-            .map_err(|error| AuthorityError::Request(error.to_string()))?;
-        let mut params = CertificateParams::default();
-        params.distinguished_name = name("Mangrove");
-        let uri = subject
-            .to_string()
-            .try_into()
-            .map_err(|error: rcgen::Error| AuthorityError::Signing(error.to_string()))?;
-        params.subject_alt_names = vec![SanType::URI(uri)];
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages =
-            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        params.use_authority_key_identifier_extension = true;
-        validity(&mut params, now, LEAF_DAYS)?;
-        request.params = params;
-        let certificate =
-            request.signed_by(&self.issuer).map_err(|error| AuthorityError::Signing(error.to_string()))?;
-        Ok(certificate.pem())
+        sign(request_pem, leaf(subject, now, leaf_end(now))?, &self.issuer)
     }
+
+    /// A certificate (PEM) with which a cluster may sign for its workers and their NetManagers, and for nobody else:
+    /// whoever checks certificates holds it to that. It signs no further authorities.
+    ///
+    /// # Errors
+    /// When `subject` is not a cluster, or the request is not one or its signature does not hold.
+    pub fn certify_intermediate(
+        &self,
+        request_pem: &str,
+        subject: Subject,
+        now: Timestamp,
+    ) -> Result<String, AuthorityError> {
+        let Subject::Cluster { cluster, .. } = subject else {
+            return Err(AuthorityError::NotEntitled { subject, signer: "an intermediate authority" });
+        };
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        params.distinguished_name = name(&format!("Mangrove cluster {cluster}"));
+        params.subject_alt_names = vec![uri_of(subject)?];
+        params.use_authority_key_identifier_extension = true;
+        validity(&mut params, now, leaf_end(now))?;
+        sign(request_pem, params, &self.issuer)
+    }
+}
+
+pub(crate) fn leaf_end(now: Timestamp) -> Timestamp {
+    now.plus_millis(LEAF_DAYS * DAY_MILLIS)
+}
+
+/// What a certificate for a daemon says.
+pub(crate) fn leaf(
+    subject: Subject,
+    now: Timestamp,
+    end: Timestamp,
+) -> Result<CertificateParams, AuthorityError> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = name("Mangrove");
+    params.subject_alt_names = vec![uri_of(subject)?];
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages =
+        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    params.use_authority_key_identifier_extension = true;
+    validity(&mut params, now, end)?;
+    Ok(params)
+}
+
+/// Signs `params` for the key of the request, whose own wishes are ignored.
+pub(crate) fn sign(
+    request_pem: &str,
+    params: CertificateParams,
+    issuer: &Issuer<'_, SigningKey>,
+) -> Result<String, AuthorityError> {
+    let mut request = CertificateSigningRequestParams::from_pem(request_pem)
+        .map_err(|error| AuthorityError::Request(error.to_string()))?;
+    request.params = params;
+    let certificate =
+        request.signed_by(issuer).map_err(|error| AuthorityError::Signing(error.to_string()))?;
+    Ok(certificate.pem())
 }
 
 /// What tells one key from another in a request (hexadecimal SHA-256 of the public key), so that the same key asking
@@ -170,6 +220,18 @@ pub fn key_fingerprint(request_pem: &str) -> Result<String, AuthorityError> {
     let request = CertificateSigningRequestParams::from_pem(request_pem)
         .map_err(|error| AuthorityError::Request(error.to_string()))?;
     Ok(HEXLOWER.encode(digest::digest(&digest::SHA256, request.public_key.der_bytes()).as_ref()))
+}
+
+/// The UUID of the device whose key has this fingerprint ([`key_fingerprint`]), of the kind for own schemes (version 8):
+/// whoever enrols a device finds the same id, and nobody need keep it.
+///
+/// # Panics
+/// When the text is not a fingerprint.
+#[must_use]
+pub fn device_uuid(fingerprint: &str) -> Uuid {
+    let digits = fingerprint.get(..32).and_then(|half| u128::from_str_radix(half, 16).ok());
+    let digits = digits.expect("a fingerprint is 64 hexadecimal digits");
+    uuid::Builder::from_custom_bytes(digits.to_be_bytes()).into_uuid()
 }
 
 /// SHA-256 of a certificate.
@@ -184,7 +246,12 @@ fn name(common_name: &str) -> DistinguishedName {
     name
 }
 
-fn validity(params: &mut CertificateParams, now: Timestamp, days: u64) -> Result<(), AuthorityError> {
+fn uri_of(subject: Subject) -> Result<SanType, AuthorityError> {
+    let uri = subject.to_string().try_into();
+    uri.map(SanType::URI).map_err(|error: rcgen::Error| AuthorityError::Signing(error.to_string()))
+}
+
+fn validity(params: &mut CertificateParams, now: Timestamp, end: Timestamp) -> Result<(), AuthorityError> {
     // By way of the date `x509-parser` makes of seconds, which is the one `rcgen` takes.
     let date = |at: Timestamp| {
         let seconds = i64::try_from(at.0 / 1000).unwrap_or(i64::MAX);
@@ -193,6 +260,6 @@ fn validity(params: &mut CertificateParams, now: Timestamp, days: u64) -> Result
     };
     let from = Timestamp(now.0.saturating_sub(BACKDATE_DAYS * DAY_MILLIS));
     params.not_before = date(from)?.to_datetime();
-    params.not_after = date(now.plus_millis(days * DAY_MILLIS))?.to_datetime();
+    params.not_after = date(end)?.to_datetime();
     Ok(())
 }

@@ -1,6 +1,11 @@
 //! The child's side: dialling a parent, and waiting between attempts.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use hyper_util::rt::TokioIo;
 use rand::Rng;
@@ -42,11 +47,28 @@ pub enum DialError {
     },
 }
 
+/// A connection and where it leads.
+#[derive(Debug, Clone)]
+pub struct Dialled {
+    /// The connection.
+    pub channel: Channel,
+    /// Which of the parent's addresses answered. Beats go there too.
+    pub address: SocketAddr,
+}
+
 /// Connects to `address` (`host:port`, an IPv6 address in brackets).
 ///
 /// # Errors
 /// See [`DialError`]; each attempt is bounded by ten seconds.
 pub async fn dial(address: &str, how: Dial<'_>) -> Result<Channel, DialError> {
+    dial_to(address, how).await.map(|dialled| dialled.channel)
+}
+
+/// As [`dial`], and says which of the parent's addresses answered.
+///
+/// # Errors
+/// See [`dial`].
+pub async fn dial_to(address: &str, how: Dial<'_>) -> Result<Dialled, DialError> {
     let config = match how {
         Dial::As(identity, parent) => tls::client_config(identity, parent),
         Dial::Joining(token) => tls::joining_config(*token.ca_pin()),
@@ -60,20 +82,29 @@ pub async fn dial(address: &str, how: Dial<'_>) -> Result<Channel, DialError> {
         .keep_alive_while_idle(true)
         .connect_timeout(CONNECT_DEADLINE);
     let target = address.to_owned();
-    let connector = service_fn(move |_: Uri| connect(target.clone(), Arc::clone(&config)));
+    let reached = Arc::new(OnceLock::new());
+    let reaching = Arc::clone(&reached);
+    let connector =
+        service_fn(move |_: Uri| connect(target.clone(), Arc::clone(&config), Arc::clone(&reaching)));
     let connecting = endpoint.connect_with_connector(connector);
-    match tokio::time::timeout(CONNECT_DEADLINE, connecting).await {
-        Ok(connected) => connected.map_err(|error| unreachable(innermost(&error))),
-        Err(_) => Err(unreachable(format!("no answer within {} s", CONNECT_DEADLINE.as_secs()))),
-    }
+    let channel = match tokio::time::timeout(CONNECT_DEADLINE, connecting).await {
+        Ok(connected) => connected.map_err(|error| unreachable(innermost(&error)))?,
+        Err(_) => return Err(unreachable(format!("no answer within {} s", CONNECT_DEADLINE.as_secs()))),
+    };
+    let address = *reached.get().ok_or_else(|| unreachable("its address is not known".to_owned()))?;
+    Ok(Dialled { channel, address })
 }
 
 async fn connect(
     address: String,
     config: Arc<ClientConfig>,
+    reached: Arc<OnceLock<SocketAddr>>,
 ) -> io::Result<TokioIo<tokio_rustls::client::TlsStream<TcpStream>>> {
     let stream = TcpStream::connect(&address).await?;
     stream.set_nodelay(true)?;
+    // The first is the one that is told; a connection that is made anew ends the session anyway.
+    let peer = stream.peer_addr()?;
+    reached.get_or_init(|| peer);
     let name = ServerName::try_from("parent.mangrove").expect("a valid DNS name");
     let stream = TlsConnector::from(config).connect(name, stream).await?;
     Ok(TokioIo::new(stream))
@@ -87,7 +118,7 @@ fn innermost(error: &dyn std::error::Error) -> String {
     innermost.to_string()
 }
 
-/// How long to wait before the next attempt: doubling from a quarter of a second to half a minute, spread over half of
+/// How long to wait before the next attempt: doubling from a quarter of a second to four seconds, spread over half of
 /// it so that a thousand children of a restarted parent do not come at once.
 #[derive(Debug)]
 pub struct Backoff {
@@ -102,7 +133,8 @@ impl Default for Backoff {
 
 impl Backoff {
     const FIRST: Duration = Duration::from_millis(250);
-    const LAST: Duration = Duration::from_secs(30);
+    /// Children of a parent that is back are all there within five seconds.
+    const LAST: Duration = Duration::from_secs(4);
 
     /// The wait before the next attempt.
     pub fn wait(&mut self) -> Duration {

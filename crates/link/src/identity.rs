@@ -52,15 +52,22 @@ impl KeyPair {
     /// # Errors
     /// When the file cannot be used.
     pub fn load_or_generate(state: &StateDirectory) -> Result<Self, IdentityError> {
-        let file = |source| IdentityError::File { file: KEY_FILE, source };
-        if let Some(pem) = state.read_file(KEY_FILE).map_err(file)? {
+        Self::load_or_generate_as(KEY_FILE, state)
+    }
+
+    pub(crate) fn load_or_generate_as(
+        name: &'static str,
+        state: &StateDirectory,
+    ) -> Result<Self, IdentityError> {
+        let file = |source| IdentityError::File { file: name, source };
+        if let Some(pem) = state.read_file(name).map_err(file)? {
             let pem = Zeroizing::new(String::from_utf8(pem).map_err(|error| invalid("the key", error))?);
             return rcgen::KeyPair::from_pem(&pem).map(Self).map_err(|error| invalid("the key", error));
         }
         let key = rcgen::KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)
             .map_err(|error| invalid("a new key", error))?;
         let pem = Zeroizing::new(key.serialize_pem());
-        state.replace_file(KEY_FILE, pem.as_bytes()).map_err(file)?;
+        state.replace_file(name, pem.as_bytes()).map_err(file)?;
         Ok(Self(key))
     }
 
@@ -76,7 +83,7 @@ impl KeyPair {
     }
 }
 
-/// A key with its certificate and the authority that signed it.
+/// A key with its certificate, the intermediate authority that signed it if one did, and the root's authority.
 #[derive(Debug, Clone)]
 pub struct Identity {
     subject: Subject,
@@ -86,21 +93,25 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Puts the parts together.
+    /// Puts the parts together. `certificate_pem` may be a chain: the certificate first, then the intermediate that
+    /// signed it, as [`Intermediate::certify`](crate::Intermediate::certify) returns them.
     ///
     /// # Errors
     /// When a part is not what it should be.
     pub fn new(key: &KeyPair, certificate_pem: &str, ca_pem: &str) -> Result<Self, IdentityError> {
-        let certificate = CertificateDer::from_pem_slice(certificate_pem.as_bytes())
+        let mut chain = CertificateDer::pem_slice_iter(certificate_pem.as_bytes())
+            .collect::<Result<Vec<_>, _>>()
             .map_err(|error| invalid("the certificate", error))?;
+        let certificate = chain.first().ok_or_else(|| invalid("the certificate", "it is missing"))?;
         let authority = CertificateDer::from_pem_slice(ca_pem.as_bytes())
             .map_err(|error| invalid("the CA certificate", error))?;
-        let subject = tls::subject_of(&certificate)
+        let subject = tls::subject_of(certificate)
             .ok_or_else(|| invalid("the certificate", "it has no single URI name"))?
             .parse()?;
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.0.serialize_der()));
-        // The authority is shown with the certificate so that a joining child can check it against its pin.
-        let chain = vec![certificate, authority.clone()];
+        // The authority is shown last so that a joining child can check it against its pin.
+        chain.retain(|shown| *shown != authority);
+        chain.push(authority.clone());
         Ok(Self { subject, chain, authority, key: Arc::new(key) })
     }
 
@@ -147,8 +158,14 @@ impl Identity {
         tls::to_pem(&self.authority)
     }
 
+    /// The certificate, the intermediate if there is one, the root's authority.
     pub(crate) fn chain(&self) -> &[CertificateDer<'static>] {
         &self.chain
+    }
+
+    /// The chain without the authority, which a parent has.
+    pub(crate) fn own_chain(&self) -> &[CertificateDer<'static>] {
+        &self.chain[..self.chain.len() - 1]
     }
 
     pub(crate) const fn authority(&self) -> &CertificateDer<'static> {

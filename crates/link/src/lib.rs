@@ -3,24 +3,30 @@
 //! ```text
 //!   JoinToken ──(pin)──► enrolment ──► Identity ──► mutual TLS 1.3 ──► gRPC
 //!                            ▲
-//!                        Authority (the root's CA)
+//!                        Authority (the root's CA) or Intermediate (a cluster's, lent by the root)
 //! ```
 //!
 //! Children dial parents. A parent offers one TLS port where a certificate is asked for but not required; the calls
-//! that need one ask for the [`Peer`] of the connection. What is said over the connection is in `proto`.
+//! that need one ask for the [`Peer`] of the connection. What is said over the connection is in `proto`. Beside it, a child
+//! sends beats over UDP to the port of the same number; what follows from them is decided in `crates/liveness`.
 
 mod authority;
+mod beat;
 mod client;
 mod identity;
+mod intermediate;
 mod join;
+mod lineage;
 mod server;
 mod subject;
 mod tls;
 mod token;
 
-pub use authority::{Authority, AuthorityError, key_fingerprint};
-pub use client::{Backoff, Dial, DialError, dial};
+pub use authority::{Authority, AuthorityError, device_uuid, key_fingerprint};
+pub use beat::{Beat, BeatListener, BeatSession, send_beats};
+pub use client::{Backoff, Dial, DialError, Dialled, dial, dial_to};
 pub use identity::{Identity, IdentityError, KeyPair};
+pub use intermediate::Intermediate;
 pub use join::{JoinError, join};
 pub use server::{Incoming, Peer, peer_of, require_peer, serve};
 pub use subject::{Subject, SubjectError};

@@ -1,22 +1,24 @@
 //! TLS 1.3 between daemons: certificates are checked against the root's CA and by the subject they name, never by a
-//! host name, because children reach parents under whatever address works.
+//! host name, because children reach parents under whatever address works. Which authority may vouch for whom is decided
+//! in `lineage.rs`.
 
 use std::sync::Arc;
 
 use rustls::{
     ClientConfig, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig,
     SignatureScheme,
-    client::{
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-        verify_server_cert_signed_by_trust_anchor,
-    },
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls13_signature},
     pki_types::{CertificateDer, ServerName, UnixTime},
-    server::{ParsedCertificate, WebPkiClientVerifier, danger::ClientCertVerifier},
+    server::danger::ClientCertVerifier,
 };
 use x509_parser::{extensions::GeneralName, prelude::FromDer};
 
-use crate::{Identity, Subject, authority::pin_of};
+use crate::{
+    Identity, Subject,
+    authority::pin_of,
+    lineage::{ChildVerifier, verify_parent},
+};
 
 /// HTTP/2, the only protocol spoken over these connections.
 const ALPN: &[u8] = b"h2";
@@ -52,10 +54,7 @@ fn roots(authority: &CertificateDer<'static>) -> Result<RootCertStore, Error> {
 /// too (they may enrol, nothing else).
 pub(crate) fn server_config(identity: &Identity) -> Result<ServerConfig, Error> {
     let verifier: Arc<dyn ClientCertVerifier> =
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots(identity.authority())?), provider())
-            .allow_unauthenticated()
-            .build()
-            .map_err(|error| Error::General(error.to_string()))?;
+        Arc::new(ChildVerifier::new(roots(identity.authority())?, provider())?);
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(verifier)
@@ -74,7 +73,7 @@ pub(crate) fn client_config(identity: &Identity, parent: Subject) -> Result<Clie
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_client_auth_cert(identity.chain()[..1].to_vec(), identity.key())?;
+        .with_client_auth_cert(identity.own_chain().to_vec(), identity.key())?;
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.resumption = rustls::client::Resumption::disabled();
     Ok(config)
@@ -138,7 +137,6 @@ impl ServerCertVerifier for ParentVerifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let parsed = ParsedCertificate::try_from(end_entity)?;
         let pinned;
         let trusted = match &self.trust {
             Trust::Authority(roots) => roots,
@@ -155,7 +153,7 @@ impl ServerCertVerifier for ParentVerifier {
                 &pinned
             }
         };
-        verify_server_cert_signed_by_trust_anchor(&parsed, trusted, intermediates, now, self.algorithms.all)?;
+        verify_parent(end_entity, intermediates, trusted, now, self.algorithms.all)?;
         let found = subject_of(end_entity).and_then(|uri| uri.parse().ok());
         match found {
             Some(subject) if self.expected.accepts(subject) => Ok(ServerCertVerified::assertion()),

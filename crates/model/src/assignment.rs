@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
-use crate::{Generation, InstanceId, ServiceId, ServiceNames, ServiceSpec};
+use crate::{Generation, InstanceId, RevisionId, ServiceNames, ServiceSpec};
 
 /// Everything a child must have, replacing whatever it was told before.
 ///
@@ -15,8 +15,8 @@ use crate::{Generation, InstanceId, ServiceId, ServiceNames, ServiceSpec};
 pub struct Assignment {
     /// Grows with every change.
     pub generation: Generation,
-    /// The services that `instances` are copies of.
-    pub services: BTreeMap<ServiceId, AssignedService>,
+    /// The revisions of services that `instances` are copies of.
+    pub services: BTreeMap<RevisionId, AssignedService>,
     /// The instances, in order of their ids.
     pub instances: Vec<AssignedInstance>,
     /// The part of the address plan lent to this child; `None` while there is none.
@@ -37,10 +37,20 @@ pub struct AssignedService {
 pub struct AssignedInstance {
     /// Which instance.
     pub id: InstanceId,
+    /// Which revision of its service it is a copy of; the same for as long as it exists.
+    pub revision: u32,
     /// Counts the placements of this instance, so that an old copy is told from the new.
     pub generation: Generation,
     /// Run it or remove it.
     pub desired: Desired,
+}
+
+impl AssignedInstance {
+    /// The revision it is a copy of.
+    #[must_use]
+    pub const fn revision_id(&self) -> RevisionId {
+        RevisionId { service: self.id.service, number: self.revision }
+    }
 }
 
 /// What a parent wants of one instance.

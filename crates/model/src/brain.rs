@@ -1,6 +1,6 @@
 //! The shape of every daemon's brain.
 
-use crate::Timestamp;
+use crate::{Moment, Now};
 
 /// A pure state machine. Inputs (a core's own methods) change state and return what must become durable; only
 /// [`Brain::reconcile`] asks for effects. The loop that drives it is in `crates/control`.
@@ -15,8 +15,8 @@ pub trait Brain: Send + Sync + 'static {
 
     /// Compares desired with observed. Changes in the plan are applied already.
     ///
-    /// Guarantees: called again without news, the plan is empty.
-    fn reconcile(&mut self, now: Timestamp) -> Plan<Self::Change, Self::Effect>;
+    /// Guarantees: called again without news before [`Plan::wake_at`], the plan has no changes and no effects.
+    fn reconcile(&mut self, now: Now) -> Plan<Self::Change, Self::Effect>;
 }
 
 /// What to make durable, and what to do after that.
@@ -26,10 +26,19 @@ pub struct Plan<Change, Effect> {
     pub changes: Vec<Change>,
     /// To be done then.
     pub effects: Vec<Effect>,
+    /// When to be asked again if nothing happens before; `None` when only news can change anything.
+    pub wake_at: Option<Moment>,
 }
 
 impl<Change, Effect> Default for Plan<Change, Effect> {
     fn default() -> Self {
-        Self { changes: Vec::new(), effects: Vec::new() }
+        Self { changes: Vec::new(), effects: Vec::new(), wake_at: None }
+    }
+}
+
+impl<Change, Effect> Plan<Change, Effect> {
+    /// Asks to be asked again at `at`, or earlier.
+    pub fn wake(&mut self, at: Moment) {
+        self.wake_at = Some(self.wake_at.map_or(at, |earlier| earlier.min(at)));
     }
 }

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Capability, Generation, InstanceReport, Resources};
+use crate::{Capability, Generation, InstanceReport, Resources, Timestamp, TokenId};
 
 /// A place on earth with a radius: `latitude,longitude,radius`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -80,10 +80,36 @@ impl ClusterAggregate {
 pub struct ClusterReport {
     /// The newest assignment the cluster has taken on durably.
     pub observed_generation: Generation,
+    /// Grows with every report of one connection; older ones are ignored.
+    pub sequence: u64,
     /// The sum of its workers.
     pub aggregate: ClusterAggregate,
     /// Every instance it holds, and every tombstone it has confirmed.
     pub instances: Vec<InstanceReport>,
+    /// Uses of tokens the root has not yet taken off the tokens it sends.
+    pub spent: Vec<SpentToken>,
+}
+
+/// A join token for workers that a cluster may honour while its root is away.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerToken {
+    /// Which one.
+    pub id: TokenId,
+    /// Hash of the secret; the secret itself is not kept.
+    pub secret_hash: String,
+    /// How often it may still be used.
+    pub uses_left: u32,
+    /// Until when.
+    pub expires_at: Timestamp,
+}
+
+/// One use of a token, made at a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SpentToken {
+    /// Which token.
+    pub token: TokenId,
+    /// The key it was used for, as seen through this token; tells nothing without the key.
+    pub key_fingerprint: String,
 }
 
 /// What a worker is and has, said once per connection.
@@ -104,6 +130,8 @@ pub struct WorkerInventory {
 pub struct WorkerReport {
     /// The newest assignment the worker has taken on durably.
     pub observed_generation: Generation,
+    /// Grows with every report of one connection; older ones are ignored.
+    pub sequence: u64,
     /// Processor load, 0 to 100.
     pub cpu_percent: f32,
     /// Memory use, 0 to 100.

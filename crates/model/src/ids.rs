@@ -30,6 +30,12 @@ macro_rules! object_id {
             pub const fn from_bytes(bytes: [u8; 12]) -> Self {
                 Self(bytes)
             }
+
+            /// The twelve bytes.
+            #[must_use]
+            pub const fn to_bytes(self) -> [u8; 12] {
+                self.0
+            }
         }
 
         impl fmt::Display for $name {
@@ -172,6 +178,50 @@ impl InstanceId {
     }
 }
 
+/// One revision of a service: what its specification was at some time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct RevisionId {
+    /// The service.
+    pub service: ServiceId,
+    /// Counts from 1 in the order of the changes.
+    pub number: u32,
+}
+
+impl fmt::Display for RevisionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.service, self.number)
+    }
+}
+
+impl FromStr for RevisionId {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let wrong = || IdError {
+            kind: "revision",
+            text: text.to_owned(),
+            expected: "a service id, `@` and a number",
+        };
+        let (service, number) = text.split_once('@').ok_or_else(wrong)?;
+        Ok(Self { service: service.parse()?, number: number.parse().map_err(|_| wrong())? })
+    }
+}
+
+impl From<RevisionId> for String {
+    fn from(id: RevisionId) -> Self {
+        id.to_string()
+    }
+}
+
+impl TryFrom<String> for RevisionId {
+    type Error = IdError;
+
+    fn try_from(text: String) -> Result<Self, IdError> {
+        text.parse()
+    }
+}
+
 impl fmt::Display for InstanceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.service, self.number)
@@ -202,6 +252,8 @@ mod tests {
         assert_eq!(id.to_string().parse(), Ok(id));
         let instance = InstanceId { service: id, number: 7 };
         assert_eq!(instance.to_string().parse(), Ok(instance));
+        let revision = RevisionId { service: id, number: 3 };
+        assert_eq!(revision.to_string().parse(), Ok(revision));
     }
 
     #[test]

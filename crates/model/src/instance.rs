@@ -22,10 +22,12 @@ pub enum Phase {
     Running,
     /// A one-shot instance ended with exit code 0.
     Completed,
-    /// The container ended and will be started again.
+    /// The container ended and will be started again; or it was stopped because its device is cut off.
     Dead,
     /// It could not be started; the detail says why and it is tried again.
     Failed,
+    /// Its worker or its cluster is cut off, so nobody knows; the detail says what happens next.
+    Lost,
     /// No candidate of this tier can take it; the refusal says why.
     Refused,
     /// It must go, and the device has not confirmed that it is gone.
@@ -47,11 +49,75 @@ impl Phase {
             Self::Completed => "completed",
             Self::Dead => "dead",
             Self::Failed => "failed",
+            Self::Lost => "lost",
             Self::Refused => "refused",
             Self::Undeploying => "undeploying",
             Self::Removed => "removed",
         }
     }
+
+    /// The word of Oakestra's API for it; its clients know no others.
+    #[must_use]
+    pub const fn oakestra(self) -> &'static str {
+        match self {
+            Self::Requested => "REQUESTED",
+            Self::ClusterScheduled => "CLUSTER_SCHEDULED",
+            Self::NodeScheduled => "NODE_SCHEDULED",
+            Self::Creating => "CREATING",
+            Self::Running => "RUNNING",
+            Self::Completed => "COMPLETED",
+            Self::Dead | Self::Lost => "DEAD",
+            Self::Failed | Self::Refused => "FAILED",
+            Self::Undeploying | Self::Removed => "UNDEPLOYED",
+        }
+    }
+
+    /// Who moves an instance on from here, and within which time while that owner is up and reached; `None` where
+    /// nothing is left to do, or only a person or new capacity can change anything.
+    #[must_use]
+    pub const fn owner(self) -> Option<(Tier, u64)> {
+        const SECOND: u64 = 1000;
+        match self {
+            Self::Requested => Some((Tier::Root, 5 * SECOND)),
+            // The cluster confirms, or the root says again what it wants.
+            Self::ClusterScheduled => Some((Tier::Root, 60 * SECOND)),
+            // The worker begins, or another one gets it.
+            Self::NodeScheduled => Some((Tier::Cluster, 60 * SECOND)),
+            // An image may take an hour to fetch over a slow link.
+            Self::Creating => Some((Tier::Worker, 3_600 * SECOND)),
+            // The longest pause between two starts is a minute, and a start takes two at most.
+            Self::Dead | Self::Failed => Some((Tier::Worker, 180 * SECOND)),
+            Self::Undeploying => Some((Tier::Worker, 180 * SECOND)),
+            Self::Running | Self::Completed | Self::Lost | Self::Refused | Self::Removed => None,
+        }
+    }
+}
+
+/// One of the three kinds of daemons that keep instances.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Tier {
+    /// The root.
+    Root,
+    /// A cluster orchestrator.
+    Cluster,
+    /// A worker's NodeEngine.
+    Worker,
+}
+
+/// How a container of an instance last ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastExit {
+    /// Exit code; 128 + n after signal n.
+    pub code: i64,
+    /// When.
+    pub at: Timestamp,
+    /// The last lines it wrote, at most [`LastExit::TAIL_BYTES`] bytes; empty when they could not be read.
+    pub tail: String,
+}
+
+impl LastExit {
+    /// Enough for a stack trace's first lines, small enough to travel with every report.
+    pub const TAIL_BYTES: usize = 1024;
 }
 
 impl fmt::Display for Phase {
@@ -88,8 +154,14 @@ pub struct InstanceReport {
     pub addresses: Vec<IpAddr>,
     /// Where its port mappings are reached: an address of its device, learnt from the worker's connection.
     pub published_at: Option<IpAddr>,
+    /// It runs and its probes say that it may be counted on.
+    #[serde(default)]
+    pub ready: bool,
     /// How often it was started again after it ended.
     pub restarts: u32,
+    /// How it last ended, if it did.
+    #[serde(default)]
+    pub last_exit: Option<LastExit>,
     /// What it uses now.
     pub usage: Usage,
     /// Present exactly when the phase is `Refused`.
@@ -108,7 +180,9 @@ impl InstanceReport {
             since,
             addresses: Vec::new(),
             published_at: None,
+            ready: false,
             restarts: 0,
+            last_exit: None,
             usage: Usage::default(),
             refusal: None,
         }

@@ -14,20 +14,35 @@
 mod assignment;
 mod brain;
 mod cluster;
+mod health;
 mod ids;
 mod instance;
 mod quantity;
 mod refusal;
 mod service;
+mod survival;
+mod tenure;
+mod time;
+mod upkeep;
 
 pub use assignment::{AssignedInstance, AssignedService, Assignment, Desired, NetworkLease};
 pub use brain::{Brain, Plan};
-pub use cluster::{ClusterAggregate, ClusterReport, Location, LocationError, WorkerInventory, WorkerReport};
-pub use ids::{ApplicationId, ClusterId, IdError, InstanceId, ServiceId, TokenId, UserId, WorkerId};
-pub use instance::{InstanceReport, Phase, Usage};
-pub use quantity::{Generation, Mebibytes, Millicores, Resources, Timestamp};
+pub use cluster::{
+    ClusterAggregate, ClusterReport, Location, LocationError, SpentToken, WorkerInventory, WorkerReport,
+    WorkerToken,
+};
+pub use health::{Check, Health, Probe};
+pub use ids::{
+    ApplicationId, ClusterId, IdError, InstanceId, RevisionId, ServiceId, TokenId, UserId, WorkerId,
+};
+pub use instance::{InstanceReport, LastExit, Phase, Tier, Usage};
+pub use quantity::{Generation, Mebibytes, Millicores, Resources};
 pub use refusal::{CandidateVerdict, Refusal, RefusalCode};
 pub use service::{
     AddedFile, Capability, DirectConstraint, PortMapping, PortMappingError, Protocol, ServiceNames,
     ServiceSpec, Virtualization,
 };
+pub use survival::{OnPartition, OnRejoin, PolicyError, Survival};
+pub use tenure::{Leftover, Role, Tenure};
+pub use time::{Moment, Now, Span, SpanError, Timestamp};
+pub use upkeep::{ClusterAnswer, ClusterRequest, Scheduling, WorkerStatus};

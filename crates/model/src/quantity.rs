@@ -1,4 +1,4 @@
-//! Quantities that carry their unit, and the two counters time and truth are ordered by.
+//! Quantities that carry their unit, and the counter truth is ordered by. Time is in `time.rs`.
 
 use std::fmt;
 
@@ -121,34 +121,30 @@ impl Resources {
 pub struct Generation(pub u64);
 
 impl Generation {
-    /// The generation after this one.
+    /// Bits of an instance's generation that its cluster counts in; those above are the root's.
+    const CLUSTER_BITS: u32 = 32;
+
+    /// The generation after this one. For an instance: its cluster gave it to another worker.
     #[must_use]
     pub const fn next(self) -> Self {
         Self(self.0 + 1)
+    }
+
+    /// For an instance: the root gave it to another cluster. Greater than whatever the cluster before has counted to.
+    #[must_use]
+    pub const fn next_cluster(self) -> Self {
+        Self(((self.0 >> Self::CLUSTER_BITS) + 1) << Self::CLUSTER_BITS)
+    }
+
+    /// For an instance: whether both are from the same decision of the root, whichever workers had it since.
+    #[must_use]
+    pub const fn same_cluster(self, other: Self) -> bool {
+        self.0 >> Self::CLUSTER_BITS == other.0 >> Self::CLUSTER_BITS
     }
 }
 
 impl fmt::Display for Generation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)
-    }
-}
-
-/// Milliseconds since 1970-01-01 UTC.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Timestamp(pub u64);
-
-impl Timestamp {
-    /// The moment `millis` milliseconds later.
-    #[must_use]
-    pub const fn plus_millis(self, millis: u64) -> Self {
-        Self(self.0.saturating_add(millis))
-    }
-
-    /// Milliseconds from `earlier` to this moment; zero if `earlier` is later (clocks jump).
-    #[must_use]
-    pub const fn millis_since(self, earlier: Self) -> u64 {
-        self.0.saturating_sub(earlier.0)
     }
 }

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Mebibytes, Millicores, Resources};
+use crate::{Health, Mebibytes, Millicores, Resources, Survival};
 
 /// What one copy of a service needs to run. The same on every tier.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +31,12 @@ pub struct ServiceSpec {
     pub added_files: Vec<AddedFile>,
     /// Where it may run; all of them must hold.
     pub constraints: Vec<DirectConstraint>,
+    /// What happens when its device or cluster is cut off.
+    #[serde(default)]
+    pub survival: Survival,
+    /// How it is found out whether it works.
+    #[serde(default)]
+    pub health: Health,
 }
 
 impl ServiceSpec {
@@ -48,6 +54,8 @@ impl ServiceSpec {
             privileged: false,
             added_files: Vec::new(),
             constraints: Vec::new(),
+            survival: Survival::default(),
+            health: Health::default(),
         }
     }
 

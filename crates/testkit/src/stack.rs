@@ -8,6 +8,7 @@ use std::{
 };
 
 use daemon::StateDirectory;
+use node_core::ContainerState;
 use node_engine::runtime::fake::FakeRuntime;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -169,16 +170,8 @@ impl Cluster {
 
     /// A worker of this cluster, connected; its container engine is a fake.
     pub async fn worker(&self, api: &Api, name: &str) -> Worker {
-        let token = api.token(json!({"kind": "worker", "cluster": self.name})).await;
         let before = active_workers(api, &self.name).await;
-        let mut worker = Worker {
-            directory: tempfile::tempdir().expect("a directory"),
-            cluster_port: self.worker_port,
-            name: name.to_owned(),
-            token,
-            runtime: FakeRuntime::new(),
-            daemon: None,
-        };
+        let mut worker = self.device(api, name).await;
         worker.daemon = Some(worker.run());
         crate::wait_until("the worker to be active", async || {
             let now = active_workers(api, &self.name).await;
@@ -186,6 +179,21 @@ impl Cluster {
         })
         .await;
         worker
+    }
+}
+
+impl Cluster {
+    /// A device with a token for this cluster that was never started.
+    pub async fn device(&self, api: &Api, name: &str) -> Worker {
+        let token = api.token(json!({"kind": "worker", "cluster": self.name})).await;
+        Worker {
+            directory: tempfile::tempdir().expect("a directory"),
+            cluster_port: self.worker_port,
+            name: name.to_owned(),
+            token,
+            runtime: FakeRuntime::new(),
+            daemon: None,
+        }
     }
 }
 
@@ -272,6 +280,22 @@ impl Worker {
             panic!("a worker is {}", identity.subject());
         };
         worker.to_string()
+    }
+
+    /// Whether it has joined its cluster.
+    ///
+    /// # Errors
+    /// In words, when it has not.
+    pub fn joined(&self) -> Result<(), String> {
+        let certificate = self.directory.path().join("state").join("identity.pem");
+        if certificate.exists() { Ok(()) } else { Err("it has no certificate yet".to_owned()) }
+    }
+
+    /// How many of its containers run.
+    #[must_use]
+    pub fn running(&self) -> usize {
+        let containers = self.runtime.containers().into_iter();
+        containers.filter(|(_, container)| matches!(container.state, ContainerState::Running { .. })).count()
     }
 
     /// How often each of its containers was started.

@@ -4,5 +4,6 @@
 mod system {
     mod contract;
     mod deployment;
+    mod loss;
     mod survival;
 }

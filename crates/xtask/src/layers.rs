@@ -1,7 +1,7 @@
 //! Who may depend on whom. Pure crates decide and touch nothing; shells touch and decide nothing.
 //!
 //! ```text
-//!   model ◄── placement, addressing ◄── <daemon>/core ◄── daemon shell ──► control, daemon, store, link, proto
+//!   model ◄── placement, addressing, liveness ◄── <daemon>/core ◄── its shell ──► control, daemon, store, link, proto
 //! ```
 
 use std::{
@@ -36,10 +36,11 @@ enum Layer {
 }
 
 /// Every package of the workspace. One that is missing here is a finding, so that its place is decided.
-const LAYERS: [(&str, Layer); 20] = [
+const LAYERS: [(&str, Layer); 22] = [
     ("model", Layer::Model),
     ("placement", Layer::Policy),
     ("addressing", Layer::Policy),
+    ("liveness", Layer::Policy),
     ("root-core", Layer::Core),
     ("cluster-core", Layer::Core),
     ("node-core", Layer::Core),
@@ -55,6 +56,7 @@ const LAYERS: [(&str, Layer); 20] = [
     ("net-manager", Layer::Shell { core: "net-core" }),
     ("cli", Layer::Client),
     ("hello", Layer::Example),
+    ("fleet", Layer::Tool),
     ("testkit", Layer::Tool),
     ("xtask", Layer::Tool),
 ];

@@ -1,7 +1,7 @@
-//! `cargo xtask check | bench`: how the workspace is checked and measured.
+//! `cargo xtask check | bench | lab`: how the workspace is checked, measured and tried out.
 //!
 //! The rules of the layers live in `layers.rs`, those of single files in `sources.rs`; each benchmark is a file
-//! in `bench/`.
+//! in `bench/`, and `lab/` has the hosts that can be cut off and powered off.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool speaks on both")]
 
@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod check;
+mod lab;
 mod layers;
 mod sources;
 mod workspace;
@@ -50,6 +51,11 @@ enum Command {
         #[arg(long)]
         apart: bool,
     },
+    /// Real hosts on this machine, to be cut off, killed and powered off (needs root); see docs/lab.md.
+    Lab(lab::Arguments),
+    /// What runs as the first process of each host of a lab.
+    #[command(hide = true, name = lab::INIT)]
+    LabInit { host: String },
 }
 
 fn main() -> Result<ExitCode> {
@@ -61,5 +67,7 @@ fn main() -> Result<ExitCode> {
         }
         Command::Bench { name: Some(name), list: false } => bench::run_in_release(&name),
         Command::BenchInner { name, apart } => bench::run_here(&name, apart),
+        Command::Lab(arguments) => lab::run(arguments),
+        Command::LabInit { host } => match lab::run_init(&host)? {},
     }
 }

@@ -5,8 +5,9 @@ use model::InstanceId;
 /// No wait is longer: a person who mended the cause should not wait much more than a minute.
 pub const LONGEST_DELAY_MILLIS: u64 = 60_000;
 
-/// An instance that ran this long is steady: its next end counts as its first.
-pub const STEADY_AFTER_MILLIS: u64 = 60_000;
+/// An instance that was ready this long without a break is steady: its next end counts as its first. Long enough that
+/// one which works for a few minutes and then ends, again and again, is not started at once each time.
+pub const STEADY_AFTER_MILLIS: u64 = 600_000;
 
 /// The wait before attempt `attempts` (0 is the first): none, then 1 s doubling up to 60 s. Up to a fifth is
 /// taken off by `seed`, so that many instances that failed together do not return together.

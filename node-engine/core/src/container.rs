@@ -26,6 +26,20 @@ pub struct ContainerSeen {
     pub generation: Generation,
     /// What it does.
     pub state: ContainerState,
+    /// What the engine makes of its image's HEALTHCHECK; `None` when it has none, or does not run.
+    pub health: Option<ImageHealth>,
+}
+
+/// What the engine makes of an image's HEALTHCHECK. How often it is asked and how many failures count is the image's
+/// to say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImageHealth {
+    /// It has neither succeeded nor failed often enough since the start.
+    Starting,
+    /// It succeeds.
+    Healthy,
+    /// It failed as often as the image allows.
+    Unhealthy,
 }
 
 /// What a container does. Times are the engine's.

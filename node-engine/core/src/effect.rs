@@ -2,9 +2,11 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use model::{Generation, InstanceId, ServiceNames, ServiceSpec, Timestamp, Usage};
+use serde::{Deserialize, Serialize};
 
-use crate::{ContainerId, ContainerSeen};
+use model::{Generation, InstanceId, Moment, Probe, ServiceNames, ServiceSpec, Timestamp, Usage};
+
+use crate::{ContainerId, ContainerSeen, ImageHealth};
 
 /// Ties the outcome of an effect to its submission: an outcome counts once, for that submission only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -13,10 +15,11 @@ pub struct Ticket(pub u64);
 /// What to do now, and when to ask again if nothing happens before.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Plan {
-    /// In order of their tickets. Never two at once for one instance, image or listing.
+    /// In order of their tickets. Never two at once for one instance, image, listing, probe or end of a container;
+    /// a stop for want of contact apart, which overtakes the confirmation of a network.
     pub submissions: Vec<Submission>,
     /// `None` when only an observation or an assignment can change anything.
-    pub wake_at: Option<Timestamp>,
+    pub wake_at: Option<Moment>,
 }
 
 /// An effect under way from the moment it is handed out until an [`Observation::Finished`] with its ticket.
@@ -56,8 +59,49 @@ pub enum Effect {
         /// What it was made from.
         order: StartOrder,
     },
+    /// Stop a container and leave it where it is.
+    Stop(StopOrder),
     /// Stop and remove containers of one instance, then release its network.
     Remove(RemoveOrder),
+    /// Ask a running container once whether it works.
+    Probe {
+        /// Which.
+        container: ContainerId,
+        /// Its own address; `None` leaves finding it to the engine.
+        address: Option<IpAddr>,
+        /// What to ask, and how long to wait for an answer.
+        probe: Probe,
+    },
+    /// Read the last lines that a container wrote before it ended.
+    ReadTail {
+        /// Which.
+        container: ContainerId,
+        /// When it ended the time before, by the engine's clock: what it wrote until then belongs to that run.
+        after: Option<Timestamp>,
+        /// When it ended, by the engine's clock.
+        until: Timestamp,
+    },
+}
+
+/// A container to stop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StopOrder {
+    /// Whose it is.
+    pub instance: InstanceId,
+    /// Which.
+    pub container: ContainerId,
+    /// Why, which decides how long it is given to end by itself.
+    pub cause: StopCause,
+}
+
+/// Why a container is stopped although its instance is to run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopCause {
+    /// It does not work, for this reason; it is started again.
+    Unhealthy(String),
+    /// The device is cut off and the service wants it stopped then; it is started when contact is back.
+    CutOff,
 }
 
 /// An instance to run.
@@ -107,6 +151,20 @@ pub enum Observation {
         /// Which.
         container: ContainerId,
     },
+    /// The engine changed its mind about a running container's HEALTHCHECK.
+    HealthChanged {
+        /// Whose container it is.
+        instance: InstanceId,
+        /// Which.
+        container: ContainerId,
+        /// What it thinks now.
+        health: ImageHealth,
+    },
+    /// The cluster answered: at `sent`, when it was asked, this device was not cut off.
+    Contact {
+        /// When the question was sent.
+        sent: Moment,
+    },
     /// A pull under way got further.
     PullProgress {
         /// Its reference.
@@ -142,6 +200,8 @@ pub enum Outcome {
         since: Timestamp,
         /// Its own addresses.
         addresses: Vec<IpAddr>,
+        /// Its image has a HEALTHCHECK that the engine carries out.
+        checked: bool,
     },
     /// `CreateAndStart`, `Start`: it runs, held at the start gate, because its network could not be made.
     Held {
@@ -149,6 +209,8 @@ pub enum Outcome {
         container: ContainerId,
         /// When it was started.
         since: Timestamp,
+        /// Its image has a HEALTHCHECK that the engine carries out.
+        checked: bool,
         /// Why.
         detail: String,
     },
@@ -164,8 +226,14 @@ pub enum Outcome {
         /// Its own addresses.
         addresses: Vec<IpAddr>,
     },
+    /// `Stop`: it does not run any more.
+    Stopped(ContainerSeen),
     /// `Remove`: nothing of it is left.
     Removed,
+    /// `Probe`: it works, or does not for this reason.
+    Probed(Result<(), String>),
+    /// `ReadTail`: at most [`model::LastExit::TAIL_BYTES`].
+    Tail(String),
     /// The engine or NetManager said no, for a reason.
     Failed {
         /// The container that exists nevertheless.

@@ -2,12 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use model::{Assignment, Generation, InstanceId, ServiceSpec, Timestamp};
+use model::{AssignedInstance, Assignment, Generation, InstanceId, Moment, Now, ServiceSpec};
 
-use crate::{StartOrder, Ticket, tracked::Tracked};
+use crate::{History, StartOrder, Ticket, tracked::Tracked};
 
-/// A moment that may never come.
-pub(crate) type Moment = Option<Timestamp>;
 /// Counts observations, so that "before" and "after" do not depend on a clock.
 pub(crate) type Sequence = u64;
 
@@ -16,6 +14,18 @@ pub(crate) type Sequence = u64;
 pub struct Settings {
     /// Instances get networks of their own from NetManager and wait for them at the start gate.
     pub overlay: bool,
+}
+
+/// What an earlier NodeEngine of this device left behind.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Before {
+    /// The last assignment saved, or the default one when there is none.
+    pub assignment: Assignment,
+    /// The last history saved, or the default one.
+    pub history: History,
+    /// When it was last in contact with the cluster, in this process's steady time; `None` when that is not known, as
+    /// after a boot.
+    pub contact: Option<Moment>,
 }
 
 /// The state of one device. See the crate's page for how it is driven.
@@ -32,6 +42,13 @@ pub struct Node {
     pub(crate) cpu_percent: f32,
     pub(crate) memory_percent: f32,
     pub(crate) revision: u64,
+    pub(crate) history_revision: u64,
+    /// When this NodeEngine began.
+    pub(crate) started: Moment,
+    /// When the device was last known not to be cut off.
+    pub(crate) contact: Option<Moment>,
+    /// Of the last report.
+    pub(crate) reports: u64,
 }
 
 /// What is known of the container engine as a whole.
@@ -40,11 +57,13 @@ pub(crate) struct Engine {
     pub(crate) connected: bool,
     /// The containers are known; false until the first listing after each connection.
     pub(crate) listed: bool,
+    /// They were known at some time.
+    pub(crate) looked: bool,
     pub(crate) listing: Option<Listing>,
     /// When the connection was made; a listing begun before does not count.
     pub(crate) connected_at: Sequence,
     /// When the next listing is due.
-    pub(crate) list_at: Moment,
+    pub(crate) list_at: Option<Moment>,
     pub(crate) failures: u32,
 }
 
@@ -61,7 +80,7 @@ pub(crate) struct MissingImage {
     pub(crate) pulling: Option<Ticket>,
     pub(crate) progress: String,
     pub(crate) attempts: u32,
-    pub(crate) retry_at: Moment,
+    pub(crate) retry_at: Option<Moment>,
     pub(crate) failure: Option<String>,
 }
 
@@ -88,13 +107,18 @@ pub struct StaleAssignment {
 }
 
 impl Node {
-    /// A device that goes on with `assignment`, the last one saved (or the default one when there is none).
+    /// A device that goes on where it left off.
     #[must_use]
-    pub fn new(settings: Settings, assignment: Assignment, now: Timestamp) -> Self {
+    pub fn new(settings: Settings, before: Before, now: Now) -> Self {
+        let Before { assignment, history, contact } = before;
+        let assigned = |id: &InstanceId| assignment.instances.iter().any(|instance| instance.id == *id);
+        let remembered = history.instances.into_iter().filter(|remembered| assigned(&remembered.instance));
+        let instances =
+            remembered.map(|remembered| (remembered.instance, Tracked::remembered(remembered.past)));
         let mut node = Self {
             settings,
             assignment: Assignment::default(),
-            instances: BTreeMap::new(),
+            instances: instances.collect(),
             images: BTreeMap::new(),
             engine: Engine::default(),
             next_ticket: 0,
@@ -102,6 +126,10 @@ impl Node {
             cpu_percent: 0.0,
             memory_percent: 0.0,
             revision: 0,
+            history_revision: 0,
+            started: now.moment,
+            contact,
+            reports: 0,
         };
         node.apply(Accepted(assignment), now);
         node
@@ -125,7 +153,7 @@ impl Node {
     }
 
     /// Takes on an assignment that was accepted and saved. Instances that it does not name keep their containers.
-    pub fn apply(&mut self, accepted: Accepted, now: Timestamp) {
+    pub fn apply(&mut self, accepted: Accepted, now: Now) {
         self.assignment = accepted.0;
         let wanted: BTreeMap<_, _> =
             self.assignment.instances.iter().map(|instance| (instance.id, *instance)).collect();
@@ -134,7 +162,8 @@ impl Node {
         }
         for (id, tracked) in &mut self.instances {
             let wanted = wanted.get(id).copied();
-            if tracked.assigned != wanted {
+            // A remembered instance goes on as it was.
+            if tracked.assigned != wanted && tracked.reported.is_some() {
                 tracked.begin_anew();
             }
             tracked.assigned = wanted;
@@ -143,14 +172,16 @@ impl Node {
     }
 
     /// What to run for an instance, if its service is known.
-    pub(crate) fn start_order(&self, instance: InstanceId, generation: Generation) -> Option<StartOrder> {
-        let service = self.assignment.services.get(&instance.service)?;
+    pub(crate) fn start_order(&self, wanted: AssignedInstance) -> Option<StartOrder> {
+        let service = self.assignment.services.get(&wanted.revision_id())?;
+        let AssignedInstance { id: instance, generation, .. } = wanted;
         Some(StartOrder { instance, generation, names: service.names.clone(), spec: service.spec.clone() })
     }
 
     /// What an instance needs, if its service is known.
     pub(crate) fn spec(&self, instance: InstanceId) -> Option<&ServiceSpec> {
-        self.assignment.services.get(&instance.service).map(|service| &service.spec)
+        let wanted = self.instances.get(&instance)?.assigned?;
+        self.assignment.services.get(&wanted.revision_id()).map(|service| &service.spec)
     }
 
     pub(crate) fn take_ticket(&mut self) -> Ticket {

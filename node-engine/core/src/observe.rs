@@ -2,19 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{Desired, InstanceId, Timestamp};
+use model::{Desired, InstanceId, Now};
 
 use crate::{
-    ContainerId, ContainerSeen, ContainerState, Exit, Node, Observation, Outcome, RESYNC_MILLIS,
-    STEADY_AFTER_MILLIS, Ticket,
+    ContainerSeen, ContainerState, Node, Observation, Outcome, RESYNC_MILLIS, Ticket,
     backoff::{delay_millis, seed_of},
     node::Listing,
-    tracked::{Container, Network, Operation, OperationKind, Tracked},
+    runs::at_the_start,
+    tracked::{Network, Operation, OperationKind, Tracked},
 };
 
 impl Node {
     /// Takes note of what was seen. Outcomes of unknown or already finished tickets are ignored.
-    pub fn observe(&mut self, now: Timestamp, observation: Observation) {
+    pub fn observe(&mut self, now: Now, observation: Observation) {
         self.sequence += 1;
         match observation {
             Observation::Finished { ticket, outcome } => self.finished(now, ticket, outcome),
@@ -22,7 +22,7 @@ impl Node {
                 self.engine.connected = true;
                 self.engine.connected_at = self.sequence;
                 self.engine.listed = false;
-                self.engine.list_at = Some(now);
+                self.engine.list_at = Some(now.moment);
             }
             Observation::EngineLost => {
                 self.engine.connected = false;
@@ -42,6 +42,17 @@ impl Node {
                     tracked.touched = self.sequence;
                     self.settle(now, instance);
                 }
+            }
+            Observation::HealthChanged { instance, container, health } => {
+                let known = self.instances.get_mut(&instance);
+                let known = known.and_then(|tracked| tracked.containers.get_mut(&container));
+                if let Some(container) = known.filter(|container| container.is_running()) {
+                    container.image_health = Some(health);
+                    self.settle(now, instance);
+                }
+            }
+            Observation::Contact { sent } => {
+                self.contact = Some(self.contact.map_or(sent, |before| before.max(sent)));
             }
             Observation::PullProgress { image, detail } => {
                 if let Some(missing) = self.images.get_mut(&image).filter(|image| image.pulling.is_some()) {
@@ -72,7 +83,7 @@ impl Node {
         }
     }
 
-    fn finished(&mut self, now: Timestamp, ticket: Ticket, outcome: Outcome) {
+    fn finished(&mut self, now: Now, ticket: Ticket, outcome: Outcome) {
         if let Some(listing) = self.engine.listing.filter(|listing| listing.ticket == ticket) {
             self.engine.listing = None;
             return self.listing_finished(now, listing, outcome);
@@ -88,24 +99,56 @@ impl Node {
         });
         if let Some((id, operation)) = concerned {
             self.operation_finished(now, id, operation, outcome);
-            self.settle(now, id);
+            return self.settle(now, id);
         }
+        self.question_answered(now, ticket, outcome);
     }
 
-    fn listing_finished(&mut self, now: Timestamp, listing: Listing, outcome: Outcome) {
+    /// A probe or the reading of last words came back: neither stands in the way of anything else.
+    fn question_answered(&mut self, now: Now, ticket: Ticket, outcome: Outcome) {
+        let reads = |tracked: &Tracked| {
+            tracked.last_words.as_ref().is_some_and(|words| words.under_way == Some(ticket))
+        };
+        if let Some((id, tracked)) = self.instances.iter_mut().find(|(_, tracked)| reads(tracked)) {
+            let (id, words) = (*id, tracked.last_words.take());
+            let ended = words.map(|words| words.until);
+            if let (Outcome::Tail(tail), Some(last)) = (outcome, &mut tracked.last_exit)
+                && Some(last.at) == ended
+            {
+                last.tail = tail;
+            }
+            return self.settle(now, id);
+        }
+        let asked = self.instances.iter().find_map(|(id, tracked)| {
+            let mut containers = tracked.containers.iter();
+            let (container, _) = containers.find(|(_, container)| container.probing.awaits(ticket))?;
+            Some((*id, container.clone()))
+        });
+        let Some((id, container)) = asked else { return };
+        let health = self.spec(id).map(|spec| spec.health.clone()).unwrap_or_default();
+        // It is not the instance's fault when it could not be asked.
+        let answer = if let Outcome::Probed(answer) = outcome { Some(answer) } else { None };
+        let tracked = self.instances.get_mut(&id);
+        if let Some(container) = tracked.and_then(|tracked| tracked.containers.get_mut(&container)) {
+            container.probing.answer(&health, ticket, answer, now.moment);
+        }
+        self.settle(now, id);
+    }
+
+    fn listing_finished(&mut self, now: Now, listing: Listing, outcome: Outcome) {
         let Outcome::Listed(containers) = outcome else {
             self.engine.failures = self.engine.failures.saturating_add(1);
-            self.engine.list_at = Some(now.plus_millis(delay_millis(self.engine.failures, 0)));
+            self.engine.list_at = Some(now.moment.plus_millis(delay_millis(self.engine.failures, 0)));
             return;
         };
         self.engine.failures = 0;
         if listing.begun < self.engine.connected_at || !self.engine.connected {
             // It may miss what happened while there was no connection.
-            self.engine.list_at = Some(now);
+            self.engine.list_at = Some(now.moment);
             return;
         }
-        self.engine.listed = true;
-        self.engine.list_at = Some(now.plus_millis(RESYNC_MILLIS));
+        (self.engine.listed, self.engine.looked) = (true, true);
+        self.engine.list_at = Some(now.moment.plus_millis(RESYNC_MILLIS));
 
         let mut by_instance: BTreeMap<InstanceId, Vec<ContainerSeen>> = BTreeMap::new();
         for seen in containers {
@@ -130,7 +173,7 @@ impl Node {
         self.settle_all(now);
     }
 
-    fn pull_finished(&mut self, now: Timestamp, image: String, outcome: Outcome) {
+    fn pull_finished(&mut self, now: Now, image: String, outcome: Outcome) {
         if matches!(outcome, Outcome::Pulled) {
             self.images.remove(&image);
             return;
@@ -139,33 +182,47 @@ impl Node {
         missing.pulling = None;
         missing.progress.clear();
         missing.attempts = missing.attempts.saturating_add(1);
-        missing.retry_at = Some(now.plus_millis(delay_millis(missing.attempts, 0)));
+        missing.retry_at = Some(now.moment.plus_millis(delay_millis(missing.attempts, 0)));
         missing.failure = Some(reason(outcome));
     }
 
-    fn operation_finished(&mut self, now: Timestamp, id: InstanceId, operation: Operation, outcome: Outcome) {
+    fn operation_finished(&mut self, now: Now, id: InstanceId, operation: Operation, outcome: Outcome) {
         let image = self.spec(id).map(|spec| spec.image.clone());
         let Some(tracked) = self.instances.get_mut(&id) else { return };
         tracked.touched = self.sequence;
         match (operation.kind, outcome) {
             (
                 OperationKind::Starting { generation, again },
-                Outcome::Started { container, since, addresses },
+                Outcome::Started { container, since, addresses, checked },
             ) => {
                 let network = Network { addresses, confirmed: true };
-                tracked.started(
-                    container,
-                    Container::running(generation, since, false, network),
-                    operation.exit_seen,
-                );
+                let state = ContainerState::Running { since, held: false };
+                let started = ContainerSeen {
+                    id: container,
+                    instance: id,
+                    generation,
+                    state,
+                    health: at_the_start(checked),
+                };
+                tracked.restarts = tracked.restarts.saturating_add(u32::from(again));
+                tracked.started(started, network, operation.exit_seen);
                 tracked.failure = None;
                 tracked.image_fetched = false;
-                tracked.restarts = tracked.restarts.saturating_add(u32::from(again));
             }
-            (OperationKind::Starting { generation, again }, Outcome::Held { container, since, detail }) => {
-                let held = Container::running(generation, since, true, Network::default());
-                tracked.started(container, held, operation.exit_seen);
+            (
+                OperationKind::Starting { generation, again },
+                Outcome::Held { container, since, checked, detail },
+            ) => {
+                let state = ContainerState::Running { since, held: true };
+                let held = ContainerSeen {
+                    id: container,
+                    instance: id,
+                    generation,
+                    state,
+                    health: at_the_start(checked),
+                };
                 tracked.restarts = tracked.restarts.saturating_add(u32::from(again));
+                tracked.started(held, Network::default(), operation.exit_seen);
                 if !operation.exit_seen {
                     tracked.failed(now, id, detail);
                 }
@@ -190,6 +247,18 @@ impl Node {
                     attached.network = Network { addresses, confirmed: true };
                     tracked.failure = None;
                 }
+            }
+            (OperationKind::Stopping, Outcome::Stopped(seen)) => tracked.container_changed(now, seen),
+            (OperationKind::Stopping, outcome @ (Outcome::Failed { .. } | Outcome::Lost)) => {
+                tracked.uncertain = matches!(outcome, Outcome::Lost);
+                if !operation.exit_seen {
+                    let wait = delay_millis(1, seed_of(id));
+                    tracked.stop_again_at = Some(now.moment.plus_millis(wait));
+                    tracked.failure = Some(format!("it could not be stopped: {}", reason(outcome)));
+                }
+            }
+            (OperationKind::Stopping, Outcome::Gone { container }) => {
+                tracked.containers.remove(&container);
             }
             (OperationKind::Removing { generation }, Outcome::Removed) => {
                 tracked.containers.retain(|_, container| container.generation > generation);
@@ -222,69 +291,6 @@ impl Node {
     }
 }
 
-impl Container {
-    fn running(generation: model::Generation, since: Timestamp, held: bool, network: Network) -> Self {
-        let state = ContainerState::Running { since, held };
-        Self { generation, state, network, usage: model::Usage::default() }
-    }
-}
-
-impl Tracked {
-    fn started(&mut self, id: ContainerId, container: Container, exit_seen: bool) {
-        if !exit_seen {
-            self.containers.insert(id, container);
-        }
-    }
-
-    fn failed(&mut self, now: Timestamp, id: InstanceId, detail: String) {
-        self.attempts = self.attempts.saturating_add(1);
-        self.retry_at = Some(now.plus_millis(delay_millis(self.attempts, seed_of(id))));
-        self.failure = Some(detail);
-    }
-
-    /// Takes note of a container's state, unless what is known is newer.
-    fn container_changed(&mut self, now: Timestamp, seen: ContainerSeen) {
-        let id = seen.instance;
-        let known = self.containers.entry(seen.id).or_insert_with(|| Container {
-            generation: seen.generation,
-            state: ContainerState::Created,
-            network: Network::default(),
-            usage: model::Usage::default(),
-        });
-        let ran_since = match (known.state, seen.state) {
-            (ContainerState::Exited(known), ContainerState::Exited(seen)) if seen.at <= known.at => return,
-            (ContainerState::Exited(known), ContainerState::Running { since, .. }) if since <= known.at => {
-                return;
-            }
-            (ContainerState::Running { since: known, .. }, ContainerState::Running { since, .. })
-                if since <= known =>
-            {
-                return;
-            }
-            (ContainerState::Running { since, .. }, _) => Some(since),
-            (ContainerState::Created | ContainerState::Exited(_), _) => None,
-        };
-        known.state = seen.state;
-        known.network = Network::default();
-        known.usage = model::Usage::default();
-        if let ContainerState::Exited(exit) = seen.state {
-            self.exited(now, id, exit, ran_since);
-        }
-    }
-
-    fn exited(&mut self, now: Timestamp, id: InstanceId, exit: Exit, ran_since: Option<Timestamp>) {
-        if let Some(operation) = &mut self.operation {
-            operation.exit_seen = true;
-        }
-        if ran_since.is_some_and(|since| exit.at.millis_since(since) >= STEADY_AFTER_MILLIS) {
-            self.attempts = 0;
-        }
-        self.failure = None;
-        self.retry_at = Some(now.plus_millis(delay_millis(self.attempts, seed_of(id))));
-        self.attempts = self.attempts.saturating_add(1);
-    }
-}
-
 /// Why an attempt failed.
 fn reason(outcome: Outcome) -> String {
     match outcome {
@@ -299,6 +305,9 @@ fn reason(outcome: Outcome) -> String {
         | Outcome::ImageMissing
         | Outcome::Gone { .. }
         | Outcome::Attached { .. }
+        | Outcome::Stopped(_)
+        | Outcome::Probed(_)
+        | Outcome::Tail(_)
         | Outcome::Removed => "the outcome does not belong to what was asked for".to_owned(),
     }
 }

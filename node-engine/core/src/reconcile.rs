@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use model::{AssignedInstance, Desired, InstanceId, Timestamp};
+use model::{AssignedInstance, Desired, InstanceId, Moment, Now};
 
 use crate::{
-    ContainerState, Effect, LONGEST_DELAY_MILLIS, Node, Plan, RemoveOrder, StartOrder, Submission,
-    node::{Listing, Moment},
+    ContainerState, Effect, Node, Plan, RemoveOrder, STEADY_AFTER_MILLIS, StartOrder, StopCause, StopOrder,
+    Submission, Ticket,
+    contact::Fence,
+    node::Listing,
     tracked::{Operation, OperationKind},
 };
 
@@ -19,14 +21,14 @@ enum Step {
     /// It is as it should be, or waits for something that will be observed.
     Rest,
     /// Nothing before then.
-    Wait(Timestamp),
+    Wait(Moment),
     Act(Box<Effect>, OperationKind),
 }
 
 impl Node {
     /// Says what to do now. What it hands out counts as under way until it is observed as finished, so asking
     /// twice gives nothing twice.
-    pub fn reconcile(&mut self, now: Timestamp) -> Plan {
+    pub fn reconcile(&mut self, now: Now) -> Plan {
         let mut plan = Plan::default();
         if !self.engine.connected {
             return plan;
@@ -37,31 +39,36 @@ impl Node {
         }
         let ids: Vec<InstanceId> = self.instances.keys().copied().collect();
         for id in ids {
+            self.look_at_the_clock(now, id, &mut plan);
             match self.step(now, id) {
                 Step::Rest => {}
                 Step::Wait(until) => plan.wake(until),
                 Step::Act(effect, kind) => {
                     let ticket = self.take_ticket();
                     if let Some(tracked) = self.instances.get_mut(&id) {
+                        if let Effect::Stop(order) = effect.as_ref() {
+                            tracked.stopped = Some(order.cause.clone());
+                        }
                         tracked.operation = Some(Operation { ticket, kind, exit_seen: false });
                     }
                     plan.submissions.push(Submission { ticket, effect: *effect });
                     self.settle(now, id);
                 }
             }
+            self.ask_questions(now, id, &mut plan);
         }
         self.pull_what_is_missing(now, &mut plan);
         plan
     }
 
-    fn list_if_due(&mut self, now: Timestamp, plan: &mut Plan) {
+    fn list_if_due(&mut self, now: Now, plan: &mut Plan) {
         if self.engine.listing.is_some() {
             return;
         }
         // After a failure even an uncertain instance waits for the next attempt.
         let uncertain = self.engine.failures == 0
             && self.instances.values().any(|tracked| tracked.uncertain && tracked.operation.is_none());
-        if !uncertain && let Some(at) = not_yet(self.engine.list_at, now, RESYNC_MILLIS) {
+        if !uncertain && let Some(at) = not_yet(self.engine.list_at, now) {
             return plan.wake(at);
         }
         let ticket = self.take_ticket();
@@ -69,10 +76,58 @@ impl Node {
         plan.submissions.push(Submission { ticket, effect: Effect::List });
     }
 
-    fn step(&self, now: Timestamp, id: InstanceId) -> Step {
+    /// What passing time alone changes for an instance.
+    fn look_at_the_clock(&mut self, now: Now, id: InstanceId, plan: &mut Plan) {
+        let (fence, closes) = self.fence(id, now.moment);
+        if let Some(closes) = closes {
+            plan.wake(closes);
+        }
+        let overlay = self.settings.overlay;
+        let sick = self.spec(id).is_some_and(|spec| {
+            let current = self.instances.get(&id).and_then(|tracked| tracked.current());
+            current.is_some_and(|(_, container)| container.restart_because(spec).is_some())
+        });
+        let Some(tracked) = self.instances.get_mut(&id) else { return };
+        let mut changed = tracked.fence != fence;
+        tracked.fence = fence;
+        let current = tracked.current();
+        let runs = current.is_some_and(|(_, container)| container.is_running());
+        let is_whole = current.is_some_and(|(_, container)| !overlay || container.network.confirmed);
+        let at_rest =
+            runs && tracked.operation.is_none() && !tracked.uncertain && !sick && fence != Fence::CutOff;
+        if at_rest && tracked.stopped.is_some() {
+            // It could not be stopped, and need not be any more.
+            (tracked.stopped, tracked.stop_again_at, tracked.failure) = (None, None, None);
+            changed = true;
+        }
+        if at_rest && is_whole && tracked.failure.take().is_some() {
+            // Nobody knew what became of its start, and it runs.
+            changed = true;
+        }
+        if tracked.attempts > 0
+            && tracked.failure.is_none()
+            && let Some(since) = tracked.healthy_since
+        {
+            let steady = since.plus_millis(STEADY_AFTER_MILLIS);
+            if now.moment >= steady {
+                tracked.attempts = 0;
+                changed = true;
+            } else {
+                plan.wake(steady);
+            }
+        }
+        if changed {
+            self.settle(now, id);
+        }
+    }
+
+    fn step(&self, now: Now, id: InstanceId) -> Step {
         let Some(tracked) = self.instances.get(&id) else { return Step::Rest };
         // Unknown labelled containers are reported and left alone.
         let Some(wanted) = tracked.assigned else { return Step::Rest };
+        if let Some(stop) = self.step_towards_stopped(now, wanted) {
+            return stop;
+        }
         if tracked.operation.is_some() || tracked.uncertain {
             return Step::Rest;
         }
@@ -80,10 +135,38 @@ impl Node {
             Desired::Removed => self.step_towards_removed(wanted),
             Desired::Running => self.step_towards_running(wanted),
         };
-        match (step, not_yet(tracked.retry_at, now, LONGEST_DELAY_MILLIS)) {
+        match (step, not_yet(tracked.retry_at, now)) {
             (Step::Act(..), Some(until)) => Step::Wait(until),
             (step, _) => step,
         }
+    }
+
+    /// A container that must not go on running is stopped, whatever else waits for its next attempt.
+    fn step_towards_stopped(&self, now: Now, wanted: AssignedInstance) -> Option<Step> {
+        let tracked = self.instances.get(&wanted.id).filter(|tracked| tracked.is_to_run())?;
+        let (container_id, container) = tracked.current()?;
+        if !container.is_running() || container.generation != wanted.generation || tracked.uncertain {
+            return None;
+        }
+        let cut_off = tracked.fence == Fence::CutOff;
+        let in_the_way = tracked.operation.as_ref().is_some_and(|operation| match operation.kind {
+            // A network may take its time to be confirmed; the limit is not to be overstepped.
+            OperationKind::Attaching { .. } => !cut_off,
+            OperationKind::Starting { .. } | OperationKind::Stopping | OperationKind::Removing { .. } => true,
+        });
+        if in_the_way {
+            return None;
+        }
+        let cause = if cut_off {
+            StopCause::CutOff
+        } else {
+            StopCause::Unhealthy(container.restart_because(self.spec(wanted.id)?)?)
+        };
+        if let Some(until) = not_yet(tracked.stop_again_at, now) {
+            return Some(Step::Wait(until));
+        }
+        let order = StopOrder { instance: wanted.id, container: container_id.clone(), cause };
+        Some(Step::Act(Box::new(Effect::Stop(order)), OperationKind::Stopping))
     }
 
     fn step_towards_removed(&self, wanted: AssignedInstance) -> Step {
@@ -108,7 +191,11 @@ impl Node {
                 OperationKind::Removing { generation: superseded },
             );
         }
+        let may_start = tracked.fence == Fence::Open;
         let Some((container_id, container)) = tracked.current() else {
+            if !may_start {
+                return Step::Rest;
+            }
             if self.images.contains_key(&spec.image) {
                 return Step::Rest;
             }
@@ -124,6 +211,7 @@ impl Node {
         }
         let container_id = container_id.clone();
         match container.state {
+            ContainerState::Created if !may_start => Step::Rest,
             ContainerState::Created => {
                 self.act(wanted, OperationKind::Starting { generation, again: false }, |order| {
                     Effect::Start { container: container_id, fresh: true, order }
@@ -132,13 +220,16 @@ impl Node {
             ContainerState::Running { .. } if !self.settings.overlay || container.network.confirmed => {
                 Step::Rest
             }
+            // To open its gate would be to start it.
+            ContainerState::Running { held: true, .. } if !may_start => Step::Rest,
             ContainerState::Running { .. } => {
                 let kind = OperationKind::Attaching { container: container_id.clone() };
                 self.act(wanted, kind, |order| Effect::Attach { container: container_id, order })
             }
-            ContainerState::Exited(exit) if spec.one_shot && exit.code == 0 => Step::Rest,
+            ContainerState::Exited(_) if tracked.is_completed(spec) || !may_start => Step::Rest,
             ContainerState::Exited(_) => {
-                self.act(wanted, OperationKind::Starting { generation, again: true }, |order| Effect::Start {
+                let again = tracked.stopped != Some(StopCause::CutOff);
+                self.act(wanted, OperationKind::Starting { generation, again }, |order| Effect::Start {
                     container: container_id,
                     fresh: false,
                     order,
@@ -153,11 +244,59 @@ impl Node {
         kind: OperationKind,
         effect: impl FnOnce(StartOrder) -> Effect,
     ) -> Step {
-        let order = self.start_order(wanted.id, wanted.generation);
+        let order = self.start_order(wanted);
         order.map_or(Step::Rest, |order| Step::Act(Box::new(effect(order)), kind))
     }
 
-    fn pull_what_is_missing(&mut self, now: Timestamp, plan: &mut Plan) {
+    /// Probes that are due, and last words that are to be read.
+    fn ask_questions(&mut self, now: Now, id: InstanceId, plan: &mut Plan) {
+        let Some(tracked) = self.instances.get_mut(&id).filter(|tracked| tracked.is_to_run()) else { return };
+        let unread = tracked.last_words.as_mut().filter(|words| words.under_way.is_none());
+        if let Some(words) = unread {
+            self.next_ticket += 1;
+            let ticket = Ticket(self.next_ticket);
+            words.under_way = Some(ticket);
+            let effect = Effect::ReadTail {
+                container: words.container.clone(),
+                after: words.after,
+                until: words.until,
+            };
+            plan.submissions.push(Submission { ticket, effect });
+        }
+        self.probe(now, id, plan);
+    }
+
+    fn probe(&mut self, now: Now, id: InstanceId, plan: &mut Plan) {
+        let overlay = self.settings.overlay;
+        let Some(tracked) = self.instances.get_mut(&id) else { return };
+        let Some(wanted) = tracked.assigned else { return };
+        let Some(service) = self.assignment.services.get(&wanted.revision_id()) else { return };
+        let health = &service.spec.health;
+        if health.is_empty() || !tracked.is_settled() {
+            return;
+        }
+        let Some(container) = tracked.current().map(|(id, _)| id.clone()) else { return };
+        let Some(known) = tracked.containers.get_mut(&container) else { return };
+        let address = known.network.addresses.first().copied();
+        let unheld = matches!(known.state, ContainerState::Running { held: false, .. });
+        // With an overlay its address is known once NetManager confirmed it.
+        if !unheld || known.generation != wanted.generation || (overlay && address.is_none()) {
+            return;
+        }
+        let (due, next) = known.probing.due(health, now.moment);
+        if let Some(next) = next {
+            plan.wake(next);
+        }
+        for (purpose, probe) in due {
+            self.next_ticket += 1;
+            let ticket = Ticket(self.next_ticket);
+            known.probing.ask(purpose, ticket, now.moment);
+            let effect = Effect::Probe { container: container.clone(), address, probe: probe.clone() };
+            plan.submissions.push(Submission { ticket, effect });
+        }
+    }
+
+    fn pull_what_is_missing(&mut self, now: Now, plan: &mut Plan) {
         let wanted: BTreeSet<&str> = self
             .instances
             .values()
@@ -174,7 +313,7 @@ impl Node {
             if missing.pulling.is_some() {
                 continue;
             }
-            match not_yet(missing.retry_at, now, LONGEST_DELAY_MILLIS) {
+            match not_yet(missing.retry_at, now) {
                 _ if !wanted.contains(image.as_str()) => forgotten.push(image.clone()),
                 Some(until) => plan.wake(until),
                 None => due.push(image.clone()),
@@ -198,13 +337,12 @@ impl Node {
 }
 
 impl Plan {
-    fn wake(&mut self, at: Timestamp) {
+    fn wake(&mut self, at: Moment) {
         self.wake_at = Some(self.wake_at.map_or(at, |earlier| earlier.min(at)));
     }
 }
 
-/// The moment, if it is still ahead. One further ahead than `longest` cannot have been meant: the clock was set
-/// back since, and waiting for it could take hours.
-fn not_yet(moment: Moment, now: Timestamp, longest: u64) -> Option<Timestamp> {
-    moment.filter(|at| *at > now && at.millis_since(now) <= longest)
+/// The moment, if it is still ahead.
+fn not_yet(moment: Option<Moment>, now: Now) -> Option<Moment> {
+    moment.filter(|at| *at > now.moment)
 }

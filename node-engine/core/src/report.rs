@@ -1,16 +1,18 @@
 //! What the device says of itself, and when it last changed its mind.
 
-use model::{AssignedInstance, Desired, InstanceId, InstanceReport, Phase, Timestamp, Usage, WorkerReport};
+use model::{AssignedInstance, Desired, InstanceId, InstanceReport, Now, Phase, Usage, WorkerReport};
 
 use crate::{
-    ContainerId, ContainerState, Node,
+    ContainerId, ContainerState, Node, StopCause,
+    contact::{Fence, cut_off_for},
     tracked::{Container, OperationKind, Tracked},
 };
 
 impl Node {
     /// The whole truth about this device, for its cluster.
     #[must_use]
-    pub fn report(&self) -> WorkerReport {
+    pub fn report(&mut self) -> WorkerReport {
+        self.reports += 1;
         let instances = self.instances.values().filter_map(|tracked| {
             let report = tracked.reported.clone()?;
             let usage = match (report.phase, tracked.current()) {
@@ -21,10 +23,18 @@ impl Node {
         });
         WorkerReport {
             observed_generation: self.assignment.generation,
+            sequence: self.reports,
             cpu_percent: self.cpu_percent,
             memory_percent: self.memory_percent,
             instances: instances.collect(),
         }
+    }
+
+    /// Whether the containers of this device were looked at since the start. Before that a report knows of none, which
+    /// is no reason to alarm anybody.
+    #[must_use]
+    pub const fn has_looked(&self) -> bool {
+        self.engine.looked
     }
 
     /// Grows whenever [`Node::report`] would say something new apart from telemetry.
@@ -58,7 +68,7 @@ impl Node {
     }
 
     /// Forgets what is over and brings every report up to date.
-    pub(crate) fn settle_all(&mut self, now: Timestamp) {
+    pub(crate) fn settle_all(&mut self, now: Now) {
         let ids: Vec<InstanceId> = self.instances.keys().copied().collect();
         for id in ids {
             self.settle(now, id);
@@ -66,11 +76,12 @@ impl Node {
     }
 
     /// Brings the report of one instance up to date.
-    pub(crate) fn settle(&mut self, now: Timestamp, id: InstanceId) {
+    pub(crate) fn settle(&mut self, now: Now, id: InstanceId) {
         let Some(tracked) = self.instances.get(&id) else { return };
         if tracked.is_forgotten() {
             self.instances.remove(&id);
             self.revision += 1;
+            self.history_revision += 1;
             return;
         }
         let fresh = self.describe(now, id, tracked);
@@ -81,15 +92,25 @@ impl Node {
             {
                 Some(InstanceReport { since: before.since, ..fresh })
             }
+            // It runs since it was started, whoever started it.
+            (_, Some(fresh)) if fresh.phase == Phase::Running => {
+                let since = tracked.current().and_then(|(_, container)| container.runs_since());
+                Some(InstanceReport { since: since.unwrap_or(fresh.since), ..fresh })
+            }
             (_, fresh) => fresh,
         };
+        let ready = report.as_ref().is_some_and(|report| report.ready);
+        tracked.healthy_since = ready.then(|| tracked.healthy_since.unwrap_or(now.moment));
         if tracked.reported != report {
             tracked.reported = report;
             self.revision += 1;
         }
+        if tracked.remember() {
+            self.history_revision += 1;
+        }
     }
 
-    fn describe(&self, now: Timestamp, id: InstanceId, tracked: &Tracked) -> Option<InstanceReport> {
+    fn describe(&self, now: Now, id: InstanceId, tracked: &Tracked) -> Option<InstanceReport> {
         let current = tracked.current();
         let (generation, phase, detail) = match (tracked.assigned, current) {
             (Some(wanted), Some((_, container))) if container.generation > wanted.generation => {
@@ -113,11 +134,15 @@ impl Node {
             }
             (None, None) => return None,
         };
-        let mut report = InstanceReport::new(id, generation, phase, now);
+        let mut report = InstanceReport::new(id, generation, phase, now.date);
         report.detail = detail;
         report.restarts = tracked.restarts;
+        report.last_exit.clone_from(&tracked.last_exit);
         if let (Phase::Running, Some((_, container))) = (phase, current) {
             report.addresses.clone_from(&container.network.addresses);
+            // Until its start is over it is not known what its image's HEALTHCHECK says.
+            report.ready = self.spec(id).is_none_or(|spec| container.unready_because(spec).is_none())
+                && tracked.is_settled();
         }
         Some(report)
     }
@@ -142,31 +167,77 @@ impl Node {
             }
             let replaced = match tracked.operation.as_ref().map(|operation| &operation.kind) {
                 Some(OperationKind::Removing { generation }) => format!("replacing generation {generation}"),
-                Some(OperationKind::Starting { .. } | OperationKind::Attaching { .. }) | None => {
-                    String::new()
-                }
+                Some(
+                    OperationKind::Starting { .. }
+                    | OperationKind::Attaching { .. }
+                    | OperationKind::Stopping,
+                )
+                | None => String::new(),
             };
+            if let Some(detail) = self.not_started(wanted, tracked) {
+                return (Phase::Dead, detail);
+            }
+            if !self.engine.looked {
+                return (Phase::Creating, "waiting for the container engine".to_owned());
+            }
             return creating_or_failed(replaced);
         };
         match container.state {
-            ContainerState::Created => creating_or_failed(String::new()),
+            ContainerState::Created => match self.not_started(wanted, tracked) {
+                Some(detail) => (Phase::Dead, detail),
+                None => creating_or_failed(String::new()),
+            },
             ContainerState::Running { held, .. } if held || self.awaits_network(tracked, container) => {
                 creating_or_failed("waiting for its network".to_owned())
             }
             ContainerState::Running { .. } => {
-                // An operation under way may still find that it ended.
-                let detail = failure.map(|detail| format!("its network is not confirmed: {detail}"));
-                (Phase::Running, detail.unwrap_or_default())
+                let unconfirmed = || match &tracked.stopped {
+                    Some(_) => failure,
+                    None => failure.map(|detail| format!("its network is not confirmed: {detail}")),
+                };
+                let detail = being_started_or_stopped(tracked).or_else(unconfirmed);
+                (Phase::Running, detail.or_else(|| container.unready_because(spec)).unwrap_or_default())
             }
-            ContainerState::Exited(exit) if spec.one_shot && exit.code == 0 => {
-                (Phase::Completed, String::new())
-            }
-            ContainerState::Exited(exit) => match failure {
-                Some(detail) => (Phase::Failed, detail),
-                None => (Phase::Dead, format!("{exit}; being started again")),
+            ContainerState::Exited(_) if tracked.is_completed(spec) => (Phase::Completed, String::new()),
+            ContainerState::Exited(exit) => match (failure, self.not_started(wanted, tracked)) {
+                (_, Some(detail)) => (Phase::Dead, detail),
+                (Some(detail), None) => (Phase::Failed, detail),
+                (None, None) => {
+                    let why = match &tracked.stopped {
+                        Some(StopCause::Unhealthy(why)) => why.clone(),
+                        Some(StopCause::CutOff) => "stopped while cut off from the cluster".to_owned(),
+                        None => exit.to_string(),
+                    };
+                    (Phase::Dead, format!("{why}; being started again"))
+                }
             },
         }
     }
+
+    /// Why an instance without a running container is not started, when that is for want of contact.
+    fn not_started(&self, wanted: AssignedInstance, tracked: &Tracked) -> Option<String> {
+        let after = self.stop_after(wanted.id)?;
+        match (tracked.fence, &tracked.stopped) {
+            (Fence::Open, _) => None,
+            (Fence::CutOff, Some(StopCause::CutOff)) => Some(format!("stopped: {}", cut_off_for(after))),
+            (Fence::CutOff, Some(StopCause::Unhealthy(_)) | None) => {
+                Some(format!("not started: {}", cut_off_for(after)))
+            }
+            (Fence::Unheard, _) => Some(format!(
+                "not started: the cluster has not answered since NodeEngine started (on_partition stop_after({after}))"
+            )),
+        }
+    }
+}
+
+fn being_started_or_stopped(tracked: &Tracked) -> Option<String> {
+    if !tracked.is_being_stopped() {
+        return (!tracked.is_settled()).then(|| "not ready: being started".to_owned());
+    }
+    tracked.stopped.as_ref().map(|cause| match cause {
+        StopCause::Unhealthy(why) => format!("{why}; being restarted"),
+        StopCause::CutOff => "being stopped: cut off from the cluster".to_owned(),
+    })
 }
 
 impl Node {
@@ -174,7 +245,10 @@ impl Node {
     fn awaits_network(&self, tracked: &Tracked, container: &Container) -> bool {
         let starting = match tracked.operation.as_ref().map(|operation| &operation.kind) {
             Some(OperationKind::Starting { .. }) => true,
-            Some(OperationKind::Attaching { .. } | OperationKind::Removing { .. }) | None => false,
+            Some(
+                OperationKind::Attaching { .. } | OperationKind::Stopping | OperationKind::Removing { .. },
+            )
+            | None => false,
         };
         self.settings.overlay && starting && !container.network.confirmed
     }

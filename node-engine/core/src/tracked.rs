@@ -2,11 +2,13 @@
 
 use std::{cmp::Reverse, collections::BTreeMap, net::IpAddr};
 
-use model::{AssignedInstance, Generation, InstanceReport, Usage};
+use model::{
+    AssignedInstance, Desired, Generation, InstanceReport, LastExit, Moment, ServiceSpec, Timestamp, Usage,
+};
 
 use crate::{
-    ContainerId, ContainerState, Ticket,
-    node::{Moment, Sequence},
+    ContainerId, ContainerState, ImageHealth, KnownRun, Past, StopCause, Ticket, contact::Fence,
+    node::Sequence, probing::Probing,
 };
 
 /// One instance: what is wanted of it, its containers and what is being done.
@@ -23,15 +25,29 @@ pub(crate) struct Tracked {
     pub(crate) touched: Sequence,
     /// Starts, attaches or removals in a row that did not last.
     pub(crate) attempts: u32,
-    pub(crate) retry_at: Moment,
+    pub(crate) retry_at: Option<Moment>,
+    /// A stop waits for nothing but its own failures.
+    pub(crate) stop_again_at: Option<Moment>,
     /// Why the last attempt failed.
     pub(crate) failure: Option<String>,
     /// Its image was fetched for the attempt under way.
     pub(crate) image_fetched: bool,
     pub(crate) restarts: u32,
+    pub(crate) last_exit: Option<LastExit>,
+    /// The last words of the container that ended last, while they are to be read.
+    pub(crate) last_words: Option<LastWords>,
+    /// Why its container is being or was stopped; until it is started again.
+    pub(crate) stopped: Option<StopCause>,
+    pub(crate) fence: Fence,
+    /// Since when it has been ready without a break.
+    pub(crate) healthy_since: Option<Moment>,
     /// The tombstone that has been carried out.
     pub(crate) buried: Option<Generation>,
     pub(crate) reported: Option<InstanceReport>,
+    /// What an earlier NodeEngine knew of the container that ran; until that was found.
+    pub(crate) known_run: Option<KnownRun>,
+    /// What is to be remembered of it, as the shell was last told.
+    pub(crate) past: Past,
 }
 
 /// An effect under way for an instance.
@@ -45,7 +61,7 @@ pub(crate) struct Operation {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum OperationKind {
-    /// `again`: the container ran before.
+    /// `again`: the container ran before and ended by itself.
     Starting {
         generation: Generation,
         again: bool,
@@ -53,9 +69,19 @@ pub(crate) enum OperationKind {
     Attaching {
         container: ContainerId,
     },
+    Stopping,
     Removing {
         generation: Generation,
     },
+}
+
+/// Output to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LastWords {
+    pub(crate) container: ContainerId,
+    pub(crate) after: Option<Timestamp>,
+    pub(crate) until: Timestamp,
+    pub(crate) under_way: Option<Ticket>,
 }
 
 /// A container of an instance.
@@ -65,6 +91,8 @@ pub(crate) struct Container {
     pub(crate) state: ContainerState,
     pub(crate) network: Network,
     pub(crate) usage: Usage,
+    pub(crate) image_health: Option<ImageHealth>,
+    pub(crate) probing: Probing,
 }
 
 /// What is known of a container's own network.
@@ -75,13 +103,62 @@ pub(crate) struct Network {
     pub(crate) confirmed: bool,
 }
 
+impl Container {
+    pub(crate) fn new(generation: Generation, state: ContainerState) -> Self {
+        Self {
+            generation,
+            state,
+            network: Network::default(),
+            usage: Usage::default(),
+            image_health: None,
+            probing: Probing::default(),
+        }
+    }
+
+    pub(crate) const fn is_running(&self) -> bool {
+        self.runs_since().is_some()
+    }
+
+    pub(crate) const fn runs_since(&self) -> Option<Timestamp> {
+        match self.state {
+            ContainerState::Running { since, .. } => Some(since),
+            ContainerState::Created | ContainerState::Exited(_) => None,
+        }
+    }
+
+    /// Why it cannot be counted on, if so. Without probes of the service the image's HEALTHCHECK counts, without that
+    /// it is enough that it runs.
+    pub(crate) fn unready_because(&self, spec: &ServiceSpec) -> Option<String> {
+        if !spec.health.is_empty() {
+            return self.probing.unready_because(&spec.health);
+        }
+        match self.image_health {
+            None | Some(ImageHealth::Healthy) => None,
+            Some(ImageHealth::Starting) => {
+                Some("not ready: the HEALTHCHECK of its image has not succeeded yet".to_owned())
+            }
+            Some(ImageHealth::Unhealthy) => Some("not ready: the HEALTHCHECK of its image fails".to_owned()),
+        }
+    }
+
+    /// Why it has to be restarted, if so.
+    pub(crate) fn restart_because(&self, spec: &ServiceSpec) -> Option<String> {
+        if !spec.health.is_empty() {
+            return self.probing.restart_because(&spec.health);
+        }
+        match self.image_health {
+            None | Some(ImageHealth::Healthy | ImageHealth::Starting) => None,
+            Some(ImageHealth::Unhealthy) => Some("the HEALTHCHECK of its image failed".to_owned()),
+        }
+    }
+}
+
 impl Tracked {
     /// The container that speaks for the instance: of the newest generation, running rather than not.
     pub(crate) fn current(&self) -> Option<(&ContainerId, &Container)> {
-        self.containers.iter().max_by_key(|(id, container)| {
-            let running = matches!(container.state, ContainerState::Running { .. });
-            (container.generation, running, Reverse(*id))
-        })
+        self.containers
+            .iter()
+            .max_by_key(|(id, container)| (container.generation, container.is_running(), Reverse(*id)))
     }
 
     /// Containers of `newest` or an older generation.
@@ -97,8 +174,49 @@ impl Tracked {
     pub(crate) fn begin_anew(&mut self) {
         self.attempts = 0;
         self.retry_at = None;
+        self.stop_again_at = None;
         self.failure = None;
         self.image_fetched = false;
+    }
+
+    pub(crate) fn is_to_run(&self) -> bool {
+        self.assigned.is_some_and(|wanted| match wanted.desired {
+            Desired::Running => true,
+            Desired::Removed => false,
+        })
+    }
+
+    /// A one-shot that ended well by itself.
+    pub(crate) fn is_completed(&self, spec: &ServiceSpec) -> bool {
+        let ended_well = self.current().is_some_and(|(_, container)| match container.state {
+            ContainerState::Exited(exit) => exit.code == 0,
+            ContainerState::Created | ContainerState::Running { .. } => false,
+        });
+        spec.one_shot && ended_well && self.stopped.is_none()
+    }
+
+    /// Nothing is under way that starts or ends its container.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.operation.as_ref().is_none_or(|operation| match operation.kind {
+            OperationKind::Attaching { .. } => true,
+            OperationKind::Starting { .. } | OperationKind::Stopping | OperationKind::Removing { .. } => {
+                false
+            }
+        })
+    }
+
+    pub(crate) const fn is_being_stopped(&self) -> bool {
+        match &self.operation {
+            Some(Operation { kind: OperationKind::Stopping, .. }) => true,
+            Some(Operation {
+                kind:
+                    OperationKind::Starting { .. }
+                    | OperationKind::Attaching { .. }
+                    | OperationKind::Removing { .. },
+                ..
+            })
+            | None => false,
+        }
     }
 
     /// Whether nothing is left to remember.

@@ -4,8 +4,8 @@ mod world;
 
 use std::collections::BTreeMap;
 
-use model::{AssignedInstance, Desired, Generation, Phase};
-use node_core::{ContainerId, ContainerState, Observation, Settings};
+use model::{AssignedInstance, Check, Desired, Generation, Health, Phase, Probe, ServiceSpec};
+use node_core::{ContainerId, ContainerState, ImageHealth, Observation, Settings};
 use proptest::prelude::*;
 use world::{Fate, World, assignment, instance, spec, wanted};
 
@@ -19,6 +19,10 @@ enum Happening {
     EngineCut,
     NetworkChanged,
     ImageLost,
+    Probes { fail: bool },
+    HealthCheck { which: usize, fails: bool },
+    NodeEngineKilled,
+    ClockSet(u64),
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
@@ -38,6 +42,10 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => Just(Happening::EngineCut),
         1 => Just(Happening::NetworkChanged),
         1 => Just(Happening::ImageLost),
+        2 => any::<bool>().prop_map(|fail| Happening::Probes { fail }),
+        1 => (0..8_usize, any::<bool>()).prop_map(|(which, fails)| Happening::HealthCheck { which, fails }),
+        1 => Just(Happening::NodeEngineKilled),
+        1 => (0..20_000_000_u64).prop_map(Happening::ClockSet),
     ]
 }
 
@@ -54,7 +62,8 @@ fn happen(world: &mut World, happening: Happening) {
                     (number, wanted(number, generation, desired))
                 })
                 .collect();
-            world.assign(assignment(generation, wishes.into_values(), spec()));
+            let spec = ServiceSpec { health: world.health.clone(), ..spec() };
+            world.assign(assignment(generation, wishes.into_values(), spec));
         }
         Happening::CarryOut(fate) => world.carry_out_next(fate),
         Happening::Exit { which, code, silent } => {
@@ -78,6 +87,65 @@ fn happen(world: &mut World, happening: Happening) {
         Happening::NetworkChanged => world.observe(Observation::NetworkChanged),
         Happening::ImageLost => {
             world.images_missing.insert(spec().image);
+        }
+        Happening::Probes { fail: true } => {
+            world.answers.insert(format!("{:?}", check()), Err("it is stuck".to_owned()));
+        }
+        Happening::Probes { fail: false } => world.answers.clear(),
+        Happening::HealthCheck { which, fails } => {
+            let Some(container) = pick(world, which) else { return };
+            let health = if fails { ImageHealth::Unhealthy } else { ImageHealth::Healthy };
+            let seen = world.engine.get_mut(&container).expect("picked");
+            if world.checked && matches!(seen.state, ContainerState::Running { .. }) {
+                seen.health = Some(health);
+                let instance = seen.instance;
+                world.observe(Observation::HealthChanged { instance, container, health });
+            }
+        }
+        Happening::NodeEngineKilled => {
+            // What is under way happens or not, and nobody hears of it.
+            let half = world.under_way.len() / 2;
+            for _ in 0..half {
+                world.carry_out_next(Fate::DoneUnheard);
+            }
+            world.restart(None);
+        }
+        Happening::ClockSet(date) => world.set_clock(date),
+    }
+}
+
+const fn check() -> Check {
+    Check::Tcp { port: 80 }
+}
+
+fn probes() -> Health {
+    Health { start: None, ready: Some(Probe::new(check())), live: Some(Probe::new(check())) }
+}
+
+/// Every HEALTHCHECK comes to its end, and succeeds.
+fn healthy(world: &mut World) {
+    world.answers.clear();
+    for _ in 0..20 {
+        world.settle();
+        let running: Vec<_> = world
+            .engine
+            .values_mut()
+            .filter(|seen| seen.health.is_some() && seen.health != Some(ImageHealth::Healthy))
+            .collect();
+        if running.is_empty() {
+            world.pass(60_000);
+            continue;
+        }
+        let running: Vec<_> = running
+            .into_iter()
+            .map(|seen| {
+                seen.health = Some(ImageHealth::Healthy);
+                (seen.instance, seen.id.clone())
+            })
+            .collect();
+        for (instance, container) in running {
+            let health = ImageHealth::Healthy;
+            world.observe(Observation::HealthChanged { instance, container, health });
         }
     }
 }
@@ -105,11 +173,11 @@ fn removed_only_what_was_condemned(world: &World) {
     }
 }
 
-fn is_as_assigned(world: &World) {
-    let Some(last) = world.assignments.last() else { return };
+fn is_as_assigned(world: &mut World) {
+    let Some(last) = world.assignments.last().cloned() else { return };
     for wanted in &last.instances {
         let containers: Vec<_> =
-            world.engine.values().filter(|container| container.instance == wanted.id).collect();
+            world.engine.values().filter(|container| container.instance == wanted.id).cloned().collect();
         let newer = containers.iter().any(|container| container.generation > wanted.generation);
         match wanted.desired {
             Desired::Removed => {
@@ -126,7 +194,7 @@ fn is_as_assigned(world: &World) {
                     .map(|container| container.generation)
                     .collect();
                 assert_eq!((running, containers.len()), (vec![wanted.generation], 1), "{:?}", wanted.id);
-                assert_eq!(world.phase(wanted.id.number), Some(Phase::Running));
+                assert_eq!(world.state(wanted.id.number), (Phase::Running, true, String::new()));
             }
         }
     }
@@ -138,13 +206,17 @@ proptest! {
     #[test]
     fn whatever_happens_the_device_comes_to_rest_as_assigned(
         overlay in any::<bool>(),
+        probed in any::<bool>(),
+        checked in any::<bool>(),
         found in prop::collection::vec((0..5_u32, 1..4_u64, any::<bool>()), 0..3),
         happenings in prop::collection::vec(happening(), 0..60),
     ) {
         let mut world = World::new(Settings { overlay });
+        world.checked = checked;
+        world.health = if probed { probes() } else { Health::default() };
         let found: BTreeMap<_, _> = found.into_iter().map(|(number, generation, held)| ((number, generation), held)).collect();
         for ((number, generation), held) in found {
-            let state = ContainerState::Running { since: world.now, held: held && overlay };
+            let state = ContainerState::Running { since: world.now.date, held: held && overlay };
             world.found(number, generation, state);
         }
         for happening in happenings {
@@ -157,11 +229,12 @@ proptest! {
         while !world.under_way.is_empty() {
             world.carry_out_next(Fate::Done);
         }
+        healthy(&mut world);
         world.rest();
         prop_assert_eq!(world.plan(), vec![]);
         never_two_of_one_generation(&world);
         removed_only_what_was_condemned(&world);
-        is_as_assigned(&world);
+        is_as_assigned(&mut world);
     }
 }
 

@@ -48,7 +48,7 @@ impl FakeNetwork {
         self.open.send_replace(true);
     }
 
-    /// Refuses attachments from now on, or no more.
+    /// Refuses attachments from now on, or no more. One that is unreachable does not tell how it fares either.
     pub fn refuse(&self, refusal: Option<NetworkError>) {
         self.state().refusal = refusal;
     }
@@ -86,6 +86,12 @@ impl InstanceNetwork for FakeNetwork {
     }
 
     fn status(&self) -> BoxFuture<'_, Result<NetworkStatus, NetworkError>> {
-        ready(Ok(NetworkStatus { state: "ready".to_owned(), ..NetworkStatus::default() })).boxed()
+        let status = match &self.state().refusal {
+            Some(error @ (NetworkError::Unreachable { .. } | NetworkError::Key { .. })) => Err(error.clone()),
+            Some(NetworkError::Refused { .. }) | None => {
+                Ok(NetworkStatus { state: "ready".to_owned(), ..NetworkStatus::default() })
+            }
+        };
+        ready(status).boxed()
     }
 }

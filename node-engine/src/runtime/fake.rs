@@ -3,8 +3,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr},
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use futures_util::{
@@ -12,11 +14,11 @@ use futures_util::{
     future::{BoxFuture, ready},
     stream::{self, BoxStream},
 };
-use model::{Generation, InstanceId, Usage};
-use node_core::{ContainerId, ContainerSeen, ContainerState, Exit, RemoveOrder, StartOrder};
+use model::{Generation, InstanceId, Timestamp, Usage};
+use node_core::{ContainerId, ContainerSeen, ContainerState, Exit, ImageHealth, RemoveOrder, StartOrder};
 use tokio::sync::{mpsc, watch};
 
-use super::{Bytes, ContainerRuntime, LogRange, RuntimeError, RuntimeEvent};
+use super::{Bytes, ContainerRuntime, Executed, LogRange, RuntimeError, RuntimeEvent};
 
 /// See the module's description. Clones share the engine, so a test keeps one.
 #[derive(Debug, Clone, Default)]
@@ -42,6 +44,11 @@ struct Engine {
     refused_pulls: BTreeMap<String, String>,
     refuse_next_start: Option<String>,
     listeners: Vec<mpsc::UnboundedSender<RuntimeEvent>>,
+    /// Commands that fail, and with which code.
+    failing_commands: BTreeMap<Vec<String>, i64>,
+    /// How often a command was run.
+    executed: u64,
+    health_check: bool,
     made: u64,
     down: bool,
 }
@@ -49,6 +56,7 @@ struct Engine {
 #[derive(Debug)]
 struct Running {
     container: FakeContainer,
+    health: Option<ImageHealth>,
     output: watch::Sender<Vec<u8>>,
 }
 
@@ -70,17 +78,37 @@ impl FakeRuntime {
     pub fn exit(&self, instance: InstanceId, code: i64) -> bool {
         let mut engine = self.engine();
         let exit = Exit { code, out_of_memory: false, at: daemon::now() };
-        let running = engine.containers.iter_mut().find(|(_, running)| {
-            running.container.order.instance == instance
-                && matches!(running.container.state, ContainerState::Running { .. })
-        });
-        let Some((id, running)) = running else { return false };
-        running.container.state = ContainerState::Exited(exit);
-        // Whoever follows the output learns of the end.
-        running.output.send_modify(|_| {});
-        let event = RuntimeEvent::Changed(seen(id, &running.container));
+        let Some((id, running)) = engine.running(instance) else { return false };
+        running.end(exit);
+        let event = RuntimeEvent::Changed(seen(id, running));
         engine.tell(event);
         true
+    }
+
+    /// Lets every image have a HEALTHCHECK from now on.
+    pub fn check_health(&self) {
+        self.engine().health_check = true;
+    }
+
+    /// What the engine now makes of the HEALTHCHECK of an instance that runs.
+    pub fn set_health(&self, instance: InstanceId, health: ImageHealth) {
+        let mut engine = self.engine();
+        let Some((id, running)) = engine.running(instance) else { return };
+        running.health = Some(health);
+        let event = RuntimeEvent::Health { instance, container: id.clone(), health };
+        engine.tell(event);
+    }
+
+    /// Lets a command in any container end with `code` from now on; all others end with 0.
+    pub fn answer_command(&self, command: &[&str], code: i64) {
+        let command = command.iter().map(|word| (*word).to_owned()).collect();
+        self.engine().failing_commands.insert(command, code);
+    }
+
+    /// How often a command was run in any container.
+    #[must_use]
+    pub fn executed(&self) -> u64 {
+        self.engine().executed
     }
 
     /// Lets the newest container of an instance write something.
@@ -154,7 +182,9 @@ impl FakeRuntime {
         engine.made += 1;
         let id = ContainerId(format!("{:064x}", engine.made));
         let container = FakeContainer { order: order.clone(), state: ContainerState::Created, starts: 0 };
-        engine.containers.insert(id.clone(), Running { container, output: watch::Sender::default() });
+        engine
+            .containers
+            .insert(id.clone(), Running { container, health: None, output: watch::Sender::default() });
         Ok(id)
     }
 
@@ -163,12 +193,15 @@ impl FakeRuntime {
         if let Some(detail) = engine.refuse_next_start.take() {
             return Err(RuntimeError::Refused { detail });
         }
+        let checked = engine.health_check;
         let running =
             engine.containers.get_mut(id).ok_or_else(|| RuntimeError::Gone { container: id.clone() })?;
         if !matches!(running.container.state, ContainerState::Running { .. }) {
             running.container.state = ContainerState::Running { since: daemon::now(), held: false };
             running.container.starts += 1;
-            let event = RuntimeEvent::Changed(seen(id, &running.container));
+            running.health = checked.then_some(ImageHealth::Starting);
+            // The event of a start does not tell of the HEALTHCHECK.
+            let event = RuntimeEvent::Changed(ContainerSeen { health: None, ..seen(id, running) });
             engine.tell(event);
         }
         Ok(())
@@ -182,6 +215,33 @@ impl FakeRuntime {
             }
         }
         Ok(())
+    }
+
+    fn stop(&self, id: &ContainerId) -> Result<ContainerSeen, RuntimeError> {
+        let mut engine = self.up()?;
+        let running =
+            engine.containers.get_mut(id).ok_or_else(|| RuntimeError::Gone { container: id.clone() })?;
+        if matches!(running.container.state, ContainerState::Running { .. }) {
+            running.end(Exit { code: 143, out_of_memory: false, at: daemon::now() });
+        }
+        let stopped = seen(id, running);
+        engine.tell(RuntimeEvent::Changed(stopped.clone()));
+        Ok(stopped)
+    }
+
+    fn exec(&self, command: &[String]) -> Result<Executed, RuntimeError> {
+        let mut engine = self.up()?;
+        engine.executed += 1;
+        let code = engine.failing_commands.get(command).copied().unwrap_or(0);
+        Ok(Executed::Ended { code, output: String::new() })
+    }
+
+    fn output_of(&self, id: &ContainerId) -> Result<Vec<u8>, RuntimeError> {
+        let engine = self.up()?;
+        let running =
+            engine.containers.get(id).ok_or_else(|| RuntimeError::Gone { container: id.clone() })?;
+        let output = running.output.borrow().clone();
+        Ok(output)
     }
 
     fn pull(&self, image: &str) -> Result<(), RuntimeError> {
@@ -214,11 +274,28 @@ impl Engine {
     fn tell(&mut self, event: RuntimeEvent) {
         self.listeners.retain(|listener| listener.send(event.clone()).is_ok());
     }
+
+    fn running(&mut self, instance: InstanceId) -> Option<(&ContainerId, &mut Running)> {
+        self.containers.iter_mut().find(|(_, running)| {
+            running.container.order.instance == instance
+                && matches!(running.container.state, ContainerState::Running { .. })
+        })
+    }
 }
 
-fn seen(id: &ContainerId, container: &FakeContainer) -> ContainerSeen {
-    let FakeContainer { order, state, .. } = container;
-    ContainerSeen { id: id.clone(), instance: order.instance, generation: order.generation, state: *state }
+impl Running {
+    fn end(&mut self, exit: Exit) {
+        self.container.state = ContainerState::Exited(exit);
+        self.health = None;
+        // Whoever follows the output learns of the end.
+        self.output.send_modify(|_| {});
+    }
+}
+
+fn seen(id: &ContainerId, running: &Running) -> ContainerSeen {
+    let FakeContainer { order, state, .. } = &running.container;
+    let (id, state, health) = (id.clone(), *state, running.health);
+    ContainerSeen { id, instance: order.instance, generation: order.generation, state, health }
 }
 
 /// The last `tail` lines; all for 0.
@@ -238,9 +315,8 @@ impl ContainerRuntime for FakeRuntime {
     }
 
     fn list(&self) -> BoxFuture<'_, Result<Vec<ContainerSeen>, RuntimeError>> {
-        let listed = self.up().map(|engine| {
-            engine.containers.iter().map(|(id, running)| seen(id, &running.container)).collect()
-        });
+        let listed =
+            self.up().map(|engine| engine.containers.iter().map(|(id, running)| seen(id, running)).collect());
         ready(listed).boxed()
     }
 
@@ -263,6 +339,46 @@ impl ContainerRuntime for FakeRuntime {
         _fresh: bool,
     ) -> BoxFuture<'a, Result<(), RuntimeError>> {
         ready(self.start(container)).boxed()
+    }
+
+    fn has_health_check<'a>(&'a self, order: &'a StartOrder) -> BoxFuture<'a, bool> {
+        ready(self.engine().health_check && order.spec.health.is_empty()).boxed()
+    }
+
+    fn stop<'a>(
+        &'a self,
+        container: &'a ContainerId,
+        _grace_seconds: u16,
+    ) -> BoxFuture<'a, Result<ContainerSeen, RuntimeError>> {
+        ready(self.stop(container)).boxed()
+    }
+
+    /// Every container is reached at the loopback interface of the device, where a test can listen.
+    fn address<'a>(
+        &'a self,
+        _container: &'a ContainerId,
+    ) -> BoxFuture<'a, Result<Option<IpAddr>, RuntimeError>> {
+        ready(self.up().map(|_| Some(IpAddr::V4(Ipv4Addr::LOCALHOST)))).boxed()
+    }
+
+    fn exec<'a>(
+        &'a self,
+        _container: &'a ContainerId,
+        command: &'a [String],
+        _timeout: Duration,
+    ) -> BoxFuture<'a, Result<Executed, RuntimeError>> {
+        ready(self.exec(command)).boxed()
+    }
+
+    /// Output has no dates here: all of it belongs to the run that ended last.
+    fn last_words<'a>(
+        &'a self,
+        container: &'a ContainerId,
+        _after: Option<Timestamp>,
+        _until: Timestamp,
+        lines: u32,
+    ) -> BoxFuture<'a, Result<Vec<u8>, RuntimeError>> {
+        ready(self.output_of(container).map(|output| last_lines(&output, lines).to_vec())).boxed()
     }
 
     fn process<'a>(&'a self, container: &'a ContainerId) -> BoxFuture<'a, Result<Option<u32>, RuntimeError>> {

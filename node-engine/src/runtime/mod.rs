@@ -5,12 +5,12 @@ mod cgroup;
 pub mod docker;
 pub mod fake;
 
-use std::{collections::BTreeMap, fmt, path::PathBuf};
+use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf, time::Duration};
 
 use futures_util::{future::BoxFuture, stream::BoxStream};
 pub use hyper::body::Bytes;
-use model::{Generation, InstanceId, Usage};
-use node_core::{ContainerId, ContainerSeen, RemoveOrder, StartOrder};
+use model::{Generation, InstanceId, Timestamp, Usage};
+use node_core::{ContainerId, ContainerSeen, ImageHealth, RemoveOrder, StartOrder};
 
 /// Label: the instance a container was made for.
 pub const INSTANCE_LABEL: &str = "mangrove.instance";
@@ -21,6 +21,9 @@ pub const SERVICE_LABEL: &str = "mangrove.service";
 
 /// How long a process may take to end after being asked (SIGTERM) before it is killed.
 pub const STOP_GRACE_SECONDS: u16 = 10;
+/// The same for one that is restarted because it does not work: it has failed its probe for a while already, and one
+/// that is stuck does not hear.
+pub const UNHEALTHY_GRACE_SECONDS: u16 = 3;
 
 /// Runs containers. Every call may be repeated; none deletes anything but [`ContainerRuntime::remove`].
 pub trait ContainerRuntime: Send + Sync + fmt::Debug + 'static {
@@ -47,6 +50,41 @@ pub trait ContainerRuntime: Send + Sync + fmt::Debug + 'static {
         order: &'a StartOrder,
         fresh: bool,
     ) -> BoxFuture<'a, Result<(), RuntimeError>>;
+
+    /// Whether the engine carries out a HEALTHCHECK in containers of this order. Never for a service with probes of
+    /// its own.
+    fn has_health_check<'a>(&'a self, order: &'a StartOrder) -> BoxFuture<'a, bool>;
+
+    /// Asks the process of a container to end, kills it after `grace_seconds`, and returns how it ended. The container
+    /// stays.
+    fn stop<'a>(
+        &'a self,
+        container: &'a ContainerId,
+        grace_seconds: u16,
+    ) -> BoxFuture<'a, Result<ContainerSeen, RuntimeError>>;
+
+    /// Where a running container is reached on the engine's own network; `None` when it has no address there.
+    fn address<'a>(
+        &'a self,
+        container: &'a ContainerId,
+    ) -> BoxFuture<'a, Result<Option<IpAddr>, RuntimeError>>;
+
+    /// Runs a command in a running container. One that takes longer than `timeout` is killed.
+    fn exec<'a>(
+        &'a self,
+        container: &'a ContainerId,
+        command: &'a [String],
+        timeout: Duration,
+    ) -> BoxFuture<'a, Result<Executed, RuntimeError>>;
+
+    /// The last `lines` lines that a container wrote after one moment and up to another, by the engine's clock.
+    fn last_words<'a>(
+        &'a self,
+        container: &'a ContainerId,
+        after: Option<Timestamp>,
+        until: Timestamp,
+        lines: u32,
+    ) -> BoxFuture<'a, Result<Vec<u8>, RuntimeError>>;
 
     /// The process of a container; `None` when it does not run.
     fn process<'a>(&'a self, container: &'a ContainerId) -> BoxFuture<'a, Result<Option<u32>, RuntimeError>>;
@@ -76,6 +114,20 @@ pub trait ContainerRuntime: Send + Sync + fmt::Debug + 'static {
     fn data_directory(&self) -> BoxFuture<'_, PathBuf>;
 }
 
+/// How a command in a container ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Executed {
+    /// By itself, with this exit code; the beginning of what it wrote.
+    Ended {
+        /// Its exit code.
+        code: i64,
+        /// At most a few hundred bytes.
+        output: String,
+    },
+    /// It took too long.
+    TimedOut,
+}
+
 /// Which part of a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogRange {
@@ -96,6 +148,15 @@ pub enum RuntimeEvent {
         instance: InstanceId,
         /// Which.
         container: ContainerId,
+    },
+    /// The engine changed its mind about its HEALTHCHECK.
+    Health {
+        /// Whose it is.
+        instance: InstanceId,
+        /// Which.
+        container: ContainerId,
+        /// What it thinks now.
+        health: ImageHealth,
     },
 }
 

@@ -1,5 +1,7 @@
 //! A device under test: a NodeEngine service in this process, and the cluster's side of its uplink.
 
+#![expect(dead_code, reason = "each test file uses its own part of the device")]
+
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
@@ -7,12 +9,13 @@ use std::{
 };
 
 use model::{
-    AssignedInstance, AssignedService, Assignment, Desired, Generation, InstanceId, InstanceReport, Phase,
-    ServiceId, ServiceNames, ServiceSpec, WorkerInventory, WorkerReport,
+    AssignedInstance, AssignedService, Assignment, Desired, Generation, InstanceId, InstanceReport, Moment,
+    Phase, ServiceId, ServiceNames, ServiceSpec, WorkerInventory, WorkerReport,
 };
+use node_core::History;
 use node_engine::{
-    AssignmentStore, ClusterEnds, FromCluster, Parts, Service, ToCluster, network::InstanceNetwork,
-    runtime::ContainerRuntime,
+    AssignmentStore, ClusterEnds, FromCluster, HistoryStore, Parts, Service, ToCluster,
+    network::InstanceNetwork, runtime::ContainerRuntime,
 };
 use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -20,13 +23,15 @@ use tokio_util::sync::CancellationToken;
 /// Far above what anything here takes, and below the patience of a test run.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// An assignment kept in memory; clones share it.
+/// A state directory in memory; clones share it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Kept(pub(crate) Arc<Mutex<KeptState>>);
 
 #[derive(Debug, Default)]
 pub(crate) struct KeptState {
     pub(crate) assignment: Option<Assignment>,
+    pub(crate) history: History,
+    pub(crate) contact: Option<Moment>,
     pub(crate) disk_full: bool,
 }
 
@@ -43,6 +48,27 @@ impl AssignmentStore for Kept {
     }
 }
 
+impl HistoryStore for Kept {
+    fn load(&self) -> History {
+        self.0.lock().expect("no test panics with it").history.clone()
+    }
+
+    fn save(&self, history: &History) -> anyhow::Result<()> {
+        let mut state = self.0.lock().expect("no test panics with it");
+        anyhow::ensure!(!state.disk_full, "no space left on device");
+        state.history = history.clone();
+        Ok(())
+    }
+
+    fn note_contact(&self, sent: Moment) {
+        self.0.lock().expect("no test panics with it").contact = Some(sent);
+    }
+
+    fn last_contact(&self) -> Option<Moment> {
+        self.0.lock().expect("no test panics with it").contact
+    }
+}
+
 /// The running service and what it has said.
 #[derive(Debug)]
 pub(crate) struct Device {
@@ -53,6 +79,8 @@ pub(crate) struct Device {
     pub(crate) report: WorkerReport,
     logs: BTreeMap<u64, (Vec<u8>, Option<Option<String>>)>,
     next_request: u64,
+    /// Echoes are sent back. A cluster that is cut off does not.
+    pub(crate) echoes: bool,
 }
 
 impl Device {
@@ -73,8 +101,8 @@ impl Device {
         network: Option<Arc<dyn InstanceNetwork>>,
         kept: &Kept,
     ) -> Self {
-        let assignments = Arc::new(kept.clone());
-        let parts = Parts { name: "device".to_owned(), runtime, network, assignments };
+        let (assignments, history) = (Arc::new(kept.clone()), Arc::new(kept.clone()));
+        let parts = Parts { name: "device".to_owned(), runtime, network, assignments, history };
         let service = Service::new(parts).expect("the kept assignment is readable");
         let (service_ends, ends) = node_engine::channels();
         let shutdown = CancellationToken::new();
@@ -87,6 +115,7 @@ impl Device {
             report: WorkerReport::default(),
             logs: BTreeMap::new(),
             next_request: 0,
+            echoes: true,
         }
     }
 
@@ -139,6 +168,8 @@ impl Device {
         match self.ends.from_service.recv().await.expect("the service runs") {
             ToCluster::Inventory(inventory) => self.inventory = Some(inventory),
             ToCluster::Report(report) => self.report = report,
+            ToCluster::Echo { number } if self.echoes => self.say(FromCluster::Echo { number }).await,
+            ToCluster::Echo { .. } => {}
             ToCluster::LogChunk { request, data } => {
                 self.logs.entry(request).or_default().0.extend_from_slice(&data)
             }
@@ -192,6 +223,12 @@ impl Device {
             .unwrap_or_default()
     }
 
+    /// Ends the service as SIGKILL would.
+    pub(crate) async fn kill(self) {
+        self.service.abort();
+        drop(self.service.await);
+    }
+
     /// Ends the service as a signal would.
     pub(crate) async fn stop(self) {
         self.shutdown.cancel();
@@ -212,7 +249,7 @@ pub(crate) fn instance(service: ServiceId, number: u32) -> InstanceId {
 }
 
 pub(crate) fn assigned(id: InstanceId, generation: u64, desired: Desired) -> AssignedInstance {
-    AssignedInstance { id, generation: Generation(generation), desired }
+    AssignedInstance { id, revision: 1, generation: Generation(generation), desired }
 }
 
 pub(crate) fn running(id: InstanceId) -> AssignedInstance {
@@ -232,7 +269,7 @@ pub(crate) fn assignment(
             service: format!("service{}", instance.id.service),
             service_namespace: "test".to_owned(),
         };
-        (instance.id.service, AssignedService { names, spec: spec.clone() })
+        (instance.revision_id(), AssignedService { names, spec: spec.clone() })
     };
     Assignment {
         generation: Generation(generation),

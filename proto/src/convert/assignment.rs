@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use model::{
     AddedFile, AssignedInstance, AssignedService, Assignment, Desired, DirectConstraint, Generation,
-    NetworkLease, PortMapping, Protocol, ServiceNames, ServiceSpec, Virtualization,
+    NetworkLease, PortMapping, Protocol, RevisionId, ServiceNames, ServiceSpec, Virtualization,
 };
 
 use super::{WireError, narrow, parse, required};
@@ -18,7 +18,8 @@ impl From<&Assignment> for v1::Assignment {
                 .services
                 .iter()
                 .map(|(id, service)| v1::AssignedService {
-                    id: id.to_string(),
+                    id: id.service.to_string(),
+                    revision: id.number,
                     application: service.names.application.clone(),
                     application_namespace: service.names.application_namespace.clone(),
                     service: service.names.service.clone(),
@@ -47,7 +48,8 @@ impl TryFrom<v1::Assignment> for Assignment {
                 },
                 spec: required("service.spec", service.spec)?.try_into()?,
             };
-            services.insert(parse("service.id", &service.id)?, assigned);
+            let id = RevisionId { service: parse("service.id", &service.id)?, number: service.revision };
+            services.insert(id, assigned);
         }
         let instances = wire
             .instances
@@ -55,7 +57,7 @@ impl TryFrom<v1::Assignment> for Assignment {
             .map(TryInto::try_into)
             .collect::<Result<Vec<AssignedInstance>, _>>()?;
         if let Some(orphan) = instances.iter().find(|instance| {
-            instance.desired == Desired::Running && !services.contains_key(&instance.id.service)
+            instance.desired == Desired::Running && !services.contains_key(&instance.revision_id())
         }) {
             return Err(WireError::new("assignment.instances", format!("{} has no service", orphan.id)));
         }
@@ -72,6 +74,7 @@ impl From<AssignedInstance> for v1::AssignedInstance {
     fn from(instance: AssignedInstance) -> Self {
         Self {
             id: Some(instance.id.into()),
+            revision: instance.revision,
             generation: instance.generation.0,
             desired: match instance.desired {
                 Desired::Running => v1::Desired::Running,
@@ -95,7 +98,8 @@ impl TryFrom<v1::AssignedInstance> for AssignedInstance {
             }
         };
         Ok(Self {
-            id: required("instance.id", wire.id)?.try_into()?,
+            id: required("instance.id", wire.id)?.into(),
+            revision: wire.revision,
             generation: Generation(wire.generation),
             desired,
         })
@@ -168,6 +172,8 @@ impl From<&ServiceSpec> for v1::ServiceSpec {
                     nodes: constraint.nodes.clone(),
                 })
                 .collect(),
+            survival: Some(spec.survival.into()),
+            health: Some((&spec.health).into()),
         }
     }
 }
@@ -205,6 +211,8 @@ impl TryFrom<v1::ServiceSpec> for ServiceSpec {
                 .into_iter()
                 .map(|constraint| DirectConstraint { clusters: constraint.clusters, nodes: constraint.nodes })
                 .collect(),
+            survival: required("spec.survival", wire.survival)?.try_into()?,
+            health: wire.health.unwrap_or_default().try_into()?,
         })
     }
 }

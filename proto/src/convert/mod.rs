@@ -1,9 +1,11 @@
 //! Wire ⇄ model. From the model it cannot fail; from the wire every value is checked and the error names the field.
 
 mod assignment;
+mod policy;
 mod report;
+mod upkeep;
 
-use model::{Capability, InstanceId, Resources};
+use model::{Capability, InstanceId, Resources, ServiceId};
 
 use crate::v1;
 
@@ -72,15 +74,20 @@ impl From<v1::Resources> for Resources {
 
 impl From<InstanceId> for v1::InstanceId {
     fn from(id: InstanceId) -> Self {
-        Self { service: id.service.to_string(), number: id.number }
+        let [a, b, c, d, e, f, g, h, i, j, k, l] = id.service.to_bytes();
+        Self {
+            service_high: u64::from_be_bytes([a, b, c, d, e, f, g, h]),
+            service_low: u32::from_be_bytes([i, j, k, l]),
+            number: id.number,
+        }
     }
 }
 
-impl TryFrom<v1::InstanceId> for InstanceId {
-    type Error = WireError;
-
-    fn try_from(wire: v1::InstanceId) -> Result<Self, WireError> {
-        Ok(Self { service: parse("instance.service", &wire.service)?, number: wire.number })
+impl From<v1::InstanceId> for InstanceId {
+    fn from(wire: v1::InstanceId) -> Self {
+        let [a, b, c, d, e, f, g, h] = wire.service_high.to_be_bytes();
+        let [i, j, k, l] = wire.service_low.to_be_bytes();
+        Self { service: ServiceId::from_bytes([a, b, c, d, e, f, g, h, i, j, k, l]), number: wire.number }
     }
 }
 

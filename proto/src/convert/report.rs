@@ -1,7 +1,7 @@
 //! Inventories, aggregates and reports.
 
 use model::{
-    CandidateVerdict, ClusterAggregate, ClusterReport, Generation, InstanceReport, Phase, Refusal,
+    CandidateVerdict, ClusterAggregate, ClusterReport, Generation, InstanceReport, LastExit, Phase, Refusal,
     RefusalCode, Timestamp, Usage, WorkerInventory, WorkerReport,
 };
 
@@ -22,6 +22,7 @@ impl From<Phase> for v1::Phase {
             Phase::Refused => Self::Refused,
             Phase::Undeploying => Self::Undeploying,
             Phase::Removed => Self::Removed,
+            Phase::Lost => Self::Lost,
         }
     }
 }
@@ -39,6 +40,7 @@ fn known_phase(wire: v1::Phase) -> Result<Phase, WireError> {
         v1::Phase::Refused => Phase::Refused,
         v1::Phase::Undeploying => Phase::Undeploying,
         v1::Phase::Removed => Phase::Removed,
+        v1::Phase::Lost => Phase::Lost,
         v1::Phase::Unspecified => return Err(WireError::new("instance.phase", "is unknown")),
     })
 }
@@ -100,6 +102,12 @@ impl From<&InstanceReport> for v1::InstanceReport {
             memory_bytes: report.usage.memory_bytes,
             disk_bytes: report.usage.disk_bytes,
             refusal: report.refusal.as_ref().map(Into::into),
+            ready: report.ready,
+            last_exit: report.last_exit.as_ref().map(|exit| v1::LastExit {
+                code: exit.code,
+                at_unix_millis: exit.at.0,
+                tail: exit.tail.clone(),
+            }),
         }
     }
 }
@@ -114,7 +122,7 @@ impl TryFrom<v1::InstanceReport> for InstanceReport {
             text => Some(parse("instance.published_at", text)?),
         };
         Ok(Self {
-            id: required("instance.id", wire.id)?.try_into()?,
+            id: required("instance.id", wire.id)?.into(),
             generation: Generation(wire.generation),
             phase,
             detail: wire.detail,
@@ -132,6 +140,12 @@ impl TryFrom<v1::InstanceReport> for InstanceReport {
                 disk_bytes: wire.disk_bytes,
             },
             refusal: wire.refusal.map(TryInto::try_into).transpose()?,
+            ready: wire.ready,
+            last_exit: wire.last_exit.map(|exit| LastExit {
+                code: exit.code,
+                at: Timestamp(exit.at_unix_millis),
+                tail: exit.tail,
+            }),
         })
     }
 }
@@ -184,6 +198,8 @@ impl From<&ClusterReport> for v1::ClusterReport {
             observed_generation: report.observed_generation.0,
             aggregate: Some((&report.aggregate).into()),
             instances: report.instances.iter().map(Into::into).collect(),
+            sequence: report.sequence,
+            spent: report.spent.iter().map(Into::into).collect(),
         }
     }
 }
@@ -194,8 +210,10 @@ impl TryFrom<v1::ClusterReport> for ClusterReport {
     fn try_from(wire: v1::ClusterReport) -> Result<Self, WireError> {
         Ok(Self {
             observed_generation: Generation(wire.observed_generation),
+            sequence: wire.sequence,
             aggregate: required("report.aggregate", wire.aggregate)?.into(),
             instances: instance_reports(wire.instances)?,
+            spent: wire.spent.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
         })
     }
 }
@@ -232,6 +250,7 @@ impl From<&WorkerReport> for v1::WorkerReport {
             cpu_percent: report.cpu_percent,
             memory_percent: report.memory_percent,
             instances: report.instances.iter().map(Into::into).collect(),
+            sequence: report.sequence,
         }
     }
 }
@@ -242,6 +261,7 @@ impl TryFrom<v1::WorkerReport> for WorkerReport {
     fn try_from(wire: v1::WorkerReport) -> Result<Self, WireError> {
         Ok(Self {
             observed_generation: Generation(wire.observed_generation),
+            sequence: wire.sequence,
             cpu_percent: wire.cpu_percent,
             memory_percent: wire.memory_percent,
             instances: instance_reports(wire.instances)?,

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use model::{
-    ApplicationId, Desired, Generation, InstanceId, InstanceReport, Phase, ServiceId, ServiceNames, Timestamp,
+    ApplicationId, Desired, Generation, InstanceId, InstanceReport, Phase, ServiceId, ServiceNames, Tenure,
+    Timestamp,
 };
 
 use crate::{
-    Application, Change, Instance, Service, State,
+    Application, Change, Instance, Revision, Service, State,
     sla::{SlaApplication, SlaService},
 };
 
@@ -51,6 +52,15 @@ pub enum Rejected {
     /// No such service of this owner.
     #[error("there is no service {0}; list them with `mangrove get services`")]
     NoService(String),
+    /// No such revision.
+    #[error("the service has no revision {number} to go back to; list them with `mangrove history`")]
+    NoRevision {
+        /// The number asked for; 0 is the one before.
+        number: u32,
+    },
+    /// A change of the name, or of what else cannot be changed.
+    #[error("{0}")]
+    NotChangeable(String),
     /// No such instance.
     #[error("service {service} has no instance {number}; list them with `mangrove get instances`")]
     NoInstance {
@@ -71,6 +81,7 @@ impl State {
         owner: &str,
         wanted: Vec<SlaApplication>,
         ids: &mut dyn FreshIds,
+        now: Timestamp,
     ) -> Result<(Vec<ApplicationId>, Vec<Change>), Rejected> {
         let mut created = Vec::new();
         let mut changes = Vec::new();
@@ -91,7 +102,7 @@ impl State {
             };
             created.push(document.id);
             for service in application.services {
-                changes.push(new_service(&document, service, ids.service()));
+                changes.push(new_service(&document, service, ids.service(), now));
             }
             changes.push(Change::Application(document.id, Some(document)));
         }
@@ -107,6 +118,7 @@ impl State {
         application: &Application,
         wanted: Vec<SlaService>,
         ids: &mut dyn FreshIds,
+        now: Timestamp,
     ) -> Result<(Vec<ServiceId>, Vec<Change>), Rejected> {
         let taken: BTreeSet<(&str, &str)> = self
             .services_of(application.id)
@@ -125,7 +137,7 @@ impl State {
         for service in wanted {
             let id = ids.service();
             added.push(id);
-            changes.push(new_service(application, service, id));
+            changes.push(new_service(application, service, id, now));
         }
         Ok((added, changes))
     }
@@ -150,18 +162,12 @@ impl State {
     /// Asks for one more instance; its number is the answer.
     #[must_use]
     pub fn deploy(&self, service: &Service, now: Timestamp) -> (InstanceId, Vec<Change>) {
-        let id = InstanceId { service: service.id, number: service.next_number };
-        let instance = Instance {
-            id,
-            generation: Generation::default(),
-            cluster: None,
-            desired: Desired::Running,
-            report: InstanceReport {
-                detail: "waiting for scheduling decision".to_owned(),
-                ..InstanceReport::new(id, Generation::default(), Phase::Requested, now)
-            },
-        };
-        let service = Service { next_number: service.next_number + 1, ..service.clone() };
+        let mut service = service.clone();
+        if let Some(rollout) = &mut service.rollout {
+            rollout.instances += 1;
+        }
+        let instance = one_more(&mut service, now);
+        let id = instance.id;
         (id, vec![Change::Service(service.id, Some(service)), Change::Instance(id, Some(instance))])
     }
 
@@ -172,13 +178,34 @@ impl State {
     pub fn undeploy(&self, service: ServiceId, number: u32, now: Timestamp) -> Result<Vec<Change>, Rejected> {
         let instance =
             self.instance(InstanceId { service, number }).ok_or(Rejected::NoInstance { service, number })?;
-        Ok(bury(instance, now).into_iter().collect())
+        Ok(self.remove(service, [instance], now))
     }
 
     /// Removes every instance of a service.
     #[must_use]
     pub fn undeploy_all(&self, service: ServiceId, now: Timestamp) -> Vec<Change> {
-        self.instances_of(service).filter_map(|instance| bury(instance, now)).collect()
+        self.remove(service, self.instances_of(service), now)
+    }
+
+    /// Removes some instances; a change under way ends with so many fewer.
+    pub(crate) fn remove<'a>(
+        &self,
+        service: ServiceId,
+        instances: impl IntoIterator<Item = &'a Instance>,
+        now: Timestamp,
+    ) -> Vec<Change> {
+        let mut changes: Vec<Change> =
+            instances.into_iter().filter_map(|instance| bury(instance, now)).collect();
+        if let Some(service) = self.service(service).filter(|_| !changes.is_empty())
+            && let Some(rollout) = &service.rollout
+        {
+            let removed = u32::try_from(changes.len()).unwrap_or(u32::MAX);
+            let mut rollout = rollout.clone();
+            rollout.instances = rollout.instances.saturating_sub(removed);
+            let changed = Service { rollout: Some(rollout), ..service.clone() };
+            changes.push(Change::Service(service.id, Some(changed)));
+        }
+        changes
     }
 
     fn named(&self, owner: &str, name: &str, namespace: &str) -> Option<&Application> {
@@ -188,7 +215,7 @@ impl State {
     }
 }
 
-fn new_service(application: &Application, service: SlaService, id: ServiceId) -> Change {
+fn new_service(application: &Application, service: SlaService, id: ServiceId, now: Timestamp) -> Change {
     let names = ServiceNames {
         application: application.name.clone(),
         application_namespace: application.namespace.clone(),
@@ -199,25 +226,51 @@ fn new_service(application: &Application, service: SlaService, id: ServiceId) ->
         id,
         application: application.id,
         names,
-        spec: service.spec,
-        document: service.document,
+        revision: 1,
+        revisions: vec![Revision {
+            number: 1,
+            spec: service.spec,
+            document: service.document,
+            created: now,
+            failed: None,
+        }],
+        update: service.update,
+        rollout: None,
         next_number: 0,
         deleted: false,
     };
     Change::Service(id, Some(service))
 }
 
+/// The next instance of a service, of its newest revision.
+pub(crate) fn one_more(service: &mut Service, now: Timestamp) -> Instance {
+    let id = InstanceId { service: service.id, number: service.next_number };
+    service.next_number += 1;
+    Instance {
+        id,
+        revision: service.revision,
+        tenure: Tenure::default(),
+        desired: Desired::Running,
+        report: InstanceReport {
+            detail: "waiting for scheduling decision".to_owned(),
+            ..InstanceReport::new(id, Generation::default(), Phase::Requested, now)
+        },
+    }
+}
+
 /// The tombstone of an instance; one that no cluster has goes at once.
-fn bury(instance: &Instance, now: Timestamp) -> Option<Change> {
+pub(crate) fn bury(instance: &Instance, now: Timestamp) -> Option<Change> {
     if instance.desired == Desired::Removed {
         return None;
     }
-    if instance.cluster.is_none() {
+    if instance.tenure.is_vacant() {
         return Some(Change::Instance(instance.id, None));
     }
     let report = InstanceReport {
         phase: Phase::Undeploying,
+        ready: false,
         detail: "waiting for its cluster to confirm the removal".to_owned(),
+        refusal: None,
         since: now,
         ..instance.report.clone()
     };

@@ -1,6 +1,8 @@
 //! Who may join: tokens, and the identities they buy.
 
-use model::{ClusterId, Generation, Timestamp, TokenId};
+use std::collections::BTreeMap;
+
+use model::{ClusterId, Generation, SpentToken, Timestamp, TokenId, WorkerToken};
 use serde::{Deserialize, Serialize};
 
 use crate::{Change, Cluster, State};
@@ -36,6 +38,17 @@ pub struct Token {
     pub expires_at: Timestamp,
     /// Fingerprints of the keys that used it, and what they became: the same key asking again gets the same answer.
     pub used_by: Vec<(String, JoinedAs)>,
+}
+
+impl Token {
+    /// The cluster whose workers alone it is for, if it is for such.
+    #[must_use]
+    pub const fn for_workers_of(&self) -> Option<ClusterId> {
+        match &self.kind {
+            JoinKind::Worker { cluster } => *cluster,
+            JoinKind::Cluster { .. } => None,
+        }
+    }
 }
 
 /// What a key became.
@@ -135,6 +148,43 @@ impl State {
         }
         usable(token, now)?;
         Ok(((), vec![Change::Token(token.id, Some(spend(token, claim, JoinedAs::Worker)))]))
+    }
+
+    /// Counts uses of tokens that a cluster made while this root was away.
+    pub(crate) fn spend_all(&mut self, cluster: ClusterId, spent: Vec<SpentToken>) -> Vec<Change> {
+        if spent.is_empty() {
+            return Vec::new();
+        }
+        let mut changed: BTreeMap<TokenId, Token> = BTreeMap::new();
+        for SpentToken { token: id, key_fingerprint } in &spent {
+            let known = changed.get(id).or_else(|| self.tokens.get(id));
+            // Only those of its own workers may be spent by a cluster; a token that was revoked needs no count.
+            let Some(token) = known.filter(|token| token.for_workers_of() == Some(cluster)) else { continue };
+            if token.used_by.iter().any(|(key, _)| key == key_fingerprint) {
+                continue;
+            }
+            let mut token = token.clone();
+            token.uses_left = token.uses_left.saturating_sub(1);
+            token.used_by.push((key_fingerprint.clone(), JoinedAs::Worker));
+            changed.insert(*id, token);
+        }
+        self.tokens_due.insert(cluster, spent);
+        changed.into_iter().map(|(id, token)| Change::Token(id, Some(token))).collect()
+    }
+
+    /// The tokens a cluster may honour by itself.
+    pub(crate) fn tokens_for(&self, cluster: ClusterId, now: Timestamp) -> Vec<WorkerToken> {
+        self.tokens
+            .values()
+            .filter(|token| token.for_workers_of() == Some(cluster))
+            .filter(|token| token.uses_left > 0 && token.expires_at > now)
+            .map(|token| WorkerToken {
+                id: token.id,
+                secret_hash: token.secret_hash.clone(),
+                uses_left: token.uses_left,
+                expires_at: token.expires_at,
+            })
+            .collect()
     }
 
     fn check(&self, claim: Claim<'_>) -> Result<&Token, EnrolmentRejected> {

@@ -1,11 +1,12 @@
 //! The brain of the root: what users asked for, which cluster holds what, and what to tell whom. Pure.
 //!
 //! ```text
-//!   users ────► accept   (command.rs, enrolment.rs) ─┐
-//!                                                    ├─► changes ──► apply
-//!   clusters ─► observe  (observation.rs) ───────────┘
+//!   users ────► accept   (command.rs, rollout.rs, enrolment.rs) ─┐
+//!                                                                ├─► changes ──► apply (state.rs)
+//!   clusters ─► observe  (observation.rs) ───────────────────────┘
 //!
-//!   reconcile(now) (reconcile.rs) ──► Plan { changes, effects }     the only place that asks for effects
+//!   reconcile(now) (reconcile.rs, placing.rs, rollout.rs) ──► Plan { changes, effects, wake_at }
+//!                                                             the only place that asks for effects
 //! ```
 //!
 //! The root knows clusters by their aggregates; no worker is ever named here. The shell around it is
@@ -14,7 +15,10 @@
 mod command;
 mod enrolment;
 mod observation;
+mod placing;
 mod reconcile;
+mod rollout;
+mod service;
 pub mod sla;
 mod state;
 #[cfg(test)]
@@ -22,5 +26,7 @@ mod tests;
 
 pub use command::{FreshIds, Rejected};
 pub use enrolment::{Claim, EnrolmentRejected, JoinKind, JoinedAs, Token};
-pub use reconcile::Effect;
-pub use state::{Application, Change, Cluster, Instance, Service, State};
+pub use placing::SILENT_MILLIS;
+pub use reconcile::{Effect, OFFER_AGAIN_MILLIS};
+pub use service::{Revision, Rollout, Service, UpdatePolicy};
+pub use state::{Application, Change, Cluster, Instance, State};

@@ -1,8 +1,8 @@
 //! What clusters say. Observations change what is known; they ask for nothing.
 
 use model::{
-    ClusterAggregate, ClusterId, ClusterReport, Desired, Generation, InstanceReport, Location, Phase,
-    Timestamp,
+    ClusterAggregate, ClusterId, ClusterReport, Desired, Generation, InstanceReport, Location, Now, OnRejoin,
+    Phase, Role, Timestamp,
 };
 
 use crate::{
@@ -11,20 +11,31 @@ use crate::{
 };
 
 impl State {
-    /// A cluster connected and holds the assignment `observed`. Its old connection, if any, counts no longer.
+    /// A cluster connected and holds the assignment `observed`; `session` is greater than that of each of its
+    /// connections before, which count no longer. One that comes late is ignored.
     ///
-    /// If it holds a newer one than was ever made here (the store was restored from a backup), numbering goes on
-    /// above it, so that it does not refuse what it is told.
+    /// If it holds a newer assignment than was ever made here (the store was restored from a backup), numbering goes
+    /// on above it, so that it does not refuse what it is told.
     #[must_use]
     pub fn cluster_connected(
         &mut self,
         id: ClusterId,
+        session: u64,
         location: Location,
         observed: Generation,
+        now: Now,
     ) -> Vec<Change> {
         let Some(cluster) = self.clusters.get(&id) else { return Vec::new() };
-        self.sessions.insert(id, Session { offered: None, observed });
+        let sight = self.sights.entry(id).or_default();
+        if sight.session >= session {
+            return Vec::new();
+        }
+        sight.session = session;
+        sight.last_heard = now.moment;
+        self.sessions.insert(id, Session { number: session, observed, ..Session::default() });
         self.capacity_changed = true;
+        self.behind.insert(id);
+        self.tokens_due.entry(id).or_default();
         let mut updated = Cluster { location: Some(location), ..cluster.clone() };
         if observed > cluster.generation {
             updated.generation = observed.next();
@@ -32,18 +43,38 @@ impl State {
         if updated == *cluster { Vec::new() } else { vec![Change::Cluster(id, Some(updated))] }
     }
 
-    /// The connection of a cluster ended.
-    pub fn cluster_disconnected(&mut self, id: ClusterId) {
+    /// A connection of a cluster ended.
+    pub fn cluster_disconnected(&mut self, id: ClusterId, session: u64, now: Now) {
+        if self.sessions.get(&id).is_none_or(|current| current.number != session) {
+            return;
+        }
         self.sessions.remove(&id);
-        // What waits is told that this one is no longer there to wait for.
+        // Until now it was there; what waits is told that it is no longer.
+        self.sights.entry(id).or_default().last_heard = now.moment;
         self.capacity_changed = true;
     }
 
-    /// A cluster reported. What it says of instances it does not hold, or of older placements, is ignored.
+    /// A cluster reported over the connection `session`. Reports of another connection, or older than one that came
+    /// before, are ignored, and so is what it says of copies it was not given.
     #[must_use]
-    pub fn cluster_reported(&mut self, id: ClusterId, report: ClusterReport, now: Timestamp) -> Vec<Change> {
-        let Some(session) = self.sessions.get_mut(&id) else { return Vec::new() };
-        session.observed = report.observed_generation;
+    pub fn cluster_reported(
+        &mut self,
+        id: ClusterId,
+        session: u64,
+        report: ClusterReport,
+        now: Now,
+    ) -> Vec<Change> {
+        let Some(current) = self.sessions.get_mut(&id).filter(|current| current.number == session) else {
+            return Vec::new();
+        };
+        if report.sequence <= current.heard {
+            return Vec::new();
+        }
+        current.heard = report.sequence;
+        current.observed = report.observed_generation;
+        if self.clusters.get(&id).is_some_and(|cluster| report.observed_generation >= cluster.generation) {
+            self.behind.remove(&id);
+        }
         let sight = self.sights.entry(id).or_default();
         let grew = has_more(&sight.aggregate, &report.aggregate);
         // Anything that changes what a refusal would say, so that reasons stay true; loads do not.
@@ -58,8 +89,11 @@ impl State {
         }
         *sight = Sight {
             aggregate: report.aggregate,
-            last_report: Some(now),
+            last_report: Some(now.date),
+            last_heard: now.moment,
+            session: sight.session,
             in_flight: std::mem::take(&mut sight.in_flight),
+            look_again: None,
         };
         self.capacity_changed |= differs;
         if grew {
@@ -67,7 +101,11 @@ impl State {
                 refusals.remove(&id);
             });
         }
-        report.instances.into_iter().filter_map(|said| self.instance_reported(id, said, now)).collect()
+        let mut changes = self.spend_all(id, report.spent);
+        changes.extend(
+            report.instances.into_iter().filter_map(|said| self.instance_reported(id, said, now.date)),
+        );
+        changes
     }
 
     fn instance_reported(
@@ -77,39 +115,101 @@ impl State {
         now: Timestamp,
     ) -> Option<Change> {
         let instance = self.instances.get(&said.id)?;
-        if instance.cluster != Some(cluster) || instance.generation != said.generation {
-            return None;
+        // Reports about older copies are not of interest: their tombstones are told already, or will be.
+        let (role, _) =
+            instance.tenure.role(cluster).filter(|(_, generation)| *generation == said.generation)?;
+        if said.phase == Phase::Removed {
+            return removed(instance, cluster, said.generation);
         }
-        self.usage.insert(said.id, said.usage);
-        match (instance.desired, said.phase) {
-            (Desired::Removed, Phase::Removed) => Some(Change::Instance(said.id, None)),
+        match (instance.desired, role) {
             // Until it is confirmed gone, what it still does is not news.
             (Desired::Removed, _) => None,
-            (Desired::Running, Phase::Refused) => {
-                let refusal = said.refusal.clone();
-                let taken_back = Instance {
-                    cluster: None,
-                    report: InstanceReport {
-                        phase: Phase::Requested,
-                        detail: "its cluster declined it; looking for another".to_owned(),
-                        since: now,
-                        refusal: None,
-                        ..said.clone()
-                    },
-                    ..instance.clone()
-                };
-                if let Some(refusal) = refusal {
-                    self.declined.entry(said.id).or_default().insert(cluster, refusal);
-                }
-                Some(Change::Instance(said.id, Some(taken_back)))
-            }
-            (Desired::Running, _) if instance.report.same_state(&said) => None,
-            (Desired::Running, _) => {
-                let updated = Instance { report: said, ..instance.clone() };
-                Some(Change::Instance(updated.id, Some(updated)))
-            }
+            (Desired::Running, Role::Holder) => self.holder_reported(cluster, said, now),
+            // The root moves nothing by way of a successor.
+            (Desired::Running, Role::Successor) => None,
+            (Desired::Running, Role::Leftover) => self.rejoined(instance, cluster, said),
         }
     }
+
+    fn holder_reported(
+        &mut self,
+        cluster: ClusterId,
+        said: InstanceReport,
+        now: Timestamp,
+    ) -> Option<Change> {
+        let id = said.id;
+        self.usage.insert(id, said.usage);
+        let instance = &self.instances[&id];
+        if said.phase == Phase::Refused {
+            let refusal = said.refusal.clone();
+            let mut taken_back = instance.clone();
+            // It says that it has no copy; nothing is left to remove there.
+            taken_back.tenure.buried(cluster, said.generation);
+            taken_back.report = InstanceReport {
+                phase: Phase::Requested,
+                ready: false,
+                detail: "its cluster declined it; looking for another".to_owned(),
+                since: now,
+                refusal: None,
+                ..said
+            };
+            if let Some(refusal) = refusal {
+                self.declined.entry(id).or_default().insert(cluster, refusal);
+            }
+            return Some(Change::Instance(id, Some(taken_back)));
+        }
+        if instance.report.same_state(&said) {
+            return None;
+        }
+        let mut updated = Instance { report: said, ..instance.clone() };
+        let may_settle = match self.rejoin_policy(&updated) {
+            OnRejoin::KeepReplacement => updated.is_ready(),
+            OnRejoin::KeepOriginal => updated.report.phase == Phase::Completed,
+        };
+        if may_settle {
+            updated.tenure.settle();
+        }
+        Some(Change::Instance(id, Some(updated)))
+    }
+
+    /// An older copy runs at a cluster that is back. Whichever copy is not to be kept gets its tombstone now.
+    fn rejoined(&self, instance: &Instance, cluster: ClusterId, said: InstanceReport) -> Option<Change> {
+        if !instance.tenure.is_contested() || !(said.ready || said.phase == Phase::Completed) {
+            return None;
+        }
+        let keep_original = match self.rejoin_policy(instance) {
+            OnRejoin::KeepOriginal => true,
+            // Nothing healthy is stopped for a replacement that does not run, or is cut off in its turn.
+            OnRejoin::KeepReplacement => {
+                !instance.is_ready() || instance.cluster().is_none_or(|holder| !self.is_connected(holder))
+            }
+        };
+        let mut instance = instance.clone();
+        if keep_original && instance.tenure.restore(cluster) {
+            instance.report = said;
+            instance.tenure.settle();
+        } else if !instance.tenure.settle() {
+            return None;
+        }
+        Some(Change::Instance(instance.id, Some(instance)))
+    }
+
+    fn rejoin_policy(&self, instance: &Instance) -> OnRejoin {
+        let service = self.services.get(&instance.id.service);
+        let spec = service.and_then(|service| service.spec_of(instance.revision));
+        spec.map(|spec| spec.survival.on_rejoin).unwrap_or_default()
+    }
+}
+
+/// A cluster confirmed that it has no copy any more.
+fn removed(instance: &Instance, cluster: ClusterId, generation: Generation) -> Option<Change> {
+    let told = instance.tenure.told(cluster, instance.desired);
+    // Only a tombstone removes; a cluster that says so unasked is not believed.
+    told.filter(|(_, desired)| *desired == Desired::Removed)?;
+    let mut gone = instance.clone();
+    gone.tenure.buried(cluster, generation);
+    let over = gone.desired == Desired::Removed && gone.tenure.is_vacant();
+    Some(Change::Instance(gone.id, (!over).then_some(gone)))
 }
 
 /// Whether a cluster can do something now that it could not before.

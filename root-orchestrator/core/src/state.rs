@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use addressing::BlockPlan;
 use model::{
     ApplicationId, AssignedInstance, AssignedService, Assignment, ClusterAggregate, ClusterId, Desired,
-    Generation, InstanceId, InstanceReport, Location, Refusal, ServiceId, ServiceNames, ServiceSpec,
-    Timestamp, TokenId, Usage,
+    Generation, InstanceId, InstanceReport, Location, Moment, Now, Phase, Refusal, Resources, RevisionId,
+    ServiceId, SpentToken, Tenure, Timestamp, TokenId, Usage,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::Token;
+use crate::{Service, Token};
 
 /// What one user deploys together. Durable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,38 +27,49 @@ pub struct Application {
     pub description: String,
 }
 
-/// One service of an application. Durable.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Service {
-    /// Which one.
-    pub id: ServiceId,
-    /// The application it belongs to.
-    pub application: ApplicationId,
-    /// Its full name.
-    pub names: ServiceNames,
-    /// What each instance needs.
-    pub spec: ServiceSpec,
-    /// The fields its user sent, which the API shows as they were.
-    pub document: serde_json::Map<String, serde_json::Value>,
-    /// The number of the next instance.
-    pub next_number: u32,
-    /// Deleted by its user; kept until the last of its instances is confirmed gone.
-    pub deleted: bool,
-}
-
 /// One instance of a service. Durable.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Instance {
     /// Which one.
     pub id: InstanceId,
-    /// Counts its placements on clusters.
-    pub generation: Generation,
-    /// The cluster that has it.
-    pub cluster: Option<ClusterId>,
+    /// Which revision of its service it is a copy of, for as long as it exists.
+    pub revision: u32,
+    /// Which clusters have it.
+    pub tenure: Tenure<ClusterId>,
     /// What its user wants of it.
     pub desired: Desired,
     /// What was last heard of it, or, without a cluster, decided about it here.
     pub report: InstanceReport,
+}
+
+impl Instance {
+    /// The cluster that has the copy that counts.
+    #[must_use]
+    pub fn cluster(&self) -> Option<ClusterId> {
+        self.tenure.holder.map(|(cluster, _)| cluster)
+    }
+
+    /// The revision it is a copy of.
+    #[must_use]
+    pub const fn revision_id(&self) -> RevisionId {
+        RevisionId { service: self.id.service, number: self.revision }
+    }
+
+    /// Whether it should run and has not ended for good.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.desired == Desired::Running && self.report.phase != Phase::Completed
+    }
+
+    /// Whether it does what it is for.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.report.ready || self.report.phase == Phase::Completed
+    }
+
+    fn waits_for_a_cluster(&self) -> bool {
+        self.tenure.holder.is_none() && self.desired == Desired::Running
+    }
 }
 
 /// One cluster that joined. Durable.
@@ -77,10 +88,14 @@ pub struct Cluster {
 /// What is known of a connected cluster; gone when the connection is.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Session {
-    /// The newest assignment handed to the connection.
-    pub(crate) offered: Option<Generation>,
+    /// Greater than that of every connection before.
+    pub(crate) number: u64,
+    /// The newest assignment handed to the connection, and when.
+    pub(crate) offered: Option<(Generation, Moment)>,
     /// The newest assignment the cluster says it holds.
     pub(crate) observed: Generation,
+    /// The number of its last report.
+    pub(crate) heard: u64,
 }
 
 /// What is remembered of a cluster while the root runs, connected or not.
@@ -88,8 +103,14 @@ pub(crate) struct Session {
 pub(crate) struct Sight {
     pub(crate) aggregate: ClusterAggregate,
     pub(crate) last_report: Option<Timestamp>,
-    /// Instances assigned to it that its last report did not know yet.
-    pub(crate) in_flight: BTreeSet<InstanceId>,
+    /// The last sign of life; the start of the root before the first.
+    pub(crate) last_heard: Moment,
+    /// The number of its newest connection.
+    pub(crate) session: u64,
+    /// Instances assigned to it that its last report did not know yet, with what they reserve.
+    pub(crate) in_flight: BTreeMap<InstanceId, Resources>,
+    /// When to look again whether its silence has lasted too long for an instance it has; `None` is now.
+    pub(crate) look_again: Option<Moment>,
 }
 
 /// One document that becomes this, or goes.
@@ -125,12 +146,24 @@ pub struct State {
     pub(crate) declined: BTreeMap<InstanceId, BTreeMap<ClusterId, Refusal>>,
     /// Instances that wait for a cluster.
     pub(crate) pending: BTreeSet<InstanceId>,
-    /// Instances each cluster holds.
+    /// Instances whose cluster has lost their worker and has no other for them.
+    pub(crate) stranded: BTreeSet<InstanceId>,
+    /// Copies each cluster has.
     pub(crate) held: BTreeMap<ClusterId, BTreeSet<InstanceId>>,
+    /// Copies of each service at each cluster.
+    pub(crate) spread: BTreeMap<ServiceId, BTreeMap<ClusterId, usize>>,
     /// Clusters whose assignment is no longer what was last generated.
     pub(crate) dirty: BTreeSet<ClusterId>,
+    /// Clusters that have not said that they hold their newest assignment.
+    pub(crate) behind: BTreeSet<ClusterId>,
+    /// Clusters whose tokens are no longer those they were last sent, and the uses to confirm.
+    pub(crate) tokens_due: BTreeMap<ClusterId, Vec<SpentToken>>,
     /// Services whose last instance may have gone.
     pub(crate) emptied: BTreeSet<ServiceId>,
+    /// Services with a rollout of which something has changed.
+    pub(crate) rollouts_due: BTreeSet<ServiceId>,
+    /// How far each rollout has come, and when it is given up if it gets no further.
+    pub(crate) progress: BTreeMap<ServiceId, (usize, Moment)>,
     /// Whether there is more to give than when pending instances were last considered.
     pub(crate) capacity_changed: bool,
 }
@@ -144,6 +177,11 @@ impl State {
                 if service.as_ref().is_some_and(|service| service.deleted) {
                     self.emptied.insert(id);
                 }
+                if service.as_ref().is_some_and(|service| service.rollout.is_some()) {
+                    self.rollouts_due.insert(id);
+                } else {
+                    self.progress.remove(&id);
+                }
                 set(&mut self.services, id, service);
             }
             Change::Instance(id, instance) => self.apply_instance(id, instance),
@@ -151,55 +189,110 @@ impl State {
                 if cluster.is_none() {
                     self.sights.remove(&id);
                 }
+                self.behind.insert(id);
                 set(&mut self.clusters, id, cluster);
             }
-            Change::Token(id, token) => set(&mut self.tokens, id, token),
+            Change::Token(id, token) => {
+                let before = self.tokens.remove(&id);
+                for token in before.iter().chain(&token) {
+                    if let Some(cluster) = token.for_workers_of() {
+                        self.tokens_due.entry(cluster).or_default();
+                    }
+                }
+                set(&mut self.tokens, id, token);
+            }
             Change::Blocks(blocks) => self.blocks = blocks,
         }
     }
 
     fn apply_instance(&mut self, id: InstanceId, instance: Option<Instance>) {
-        let assigned = |instance: &Instance| {
-            instance.cluster.map(|cluster| (cluster, instance.generation, instance.desired))
+        let before = self.instances.remove(&id);
+        let told = |instance: &Option<Instance>, cluster| {
+            instance.as_ref().and_then(|it| it.tenure.told(cluster, it.desired))
         };
-        let before = self.instances.get(&id).and_then(assigned);
-        let after = instance.as_ref().and_then(assigned);
-        if before != after {
-            if let Some((cluster, ..)) = before {
-                self.held.entry(cluster).or_default().remove(&id);
-                self.sights.entry(cluster).or_default().in_flight.remove(&id);
-                self.dirty.insert(cluster);
+        let children = |instance: &Option<Instance>| -> Vec<ClusterId> {
+            instance.as_ref().map(|it| it.tenure.children().collect()).unwrap_or_default()
+        };
+        let mut concerned = children(&before);
+        concerned.extend(children(&instance));
+        concerned.sort_unstable();
+        concerned.dedup();
+        for cluster in concerned {
+            let (was, is) = (told(&before, cluster), told(&instance, cluster));
+            if was == is {
+                continue;
             }
-            if let Some((cluster, ..)) = after {
+            self.dirty.insert(cluster);
+            if was.is_some() {
+                self.vacate(cluster, id);
+            }
+            if is.is_some() {
                 self.held.entry(cluster).or_default().insert(id);
-                self.dirty.insert(cluster);
-            }
-            if let (None, Some((cluster, ..))) = (before, after) {
-                self.sights.entry(cluster).or_default().in_flight.insert(id);
+                *self.spread.entry(id.service).or_default().entry(cluster).or_default() += 1;
+                if was.is_none() {
+                    let needs = instance.as_ref().and_then(|it| self.resources_of(it)).unwrap_or_default();
+                    let sight = self.sights.entry(cluster).or_default();
+                    sight.in_flight.insert(id, needs);
+                    sight.look_again = None;
+                }
             }
         }
-        match &instance {
-            Some(instance) if instance.cluster.is_none() && instance.desired == Desired::Running => {
-                self.pending.insert(id);
-            }
-            Some(_) => {
-                self.pending.remove(&id);
+        let holds = |set: &mut BTreeSet<InstanceId>, holds: bool| {
+            if holds { set.insert(id) } else { set.remove(&id) }
+        };
+        holds(&mut self.pending, instance.as_ref().is_some_and(Instance::waits_for_a_cluster));
+        let is_stranded =
+            |it: &Instance| it.is_live() && it.report.phase == Phase::Lost && it.report.refusal.is_some();
+        holds(&mut self.stranded, instance.as_ref().is_some_and(is_stranded));
+        if self.services.get(&id.service).is_some_and(|service| service.rollout.is_some()) {
+            self.rollouts_due.insert(id.service);
+        }
+        match instance {
+            Some(instance) => {
+                self.instances.insert(id, instance);
             }
             None => {
-                self.pending.remove(&id);
                 self.declined.remove(&id);
                 self.usage.remove(&id);
                 self.emptied.insert(id.service);
             }
         }
-        set(&mut self.instances, id, instance);
     }
 
-    /// To be called once after the stored documents were applied: what is told to clusters has not changed, and
-    /// everything pending is worth a look.
-    pub fn loaded(&mut self) {
+    fn vacate(&mut self, cluster: ClusterId, id: InstanceId) {
+        if let Some(held) = self.held.get_mut(&cluster) {
+            held.remove(&id);
+        }
+        if let Some(sight) = self.sights.get_mut(&cluster) {
+            sight.in_flight.remove(&id);
+        }
+        if let Some(clusters) = self.spread.get_mut(&id.service) {
+            if let Some(copies) = clusters.get_mut(&cluster) {
+                *copies -= 1;
+            }
+            clusters.retain(|_, copies| *copies > 0);
+            if clusters.is_empty() {
+                self.spread.remove(&id.service);
+            }
+        }
+    }
+
+    fn resources_of(&self, instance: &Instance) -> Option<Resources> {
+        Some(self.services.get(&instance.id.service)?.spec_of(instance.revision)?.resources)
+    }
+
+    /// To be called once after the stored documents were applied: what is told to clusters has not changed, every
+    /// cluster has a while to connect, and everything pending is worth a look.
+    pub fn loaded(&mut self, now: Now) {
         self.dirty.clear();
+        self.tokens_due.clear();
         self.capacity_changed = true;
+        for id in self.clusters.keys() {
+            let sight = self.sights.entry(*id).or_default();
+            sight.last_heard = now.moment;
+            // Reports say what they know.
+            sight.in_flight.clear();
+        }
     }
 
     /// An application, unless there is none of that id.
@@ -232,6 +325,11 @@ impl State {
     /// The instances of a service, by number.
     pub fn instances_of(&self, service: ServiceId) -> impl Iterator<Item = &Instance> {
         self.instances.range(InstanceId::all_of(service)).map(|(_, instance)| instance)
+    }
+
+    /// Every instance, in order of their ids.
+    pub fn instances(&self) -> impl Iterator<Item = &Instance> {
+        self.instances.values()
     }
 
     /// One instance.
@@ -278,27 +376,32 @@ impl State {
     #[must_use]
     pub fn assignment(&self, cluster: &Cluster) -> Assignment {
         let held = self.held.get(&cluster.id).into_iter().flatten();
-        let instances: Vec<&Instance> = held.filter_map(|id| self.instances.get(id)).collect();
-        let services = instances
-            .iter()
-            .filter_map(|instance| self.services.get(&instance.id.service))
-            .map(|service| {
-                let assigned = AssignedService { names: service.names.clone(), spec: service.spec.clone() };
-                (service.id, assigned)
-            })
-            .collect();
+        let mut services = BTreeMap::new();
+        let mut instances = Vec::new();
+        for instance in held.filter_map(|id| self.instances.get(id)) {
+            let Some((generation, desired)) = instance.tenure.told(cluster.id, instance.desired) else {
+                continue;
+            };
+            let revision = instance.revision_id();
+            if !services.contains_key(&revision)
+                && let Some(service) = self.services.get(&instance.id.service)
+                && let Some(spec) = service.spec_of(instance.revision)
+            {
+                let assigned = AssignedService { names: service.names.clone(), spec: spec.clone() };
+                services.insert(revision, assigned);
+            }
+            instances.push(AssignedInstance {
+                id: instance.id,
+                revision: instance.revision,
+                generation,
+                desired,
+            });
+        }
         let network = self.blocks.blocks_of(&cluster.id);
         Assignment {
             generation: cluster.generation,
             services,
-            instances: instances
-                .iter()
-                .map(|instance| AssignedInstance {
-                    id: instance.id,
-                    generation: instance.generation,
-                    desired: instance.desired,
-                })
-                .collect(),
+            instances,
             network: (!network.v4.is_empty()).then_some(network),
         }
     }

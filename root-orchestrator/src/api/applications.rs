@@ -87,7 +87,7 @@ pub(super) async fn create(
     let owner = caller.name.clone();
     context
         .brain
-        .ask(move |state, _| state.create_applications(&owner, sla.applications, &mut RandomIds))
+        .ask(move |state, now| state.create_applications(&owner, sla.applications, &mut RandomIds, now.date))
         .await??;
     Ok(Json(own(&*context.brain.read().await, &caller)))
 }
@@ -125,7 +125,7 @@ pub(super) async fn delete(
         .brain
         .ask(move |state, now| {
             let application = find(state, &caller, &id)?;
-            Ok::<_, Error>(((), state.delete_application(application, now)))
+            Ok::<_, Error>(((), state.delete_application(application, now.date)))
         })
         .await??;
     Ok(Json(Message { message: "Application Deleted".to_owned() }))

@@ -16,7 +16,7 @@ use root_core::{
 };
 use serde::Serialize;
 
-use crate::auth::AuthError;
+use crate::{auth::AuthError, links::AskError};
 
 /// What a failed request is answered with.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
@@ -71,6 +71,11 @@ impl Error {
         Rejected::NoService(id.to_owned()).into()
     }
 
+    pub(crate) fn no_cluster(name: &str) -> Self {
+        let message = format!("there is no cluster `{name}`; list them with `mangrove get clusters`");
+        Self::new(StatusCode::NOT_FOUND, "no_cluster", message)
+    }
+
     pub(crate) fn forbidden() -> Self {
         Self::new(StatusCode::FORBIDDEN, "forbidden", "You have not enough permissions!")
     }
@@ -112,8 +117,20 @@ impl From<Rejected> for Error {
             Rejected::NoApplication(_) => (StatusCode::NOT_FOUND, "no_application"),
             Rejected::NoService(_) => (StatusCode::NOT_FOUND, "no_service"),
             Rejected::NoInstance { .. } => (StatusCode::NOT_FOUND, "no_instance"),
+            Rejected::NoRevision { .. } => (StatusCode::NOT_FOUND, "no_revision"),
+            Rejected::NotChangeable(_) => (StatusCode::CONFLICT, "not_changeable"),
         };
         Self::new(status, code, rejected.to_string())
+    }
+}
+
+impl From<AskError> for Error {
+    fn from(error: AskError) -> Self {
+        let (status, code) = match error {
+            AskError::NotConnected => (StatusCode::SERVICE_UNAVAILABLE, "cluster_not_connected"),
+            AskError::NoAnswer => (StatusCode::GATEWAY_TIMEOUT, "cluster_no_answer"),
+        };
+        Self::new(status, code, error.to_string())
     }
 }
 

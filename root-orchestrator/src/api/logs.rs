@@ -93,7 +93,7 @@ pub(super) async fn open(
             let message = format!("instance {} has not started: it is {}", id.number, instance.report.phase);
             return Err(Error::new(StatusCode::CONFLICT, "not_started", message));
         }
-        instance.cluster
+        instance.cluster()
     };
     let not_connected = || {
         let message = "the cluster of this instance is not connected; its log can be read when it is back";
@@ -111,6 +111,7 @@ pub(super) const fn has_log(phase: Phase) -> bool {
         | Phase::Completed
         | Phase::Dead
         | Phase::Failed
+        | Phase::Lost
         | Phase::Undeploying => true,
         Phase::Requested
         | Phase::ClusterScheduled

@@ -5,6 +5,7 @@
 
 mod applications;
 mod auth;
+mod changes;
 mod clusters;
 mod error;
 mod logs;
@@ -12,6 +13,7 @@ mod services;
 mod tokens;
 mod views;
 mod watch;
+mod workers;
 
 use std::sync::Arc;
 
@@ -82,13 +84,22 @@ fn described() -> OpenApiRouter<Context> {
         .routes(routes!(applications::list_of_user))
         .routes(routes!(services::list, services::create))
         .routes(routes!(services::list_of_application))
-        .routes(routes!(services::get, services::update, services::delete))
-        .routes(routes!(services::deploy))
-        .routes(routes!(services::undeploy))
+        .routes(routes!(services::get, changes::update, services::delete))
+        .routes(routes!(changes::deploy))
+        .routes(routes!(changes::undeploy))
+        .routes(routes!(changes::scale))
+        .routes(routes!(changes::roll_back))
+        .routes(routes!(changes::list_revisions))
         .routes(routes!(logs::read))
         .routes(routes!(watch::watch))
         .routes(routes!(clusters::list))
         .routes(routes!(clusters::list_active))
+        .routes(routes!(workers::list))
+        .routes(routes!(workers::cordon))
+        .routes(routes!(workers::uncordon))
+        .routes(routes!(workers::drain))
+        .routes(routes!(workers::forget))
+        .routes(routes!(workers::rebalance))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))
 }
@@ -146,6 +157,13 @@ impl FromRequestParts<Context> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, context: &Context) -> Result<Self, Error> {
         Ok(context.users.caller(authorization(&parts.headers)).await?)
+    }
+}
+
+impl Caller {
+    /// Refuses everybody else.
+    fn must_be_admin(&self) -> Result<(), Error> {
+        if self.is_admin() { Ok(()) } else { Err(Error::forbidden()) }
     }
 }
 

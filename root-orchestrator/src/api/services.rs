@@ -1,11 +1,10 @@
-//! Services and their instances.
+//! Services. Their instances and what changes them are in `changes.rs`.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use axum::{
     Json,
     extract::{Path, State},
-    http::StatusCode,
 };
 use futures_util::future::join_all;
 use model::{InstanceId, ServiceId};
@@ -46,13 +45,6 @@ pub(crate) struct AddedService {
     status: u16,
 }
 
-/// The answer to a deployment.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-pub(crate) struct Deployed {
-    message: String,
-    instance_number: u32,
-}
-
 /// List all services
 #[utoipa::path(get, path = "/api/services", tag = "services", responses(
     (status = 200, body = Vec<ServiceView>),
@@ -64,7 +56,8 @@ pub(super) async fn list(State(context): Shared, caller: Caller) -> Result<Json<
         return Err(Error::forbidden());
     }
     let state = context.brain.read().await;
-    Ok(Json(state.services().map(|service| views::service(&state, service, &BTreeMap::new())).collect()))
+    let now = daemon::present();
+    Ok(Json(state.services().map(|service| views::service(&state, service, &BTreeMap::new(), now)).collect()))
 }
 
 /// List the services of an application
@@ -82,7 +75,8 @@ pub(super) async fn list_of_application(
     let state = context.brain.read().await;
     let application = applications::find(&state, &caller, &id)?;
     let services = state.services_of(application.id);
-    Ok(Json(services.map(|service| views::service(&state, service, &BTreeMap::new())).collect()))
+    let now = daemon::present();
+    Ok(Json(services.map(|service| views::service(&state, service, &BTreeMap::new(), now)).collect()))
 }
 
 /// Add the services of an SLA to the application it names
@@ -109,9 +103,9 @@ pub(super) async fn create(State(context): Shared, caller: Caller, body: Body) -
     let names: Vec<String> = wanted.services.iter().map(|service| service.name.clone()).collect();
     let added = context
         .brain
-        .ask(move |state, _| {
+        .ask(move |state, now| {
             let application = applications::find(state, &caller, &id)?;
-            Ok::<_, Error>(state.add_services(application, wanted.services, &mut RandomIds)?)
+            Ok::<_, Error>(state.add_services(application, wanted.services, &mut RandomIds, now.date)?)
         })
         .await??;
     Ok(Json(Added {
@@ -151,7 +145,7 @@ pub(super) async fn get(
     let ends: BTreeMap<u32, String> = ends.into_iter().flatten().collect();
     let state = context.brain.read().await;
     let service = find(&state, &caller, &id)?;
-    Ok(Json(views::service(&state, service, &ends)))
+    Ok(Json(views::service(&state, service, &ends, daemon::present())))
 }
 
 async fn log_end(context: &Context, instance: InstanceId) -> Option<(u32, String)> {
@@ -165,17 +159,6 @@ async fn log_end(context: &Context, instance: InstanceId) -> Option<(u32, String
         Some((instance.number, String::from_utf8_lossy(&text[start..]).into_owned()))
     };
     tokio::time::timeout(LOG_DEADLINE, collecting).await.ok()?
-}
-
-/// Not possible yet
-#[utoipa::path(put, path = "/api/service/{id}", tag = "services",
-    params(("id" = String, Path, description = "Service id")), responses(
-    (status = 401, body = ErrorBody),
-    (status = 501, description = "Services cannot be changed yet", body = ErrorBody),
-))]
-pub(super) async fn update(_caller: Caller) -> Error {
-    let message = "services cannot be changed yet; delete the service and add it again";
-    Error::new(StatusCode::NOT_IMPLEMENTED, "not_supported", message)
 }
 
 /// Delete a service with its instances
@@ -194,72 +177,10 @@ pub(super) async fn delete(
         .brain
         .ask(move |state, now| {
             let service = find(state, &caller, &id)?;
-            Ok::<_, Error>(((), state.delete_service(service, now)))
+            Ok::<_, Error>(((), state.delete_service(service, now.date)))
         })
         .await??;
     Ok(Json(Message { message: "Job deleted".to_owned() }))
-}
-
-/// Deploy one more instance; a body is ignored
-#[utoipa::path(post, path = "/api/service/{id}/instance", tag = "services",
-    params(("id" = String, Path, description = "Service id")), responses(
-    (status = 200, body = Deployed),
-    (status = 401, body = ErrorBody),
-    (status = 404, body = ErrorBody),
-))]
-pub(super) async fn deploy(
-    State(context): Shared,
-    caller: Caller,
-    Path(id): Path<String>,
-) -> Result<Json<Deployed>, Error> {
-    let instance = context
-        .brain
-        .ask(move |state, now| {
-            let service = find(state, &caller, &id)?;
-            Ok::<_, Error>(state.deploy(service, now))
-        })
-        .await??;
-    Ok(Json(Deployed { message: "ok".to_owned(), instance_number: instance.number }))
-}
-
-/// Remove one instance, or all of them with the number -1
-#[utoipa::path(delete, path = "/api/service/{id}/instance/{number}", tag = "services",
-    params(
-        ("id" = String, Path, description = "Service id"),
-        ("number" = i64, Path, description = "Instance number, or -1 for all"),
-    ),
-    responses(
-    (status = 200, body = Message),
-    (status = 401, body = ErrorBody),
-    (status = 404, body = ErrorBody),
-    (status = 422, description = "Not a number", body = ErrorBody),
-))]
-pub(super) async fn undeploy(
-    State(context): Shared,
-    caller: Caller,
-    Path((id, number)): Path<(String, String)>,
-) -> Result<Json<Message>, Error> {
-    let number = match number.parse::<i64>() {
-        Ok(-1) => None,
-        Ok(number) => Some(u32::try_from(number).map_err(|_| not_a_number(&number.to_string()))?),
-        Err(_) => return Err(not_a_number(&number)),
-    };
-    context
-        .brain
-        .ask(move |state, now| {
-            let service = find(state, &caller, &id)?.id;
-            let changes = match number {
-                Some(number) => state.undeploy(service, number, now)?,
-                None => state.undeploy_all(service, now),
-            };
-            Ok::<_, Error>(((), changes))
-        })
-        .await??;
-    Ok(Json(Message { message: "ok".to_owned() }))
-}
-
-fn not_a_number(text: &str) -> Error {
-    Error::bad_field("number", format!("`{text}` is not an instance number; give one, or -1 for all"))
 }
 
 /// A service of one of the caller's applications; administrators have all.

@@ -5,7 +5,7 @@ use axum::{
     extract::{Path, State},
     http::StatusCode,
 };
-use model::{Timestamp, TokenId};
+use model::TokenId;
 use root_core::{Change, JoinKind, State as Truth, Token};
 use serde::{Deserialize, Serialize};
 
@@ -77,10 +77,6 @@ fn view(state: &Truth, token: &Token, text: Option<String>) -> TokenView {
     }
 }
 
-fn only_for_administrators(caller: &Caller) -> Result<(), Error> {
-    if caller.is_admin() { Ok(()) } else { Err(Error::forbidden()) }
-}
-
 /// List join tokens
 #[utoipa::path(get, path = "/api/tokens", tag = "tokens", responses(
     (status = 200, body = Vec<TokenView>),
@@ -88,7 +84,7 @@ fn only_for_administrators(caller: &Caller) -> Result<(), Error> {
     (status = 403, description = "For administrators", body = ErrorBody),
 ))]
 pub(super) async fn list(State(context): Shared, caller: Caller) -> Result<Json<Vec<TokenView>>, Error> {
-    only_for_administrators(&caller)?;
+    caller.must_be_admin()?;
     let state = context.brain.read().await;
     Ok(Json(state.tokens().map(|token| view(&state, token, None)).collect()))
 }
@@ -107,7 +103,7 @@ pub(super) async fn create(
     caller: Caller,
     body: Body,
 ) -> Result<Json<TokenView>, Error> {
-    only_for_administrators(&caller)?;
+    caller.must_be_admin()?;
     let wanted: NewToken = auth::parse(&body?)?;
     let uses = wanted.uses.unwrap_or(1);
     if !(1..=MOST_USES).contains(&uses) {
@@ -128,7 +124,7 @@ pub(super) async fn create(
         .brain
         .ask(move |state, now| {
             let kind = join_kind(state, wanted.kind, cluster)?;
-            let expires_at = Timestamp(now.0 + seconds * 1000);
+            let expires_at = now.date.plus_millis(seconds * 1000);
             let token = Token { id, kind, secret_hash, uses_left: uses, expires_at, used_by: Vec::new() };
             Ok::<_, Error>((token.clone(), vec![Change::Token(id, Some(token))]))
         })
@@ -155,10 +151,7 @@ fn join_kind(state: &Truth, kind: Kind, cluster: Option<String>) -> Result<JoinK
         (Kind::Worker, None) => Ok(JoinKind::Worker { cluster: None }),
         (Kind::Worker, Some(name)) => {
             let found = state.clusters().find(|cluster| cluster.name == name);
-            let found = found.ok_or_else(|| {
-                let message = format!("there is no cluster `{name}`; list them with `mangrove get clusters`");
-                Error::new(StatusCode::NOT_FOUND, "no_cluster", message)
-            })?;
+            let found = found.ok_or_else(|| Error::no_cluster(&name))?;
             Ok(JoinKind::Worker { cluster: Some(found.id) })
         }
     }
@@ -177,7 +170,7 @@ pub(super) async fn revoke(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<Message>, Error> {
-    only_for_administrators(&caller)?;
+    caller.must_be_admin()?;
     context
         .brain
         .ask(move |state, _| {

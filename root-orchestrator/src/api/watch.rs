@@ -7,9 +7,13 @@ use axum::{
     response::sse::{Event, KeepAlive, Sse},
 };
 use futures_util::{Stream, stream};
-use model::{ApplicationId, ServiceId};
+use model::{ApplicationId, Now, ServiceId};
+use root_core::State as Truth;
 use serde::Deserialize;
-use tokio::sync::broadcast::{Receiver, error::RecvError};
+use tokio::{
+    sync::broadcast::{Receiver, error::RecvError},
+    time::{Interval, interval},
+};
 
 use super::{
     Context, Shared, applications,
@@ -20,6 +24,8 @@ use crate::auth::Caller;
 
 /// Keeps proxies from closing a quiet connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// That a cluster falls silent changes no document, so watchers look for it themselves; people wait this long for it.
+const LOOK_FOR_SILENCE: Duration = Duration::from_secs(2);
 
 /// What to watch.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -48,8 +54,15 @@ pub(super) async fn watch(
     // Before reading, so that nothing falls between.
     let news = context.watch.subscribe();
     let application = applications::find(&*context.brain.read().await, &caller, &query.application)?.id;
-    let watcher =
-        Watcher { context, application, news, known: Vec::new(), ready: Vec::new(), started: false };
+    let watcher = Watcher {
+        context,
+        application,
+        news,
+        known: BTreeMap::new(),
+        look: interval(LOOK_FOR_SILENCE),
+        ready: Vec::new(),
+        started: false,
+    };
     let events = stream::unfold(watcher, async |mut watcher| {
         let event = watcher.next().await?;
         Some((Ok(event), watcher))
@@ -61,8 +74,10 @@ struct Watcher {
     context: Context,
     application: ApplicationId,
     news: Receiver<ServiceId>,
-    /// Services this watcher was told of.
-    known: Vec<ServiceId>,
+    /// Services this watcher was told of, with what was shown of instances that are lost with their cluster.
+    known: BTreeMap<ServiceId, BTreeMap<u32, String>>,
+    /// When to look for silent clusters.
+    look: Interval,
     /// Events not yet sent, last first.
     ready: Vec<Event>,
     started: bool,
@@ -80,12 +95,29 @@ impl Watcher {
                 self.tell_all().await;
                 continue;
             }
-            match self.news.recv().await {
-                Ok(service) => self.tell(service).await,
-                // Too far behind to know what was missed: everything anew.
-                Err(RecvError::Lagged(_)) => self.tell_all().await,
-                Err(RecvError::Closed) => return None,
+            tokio::select! {
+                news = self.news.recv() => match news {
+                    Ok(service) => self.tell(service).await,
+                    // Too far behind to know what was missed: everything anew.
+                    Err(RecvError::Lagged(_)) => self.tell_all().await,
+                    Err(RecvError::Closed) => return None,
+                },
+                _ = self.look.tick() => self.tell_of_silence().await,
             }
+        }
+    }
+
+    /// Tells anew of services whose instances are shown as lost now, or no longer.
+    async fn tell_of_silence(&mut self) {
+        let changed: Vec<ServiceId> = {
+            let state = self.context.brain.read().await;
+            let now = daemon::present();
+            let differs =
+                |(id, lost): &(&ServiceId, &BTreeMap<u32, String>)| lost_of(&state, **id, now) != **lost;
+            self.known.iter().filter(differs).map(|(id, _)| *id).collect()
+        };
+        for service in changed {
+            self.tell(service).await;
         }
     }
 
@@ -94,7 +126,7 @@ impl Watcher {
             let state = self.context.brain.read().await;
             state.services_of(self.application).map(|service| service.id).collect()
         };
-        all.extend(self.known.iter().filter(|known| !all.contains(known)).copied().collect::<Vec<_>>());
+        all.extend(self.known.keys().filter(|known| !all.contains(known)).copied().collect::<Vec<_>>());
         for service in all {
             self.tell(service).await;
         }
@@ -105,17 +137,22 @@ impl Watcher {
         let service = state.service(id).filter(|service| service.application == self.application);
         let event = match service {
             Some(service) => {
-                if !self.known.contains(&id) {
-                    self.known.push(id);
-                }
-                Event::default().event("service").json_data(views::service(&state, service, &BTreeMap::new()))
+                let now = daemon::present();
+                self.known.insert(id, lost_of(&state, id, now));
+                let view = views::service(&state, service, &BTreeMap::new(), now);
+                Event::default().event("service").json_data(view)
             }
-            None if self.known.contains(&id) => {
-                self.known.retain(|known| *known != id);
+            None if self.known.remove(&id).is_some() => {
                 Event::default().event("deleted").json_data(views::Deleted { id })
             }
             None => return,
         };
         self.ready.insert(0, event.expect("views serialise to JSON"));
     }
+}
+
+/// What is shown of the instances of a service that are lost with their cluster.
+fn lost_of(state: &Truth, service: ServiceId, now: Now) -> BTreeMap<u32, String> {
+    let instances = state.instances_of(service);
+    instances.filter_map(|it| Some((it.id.number, views::lost_with_its_cluster(state, it, now)?.0))).collect()
 }

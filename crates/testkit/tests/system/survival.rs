@@ -63,7 +63,7 @@ async fn a_restarted_worker_adopts_its_containers_and_does_what_it_missed() {
     wait_until("the loss to be told", async || {
         let instance = root.api.instance(&service, first).await;
         let detail = instance["status_detail"].as_str().unwrap_or_default().to_owned();
-        if detail.contains("its worker is not connected") { Ok(()) } else { Err(instance.to_string()) }
+        if detail.contains("its worker is cut off") { Ok(()) } else { Err(instance.to_string()) }
     })
     .await;
     root.api.delete(&format!("/api/service/{service}/instance/{second}")).await.ok();

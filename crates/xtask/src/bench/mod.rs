@@ -14,11 +14,11 @@ use crate::workspace::{self, Workspace};
 mod deploy;
 mod figure;
 mod footprint;
-mod http;
+pub(crate) mod http;
 mod machine;
 mod proc;
 mod schedule;
-mod stack;
+pub(crate) mod stack;
 mod statistics;
 
 use figure::Figure;

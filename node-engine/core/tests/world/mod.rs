@@ -5,12 +5,12 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use model::{
-    AssignedInstance, AssignedService, Assignment, Desired, Generation, InstanceId, Phase, ServiceId,
-    ServiceNames, ServiceSpec, Timestamp,
+    AssignedInstance, AssignedService, Assignment, Desired, Generation, Health, InstanceId, InstanceReport,
+    Moment, Now, Phase, RevisionId, ServiceId, ServiceNames, ServiceSpec, Timestamp,
 };
 use node_core::{
-    ContainerId, ContainerSeen, ContainerState, Effect, Exit, Node, Observation, Outcome, Settings,
-    StartOrder, Submission, Ticket,
+    Before, ContainerId, ContainerSeen, ContainerState, Effect, Exit, ImageHealth, Node, Observation,
+    Outcome, Settings, StartOrder, Submission, Ticket,
 };
 
 /// What becomes of an effect.
@@ -25,10 +25,10 @@ pub(crate) enum Fate {
     Undone,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct World {
     pub(crate) node: Node,
-    pub(crate) now: Timestamp,
+    pub(crate) now: Now,
     pub(crate) engine: BTreeMap<ContainerId, ContainerSeen>,
     pub(crate) images_missing: BTreeSet<String>,
     pub(crate) under_way: VecDeque<Submission>,
@@ -36,8 +36,16 @@ pub(crate) struct World {
     pub(crate) assignments: Vec<Assignment>,
     /// Containers the node had removed.
     pub(crate) removed: Vec<ContainerSeen>,
+    /// What probes are answered; a success unless told otherwise.
+    pub(crate) answers: BTreeMap<String, Result<(), String>>,
+    /// The probes of the service.
+    pub(crate) health: Health,
+    /// Of the last plan.
+    pub(crate) wake_at: Option<Moment>,
+    /// The image has a HEALTHCHECK.
+    pub(crate) checked: bool,
     made: u64,
-    gate: bool,
+    settings: Settings,
 }
 
 pub(crate) fn instance(number: u32) -> InstanceId {
@@ -45,7 +53,7 @@ pub(crate) fn instance(number: u32) -> InstanceId {
 }
 
 pub(crate) fn wanted(number: u32, generation: u64, desired: Desired) -> AssignedInstance {
-    AssignedInstance { id: instance(number), generation: Generation(generation), desired }
+    AssignedInstance { id: instance(number), revision: 1, generation: Generation(generation), desired }
 }
 
 pub(crate) fn running(number: u32) -> AssignedInstance {
@@ -72,7 +80,10 @@ pub(crate) fn assignment(
 ) -> Assignment {
     Assignment {
         generation: Generation(generation),
-        services: BTreeMap::from([(instance(0).service, AssignedService { names: names(), spec })]),
+        services: BTreeMap::from([(
+            RevisionId { service: instance(0).service, number: 1 },
+            AssignedService { names: names(), spec },
+        )]),
         instances: instances.into_iter().collect(),
         network: None,
     }
@@ -80,20 +91,47 @@ pub(crate) fn assignment(
 
 impl World {
     pub(crate) fn new(settings: Settings) -> Self {
-        let now = Timestamp(1_000_000);
+        Self::going_on(settings, Before::default())
+    }
+
+    pub(crate) fn going_on(settings: Settings, before: Before) -> Self {
+        let now = Now { date: Timestamp(1_000_000), moment: Moment(3_600_000) };
         let mut world = Self {
-            node: Node::new(settings, Assignment::default(), now),
+            node: Node::new(settings, before, now),
             now,
             engine: BTreeMap::new(),
             images_missing: BTreeSet::new(),
             under_way: VecDeque::new(),
             assignments: Vec::new(),
             removed: Vec::new(),
+            answers: BTreeMap::new(),
+            health: Health::default(),
+            wake_at: None,
+            checked: false,
             made: 0,
-            gate: settings.overlay,
+            settings,
         };
         world.node.observe(now, Observation::EngineConnected);
         world
+    }
+
+    /// NodeEngine is killed and comes back; `contact` is what it knows of its last contact. Its history is what it
+    /// last gave the shell.
+    pub(crate) fn restart(&mut self, contact: Option<Moment>) {
+        let before =
+            Before { assignment: self.node.assignment().clone(), history: self.node.history(), contact };
+        self.node = Node::new(self.settings, before, self.now);
+        self.under_way.clear();
+        self.node.observe(self.now, Observation::EngineConnected);
+    }
+
+    /// Somebody sets the clock.
+    pub(crate) fn set_clock(&mut self, date: u64) {
+        self.now.date = Timestamp(date);
+    }
+
+    pub(crate) fn contact(&mut self) {
+        self.observe(Observation::Contact { sent: self.now.moment });
     }
 
     pub(crate) fn assign(&mut self, assignment: Assignment) {
@@ -102,11 +140,20 @@ impl World {
         self.assignments.push(assignment);
     }
 
-    /// Hands out what is to be done now.
+    /// Hands out what is to be done now. Last words are read at once, beside everything else.
     pub(crate) fn plan(&mut self) -> Vec<Effect> {
         let plan = self.node.reconcile(self.now);
-        let effects = plan.submissions.iter().map(|submission| submission.effect.clone()).collect();
-        self.under_way.extend(plan.submissions);
+        self.wake_at = plan.wake_at;
+        let (read, rest): (Vec<_>, Vec<_>) = plan
+            .submissions
+            .into_iter()
+            .partition(|submission| matches!(submission.effect, Effect::ReadTail { .. }));
+        for Submission { ticket, effect } in read {
+            let outcome = self.carry_out(&effect);
+            self.finish(ticket, outcome);
+        }
+        let effects = rest.iter().map(|submission| submission.effect.clone()).collect();
+        self.under_way.extend(rest);
         effects
     }
 
@@ -134,7 +181,8 @@ impl World {
     }
 
     pub(crate) fn pass(&mut self, millis: u64) {
-        self.now = self.now.plus_millis(millis);
+        self.now.date = self.now.date.plus_millis(millis);
+        self.now.moment = self.now.moment.plus_millis(millis);
     }
 
     pub(crate) fn observe(&mut self, observation: Observation) {
@@ -147,7 +195,7 @@ impl World {
 
     pub(crate) fn carry_out_next(&mut self, fate: Fate) {
         let Some(Submission { ticket, effect }) = self.under_way.pop_front() else { return };
-        self.now = self.now.plus_millis(1);
+        self.pass(1);
         let outcome = match fate {
             Fate::Done | Fate::DoneToldTwice | Fate::DoneUnheard => self.carry_out(&effect),
             Fate::Undone => Outcome::Lost,
@@ -164,10 +212,11 @@ impl World {
 
     /// Ends the process of a container; the engine says so unless `silent`.
     pub(crate) fn exit(&mut self, container: &ContainerId, code: i64, silent: bool) {
-        let now = self.now;
+        let now = self.now.date;
         let Some(seen) = self.engine.get_mut(container) else { return };
         if let ContainerState::Running { .. } = seen.state {
             seen.state = ContainerState::Exited(Exit { code, out_of_memory: false, at: now });
+            seen.health = None;
             let seen = seen.clone();
             if !silent {
                 self.observe(Observation::ContainerChanged(seen));
@@ -188,20 +237,30 @@ impl World {
         self.make(instance(number), Generation(generation), state)
     }
 
-    pub(crate) fn phase(&self, number: u32) -> Option<Phase> {
+    pub(crate) fn report(&mut self, number: u32) -> Option<InstanceReport> {
         let report = self.node.report();
-        report.instances.iter().find(|report| report.id == instance(number)).map(|report| report.phase)
+        report.instances.into_iter().find(|report| report.id == instance(number))
     }
 
-    pub(crate) fn detail(&self, number: u32) -> String {
-        let report = self.node.report();
-        report.instances.into_iter().find(|report| report.id == instance(number)).expect("reported").detail
+    pub(crate) fn phase(&mut self, number: u32) -> Option<Phase> {
+        self.report(number).map(|report| report.phase)
+    }
+
+    pub(crate) fn detail(&mut self, number: u32) -> String {
+        self.report(number).expect("reported").detail
+    }
+
+    /// Phase, readiness and detail in one.
+    pub(crate) fn state(&mut self, number: u32) -> (Phase, bool, String) {
+        let report = self.report(number).expect("reported");
+        (report.phase, report.ready, report.detail)
     }
 
     fn make(&mut self, instance: InstanceId, generation: Generation, state: ContainerState) -> ContainerId {
         self.made += 1;
         let id = ContainerId(format!("{:064x}", self.made));
-        self.engine.insert(id.clone(), ContainerSeen { id: id.clone(), instance, generation, state });
+        self.engine
+            .insert(id.clone(), ContainerSeen { id: id.clone(), instance, generation, state, health: None });
         id
     }
 
@@ -243,11 +302,18 @@ impl World {
                 match self.engine.get_mut(container).map(|seen| &mut seen.state) {
                     Some(ContainerState::Running { held, .. }) => {
                         *held = false;
-                        Outcome::Attached { addresses: Vec::new() }
+                        Outcome::Attached { addresses: vec![ADDRESS.parse().expect("an address")] }
                     }
                     Some(ContainerState::Created | ContainerState::Exited(_)) | None => {
                         Outcome::Failed { container: None, detail: "it does not run".into() }
                     }
+                }
+            }
+            Effect::Stop(order) => {
+                self.exit(&order.container, 143, false);
+                match self.engine.get(&order.container) {
+                    Some(seen) => Outcome::Stopped(seen.clone()),
+                    None => Outcome::Gone { container: order.container.clone() },
                 }
             }
             Effect::Remove(order) => {
@@ -256,23 +322,36 @@ impl World {
                 }
                 Outcome::Removed
             }
+            Effect::Probe { probe, .. } => {
+                Outcome::Probed(self.answers.get(&format!("{:?}", probe.check)).cloned().unwrap_or(Ok(())))
+            }
+            Effect::ReadTail { container, until, .. } => {
+                Outcome::Tail(format!("the last words of {container} before {}", until.0))
+            }
         }
     }
 
     fn start(&mut self, container: &ContainerId) -> Outcome {
-        let now = self.now;
+        let now = self.now.date;
         let seen = self.engine.get_mut(container).expect("the caller saw it");
         let since = match seen.state {
             ContainerState::Running { since, .. } => since,
             ContainerState::Created | ContainerState::Exited(_) => {
-                seen.state = ContainerState::Running { since: now, held: self.gate };
+                seen.state = ContainerState::Running { since: now, held: self.settings.overlay };
+                // The event does not tell of the HEALTHCHECK.
                 let seen = seen.clone();
                 self.observe(Observation::ContainerChanged(seen));
                 now
             }
         };
-        self.engine.get_mut(container).expect("the caller saw it").state =
-            ContainerState::Running { since, held: false };
-        Outcome::Started { container: container.clone(), since, addresses: Vec::new() }
+        let seen = self.engine.get_mut(container).expect("the caller saw it");
+        seen.state = ContainerState::Running { since, held: false };
+        seen.health = self.checked.then_some(ImageHealth::Starting);
+        let addresses =
+            if self.settings.overlay { vec![ADDRESS.parse().expect("an address")] } else { vec![] };
+        Outcome::Started { container: container.clone(), since, addresses, checked: self.checked }
     }
 }
+
+/// Of every instance with an overlay.
+pub(crate) const ADDRESS: &str = "10.18.0.2";

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use bollard::models::{
-    ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountType, PortBinding, RestartPolicy,
-    RestartPolicyNameEnum,
+    ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountType, PortBinding,
+    RestartPolicy, RestartPolicyNameEnum,
 };
 use node_core::StartOrder;
 
@@ -18,6 +18,8 @@ use crate::{
 pub(super) struct ImageCommand {
     pub(super) entrypoint: Vec<String>,
     pub(super) command: Vec<String>,
+    /// The image has a HEALTHCHECK.
+    pub(super) checked: bool,
 }
 
 /// A container on the engine's own network, its ports published by the engine.
@@ -102,6 +104,9 @@ fn common(order: &StartOrder) -> ContainerCreateBody {
         env: Some(spec.environment.iter().map(|(name, value)| format!("{name}={value}")).collect()),
         labels: Some(labels.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()),
         host_config: Some(host_config),
+        // Where the service's own probes count, the image's would be asked for nothing.
+        healthcheck: (!spec.health.is_empty())
+            .then(|| HealthConfig { test: Some(vec!["NONE".to_owned()]), ..HealthConfig::default() }),
         ..ContainerCreateBody::default()
     }
 }
@@ -187,7 +192,11 @@ mod tests {
     #[test]
     fn the_gate_stands_in_front_of_entrypoint_and_command() {
         let gates = Gates::for_test("/state/gate");
-        let image = ImageCommand { entrypoint: vec!["/entry".into()], command: vec!["default".into()] };
+        let image = ImageCommand {
+            entrypoint: vec!["/entry".into()],
+            command: vec!["default".into()],
+            checked: false,
+        };
         let mut order = order("web");
         let entrypoint = |order: &StartOrder, image: &ImageCommand| {
             behind_a_gate(order, &gates, image.clone()).map(|body| body.entrypoint.unwrap_or_default())

@@ -1,11 +1,14 @@
 //! Docker over its unix socket. What a container looks like to Docker is in `create.rs`, what Docker says of it in
-//! `observe.rs`.
+//! `observe.rs`, what a running or an ended one is asked in `ask.rs`.
 
+mod ask;
 mod create;
+mod errors;
 mod observe;
 
 use std::{
     collections::BTreeMap,
+    net::IpAddr,
     path::PathBuf,
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -13,7 +16,6 @@ use std::{
 
 use bollard::{
     API_DEFAULT_VERSION, Docker, body_full,
-    errors::Error,
     query_parameters::{
         CreateContainerOptionsBuilder, CreateImageOptionsBuilder, EventsOptionsBuilder,
         InspectContainerOptions, ListContainersOptionsBuilder, LogsOptionsBuilder,
@@ -25,13 +27,19 @@ use futures_util::{
     future::{BoxFuture, join_all},
     stream::{self, BoxStream},
 };
-use model::{Generation, InstanceId, Usage};
+use model::{Generation, InstanceId, Timestamp, Usage};
 use node_core::{ContainerId, ContainerSeen, ContainerState, RemoveOrder, StartOrder};
 
-use self::create::ImageCommand;
+use self::{
+    create::ImageCommand,
+    errors::{
+        failure, gone_if_missing, in_words, is_being_removed, is_no_such_container, refused, status,
+        unless_missing,
+    },
+};
 use super::{
-    Bytes, ContainerRuntime, INSTANCE_LABEL, LogRange, RuntimeError, RuntimeEvent, STOP_GRACE_SECONDS,
-    archive, cgroup::Meter,
+    Bytes, ContainerRuntime, Executed, INSTANCE_LABEL, LogRange, RuntimeError, RuntimeEvent,
+    STOP_GRACE_SECONDS, archive, cgroup::Meter,
 };
 use crate::gate::Gates;
 
@@ -50,6 +58,8 @@ pub struct DockerRuntime {
     /// What images run, by reference: needed behind a gate, where the entrypoint is ours. Emptied when any image changes.
     commands: std::sync::Arc<Mutex<BTreeMap<String, ImageCommand>>>,
     meters: Mutex<BTreeMap<ContainerId, Meter>>,
+    /// Where running containers are reached, as far as somebody asked. Forgotten with each start and each connection.
+    addresses: Mutex<BTreeMap<ContainerId, IpAddr>>,
 }
 
 impl DockerRuntime {
@@ -63,6 +73,7 @@ impl DockerRuntime {
             connection: Mutex::default(),
             commands: std::sync::Arc::default(),
             meters: Mutex::default(),
+            addresses: Mutex::default(),
         }
     }
 
@@ -78,6 +89,7 @@ impl DockerRuntime {
         let docker = docker.negotiate_version().await.map_err(failure)?;
         *lock(&self.connection) = Some(docker.clone());
         lock(&self.commands).clear();
+        lock(&self.addresses).clear();
 
         // Events from this moment on, however long the subscription takes: what is listed after is not older.
         let since = observe::seconds_with_fraction(std::time::SystemTime::now());
@@ -211,6 +223,7 @@ impl DockerRuntime {
         let command = ImageCommand {
             entrypoint: config.entrypoint.unwrap_or_default(),
             command: config.cmd.unwrap_or_default(),
+            checked: config.healthcheck.is_some_and(|check| ask::is_carried_out(&check)),
         };
         lock(&self.commands).insert(image.to_owned(), command.clone());
         Ok(command)
@@ -231,6 +244,7 @@ impl DockerRuntime {
                 .await
                 .map_err(|error| gone_if_missing(error, container))?;
         }
+        lock(&self.addresses).remove(container);
         docker.start_container(&container.0, None).await.map_err(|error| match status(&error) {
             Some(404) if is_no_such_container(&error) => RuntimeError::Gone { container: container.clone() },
             // Somebody is removing it: its end is seen before it has gone, and it will not run again.
@@ -260,6 +274,7 @@ impl DockerRuntime {
             let removed = docker.remove_container(&container.0, Some(all_of_it)).await;
             removed.or_else(unless_missing).map_err(failure)?;
             lock(&self.meters).remove(container);
+            lock(&self.addresses).remove(container);
         }
         if let Some(gates) = &self.gates {
             gates.forget(order.instance, order.generation);
@@ -327,6 +342,44 @@ impl ContainerRuntime for DockerRuntime {
         self.start(container, order, fresh).boxed()
     }
 
+    fn has_health_check<'a>(&'a self, order: &'a StartOrder) -> BoxFuture<'a, bool> {
+        self.has_health_check(order).boxed()
+    }
+
+    fn stop<'a>(
+        &'a self,
+        container: &'a ContainerId,
+        grace_seconds: u16,
+    ) -> BoxFuture<'a, Result<ContainerSeen, RuntimeError>> {
+        self.stop(container, grace_seconds).boxed()
+    }
+
+    fn address<'a>(
+        &'a self,
+        container: &'a ContainerId,
+    ) -> BoxFuture<'a, Result<Option<IpAddr>, RuntimeError>> {
+        self.address(container).boxed()
+    }
+
+    fn exec<'a>(
+        &'a self,
+        container: &'a ContainerId,
+        command: &'a [String],
+        timeout: Duration,
+    ) -> BoxFuture<'a, Result<Executed, RuntimeError>> {
+        self.exec(container, command, timeout).boxed()
+    }
+
+    fn last_words<'a>(
+        &'a self,
+        container: &'a ContainerId,
+        after: Option<Timestamp>,
+        until: Timestamp,
+        lines: u32,
+    ) -> BoxFuture<'a, Result<Vec<u8>, RuntimeError>> {
+        self.last_words(container, after, until, lines).boxed()
+    }
+
     fn process<'a>(&'a self, container: &'a ContainerId) -> BoxFuture<'a, Result<Option<u32>, RuntimeError>> {
         self.process(container).boxed()
     }
@@ -381,67 +434,4 @@ impl ContainerRuntime for DockerRuntime {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // What is behind these locks is replaced whole, so a panic elsewhere leaves nothing half done.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The HTTP status of a "no".
-#[expect(clippy::wildcard_enum_match_arm, reason = "an enum of another crate; the rest carries no status")]
-fn status(error: &Error) -> Option<u16> {
-    match error {
-        Error::DockerResponseServerError { status_code, .. } => Some(*status_code),
-        _ => None,
-    }
-}
-
-/// A start can be refused with 404 for a missing container, but also for a missing command in it.
-fn is_no_such_container(error: &Error) -> bool {
-    error.to_string().contains("No such container")
-}
-
-fn is_being_removed(error: &Error) -> bool {
-    error.to_string().contains("marked for removal")
-}
-
-fn unless_missing(error: Error) -> Result<(), Error> {
-    match status(&error) {
-        Some(404 | 304) => Ok(()),
-        Some(_) | None => Err(error),
-    }
-}
-
-/// Whether the engine said no, or said nothing.
-#[expect(clippy::wildcard_enum_match_arm, reason = "an enum of another crate; the rest is transport")]
-fn failure(error: Error) -> RuntimeError {
-    match error {
-        Error::DockerResponseServerError { message, .. } => {
-            RuntimeError::Refused { detail: message.trim().to_owned() }
-        }
-        Error::DockerStreamError { error } => RuntimeError::Refused { detail: error },
-        other => RuntimeError::Unreachable { detail: daemon::chain(&other).to_string() },
-    }
-}
-
-fn refused(error: impl std::fmt::Display) -> RuntimeError {
-    RuntimeError::Refused { detail: error.to_string() }
-}
-
-fn gone_if_missing(error: RuntimeError, container: &ContainerId) -> RuntimeError {
-    match error {
-        RuntimeError::Refused { detail } if detail.contains("No such container") => {
-            RuntimeError::Gone { container: container.clone() }
-        }
-        RuntimeError::Refused { .. }
-        | RuntimeError::ImageMissing { .. }
-        | RuntimeError::Gone { .. }
-        | RuntimeError::Unreachable { .. } => error,
-    }
-}
-
-/// Says what was attempted before the engine's own words.
-fn in_words(what: &str, error: RuntimeError) -> RuntimeError {
-    match error {
-        RuntimeError::Refused { detail } => RuntimeError::Refused { detail: format!("{what}: {detail}") },
-        RuntimeError::ImageMissing { .. } | RuntimeError::Gone { .. } | RuntimeError::Unreachable { .. } => {
-            error
-        }
-    }
 }

@@ -8,9 +8,10 @@ use std::{
 
 use bollard::models::{
     ContainerInspectResponse, ContainerStateStatusEnum, CreateImageInfo, EventMessage, EventMessageTypeEnum,
+    HealthStatusEnum,
 };
 use model::{Generation, InstanceId, Timestamp};
-use node_core::{ContainerId, ContainerSeen, ContainerState, Exit};
+use node_core::{ContainerId, ContainerSeen, ContainerState, Exit, ImageHealth};
 
 use crate::{
     gate::{self, Whereabouts},
@@ -21,7 +22,22 @@ use crate::{
 pub(super) fn event_filters() -> HashMap<&'static str, Vec<&'static str>> {
     HashMap::from([
         ("type", vec!["container", "image"]),
-        ("event", vec!["start", "die", "destroy", "oom", "pull", "load", "import", "tag", "untag", "delete"]),
+        (
+            "event",
+            vec![
+                "start",
+                "die",
+                "destroy",
+                "oom",
+                "health_status",
+                "pull",
+                "load",
+                "import",
+                "tag",
+                "untag",
+                "delete",
+            ],
+        ),
     ])
 }
 
@@ -54,7 +70,8 @@ impl Translator {
         let (instance, generation) = labels(&attributes)?;
         let at = Timestamp(u64::try_from(event.time_nano?).ok()? / 1_000_000);
         let changed = |id: String, state| {
-            Some(RuntimeEvent::Changed(ContainerSeen { id: ContainerId(id), instance, generation, state }))
+            let seen = ContainerSeen { id: ContainerId(id), instance, generation, state, health: None };
+            Some(RuntimeEvent::Changed(seen))
         };
         match event.action?.as_str() {
             // Whoever starts it, it comes to its gate first.
@@ -68,6 +85,16 @@ impl Translator {
                 self.out_of_memory.insert(id);
                 None
             }
+            "health_status: healthy" => Some(RuntimeEvent::Health {
+                instance,
+                container: ContainerId(id),
+                health: ImageHealth::Healthy,
+            }),
+            "health_status: unhealthy" => Some(RuntimeEvent::Health {
+                instance,
+                container: ContainerId(id),
+                health: ImageHealth::Unhealthy,
+            }),
             "destroy" => Some(RuntimeEvent::Gone { instance, container: ContainerId(id) }),
             _ => None,
         }
@@ -79,6 +106,7 @@ pub(super) fn seen(container: ContainerInspectResponse, gated: bool) -> Option<C
     let id = ContainerId(container.id?);
     let (instance, generation) = labels(&container.config?.labels?)?;
     let state = container.state?;
+    let health = state.health.as_ref().and_then(|health| image_health(health.status?));
     let moment = |text: Option<String>| text.as_deref().and_then(timestamp).unwrap_or_default();
     let state = match state.status? {
         ContainerStateStatusEnum::CREATED | ContainerStateStatusEnum::EMPTY => ContainerState::Created,
@@ -97,7 +125,23 @@ pub(super) fn seen(container: ContainerInspectResponse, gated: bool) -> Option<C
         }),
         ContainerStateStatusEnum::REMOVING => return None,
     };
-    Some(ContainerSeen { id, instance, generation, state })
+    Some(ContainerSeen { id, instance, generation, health: health.filter(|_| is_running(state)), state })
+}
+
+const fn is_running(state: ContainerState) -> bool {
+    match state {
+        ContainerState::Running { .. } => true,
+        ContainerState::Created | ContainerState::Exited(_) => false,
+    }
+}
+
+const fn image_health(status: HealthStatusEnum) -> Option<ImageHealth> {
+    match status {
+        HealthStatusEnum::EMPTY | HealthStatusEnum::NONE => None,
+        HealthStatusEnum::STARTING => Some(ImageHealth::Starting),
+        HealthStatusEnum::HEALTHY => Some(ImageHealth::Healthy),
+        HealthStatusEnum::UNHEALTHY => Some(ImageHealth::Unhealthy),
+    }
 }
 
 fn labels(labels: &HashMap<String, String>) -> Option<(InstanceId, Generation)> {
@@ -106,7 +150,7 @@ fn labels(labels: &HashMap<String, String>) -> Option<(InstanceId, Generation)> 
     Some((instance, Generation(generation)))
 }
 
-fn timestamp(text: &str) -> Option<Timestamp> {
+pub(super) fn timestamp(text: &str) -> Option<Timestamp> {
     let moment: jiff::Timestamp = text.parse().ok()?;
     u64::try_from(moment.as_millisecond()).ok().map(Timestamp)
 }
@@ -182,6 +226,16 @@ mod tests {
             |out_of_memory| ContainerState::Exited(Exit { code: 137, out_of_memory, at: Timestamp(5000) });
         assert_eq!(end(&mut translator), exit(true));
         assert_eq!(end(&mut translator), exit(false));
+    }
+
+    #[test]
+    fn the_engine_tells_of_a_health_check() {
+        let health = |action: &str| match Translator::new(false).translate(event(action, &[])) {
+            Some(RuntimeEvent::Health { health, .. }) => Some(health),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(health("health_status: healthy"), Some(ImageHealth::Healthy));
+        assert_eq!(health("health_status: unhealthy"), Some(ImageHealth::Unhealthy));
     }
 
     #[test]

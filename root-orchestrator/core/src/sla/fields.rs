@@ -92,6 +92,7 @@ pub struct Choice {
 const MAX_MEBIBYTES: u32 = u32::MAX;
 /// Processor time is counted in thousandths of a core.
 const MAX_CORES: u32 = u32::MAX / 1000;
+const MAX_PORT: u32 = 65_535;
 
 /// The whole document.
 pub static DOCUMENT: Level = Level {
@@ -144,6 +145,25 @@ pub static SERVICE: Level = Level {
             "Files put into each instance before it starts.",
         ),
         honoured("constraints", Kind::Objects(super::MAX_LIST_ENTRIES), "Where it may run; all must hold."),
+        honoured(
+            "on_partition",
+            Kind::Text,
+            "When its worker is cut off: `replace_after(10s)`, `keep` or `stop_after(30s)`; by default \
+             `replace_after(0s)`, as soon as the worker counts as lost.",
+        ),
+        honoured(
+            "on_rejoin",
+            Kind::Text,
+            "Which copy stays when a lost worker or cluster returns: `keep_replacement` (the default) or \
+             `keep_original`.",
+        ),
+        honoured(
+            "cluster_lost_after",
+            Kind::Text,
+            "After how much silence of its cluster another one gets it: a time such as `60s` (the default), or `never`.",
+        ),
+        honoured("health", Kind::Nested(&HEALTH), "How it is found out whether an instance works."),
+        honoured("update", Kind::Nested(&UPDATE), "How instances give way when the service is changed."),
         kept("description", Kind::Text, "A description for people."),
         honoured("microserviceID", Kind::EmptyText, "Empty: the root gives services their ids."),
         not_yet("vtpus", "reserves tensor processors"),
@@ -171,6 +191,8 @@ pub static SERVICE: Level = Level {
         server_set("service_name"),
         server_set("service_ns"),
         server_set("next_instance_progressive_number"),
+        server_set("revision"),
+        server_set("rollout"),
         server_set("instance_list"),
         server_set("status"),
         server_set("status_detail"),
@@ -218,8 +240,89 @@ pub static ADDED_FILE: Level = Level {
     ],
 };
 
+/// The object `health` of a microservice.
+pub static HEALTH: Level = Level {
+    noun: "`health`",
+    fields: &[
+        honoured(
+            "start",
+            Kind::Nested(&PROBE),
+            "Until it succeeds once after a start, the others wait; when it fails, the instance is restarted.",
+        ),
+        honoured("ready", Kind::Nested(&PROBE), "While it fails, the instance is not counted on."),
+        honoured("live", Kind::Nested(&PROBE), "When it fails, the instance is restarted."),
+    ],
+};
+
+/// One of the probes of `health`.
+pub static PROBE: Level = Level {
+    noun: "a probe",
+    fields: &[
+        honoured("http", Kind::Nested(&HTTP_CHECK), "Succeeds when `GET` is answered with 200 to 399."),
+        honoured("tcp", Kind::Nested(&TCP_CHECK), "Succeeds when the port accepts a connection."),
+        honoured("exec", Kind::Texts, "Succeeds when this command ends with code 0 inside the instance."),
+        honoured("interval", Kind::Text, "Time between two attempts, at least `100ms`; `1s` by default."),
+        honoured("timeout", Kind::Text, "An answer that takes longer is a failure; `1s` by default."),
+        honoured(
+            "failures",
+            Kind::Integer(u32::MAX),
+            "So many failures in a row count, at least 1; 3 by default.",
+        ),
+    ],
+};
+
+/// The check `http` of a probe.
+pub static HTTP_CHECK: Level = Level {
+    noun: "an http check",
+    fields: &[
+        honoured("port", Kind::Integer(MAX_PORT), "Port inside the instance.").required(),
+        honoured("path", Kind::Text, "What is asked for, beginning with `/` (the default)."),
+    ],
+};
+
+/// The check `tcp` of a probe.
+pub static TCP_CHECK: Level = Level {
+    noun: "a tcp check",
+    fields: &[honoured("port", Kind::Integer(MAX_PORT), "Port inside the instance.").required()],
+};
+
+/// The object `update` of a microservice.
+pub static UPDATE: Level = Level {
+    noun: "`update`",
+    fields: &[
+        honoured(
+            "max_unavailable",
+            Kind::Integer(super::MAX_INSTANCES),
+            "So many instances may be missing meanwhile; 0 by default.",
+        ),
+        honoured(
+            "max_surge",
+            Kind::Integer(super::MAX_INSTANCES),
+            "So many more than wanted may exist meanwhile; 1 by default.",
+        ),
+        honoured(
+            "ready_within",
+            Kind::Text,
+            "A change that gets no further for this long has failed, at least `1s`; `120s` by default.",
+        ),
+        honoured("rollback", Kind::Flag, "A change that failed is taken back; true by default."),
+    ],
+};
+
 /// Every kind of object, from the outside in.
-pub static LEVELS: [&Level; 6] = [&DOCUMENT, &APPLICATION, &SERVICE, &ADDRESSES, &CONSTRAINT, &ADDED_FILE];
+pub static LEVELS: [&Level; 11] = [
+    &DOCUMENT,
+    &APPLICATION,
+    &SERVICE,
+    &ADDRESSES,
+    &CONSTRAINT,
+    &ADDED_FILE,
+    &HEALTH,
+    &PROBE,
+    &HTTP_CHECK,
+    &TCP_CHECK,
+    &UPDATE,
+];
 
 /// The values of `virtualization`.
 pub static VIRTUALIZATIONS: [Choice; 8] = [

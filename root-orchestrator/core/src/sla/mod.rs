@@ -8,9 +8,11 @@
 //! what to do ([`fields`] says which). All problems of a document are told at once. Whether an application exists and
 //! whose it is, is for the caller.
 
+mod change;
 mod error;
 pub mod fields;
 mod json;
+mod policy;
 mod read;
 mod service;
 #[cfg(test)]
@@ -21,8 +23,10 @@ use std::collections::BTreeSet;
 use model::ServiceSpec;
 use serde_json::{Map, Value};
 
+pub use change::{Shown, SlaChange, parse_change};
 pub use error::{SlaError, SlaErrorCode, SlaErrors};
 
+use crate::UpdatePolicy;
 use error::{Problems, problem, shown};
 use read::{Fields, child, found};
 
@@ -45,6 +49,8 @@ pub const MAX_TEXT_LENGTH: usize = 4096;
 pub const MAX_ENTRY_BYTES: usize = (128 << 10) - 1;
 /// Characters of an image reference: a repository (255), a tag (128) and a digest, with their separators.
 pub const MAX_IMAGE_LENGTH: usize = 512;
+/// Instances one service may be scaled to: each is a document that travels and is stored.
+pub const MAX_INSTANCES: u32 = 10_000;
 /// Content of all files added to one service: they travel and are stored with every assignment.
 pub const MAX_ADDED_FILES_BYTES: usize = 1 << 20;
 
@@ -81,6 +87,8 @@ pub struct SlaService {
     pub namespace: String,
     /// What each instance needs, as every tier understands it.
     pub spec: ServiceSpec,
+    /// How instances of an older revision give way.
+    pub update: UpdatePolicy,
     /// The fields as they were sent, without those that the root sets.
     pub document: Map<String, Value>,
 }
@@ -90,13 +98,17 @@ pub struct SlaService {
 /// # Errors
 /// All problems of the document, each with its place; text that is not JSON has one, with line and column.
 pub fn parse(body: &[u8]) -> Result<Sla, SlaErrors> {
+    parse_value(&value(body)?)
+}
+
+/// The JSON value a body is, if it is one and not too large.
+fn value(body: &[u8]) -> Result<Value, SlaError> {
     if body.len() > MAX_BODY_BYTES {
         let is_wrong = format!("must have at most {MAX_BODY_BYTES} bytes, but has {}", body.len());
-        return Err(problem(SlaErrorCode::TooLarge, "", &is_wrong).into());
+        return Err(problem(SlaErrorCode::TooLarge, "", &is_wrong));
     }
-    let document = json::parse(body)
-        .map_err(|error| problem(SlaErrorCode::InvalidJson, "", &format!("is not valid JSON: {error}")))?;
-    parse_value(&document)
+    json::parse(body)
+        .map_err(|error| problem(SlaErrorCode::InvalidJson, "", &format!("is not valid JSON: {error}")))
 }
 
 /// Parses an SLA that has been JSON text before; fields given twice can no longer be told.

@@ -92,6 +92,11 @@ impl<'a> Fields<'a> {
         items.filter_map(|(index, value)| Some((item(&path, index), value.as_object()?))).collect()
     }
 
+    /// The object that a field is, with its path.
+    pub(super) fn object(&self, name: &'static str) -> Option<(String, &'a Map<String, Value>)> {
+        Some((self.path_of(name), self.value(name)?.as_object()?))
+    }
+
     fn items(&self, name: &'static str) -> &'a [Value] {
         self.value(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
     }

@@ -14,6 +14,7 @@ use super::{
         ADDED_FILE, CONSTRAINT, CONSTRAINT_TYPES, Choice, Kind, SERVICE, Support, VIRTUALIZATIONS,
         nearest_choice,
     },
+    policy,
     read::{Fields, child, is_blank, item, unknown_field},
 };
 
@@ -39,11 +40,14 @@ pub(super) fn service(path: &str, object: &Map<String, Value>, problems: &mut Pr
         privileged: fields.flag("privileged"),
         added_files: added_files(&fields, problems),
         constraints: constraints(&fields, problems),
+        survival: policy::survival(&fields, problems),
+        health: policy::health(&fields, problems),
     };
     SlaService {
         name: fields.text("microservice_name").to_owned(),
         namespace: fields.text("microservice_namespace").to_owned(),
         spec,
+        update: policy::update(&fields, problems),
         document: document(object),
     }
 }

@@ -7,10 +7,10 @@
 //! `mangrove.service`.
 
 pub(super) mod apart;
-pub(super) mod engine;
+pub(crate) mod engine;
 pub(super) mod process;
-pub(super) mod root;
-pub(super) mod wait;
+pub(crate) mod root;
+pub(crate) mod wait;
 
 use std::{
     env, fs,

@@ -1,6 +1,8 @@
 //! The rules of an SLA, one test each.
 
+mod changes;
 mod clients;
+mod policies;
 mod properties;
 mod values;
 
@@ -140,6 +142,8 @@ fn every_honoured_field_reaches_the_spec() {
             clusters: vec!["munich".to_owned()],
             nodes: vec!["n1".to_owned(), "n2".to_owned()],
         }],
+        survival: model::Survival::default(),
+        health: model::Health::default(),
     };
     assert_eq!(spec, expected);
 }

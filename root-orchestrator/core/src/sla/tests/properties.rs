@@ -12,8 +12,20 @@ fn names() -> impl Strategy<Value = String> {
 }
 
 fn texts() -> impl Strategy<Value = String> {
-    const TELLING: &[&str] =
-        &["v2.0", "", "direct", "latency", "container", "vm", "80:80;81/udp", "A=b", "/a/b", "0644"];
+    const TELLING: &[&str] = &[
+        "v2.0",
+        "",
+        "direct",
+        "container",
+        "vm",
+        "80:80;81/udp",
+        "A=b",
+        "/a/b",
+        "0644",
+        "10s",
+        "keep",
+        "never",
+    ];
     prop_oneof![4 => sample::select(TELLING).prop_map(str::to_owned), 1 => "[a-z0-9]{1,40}", 1 => ".*"]
 }
 
@@ -41,14 +53,22 @@ fn services() -> impl Strategy<Value = Value> {
     let ports = sample::select(&["", "80", "80:81/udp;80", "1:2;3:4", "80;80"][..]);
     let variables = collection::vec("[A-C]=[a-z]{0,3}", 0..3);
     let lists = sample::select(&["", "a", "a;b", ";c;"][..]);
-    (amount(), amount(), ports, variables, lists, any::<bool>(), "[a-z]{1,3}").prop_map(
-        |(memory, cores, port, environment, list, flag, name)| {
+    let policies = (
+        sample::select(&["", "keep", "stop_after(5s)", "replace_after(1m)"][..]),
+        sample::select(&["never", "90s"][..]),
+        1_u32..4,
+    );
+    (amount(), amount(), ports, variables, lists, (any::<bool>(), policies), "[a-z]{1,3}").prop_map(
+        |(memory, cores, port, environment, list, (flag, (on_partition, lost, failures)), name)| {
             service_with(json!({
                 "microservice_name": name, "memory": memory, "vcpu": cores, "port": port,
                 "environment": environment, "one_shot": flag, "privileged": !flag, "storage": 0, "state": "",
                 "constraints": [{"type": "direct", "cluster": list, "node": name}],
                 "added_files": [{"path": format!("/{name}"), "content": list, "mode": "0600"}],
                 "instance_list": [], "description": name,
+                "on_partition": on_partition, "on_rejoin": "", "cluster_lost_after": lost,
+                "health": {"ready": {"tcp": {"port": 80}, "failures": failures}, "live": null},
+                "update": {"max_surge": failures, "rollback": flag},
             }))
         },
     )

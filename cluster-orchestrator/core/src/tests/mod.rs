@@ -1,19 +1,26 @@
-//! The rules of a cluster, one by one.
+//! The rules of a cluster, one by one. Those of survival are in `survival.rs`.
 
-use std::net::{IpAddr, Ipv4Addr};
+mod survival;
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+};
 
 use model::{
-    AssignedInstance, AssignedService, Assignment, Brain, Capability, Desired, DirectConstraint, Generation,
-    InstanceId, InstanceReport, Mebibytes, Millicores, NetworkLease, Phase, Plan, PortMapping, Resources,
-    ServiceId, ServiceNames, ServiceSpec, Timestamp, WorkerId, WorkerInventory, WorkerReport,
+    AssignedInstance, AssignedService, Assignment, Brain, Capability, ClusterRequest, Desired,
+    DirectConstraint, Generation, InstanceId, InstanceReport, Mebibytes, Millicores, Moment, NetworkLease,
+    Now, Phase, Plan, PortMapping, Resources, RevisionId, Scheduling, ServiceId, ServiceNames, ServiceSpec,
+    Timestamp, WorkerId, WorkerInventory, WorkerReport,
 };
 use proptest::prelude::*;
 
 use crate::{Change, Effect, Stale, State};
 
-const NOW: Timestamp = Timestamp(1_000_000);
 const SERVICE: ServiceId = ServiceId::from_bytes([1; 12]);
+const REVISION: RevisionId = RevisionId { service: SERVICE, number: 1 };
 const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+const BEGINNING: Now = Now { date: Timestamp(1_000_000), moment: Moment(5_000_000) };
 
 fn worker(number: u8) -> WorkerId {
     format!("00000000-0000-0000-0000-0000000000{number:02x}").parse().expect("a UUID")
@@ -28,7 +35,7 @@ fn small() -> ServiceSpec {
 }
 
 fn wanted(number: u32, desired: Desired) -> AssignedInstance {
-    AssignedInstance { id: instance(number), generation: Generation(1), desired }
+    AssignedInstance { id: instance(number), revision: 1, generation: Generation(1), desired }
 }
 
 fn block() -> NetworkLease {
@@ -39,10 +46,26 @@ fn block() -> NetworkLease {
 }
 
 /// A cluster driven as the shell drives it.
-#[derive(Default)]
 struct Cluster {
     state: State,
     generation: u64,
+    now: Now,
+    sessions: u64,
+    reports: u64,
+    beats: BTreeMap<u8, u64>,
+}
+
+impl Default for Cluster {
+    fn default() -> Self {
+        Self {
+            state: State::default(),
+            generation: 0,
+            now: BEGINNING,
+            sessions: 0,
+            reports: 0,
+            beats: BTreeMap::new(),
+        }
+    }
 }
 
 impl Cluster {
@@ -50,14 +73,36 @@ impl Cluster {
         changes.into_iter().for_each(|change| self.state.apply(change));
     }
 
+    /// What is asked for, apart from beats.
     fn reconcile(&mut self) -> Plan<Change, Effect> {
-        let plan = self.state.reconcile(NOW);
+        let mut plan = self.state.reconcile(self.now);
+        let again = self.state.reconcile(self.now);
         assert_eq!(
-            self.state.reconcile(NOW),
-            Plan::default(),
+            (again.changes, again.effects),
+            (vec![], vec![]),
             "a second pass without news finds nothing to do"
         );
+        plan.effects.retain(|effect| match effect {
+            Effect::SendAssignment { .. } | Effect::SendLease { .. } => true,
+            Effect::SetBeats { .. } | Effect::AskForBeat { .. } | Effect::Report => false,
+        });
         plan
+    }
+
+    /// Time goes by as the shell would let it: whenever a moment comes that was asked for, it is looked at.
+    fn wait(&mut self, millis: u64) {
+        let until = self.now.moment.plus_millis(millis);
+        loop {
+            let wake_at =
+                self.state.reconcile(self.now).wake_at.map(|at| at.max(self.now.moment.plus_millis(1)));
+            let next = wake_at.filter(|at| *at < until).unwrap_or(until);
+            let passed = next.millis_since(self.now.moment);
+            self.now = Now { date: self.now.date.plus_millis(passed), moment: next };
+            if next == until {
+                break;
+            }
+        }
+        self.state.reconcile(self.now);
     }
 
     fn assignment(&mut self, spec: ServiceSpec, instances: Vec<AssignedInstance>) -> Assignment {
@@ -70,7 +115,7 @@ impl Cluster {
         };
         Assignment {
             generation: Generation(self.generation),
-            services: [(SERVICE, AssignedService { names, spec })].into(),
+            services: [(REVISION, AssignedService { names, spec })].into(),
             instances,
             network: Some(block()),
         }
@@ -78,7 +123,7 @@ impl Cluster {
 
     fn assign(&mut self, spec: ServiceSpec, instances: Vec<AssignedInstance>) {
         let assignment = self.assignment(spec, instances);
-        let changes = self.state.take_on(assignment, NOW).expect("newer");
+        let changes = self.state.take_on(assignment, self.now).expect("newer");
         self.apply(changes);
     }
 
@@ -93,28 +138,79 @@ impl Cluster {
             },
             capabilities: vec![Capability::Container],
         };
-        let changes = self.state.worker_connected(worker(number), inventory, ADDRESS);
+        self.sessions += 1;
+        let changes =
+            self.state.worker_connected(worker(number), self.sessions, inventory, ADDRESS, self.now);
+        self.apply(changes);
+        self.beats.remove(&number);
+        // Enough to know that the link loses nothing.
+        (0..130).for_each(|_| self.beat(number));
+    }
+
+    fn session(&self, number: u8) -> u64 {
+        self.state.contacts.session(worker(number)).map_or(0, |session| session.number)
+    }
+
+    fn beat(&mut self, number: u8) {
+        self.beat_of(number, self.session(number));
+    }
+
+    fn beat_of(&mut self, number: u8, session: u64) {
+        let sequence = self.beats.entry(number).or_default();
+        *sequence += 1;
+        self.state.worker_beat(worker(number), session, *sequence, self.now);
+    }
+
+    /// A worker says of an instance what it would say of the copy it was told to have.
+    fn say(&mut self, number: u8, instance: u32, phase: Phase) {
+        let id = self::instance(instance);
+        let told = self.state.instances.get(&id).and_then(|it| it.tenure.role(worker(number)));
+        let generation = told.map_or(Generation(1), |(_, generation)| generation);
+        self.say_of(number, instance, generation, phase);
+    }
+
+    fn say_of(&mut self, number: u8, instance: u32, generation: Generation, phase: Phase) {
+        self.reports += 1;
+        let mut said = InstanceReport::new(self::instance(instance), generation, phase, self.now.date);
+        said.ready = phase == Phase::Running;
+        let observed_generation =
+            self.state.workers.get(&worker(number)).map_or(Generation(0), |worker| worker.generation);
+        let report = WorkerReport {
+            observed_generation,
+            sequence: self.reports,
+            instances: vec![said],
+            ..WorkerReport::default()
+        };
+        let changes = self.state.worker_reported(worker(number), self.session(number), report, self.now);
         self.apply(changes);
     }
 
-    fn say(&mut self, number: u8, instance: u32, phase: Phase) {
-        let id = self::instance(instance);
-        let generation = self.state.instances.get(&id).map_or(Generation(1), |instance| instance.generation);
-        let report = WorkerReport {
-            instances: vec![InstanceReport::new(id, generation, phase, NOW)],
-            ..WorkerReport::default()
-        };
-        let changes = self.state.worker_reported(worker(number), report);
-        self.apply(changes);
+    fn holder(&self, number: u32) -> Option<WorkerId> {
+        self.state.instances[&instance(number)].holder()
+    }
+
+    fn reported(&self, number: u32) -> Option<InstanceReport> {
+        let report = self.state.report(1, self.now);
+        report.instances.into_iter().find(|report| report.id == instance(number))
     }
 
     fn phase(&self, number: u32) -> Option<Phase> {
-        let report = self.state.report(NOW);
-        report.instances.iter().find(|report| report.id == instance(number)).map(|report| report.phase)
+        self.reported(number).map(|report| report.phase)
     }
 
     fn refusal(&self, number: u32) -> String {
         self.state.instances[&instance(number)].report.refusal.as_ref().expect("refused").to_string()
+    }
+
+    fn free(&self) -> Resources {
+        self.state.report(1, self.now).aggregate.free
+    }
+
+    /// What a worker is told about an instance.
+    fn told(&self, number: u8, instance: u32) -> Option<(Generation, Desired)> {
+        let assignment = self.state.assignment(&self.state.workers[&worker(number)]);
+        let found = assignment.instances.iter().find(|told| told.id == self::instance(instance));
+        found.map(|told| (told.generation, told.desired))
     }
 }
 
@@ -127,11 +223,11 @@ fn an_instance_goes_to_a_worker_that_has_room() {
     cluster.reconcile();
     cluster.assign(small(), vec![wanted(0, Desired::Running)]);
     let plan = cluster.reconcile();
-    let [Effect::SendAssignment { worker: to, assignment }] = &plan.effects[..] else {
+    let [Effect::SendAssignment { worker: to, assignment, .. }] = &plan.effects[..] else {
         panic!("one assignment, not {:?}", plan.effects);
     };
     assert_eq!((*to, &assignment.instances[..]), (worker(2), &[wanted(0, Desired::Running)][..]));
-    assert_eq!(assignment.services[&SERVICE].spec, small());
+    assert_eq!(assignment.services[&REVISION].spec, small());
     assert_eq!(cluster.phase(0), Some(Phase::NodeScheduled));
 }
 
@@ -168,7 +264,7 @@ fn a_burst_never_reserves_more_than_there_is() {
         [0, 1, 2].map(|number| cluster.phase(number)),
         [Some(Phase::NodeScheduled), Some(Phase::NodeScheduled), Some(Phase::Refused)]
     );
-    assert_eq!(cluster.state.report(NOW).aggregate.free.cpu, Millicores(0));
+    assert_eq!(cluster.free().cpu, Millicores(0));
 }
 
 #[test]
@@ -181,7 +277,7 @@ fn two_instances_with_one_device_port_go_to_two_workers() {
     spec.ports = PortMapping::parse_list("8080:80").expect("well formed");
     cluster.assign(spec, (0..3).map(|number| wanted(number, Desired::Running)).collect());
     cluster.reconcile();
-    let workers: Vec<_> = (0..3).map(|number| cluster.state.instances[&instance(number)].worker).collect();
+    let workers: Vec<_> = (0..3).map(|number| cluster.holder(number)).collect();
     assert!(workers[0].is_some() && workers[1].is_some() && workers[0] != workers[1], "{workers:?}");
     assert!(cluster.refusal(2).contains("port 8080/tcp of the device is taken"), "{}", cluster.refusal(2));
 }
@@ -197,7 +293,7 @@ fn a_direct_constraint_names_the_only_workers_allowed() {
     spec.constraints = vec![DirectConstraint { clusters: vec![], nodes }];
     cluster.assign(spec, vec![wanted(0, Desired::Running), wanted(1, Desired::Running)]);
     cluster.reconcile();
-    assert_eq!(cluster.state.instances[&instance(0)].worker, Some(worker(2)));
+    assert_eq!(cluster.holder(0), Some(worker(2)));
     assert_eq!(cluster.phase(1), Some(Phase::Refused));
 }
 
@@ -208,7 +304,7 @@ fn an_older_assignment_is_refused_whole() {
     let old = cluster.assignment(small(), vec![]);
     let old = Assignment { generation: Generation(1), ..old };
     let stale = Stale { offered: Generation(1), held: Generation(1) };
-    assert_eq!(cluster.state.take_on(old, NOW), Err(stale));
+    assert_eq!(cluster.state.take_on(old, cluster.now), Err(stale));
 }
 
 #[test]
@@ -227,14 +323,14 @@ fn absence_removes_nothing_and_a_tombstone_does_once_confirmed() {
     let [Effect::SendAssignment { assignment, .. }] = &plan.effects[..] else { panic!("one assignment") };
     assert_eq!(assignment.instances, [wanted(0, Desired::Removed)]);
     assert_eq!(cluster.phase(0), Some(Phase::Undeploying));
-    assert_eq!(cluster.state.report(NOW).aggregate.free.memory, Mebibytes(900), "still reserved");
+    assert_eq!(cluster.free().memory, Mebibytes(900), "still reserved");
     cluster.say(1, 0, Phase::Running);
     assert_eq!(cluster.phase(0), Some(Phase::Undeploying));
 
     cluster.say(1, 0, Phase::Removed);
     cluster.reconcile();
     assert_eq!(cluster.phase(0), Some(Phase::Removed), "kept until the root has heard it");
-    assert_eq!(cluster.state.report(NOW).aggregate.free.memory, Mebibytes(1000));
+    assert_eq!(cluster.free().memory, Mebibytes(1000));
     cluster.assign(small(), vec![]);
     assert_eq!(cluster.phase(0), None);
 }
@@ -247,34 +343,13 @@ fn a_tombstone_for_what_never_ran_is_confirmed_at_once() {
 }
 
 #[test]
-fn a_lost_worker_keeps_its_instances_and_the_report_says_so() {
-    let mut cluster = Cluster::default();
-    cluster.connect(1, 4, 1000);
-    cluster.assign(small(), vec![wanted(0, Desired::Running)]);
-    cluster.reconcile();
-    cluster.say(1, 0, Phase::Running);
-    cluster.state.worker_disconnected(worker(1), NOW);
-    cluster.reconcile();
-    let later = NOW.plus_millis(25_000);
-    let report = cluster.state.report(later);
-    assert_eq!((report.aggregate.active_workers, report.aggregate.known_workers), (0, 1));
-    assert_eq!(report.instances[0].phase, Phase::Running);
-    assert!(report.instances[0].detail.contains("its worker is not connected (for 20 s or more)"));
-
-    cluster.connect(1, 4, 1000);
-    let effects = cluster.reconcile().effects;
-    assert_eq!(effects.len(), 1, "a worker that returns is told what it should have: {effects:?}");
-    assert_eq!(cluster.state.report(later).instances[0].detail, "");
-}
-
-#[test]
 fn reports_name_no_worker() {
     let mut cluster = Cluster::default();
     cluster.connect(1, 4, 1000);
     cluster.assign(small(), vec![wanted(0, Desired::Running)]);
     cluster.reconcile();
     cluster.say(1, 0, Phase::Running);
-    let report = format!("{:?}", cluster.state.report(NOW));
+    let report = format!("{:?}", cluster.state.report(1, cluster.now));
     assert!(!report.contains("worker1") && !report.contains(&worker(1).to_string()), "{report}");
 }
 
@@ -306,27 +381,38 @@ fn a_cluster_restored_from_a_backup_goes_on_above_what_its_worker_holds() {
     cluster.connect(1, 4, 1000);
     cluster.assign(small(), vec![wanted(0, Desired::Running)]);
     cluster.reconcile();
-    let report = WorkerReport { observed_generation: Generation(70), ..WorkerReport::default() };
-    let changes = cluster.state.worker_reported(worker(1), report);
+    let report = WorkerReport { observed_generation: Generation(70), sequence: 1, ..WorkerReport::default() };
+    let changes = cluster.state.worker_reported(worker(1), cluster.session(1), report, cluster.now);
     cluster.apply(changes);
-    cluster.say(1, 0, Phase::Running);
     assert_eq!(cluster.state.workers[&worker(1)].generation, Generation(71));
 }
 
 proptest! {
     /// Whatever arrives in whatever order: no worker is reserved beyond what it has.
     #[test]
-    fn no_worker_is_ever_overcommitted(steps in prop::collection::vec((0u8..4, 0u32..8), 1..80)) {
+    fn no_worker_is_ever_overcommitted(steps in prop::collection::vec((0u8..7, 0u32..8), 1..80)) {
         let mut cluster = Cluster::default();
-        let mut listed: std::collections::BTreeMap<u32, Desired> = Default::default();
+        let mut listed: BTreeMap<u32, Desired> = BTreeMap::new();
         for (kind, number) in steps {
             let who = number % 3 + 1;
             let who_id = u8::try_from(who).expect("small");
+            // What nobody was told to have is not there to be spoken of.
+            let has_it = cluster.state.instances.get(&instance(number))
+                .is_some_and(|it| it.tenure.role(worker(who_id)).is_some());
+            let kind = if kind >= 4 && kind != 5 && !has_it { 3 } else { kind };
             match kind {
                 // A worker always comes back as large as it was.
                 0 => cluster.connect(who_id, who, who * 150),
                 1 => { listed.insert(number, Desired::Running); }
                 2 => { listed.entry(number).and_modify(|desired| *desired = Desired::Removed); }
+                3 => cluster.wait(3000),
+                4 => cluster.say(who_id, number, Phase::Running),
+                5 => {
+                    let scheduling = [Scheduling::Open, Scheduling::Draining][number as usize % 2];
+                    let wish = ClusterRequest::Schedule { worker: format!("worker{who_id}"), scheduling };
+                    let (_, changes) = cluster.state.request(&wish, cluster.now);
+                    cluster.apply(changes);
+                }
                 _ => cluster.say(who_id, number, Phase::Removed),
             }
             cluster.assign(small(), listed.iter().map(|(number, desired)| wanted(*number, *desired)).collect());
@@ -334,6 +420,7 @@ proptest! {
             for worker in cluster.state.workers.values() {
                 let placed = cluster.state.on_worker(worker.id);
                 let reserved = placed.fold(Resources::default(), |sum, one| sum.plus(&one.reserved));
+                prop_assert_eq!(reserved, cluster.state.taken_on(worker.id), "the sum kept is the sum");
                 let there_is = worker.inventory.allocatable;
                 prop_assert!(there_is.covers(&reserved), "{reserved:?} of {there_is:?}");
             }

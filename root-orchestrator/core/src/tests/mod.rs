@@ -1,18 +1,26 @@
-//! The rules of the root, one by one.
+//! The rules of the root, one by one. Those of survival are in `survival.rs`, those of revisions in `rollout.rs`,
+//! those of joining in `enrolment.rs`.
+
+mod enrolment;
+mod rollout;
+mod survival;
 
 use model::{
     ApplicationId, AssignedInstance, Brain, Capability, ClusterAggregate, ClusterId, ClusterReport, Desired,
-    DirectConstraint, Generation, InstanceId, InstanceReport, Location, Mebibytes, Millicores, Phase, Plan,
-    Refusal, RefusalCode, Resources, ServiceId, ServiceSpec, Timestamp, TokenId,
+    DirectConstraint, Generation, InstanceId, InstanceReport, Location, Mebibytes, Millicores, Moment, Now,
+    Phase, Plan, Refusal, RefusalCode, Resources, RevisionId, ServiceId, ServiceSpec, Timestamp, TokenId,
 };
 
 use crate::{
     Application, Change, Claim, Cluster, Effect, EnrolmentRejected, FreshIds, JoinKind, Rejected, State,
-    Token,
+    Token, UpdatePolicy,
     sla::{SlaApplication, SlaService},
 };
 
-const NOW: Timestamp = Timestamp(1_000_000);
+const REVISION: u32 = 1;
+/// The generation of the first copy.
+const FIRST: Generation = Generation(1 << 32);
+const BEGINNING: Now = Now { date: Timestamp(1_000_000), moment: Moment(5_000_000) };
 
 /// Counts instead of drawing.
 #[derive(Default)]
@@ -61,11 +69,14 @@ fn aggregate(workers: &[Resources]) -> ClusterAggregate {
 struct Root {
     state: State,
     ids: CountedIds,
+    now: Now,
+    sessions: u64,
+    reports: u64,
 }
 
 impl Root {
     fn new() -> Self {
-        Self { state: State::default(), ids: CountedIds::default() }
+        Self { state: State::default(), ids: CountedIds::default(), now: BEGINNING, sessions: 0, reports: 0 }
     }
 
     fn apply(&mut self, changes: Vec<Change>) {
@@ -73,12 +84,17 @@ impl Root {
     }
 
     fn reconcile(&mut self) -> Plan<Change, Effect> {
-        let plan = self.state.reconcile(NOW);
+        let mut plan = self.state.reconcile(self.now);
+        let again = self.state.reconcile(self.now);
         assert_eq!(
-            self.state.reconcile(NOW),
-            Plan::default(),
+            (again.changes, again.effects),
+            (vec![], vec![]),
             "a second pass without news finds nothing to do"
         );
+        plan.effects.retain(|effect| match effect {
+            Effect::SendAssignment { .. } => true,
+            Effect::SendTokens { .. } => false,
+        });
         plan
     }
 
@@ -93,18 +109,21 @@ impl Root {
                 name: "service".to_owned(),
                 namespace: "test".to_owned(),
                 spec,
+                update: UpdatePolicy::default(),
                 document: serde_json::Map::new(),
             }],
         };
-        let (created, changes) =
-            self.state.create_applications("user", vec![wanted], &mut self.ids).expect("a new name");
+        let (created, changes) = self
+            .state
+            .create_applications("user", vec![wanted], &mut self.ids, self.now.date)
+            .expect("a new name");
         self.apply(changes);
         self.state.services_of(created[0]).next().expect("its service").id
     }
 
     fn deploy(&mut self, service: ServiceId) -> InstanceId {
         let service = self.state.service(service).expect("it exists").clone();
-        let (id, changes) = self.state.deploy(&service, NOW);
+        let (id, changes) = self.state.deploy(&service, self.now.date);
         self.apply(changes);
         id
     }
@@ -115,22 +134,59 @@ impl Root {
             Cluster { id, name: name.to_owned(), location: None, generation: Generation::default() };
         self.apply(vec![Change::Cluster(id, Some(cluster))]);
         let location = Location { latitude: 0.0, longitude: 0.0, radius_metres: 0.0 };
-        let changes = self.state.cluster_connected(id, location, Generation::default());
+        self.sessions += 1;
+        let changes =
+            self.state.cluster_connected(id, self.sessions, location, Generation::default(), self.now);
         self.apply(changes);
         self.report(id, aggregate(workers), vec![]);
         id
     }
 
+    fn session(&self, cluster: ClusterId) -> u64 {
+        self.state.sessions.get(&cluster).map_or(0, |session| session.number)
+    }
+
+    fn disconnect(&mut self, cluster: ClusterId) {
+        self.state.cluster_disconnected(cluster, self.session(cluster), self.now);
+    }
+
+    /// Time goes by as the shell would let it: whenever a moment comes that was asked for, it is looked at.
+    fn wait(&mut self, millis: u64) {
+        let until = self.now.moment.plus_millis(millis);
+        loop {
+            let wake_at =
+                self.state.reconcile(self.now).wake_at.map(|at| at.max(self.now.moment.plus_millis(1)));
+            let next = wake_at.filter(|at| *at < until).unwrap_or(until);
+            let passed = next.millis_since(self.now.moment);
+            self.now = Now { date: self.now.date.plus_millis(passed), moment: next };
+            if next == until {
+                break;
+            }
+        }
+        self.state.reconcile(self.now);
+    }
+
     fn report(&mut self, cluster: ClusterId, aggregate: ClusterAggregate, instances: Vec<InstanceReport>) {
         let observed_generation = self.state.cluster(cluster).expect("it joined").generation;
-        let report = ClusterReport { observed_generation, aggregate, instances };
-        let changes = self.state.cluster_reported(cluster, report, NOW);
+        self.reports += 1;
+        let report = ClusterReport {
+            observed_generation,
+            sequence: self.reports,
+            aggregate,
+            instances,
+            ..ClusterReport::default()
+        };
+        let changes = self.state.cluster_reported(cluster, self.session(cluster), report, self.now);
         self.apply(changes);
     }
 
     fn said(&self, id: InstanceId, phase: Phase) -> InstanceReport {
-        let generation = self.state.instance(id).expect("it exists").generation;
-        InstanceReport::new(id, generation, phase, NOW)
+        let holder = self.state.instance(id).expect("it exists").tenure.holder;
+        let generation = holder.map_or(FIRST, |(_, generation)| generation);
+        InstanceReport {
+            ready: phase == Phase::Running,
+            ..InstanceReport::new(id, generation, phase, self.now.date)
+        }
     }
 
     fn phase(&self, id: InstanceId) -> Phase {
@@ -154,15 +210,15 @@ fn an_instance_goes_to_a_cluster_in_a_whole_assignment() {
     let service = root.service(small());
     let id = root.deploy(service);
     let plan = root.reconcile();
-    let [Effect::SendAssignment { cluster: to, assignment }] = &plan.effects[..] else {
+    let [Effect::SendAssignment { cluster: to, assignment, .. }] = &plan.effects[..] else {
         panic!("one assignment, not {:?}", plan.effects);
     };
     assert_eq!(*to, cluster);
     assert_eq!(
         assignment.instances,
-        [AssignedInstance { id, generation: Generation(1), desired: Desired::Running }]
+        [AssignedInstance { id, revision: REVISION, generation: FIRST, desired: Desired::Running }]
     );
-    assert_eq!(assignment.services[&service].spec, small());
+    assert_eq!(assignment.services[&RevisionId { service, number: REVISION }].spec, small());
     assert!(assignment.network.is_some(), "a cluster has addresses to lend from its first assignment on");
     assert_eq!(root.phase(id), Phase::ClusterScheduled);
 }
@@ -225,7 +281,7 @@ fn the_next_cluster_is_tried_when_one_declines() {
     let service = root.service(small());
     let id = root.deploy(service);
     root.reconcile();
-    let first = root.state.instance(id).and_then(|instance| instance.cluster).expect("placed");
+    let first = root.state.instance(id).and_then(|instance| instance.cluster()).expect("placed");
     let second = if first == one { two } else { one };
     let refusal = Refusal {
         code: RefusalCode::NoResourcesAvailable,
@@ -237,9 +293,9 @@ fn the_next_cluster_is_tried_when_one_declines() {
     root.report(first, same.clone(), vec![said.clone()]);
     root.reconcile();
     let instance = root.state.instance(id).expect("it exists");
-    assert_eq!((instance.cluster, instance.generation), (Some(second), Generation(2)));
+    let generation = FIRST.next_cluster();
+    assert_eq!(instance.tenure.holder, Some((second, generation)));
 
-    let generation = instance.generation;
     let aggregate = root.state.aggregate(second).0;
     root.report(second, aggregate, vec![InstanceReport { generation, ..said }]);
     root.reconcile();
@@ -253,7 +309,7 @@ fn the_next_cluster_is_tried_when_one_declines() {
     assert_eq!(root.reconcile().effects, []);
     root.report(first, ClusterAggregate { free: resources(9, 2000), ..same }, vec![]);
     root.reconcile();
-    assert_eq!(root.state.instance(id).and_then(|instance| instance.cluster), Some(first));
+    assert_eq!(root.state.instance(id).and_then(|instance| instance.cluster()), Some(first));
 }
 
 #[test]
@@ -266,7 +322,7 @@ fn a_direct_constraint_names_the_only_clusters_allowed() {
     let service = root.service(spec);
     let ids = [root.deploy(service), root.deploy(service)];
     root.reconcile();
-    assert_eq!(root.state.instance(ids[0]).and_then(|instance| instance.cluster), Some(two));
+    assert_eq!(root.state.instance(ids[0]).and_then(|instance| instance.cluster()), Some(two));
     let refusal = root.refusal(ids[1]);
     assert!(refusal.contains("one: not among the names"), "{refusal}");
 }
@@ -297,7 +353,7 @@ fn an_instance_goes_only_when_its_cluster_confirms_it() {
     root.report(cluster, aggregate(&[resources(4, 1000)]), vec![running.clone()]);
     let application =
         root.state.service(service).and_then(|service| root.state.application(service.application)).cloned();
-    let changes = root.state.delete_application(&application.expect("its application"), NOW);
+    let changes = root.state.delete_application(&application.expect("its application"), BEGINNING.date);
     root.apply(changes);
     let plan = root.reconcile();
     assert_eq!(root.state.service(service), None, "gone from view at once");
@@ -325,10 +381,13 @@ fn what_no_cluster_has_is_removed_at_once() {
     let service = root.service(small());
     let id = root.deploy(service);
     root.reconcile();
-    let changes = root.state.undeploy(service, 0, NOW).expect("it exists");
+    let changes = root.state.undeploy(service, 0, BEGINNING.date).expect("it exists");
     assert_eq!(changes, [Change::Instance(id, None)]);
     root.apply(changes);
-    assert_eq!(root.state.undeploy(service, 0, NOW), Err(Rejected::NoInstance { service, number: 0 }));
+    assert_eq!(
+        root.state.undeploy(service, 0, BEGINNING.date),
+        Err(Rejected::NoInstance { service, number: 0 })
+    );
 }
 
 #[test]
@@ -336,7 +395,7 @@ fn instance_numbers_are_never_used_twice() {
     let mut root = Root::new();
     let service = root.service(small());
     let first = root.deploy(service);
-    let changes = root.state.undeploy(service, first.number, NOW).expect("it exists");
+    let changes = root.state.undeploy(service, first.number, BEGINNING.date).expect("it exists");
     root.apply(changes);
     assert_eq!(root.deploy(service).number, 1);
 }
@@ -352,7 +411,8 @@ fn names_belong_to_their_owner() {
         services,
     };
     let create = |root: &mut Root, owner: &str| {
-        let created = root.state.create_applications(owner, vec![application(vec![])], &mut root.ids);
+        let created =
+            root.state.create_applications(owner, vec![application(vec![])], &mut root.ids, BEGINNING.date);
         created.map(|(_, changes)| root.apply(changes))
     };
     assert_eq!(create(&mut root, "alice"), Ok(()));
@@ -372,9 +432,15 @@ fn services_are_added_together_or_not_at_all() {
         name: name.to_owned(),
         namespace: "test".to_owned(),
         spec: small(),
+        update: UpdatePolicy::default(),
         document: serde_json::Map::new(),
     };
-    let refused = root.state.add_services(&application, vec![named("new"), named("service")], &mut root.ids);
+    let refused = root.state.add_services(
+        &application,
+        vec![named("new"), named("service")],
+        &mut root.ids,
+        BEGINNING.date,
+    );
     assert_eq!(
         refused,
         Err(Rejected::ServiceExists { name: "service".to_owned(), namespace: "test".to_owned() })
@@ -389,13 +455,13 @@ fn a_reconnected_cluster_is_told_what_it_missed_and_no_more() {
     let generation = root.state.cluster(cluster).expect("it joined").generation;
     let location = Location { latitude: 0.0, longitude: 0.0, radius_metres: 0.0 };
 
-    root.state.cluster_disconnected(cluster);
-    let changes = root.state.cluster_connected(cluster, location, generation);
+    root.disconnect(cluster);
+    let changes = root.state.cluster_connected(cluster, 10, location, generation, root.now);
     root.apply(changes);
     assert_eq!(root.reconcile().effects, [], "it holds the newest already");
 
-    root.state.cluster_disconnected(cluster);
-    let changes = root.state.cluster_connected(cluster, location, Generation(0));
+    root.disconnect(cluster);
+    let changes = root.state.cluster_connected(cluster, 11, location, Generation(0), root.now);
     root.apply(changes);
     assert_eq!(root.reconcile().effects.len(), 1, "it lost its store and is told everything");
 }
@@ -405,9 +471,9 @@ fn a_root_restored_from_a_backup_goes_on_above_what_its_cluster_holds() {
     let mut root = Root::new();
     let cluster = root.cluster(1, "one", &[resources(4, 1000)]);
     root.reconcile();
-    root.state.cluster_disconnected(cluster);
+    root.disconnect(cluster);
     let location = Location { latitude: 0.0, longitude: 0.0, radius_metres: 0.0 };
-    let changes = root.state.cluster_connected(cluster, location, Generation(500));
+    let changes = root.state.cluster_connected(cluster, 10, location, Generation(500), root.now);
     root.apply(changes);
     let plan = root.reconcile();
     let [Effect::SendAssignment { assignment, .. }] = &plan.effects[..] else { panic!("one assignment") };
@@ -424,56 +490,4 @@ fn a_cluster_with_more_workers_gets_more_blocks() {
     root.report(cluster, many, vec![]);
     root.reconcile();
     assert_eq!(root.state.blocks.blocks_of(&cluster).v4.len(), 2);
-}
-
-fn token(kind: JoinKind) -> Token {
-    Token {
-        id: uuid(9),
-        kind,
-        secret_hash: "hash".to_owned(),
-        uses_left: 1,
-        expires_at: Timestamp(NOW.0 + 1),
-        used_by: vec![],
-    }
-}
-
-fn claim(key: &str) -> Claim<'_> {
-    Claim { token: uuid::<TokenId>(9), secret_hash: "hash", key_fingerprint: key }
-}
-
-#[test]
-fn a_token_is_spent_once_but_answers_the_same_key_again() {
-    let mut root = Root::new();
-    root.apply(vec![Change::Token(uuid(9), Some(token(JoinKind::Cluster { name: "one".to_owned() })))]);
-    let (id, changes) = root.state.enrol_cluster(claim("a"), uuid(1), NOW).expect("fresh");
-    root.apply(changes);
-    assert_eq!(root.state.cluster(id).map(|cluster| cluster.name.as_str()), Some("one"));
-    assert_eq!(root.state.enrol_cluster(claim("a"), uuid(2), NOW), Ok((id, vec![])));
-    assert_eq!(root.state.enrol_cluster(claim("b"), uuid(2), NOW), Err(EnrolmentRejected::Spent));
-}
-
-#[test]
-fn a_token_for_the_name_of_a_cluster_makes_its_holder_that_cluster() {
-    let mut root = Root::new();
-    let one = root.cluster(1, "one", &[]);
-    root.apply(vec![Change::Token(uuid(9), Some(token(JoinKind::Cluster { name: "one".to_owned() })))]);
-    assert_eq!(root.state.enrol_cluster(claim("a"), uuid(2), NOW).map(|(id, _)| id), Ok(one));
-}
-
-#[test]
-fn tokens_are_refused_for_what_is_wrong_with_them() {
-    let mut root = Root::new();
-    let one = root.cluster(1, "one", &[]);
-    root.apply(vec![Change::Token(uuid(9), Some(token(JoinKind::Worker { cluster: Some(one) })))]);
-    let worker =
-        |claim, cluster: u8, now| root.state.enrol_worker(claim, uuid(cluster), now).map(|(done, _)| done);
-    assert_eq!(worker(claim("a"), 1, NOW), Ok(()));
-    assert_eq!(worker(claim("a"), 2, NOW), Err(EnrolmentRejected::OtherCluster));
-    assert_eq!(worker(claim("a"), 1, Timestamp(NOW.0 + 1)), Err(EnrolmentRejected::Expired));
-    let wrong = Claim { secret_hash: "guess", ..claim("a") };
-    assert_eq!(worker(wrong, 1, NOW), Err(EnrolmentRejected::Unknown));
-    assert_eq!(
-        root.state.enrol_cluster(claim("a"), uuid(2), NOW),
-        Err(EnrolmentRejected::WrongKind("workers"))
-    );
 }

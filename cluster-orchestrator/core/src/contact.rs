@@ -1,0 +1,268 @@
+//! Which workers are connected and which are alive. In memory only: known again within one lease after a start.
+//!
+//! A connection says where messages go; beats say who lives. A worker whose connection broke is not lost before its
+//! silence has lasted long enough, and one that beats but has no connection lives and cannot be told anything.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use liveness::{Detector, Settings, Verdict};
+use model::{Generation, Moment, WorkerId};
+
+/// After its own start a cluster waits this long for workers it knew: three times the longest pause between their
+/// attempts to connect.
+pub const RECONNECT_MILLIS: u64 = 15_000;
+
+/// A look that comes this late says that this process did not run in time; beats wait in its socket.
+const STALL_MILLIS: u64 = 200;
+
+/// What is known of a connected worker; gone when the connection is.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Session {
+    /// Greater than that of every connection before.
+    pub(crate) number: u64,
+    pub(crate) since: Moment,
+    pub(crate) address: IpAddr,
+    /// The newest assignment handed to the connection, and when.
+    pub(crate) offered: Option<(Generation, Moment)>,
+    /// The newest assignment the worker says it holds.
+    pub(crate) observed: Generation,
+    /// The number of its last report.
+    pub(crate) heard: u64,
+    pub(crate) cpu_percent: f32,
+    pub(crate) memory_percent: f32,
+}
+
+/// What is known of the life of a worker, connected or not.
+#[derive(Debug)]
+struct Pulse {
+    detector: Detector,
+    /// The session its beats belong to; that of the last connection.
+    session: u64,
+    /// The interval it was last told.
+    told_interval: Option<u64>,
+    /// Not judged before.
+    patience: Moment,
+    /// Its entry in the schedule.
+    scheduled: Moment,
+    /// The cluster itself was late for the last look.
+    excused: bool,
+}
+
+impl Pulse {
+    fn deadline(&self) -> Moment {
+        self.detector.deadline().max(self.patience)
+    }
+
+    fn next_look(&self) -> Moment {
+        self.detector.next_ask().map_or(self.deadline(), |ask| ask.min(self.deadline()))
+    }
+}
+
+/// What a look at the pulses found.
+#[derive(Debug, Default)]
+pub(crate) struct Findings {
+    /// Workers that are lost since this look.
+    pub(crate) lost: Vec<WorkerId>,
+    /// Workers to be asked for a beat, with their session.
+    pub(crate) ask: Vec<(WorkerId, u64)>,
+}
+
+/// See the module's description.
+#[derive(Debug, Default)]
+pub(crate) struct Contacts {
+    sessions: BTreeMap<WorkerId, Session>,
+    pulses: BTreeMap<WorkerId, Pulse>,
+    /// When to look at whom again, at the latest: most signs of life do not move an entry, a look does.
+    schedule: BTreeSet<(Moment, WorkerId)>,
+    /// Who is lost, and the last sign of life.
+    lost: BTreeMap<WorkerId, Moment>,
+    /// Workers to be told another interval.
+    pub(crate) intervals: BTreeSet<WorkerId>,
+    /// Workers that are back or lost since the last look of [`Contacts::take_news`].
+    news: BTreeSet<WorkerId>,
+}
+
+impl Contacts {
+    /// Gives workers that are known from before a while to connect.
+    pub(crate) fn expect_all(&mut self, workers: &[WorkerId], now: Moment) {
+        for worker in workers {
+            self.begin(*worker, 0, now, now.plus_millis(RECONNECT_MILLIS));
+        }
+    }
+
+    fn begin(&mut self, worker: WorkerId, session: u64, now: Moment, patience: Moment) {
+        if let Some(before) = self.pulses.remove(&worker) {
+            self.schedule.remove(&(before.scheduled, worker));
+        }
+        let detector = Detector::new(Settings::default(), now);
+        let mut pulse =
+            Pulse { detector, session, told_interval: None, patience, scheduled: now, excused: false };
+        pulse.scheduled = pulse.next_look();
+        self.schedule.insert((pulse.scheduled, worker));
+        self.pulses.insert(worker, pulse);
+    }
+
+    /// A connection in place of the one before; false when a newer one is there already.
+    pub(crate) fn connect(&mut self, worker: WorkerId, number: u64, address: IpAddr, now: Moment) -> bool {
+        if self.pulses.get(&worker).is_some_and(|pulse| pulse.session >= number && number > 0) {
+            return false;
+        }
+        let session = Session {
+            number,
+            since: now,
+            address,
+            offered: None,
+            observed: Generation::default(),
+            heard: 0,
+            cpu_percent: 0.0,
+            memory_percent: 0.0,
+        };
+        self.sessions.insert(worker, session);
+        self.begin(worker, number, now, now);
+        self.intervals.insert(worker);
+        self.returned(worker);
+        true
+    }
+
+    pub(crate) fn disconnect(&mut self, worker: WorkerId, number: u64) {
+        if self.sessions.get(&worker).is_some_and(|session| session.number == number) {
+            self.sessions.remove(&worker);
+        }
+    }
+
+    pub(crate) fn forget(&mut self, worker: WorkerId) {
+        self.sessions.remove(&worker);
+        self.lost.remove(&worker);
+        if let Some(pulse) = self.pulses.remove(&worker) {
+            self.schedule.remove(&(pulse.scheduled, worker));
+        }
+    }
+
+    /// The session, if `number` is the current one; its worker is alive.
+    pub(crate) fn heard(&mut self, worker: WorkerId, number: u64, now: Moment) -> Option<&mut Session> {
+        self.sessions.get(&worker).filter(|session| session.number == number)?;
+        if let Some(pulse) = self.pulses.get_mut(&worker) {
+            pulse.detector.heard(now);
+        }
+        self.returned(worker);
+        self.sessions.get_mut(&worker)
+    }
+
+    pub(crate) fn beat(&mut self, worker: WorkerId, session: u64, sequence: u64, now: Moment) {
+        let Some(pulse) = self.pulses.get_mut(&worker).filter(|pulse| pulse.session == session) else {
+            return;
+        };
+        pulse.detector.beat(sequence, now);
+        if pulse.told_interval != Some(pulse.detector.beat_interval_millis()) {
+            self.intervals.insert(worker);
+        }
+        // With the first beats silence is borne for less long than before.
+        let next_look = pulse.next_look();
+        if next_look < pulse.scheduled && self.schedule.remove(&(pulse.scheduled, worker)) {
+            pulse.scheduled = next_look;
+            self.schedule.insert((next_look, worker));
+        }
+        if self.lost.contains_key(&worker) && pulse.detector.verdict(now) == Verdict::Alive {
+            self.returned(worker);
+        }
+    }
+
+    fn returned(&mut self, worker: WorkerId) {
+        if self.lost.remove(&worker).is_some() {
+            self.news.insert(worker);
+            if let Some(pulse) = self.pulses.get_mut(&worker) {
+                pulse.scheduled = pulse.next_look();
+                self.schedule.insert((pulse.scheduled, worker));
+            }
+        }
+    }
+
+    /// Looks at those whose time has come.
+    pub(crate) fn look(&mut self, now: Moment) -> Findings {
+        let mut findings = Findings::default();
+        while let Some(&(due, worker)) = self.schedule.first()
+            && due <= now
+        {
+            self.schedule.remove(&(due, worker));
+            let Some(pulse) = self.pulses.get_mut(&worker) else { continue };
+            let was_excused = std::mem::replace(&mut pulse.excused, now.millis_since(due) >= STALL_MILLIS);
+            if pulse.excused && !was_excused {
+                // The cluster was held up, not the worker: what came meanwhile has yet to be taken in.
+                pulse.scheduled = now.plus_millis(STALL_MILLIS);
+                self.schedule.insert((pulse.scheduled, worker));
+                continue;
+            }
+            if pulse.deadline() <= now {
+                self.lost.insert(worker, pulse.detector.last_heard());
+                self.news.insert(worker);
+                findings.lost.push(worker);
+                continue;
+            }
+            if pulse.detector.next_ask().is_some_and(|ask| ask <= now) {
+                pulse.detector.asked(now);
+                findings.ask.push((worker, pulse.session));
+            }
+            // Never the same moment again, so that a pass ends.
+            pulse.scheduled = pulse.next_look().max(now.plus_millis(1));
+            self.schedule.insert((pulse.scheduled, worker));
+        }
+        findings
+    }
+
+    /// When to look again.
+    pub(crate) fn next_look(&self) -> Option<Moment> {
+        self.schedule.first().map(|(due, _)| *due)
+    }
+
+    /// Who came back or was lost since this was last asked.
+    pub(crate) fn take_news(&mut self) -> BTreeSet<WorkerId> {
+        std::mem::take(&mut self.news)
+    }
+
+    /// The intervals that workers must be told, with their sessions. Counts as told.
+    pub(crate) fn take_intervals(&mut self) -> Vec<(WorkerId, u64, u64)> {
+        let due = std::mem::take(&mut self.intervals);
+        let tell = |worker| {
+            let session = self.sessions.get(&worker)?;
+            let pulse = self.pulses.get_mut(&worker)?;
+            let interval = pulse.detector.beat_interval_millis();
+            pulse.told_interval = Some(interval);
+            Some((worker, session.number, interval))
+        };
+        due.into_iter().filter_map(tell).collect()
+    }
+
+    pub(crate) fn session(&self, worker: WorkerId) -> Option<&Session> {
+        self.sessions.get(&worker)
+    }
+
+    pub(crate) fn session_mut(&mut self, worker: WorkerId) -> Option<&mut Session> {
+        self.sessions.get_mut(&worker)
+    }
+
+    pub(crate) fn is_connected(&self, worker: WorkerId) -> bool {
+        self.sessions.contains_key(&worker)
+    }
+
+    /// Whether a worker can be given something: connected and alive.
+    pub(crate) fn is_reachable(&self, worker: WorkerId) -> bool {
+        self.is_connected(worker) && !self.lost.contains_key(&worker)
+    }
+
+    /// The last sign of life of a worker that is lost.
+    pub(crate) fn lost_since(&self, worker: WorkerId) -> Option<Moment> {
+        self.lost.get(&worker).copied()
+    }
+
+    /// Every worker that is lost.
+    pub(crate) fn lost(&self) -> impl Iterator<Item = (WorkerId, Moment)> + '_ {
+        self.lost.iter().map(|(worker, since)| (*worker, *since))
+    }
+
+    pub(crate) fn detector(&self, worker: WorkerId) -> Option<&Detector> {
+        self.pulses.get(&worker).map(|pulse| &pulse.detector)
+    }
+}

@@ -1,0 +1,476 @@
+//! What happens to instances when workers are lost, return, are drained, or do not begin.
+
+use model::{ClusterAnswer, OnPartition, OnRejoin, RefusalCode, Scheduling, Span, SpentToken, WorkerToken};
+
+use super::*;
+use crate::{
+    BEGIN_WITHIN_MILLIS, Claim, EnrolmentRejected, MOVE_WITHIN_MILLIS, RECONNECT_MILLIS, STOP_MARGIN_MILLIS,
+};
+
+/// Two workers, one instance running on the first.
+fn running(spec: ServiceSpec) -> Cluster {
+    let mut cluster = Cluster::default();
+    cluster.connect(1, 4, 1000);
+    cluster.connect(2, 2, 1000);
+    cluster.assign(spec, vec![wanted(0, Desired::Running)]);
+    cluster.reconcile();
+    cluster.say(1, 0, Phase::Running);
+    cluster.reconcile();
+    assert_eq!(cluster.holder(0), Some(worker(1)));
+    cluster
+}
+
+fn with(on_partition: OnPartition, on_rejoin: OnRejoin) -> ServiceSpec {
+    let mut spec = small();
+    spec.survival.on_partition = on_partition;
+    spec.survival.on_rejoin = on_rejoin;
+    spec
+}
+
+fn replace() -> OnPartition {
+    OnPartition::default()
+}
+
+impl Cluster {
+    /// The second worker beats on while the first is silent.
+    fn lose_the_first(&mut self, millis: u64) {
+        for _ in 1..=millis / 400 {
+            self.wait(400);
+            self.beat(2);
+        }
+        self.reconcile();
+    }
+
+    fn ask(&mut self, wish: ClusterRequest) -> ClusterAnswer {
+        let (answer, changes) = self.state.request(&wish, self.now);
+        self.apply(changes);
+        answer
+    }
+
+    fn schedule(&mut self, number: u8, scheduling: Scheduling) -> ClusterAnswer {
+        self.ask(ClusterRequest::Schedule { worker: format!("worker{number}"), scheduling })
+    }
+}
+
+#[test]
+fn a_lost_worker_is_noticed_within_three_seconds_and_another_gets_its_instance() {
+    let mut cluster = running(small());
+    cluster.state.worker_disconnected(worker(1), cluster.session(1), cluster.now);
+    cluster.lose_the_first(2000);
+    assert_eq!(cluster.holder(0), Some(worker(1)), "a broken connection alone loses nobody");
+    cluster.lose_the_first(800);
+    assert_eq!(cluster.holder(0), Some(worker(2)));
+    assert_eq!(cluster.told(2, 0), Some((Generation(2), Desired::Running)));
+    assert_eq!(cluster.phase(0), Some(Phase::NodeScheduled));
+}
+
+#[test]
+fn a_worker_that_beats_without_a_connection_keeps_its_instances() {
+    let mut cluster = running(small());
+    let session = cluster.session(1);
+    cluster.state.worker_disconnected(worker(1), session, cluster.now);
+    for _ in 1..20 {
+        cluster.wait(800);
+        cluster.beat_of(1, session);
+    }
+    assert_eq!(cluster.holder(0), Some(worker(1)));
+    assert_eq!(cluster.phase(0), Some(Phase::Running));
+}
+
+#[test]
+fn beats_and_reports_of_an_older_connection_count_for_nothing() {
+    let mut cluster = running(small());
+    let old = cluster.session(1);
+    cluster.connect(1, 4, 1000);
+    cluster.reconcile();
+    cluster.state.worker_disconnected(worker(1), old, cluster.now);
+    assert!(cluster.state.contacts.is_connected(worker(1)), "the end of the old connection");
+    let gone = WorkerReport { sequence: 99, observed_generation: Generation(99), ..WorkerReport::default() };
+    assert_eq!(cluster.state.worker_reported(worker(1), old, gone, cluster.now), []);
+}
+
+#[test]
+fn a_report_that_was_overtaken_changes_nothing() {
+    let mut cluster = running(small());
+    let late = WorkerReport {
+        sequence: 1,
+        instances: vec![InstanceReport::new(instance(0), Generation(1), Phase::Dead, cluster.now.date)],
+        ..WorkerReport::default()
+    };
+    assert_eq!(cluster.state.worker_reported(worker(1), cluster.session(1), late, cluster.now), []);
+    assert_eq!(cluster.phase(0), Some(Phase::Running));
+}
+
+#[test]
+fn the_replacement_stays_and_the_returning_worker_gets_a_tombstone() {
+    let mut cluster = running(small());
+    cluster.lose_the_first(3200);
+    cluster.say(2, 0, Phase::Running);
+    cluster.connect(1, 4, 1000);
+    let effects = cluster.reconcile().effects;
+    assert_eq!(cluster.told(1, 0), Some((Generation(1), Desired::Removed)), "told with the first words");
+    assert_eq!(effects.len(), 1, "{effects:?}");
+    assert_eq!(cluster.free().memory, Mebibytes(1800), "both copies are reserved until one is gone");
+    cluster.say(1, 0, Phase::Removed);
+    cluster.reconcile();
+    assert_eq!((cluster.told(1, 0), cluster.holder(0)), (None, Some(worker(2))));
+    assert_eq!(cluster.phase(0), Some(Phase::Running));
+    assert_eq!(cluster.free().memory, Mebibytes(1900));
+}
+
+#[test]
+fn a_replacement_that_does_not_run_yet_gives_way_to_the_original() {
+    let mut cluster = running(small());
+    cluster.lose_the_first(3200);
+    cluster.connect(1, 4, 1000);
+    cluster.reconcile();
+    assert_eq!(cluster.told(1, 0), Some((Generation(1), Desired::Running)), "nothing healthy is stopped");
+    cluster.say_of(1, 0, Generation(1), Phase::Running);
+    cluster.reconcile();
+    assert_eq!(cluster.holder(0), Some(worker(1)));
+    assert_eq!(cluster.told(2, 0), Some((Generation(2), Desired::Removed)));
+    // And the next replacement is newer than both.
+    cluster.say(2, 0, Phase::Removed);
+    cluster.lose_the_first(3200);
+    assert_eq!(cluster.told(2, 0), Some((Generation(3), Desired::Running)));
+}
+
+#[test]
+fn keep_original_gives_the_replacement_its_tombstone() {
+    let mut cluster = running(with(replace(), OnRejoin::KeepOriginal));
+    cluster.lose_the_first(3200);
+    cluster.say(2, 0, Phase::Running);
+    cluster.connect(1, 4, 1000);
+    cluster.reconcile();
+    assert_eq!(cluster.told(1, 0), Some((Generation(1), Desired::Running)));
+    cluster.say_of(1, 0, Generation(1), Phase::Running);
+    cluster.reconcile();
+    assert_eq!(cluster.holder(0), Some(worker(1)));
+    assert_eq!(cluster.told(2, 0), Some((Generation(2), Desired::Removed)));
+}
+
+#[test]
+fn an_original_that_does_not_run_again_within_a_minute_is_given_up() {
+    let mut cluster = running(with(replace(), OnRejoin::KeepOriginal));
+    cluster.lose_the_first(3200);
+    cluster.say(2, 0, Phase::Running);
+    cluster.connect(1, 4, 1000);
+    for _ in 1..160 {
+        cluster.wait(400);
+        cluster.beat(1);
+        cluster.beat(2);
+    }
+    cluster.reconcile();
+    assert_eq!(cluster.told(1, 0), Some((Generation(1), Desired::Removed)));
+}
+
+#[test]
+fn keep_waits_for_the_worker_however_long() {
+    let mut cluster = running(with(OnPartition::Keep, OnRejoin::default()));
+    cluster.lose_the_first(600_000);
+    assert_eq!(cluster.holder(0), Some(worker(1)));
+    let reported = cluster.reported(0).expect("held");
+    assert_eq!((reported.phase, reported.ready), (Phase::Lost, false));
+    assert!(reported.detail.contains("on_partition keep"), "{}", reported.detail);
+}
+
+#[test]
+fn replace_after_waits_as_long_as_the_service_says() {
+    let mut cluster = running(with(OnPartition::ReplaceAfter(Span::from_secs(20)), OnRejoin::default()));
+    cluster.lose_the_first(19_600);
+    assert_eq!(cluster.holder(0), Some(worker(1)));
+    let detail = cluster.reported(0).expect("held").detail;
+    assert!(detail.contains("another worker gets it if that lasts"), "{detail}");
+    cluster.lose_the_first(800);
+    assert_eq!(cluster.holder(0), Some(worker(2)));
+}
+
+#[test]
+fn stop_after_replaces_only_when_the_lost_copy_has_stopped_for_sure() {
+    let mut cluster = running(with(OnPartition::StopAfter(Span::from_secs(10)), OnRejoin::KeepOriginal));
+    cluster.lose_the_first(10_000 + STOP_MARGIN_MILLIS - 400);
+    assert_eq!(cluster.holder(0), Some(worker(1)));
+    cluster.lose_the_first(800);
+    assert_eq!(cluster.holder(0), Some(worker(2)));
+    assert_eq!(cluster.told(1, 0), Some((Generation(1), Desired::Removed)), "never two at once");
+}
+
+#[test]
+fn without_another_place_the_instance_stays_and_the_root_hears_why() {
+    let mut cluster = Cluster::default();
+    cluster.connect(1, 4, 1000);
+    cluster.connect(2, 4, 50);
+    cluster.assign(small(), vec![wanted(0, Desired::Running)]);
+    cluster.reconcile();
+    cluster.say(1, 0, Phase::Running);
+    cluster.lose_the_first(3200);
+    let reported = cluster.reported(0).expect("held");
+    assert_eq!((reported.phase, cluster.holder(0)), (Phase::Lost, Some(worker(1))));
+    assert_eq!(reported.refusal.map(|refusal| refusal.code), Some(RefusalCode::NoResourcesAvailable));
+    assert!(reported.detail.contains("100 MiB"), "{}", reported.detail);
+    // The worker was only cut off: what runs there is what was there.
+    cluster.connect(1, 4, 1000);
+    cluster.reconcile();
+    cluster.say(1, 0, Phase::Running);
+    assert_eq!(cluster.phase(0), Some(Phase::Running));
+    assert_eq!(cluster.told(1, 0), Some((Generation(1), Desired::Running)));
+}
+
+#[test]
+fn room_that_appears_later_takes_the_instances_of_a_lost_worker() {
+    let mut cluster = Cluster::default();
+    cluster.connect(1, 4, 1000);
+    cluster.assign(small(), vec![wanted(0, Desired::Running)]);
+    cluster.reconcile();
+    cluster.say(1, 0, Phase::Running);
+    cluster.wait(5000);
+    assert_eq!(cluster.phase(0), Some(Phase::Lost));
+    cluster.connect(2, 4, 1000);
+    cluster.reconcile();
+    assert_eq!(cluster.holder(0), Some(worker(2)));
+}
+
+#[test]
+fn a_one_shot_that_has_ended_is_not_run_again() {
+    let mut cluster = running(small());
+    cluster.say(1, 0, Phase::Completed);
+    cluster.lose_the_first(10_000);
+    assert_eq!((cluster.holder(0), cluster.phase(0)), (Some(worker(1)), Some(Phase::Completed)));
+}
+
+#[test]
+fn a_restarted_cluster_gives_its_workers_time_to_return() {
+    let before = running(small());
+    let mut cluster = Cluster { now: before.now, sessions: 0, ..Cluster::default() };
+    for instance in before.state.instances.values() {
+        cluster.apply(vec![Change::Instance(instance.id, Some(instance.clone()))]);
+    }
+    for worker in before.state.workers.values() {
+        cluster.apply(vec![Change::Worker(worker.id, Some(worker.clone()))]);
+    }
+    cluster.apply(vec![Change::Held(before.state.held.clone())]);
+    cluster.state.loaded(cluster.now);
+    assert_eq!(cluster.reconcile().effects, []);
+    cluster.wait(RECONNECT_MILLIS - 100);
+    assert_eq!(cluster.phase(0), Some(Phase::Running), "as last heard");
+    cluster.connect(1, 4, 1000);
+    cluster.reconcile();
+    cluster.say(1, 0, Phase::Running);
+    assert_eq!(cluster.told(1, 0), Some((Generation(1), Desired::Running)), "nothing healthy is restarted");
+}
+
+#[test]
+fn a_cluster_that_was_held_up_itself_loses_nobody() {
+    let mut cluster = running(small());
+    cluster.wait(1000);
+    // Nothing was taken in for a minute; then everything at once.
+    cluster.now = Now { moment: cluster.now.moment.plus_millis(60_000), ..cluster.now };
+    cluster.reconcile();
+    for _ in 1..75 {
+        cluster.beat(1);
+        cluster.beat(2);
+    }
+    cluster.wait(1000);
+    assert_eq!((cluster.holder(0), cluster.phase(0)), (Some(worker(1)), Some(Phase::Running)));
+}
+
+#[test]
+fn a_clock_that_is_set_changes_nothing() {
+    for hours in [-1_i64, 1] {
+        let mut cluster = running(small());
+        let date = cluster.now.date.0.saturating_add_signed(hours * 3_600_000);
+        cluster.now.date = Timestamp(date);
+        assert_eq!(cluster.reconcile().effects, []);
+        cluster.wait(1000);
+        assert_eq!((cluster.holder(0), cluster.phase(0)), (Some(worker(1)), Some(Phase::Running)));
+    }
+}
+
+#[test]
+fn a_worker_that_does_not_begin_loses_the_instance_to_another() {
+    let mut cluster = Cluster::default();
+    cluster.connect(1, 4, 1000);
+    cluster.connect(2, 2, 1000);
+    cluster.assign(small(), vec![wanted(0, Desired::Running)]);
+    cluster.reconcile();
+    for _ in 1..=BEGIN_WITHIN_MILLIS / 400 + 1 {
+        cluster.wait(400);
+        cluster.beat(1);
+        cluster.beat(2);
+    }
+    assert_eq!(cluster.holder(0), Some(worker(2)));
+}
+
+#[test]
+fn an_assignment_that_is_not_confirmed_is_sent_again() {
+    let mut cluster = Cluster::default();
+    cluster.connect(1, 4, 1000);
+    cluster.assign(small(), vec![wanted(0, Desired::Running)]);
+    assert_eq!(cluster.reconcile().effects.len(), 1);
+    cluster.beat(1);
+    cluster.now.moment = cluster.now.moment.plus_millis(2000);
+    cluster.beat(1);
+    assert_eq!(cluster.reconcile().effects, []);
+    cluster.now.moment = cluster.now.moment.plus_millis(2000);
+    cluster.beat(1);
+    cluster.now.moment = cluster.now.moment.plus_millis(1000);
+    assert_eq!(cluster.reconcile().effects.len(), 1);
+}
+
+#[test]
+fn draining_starts_elsewhere_first_and_stops_when_that_is_ready() {
+    let mut cluster = running(small());
+    assert_eq!(cluster.schedule(1, Scheduling::Draining), ClusterAnswer::Begun { instances: 1 });
+    cluster.reconcile();
+    assert_eq!(cluster.told(1, 0), Some((Generation(1), Desired::Running)), "not stopped yet");
+    assert_eq!(cluster.told(2, 0), Some((Generation(2), Desired::Running)));
+    cluster.say(2, 0, Phase::Creating);
+    assert_eq!(cluster.phase(0), Some(Phase::Running), "the copy that counts");
+    cluster.say(2, 0, Phase::Running);
+    cluster.reconcile();
+    assert_eq!(cluster.told(1, 0), Some((Generation(1), Desired::Removed)));
+    assert_eq!((cluster.holder(0), cluster.phase(0)), (Some(worker(2)), Some(Phase::Running)));
+}
+
+#[test]
+fn a_drain_that_is_taken_back_leaves_everything_where_it_is() {
+    let mut cluster = running(small());
+    cluster.schedule(1, Scheduling::Draining);
+    cluster.reconcile();
+    cluster.schedule(1, Scheduling::Open);
+    cluster.reconcile();
+    assert_eq!(cluster.told(1, 0), Some((Generation(1), Desired::Running)));
+    assert_eq!(cluster.told(2, 0), Some((Generation(2), Desired::Removed)));
+}
+
+#[test]
+fn a_drain_without_room_elsewhere_says_so_and_goes_on_when_there_is() {
+    let mut cluster = Cluster::default();
+    cluster.connect(1, 4, 1000);
+    cluster.assign(small(), vec![wanted(0, Desired::Running)]);
+    cluster.reconcile();
+    cluster.say(1, 0, Phase::Running);
+    cluster.schedule(1, Scheduling::Draining);
+    cluster.reconcile();
+    let reported = cluster.reported(0).expect("held");
+    assert_eq!((reported.phase, reported.refusal), (Phase::Running, None));
+    assert!(reported.detail.contains("cannot move"), "{}", reported.detail);
+    cluster.connect(2, 4, 1000);
+    cluster.reconcile();
+    assert_eq!(cluster.told(2, 0), Some((Generation(2), Desired::Running)));
+    cluster.wait(2000);
+}
+
+#[test]
+fn a_move_that_never_gets_ready_is_given_up_and_tried_again() {
+    let mut cluster = running(small());
+    cluster.schedule(1, Scheduling::Draining);
+    cluster.reconcile();
+    cluster.say(2, 0, Phase::Failed);
+    for _ in 1..=MOVE_WITHIN_MILLIS / 400 + 2 {
+        cluster.wait(400);
+        cluster.beat(1);
+        cluster.beat(2);
+    }
+    assert_eq!(cluster.told(2, 0), Some((Generation(2), Desired::Removed)));
+    assert_eq!((cluster.holder(0), cluster.phase(0)), (Some(worker(1)), Some(Phase::Running)));
+    cluster.say(2, 0, Phase::Removed);
+    cluster.reconcile();
+    assert_eq!(cluster.told(2, 0), Some((Generation(3), Desired::Running)));
+}
+
+#[test]
+fn a_cordoned_worker_keeps_what_it_has_and_takes_nothing_more() {
+    let mut cluster = running(small());
+    cluster.schedule(1, Scheduling::Cordoned);
+    cluster.assign(small(), vec![wanted(0, Desired::Running), wanted(1, Desired::Running)]);
+    cluster.reconcile();
+    assert_eq!([cluster.holder(0), cluster.holder(1)], [Some(worker(1)), Some(worker(2))]);
+    let nobody = cluster.schedule(7, Scheduling::Cordoned);
+    assert!(matches!(nobody, ClusterAnswer::Rejected { reason } if reason.contains("no worker `worker7`")));
+}
+
+#[test]
+fn rebalancing_moves_one_instance_of_a_service_at_a_time() {
+    let mut cluster = Cluster::default();
+    cluster.connect(1, 8, 1000);
+    cluster.assign(small(), (0..4).map(|number| wanted(number, Desired::Running)).collect());
+    cluster.reconcile();
+    (0..4).for_each(|number| cluster.say(1, number, Phase::Running));
+    cluster.connect(2, 8, 1000);
+    cluster.reconcile();
+    assert_eq!(cluster.ask(ClusterRequest::Rebalance), ClusterAnswer::Begun { instances: 1 });
+    cluster.reconcile();
+    let moving: Vec<u32> = (0..4).filter(|number| cluster.told(2, *number).is_some()).collect();
+    assert_eq!(moving.len(), 1);
+    cluster.say(2, moving[0], Phase::Running);
+    cluster.reconcile();
+    assert_eq!(cluster.ask(ClusterRequest::Rebalance), ClusterAnswer::Begun { instances: 1 });
+    cluster.reconcile();
+    let second: Vec<u32> =
+        (0..4).filter(|number| cluster.told(2, *number).is_some() && *number != moving[0]).collect();
+    cluster.say(2, second[0], Phase::Running);
+    cluster.reconcile();
+    assert_eq!(cluster.ask(ClusterRequest::Rebalance), ClusterAnswer::Begun { instances: 0 }, "it is even");
+}
+
+#[test]
+fn a_worker_that_is_forgotten_gives_its_instances_back_and_gets_tombstones_if_it_returns() {
+    let mut cluster = running(with(OnPartition::Keep, OnRejoin::default()));
+    let forget = || ClusterRequest::Forget { worker: "worker1".to_owned() };
+    assert!(matches!(cluster.ask(forget()), ClusterAnswer::Rejected { .. }), "it is connected");
+    cluster.state.worker_disconnected(worker(1), cluster.session(1), cluster.now);
+    assert_eq!(cluster.ask(forget()), ClusterAnswer::Begun { instances: 1 });
+    cluster.reconcile();
+    assert_eq!(cluster.told(2, 0), Some((Generation(2), Desired::Running)));
+    cluster.connect(1, 4, 1000);
+    cluster.reconcile();
+    cluster.say_of(1, 0, Generation(1), Phase::Running);
+    cluster.reconcile();
+    assert_eq!(cluster.told(1, 0), Some((Generation(1), Desired::Removed)));
+}
+
+#[test]
+fn a_removal_is_over_when_every_copy_is_gone() {
+    let mut cluster = running(small());
+    cluster.lose_the_first(3200);
+    cluster.say(2, 0, Phase::Running);
+    cluster.assign(small(), vec![wanted(0, Desired::Removed)]);
+    cluster.reconcile();
+    cluster.say(2, 0, Phase::Removed);
+    assert_eq!(cluster.phase(0), Some(Phase::Undeploying), "the lost worker may still have a copy");
+    cluster.connect(1, 4, 1000);
+    cluster.reconcile();
+    cluster.say(1, 0, Phase::Removed);
+    assert_eq!(cluster.phase(0), Some(Phase::Removed));
+}
+
+#[test]
+fn a_worker_that_says_unasked_that_something_is_gone_is_not_believed() {
+    let mut cluster = running(small());
+    cluster.say(1, 0, Phase::Removed);
+    assert_eq!((cluster.holder(0), cluster.phase(0)), (Some(worker(1)), Some(Phase::Running)));
+}
+
+#[test]
+fn tokens_for_this_cluster_are_honoured_without_the_root() {
+    let mut cluster = Cluster::default();
+    let token: model::TokenId = "00000000-0000-0000-0000-0000000000aa".parse().expect("a UUID");
+    let expires_at = BEGINNING.date.plus_millis(1000);
+    let sent = WorkerToken { id: token, secret_hash: "hash".into(), uses_left: 1, expires_at };
+    let changes = cluster.state.honour(vec![sent.clone()], &[]);
+    cluster.apply(changes);
+    let claim = |secret_hash, key_fingerprint| Claim { token, secret_hash, key_fingerprint };
+    let now = BEGINNING.date;
+    assert_eq!(cluster.state.enrol(claim("guess", "a"), now), Err(EnrolmentRejected::NotHere));
+    assert_eq!(cluster.state.enrol(claim("hash", "a"), expires_at), Err(EnrolmentRejected::Expired));
+    let ((), changes) = cluster.state.enrol(claim("hash", "a"), now).expect("its first use");
+    cluster.apply(changes);
+    assert_eq!(cluster.state.enrol(claim("hash", "a"), now), Ok(((), vec![])), "the same key again");
+    assert_eq!(cluster.state.enrol(claim("hash", "b"), now), Err(EnrolmentRejected::Spent));
+    let spent = SpentToken { token, key_fingerprint: "a".into() };
+    assert_eq!(cluster.state.report(1, cluster.now).spent, std::slice::from_ref(&spent));
+    let changes = cluster.state.honour(vec![], &[spent]);
+    cluster.apply(changes);
+    assert_eq!(cluster.state.report(1, cluster.now).spent, []);
+}

@@ -1,0 +1,284 @@
+//! One root and many clusters in this process, as their own programs run them.
+//!
+//! Each group of clusters has a thread with one runtime, as `cluster-orchestrator` has, and a table of open files of its
+//! own: a hundred thousand connections are more than one table may hold.
+
+use std::{
+    convert::Infallible,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    sync::mpsc::{Receiver, Sender, channel},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use link::Subject;
+use serde_json::{Value, json};
+use tokio::runtime::{Builder, Runtime};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{
+    events::{Event, tell},
+    plan::{Plan, Site, cluster_state, identity_in, root_state},
+    tables,
+};
+
+/// The password of the fleet's `Admin`.
+pub const PASSWORD: &str = "Admin";
+/// Files of a cluster besides the connections of its workers, generously.
+const FILES_OF_CLUSTER: usize = 32;
+/// Two groups at least, so that two processor cores are of use.
+const GROUPS: usize = 2;
+const JOINED_WITHIN: Duration = Duration::from_secs(60);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// What to run.
+#[derive(Debug, Clone, clap::Parser)]
+#[command(about = "A root and many clusters in one process, to be measured")]
+pub struct Options {
+    /// Where state directories and plan.json are; what is there already is continued.
+    #[arg(long)]
+    pub folder: PathBuf,
+    /// How many clusters a new fleet has.
+    #[arg(long, default_value_t = 2)]
+    pub clusters: usize,
+    /// How many workers each cluster will have: how many connections to be prepared for.
+    #[arg(long, default_value_t = 100)]
+    pub workers_per_cluster: usize,
+    /// The first of the ports of a new fleet, on the loopback; any that are free if not given.
+    #[arg(long)]
+    pub base_port: Option<u16>,
+}
+
+/// One cluster as it is started.
+struct Start {
+    name: String,
+    state: PathBuf,
+    for_workers: SocketAddr,
+    root_port: u16,
+    token: Option<String>,
+}
+
+/// Starts everything, says `ready`, and runs until a daemon ends.
+///
+/// # Errors
+/// When something cannot be started, or a daemon ends.
+pub fn run(options: &Options) -> Result<Infallible> {
+    let (ended, ends) = channel();
+    let plan = Plan::load(&options.folder)?;
+    let mut ports = Ports { next: options.base_port };
+    let (api, for_clusters) = match &plan {
+        Some(plan) => (bind(plan.api)?, bind(plan.for_clusters)?),
+        None => (ports.any()?, ports.any()?),
+    };
+    let (api_address, cluster_address) = (api.local_addr()?, for_clusters.local_addr()?);
+    start_root(&options.folder, api, for_clusters, ended.clone())?;
+    let starts = match &plan {
+        Some(plan) => plan.clusters.iter().map(|site| Ok(known(options, plan, site))).collect(),
+        None => newcomers(options, &mut ports, api_address, cluster_address),
+    };
+    let starts = starts?;
+    let sites: Vec<(String, SocketAddr)> =
+        starts.iter().map(|start| (start.name.clone(), start.for_workers)).collect();
+    start_clusters(starts, options.workers_per_cluster, &ended)?;
+    if plan.is_none() {
+        let none = Plan { root: Uuid::nil(), api: api_address, for_clusters: cluster_address, clusters: Vec::new() };
+        joined(options, none, sites, &ends)?.save(&options.folder)?;
+    }
+    tell(&Event::Ready { api: api_address.to_string() }).context("say that everything runs")?;
+    end(&ends)
+}
+
+fn end(ends: &Receiver<String>) -> Result<Infallible> {
+    match ends.recv() {
+        Ok(reason) => bail!(reason),
+        Err(_) => bail!("nothing runs"),
+    }
+}
+
+fn start_root(folder: &Path, api: TcpListener, for_clusters: TcpListener, ended: Sender<String>) -> Result<()> {
+    let config = root_orchestrator::Config {
+        state_dir: root_state(folder),
+        api_listen: api.local_addr()?,
+        cluster_listen: for_clusters.local_addr()?,
+        admin_password: Some(PASSWORD.to_owned()),
+        bootstrap_cluster: None,
+        bootstrap_token_file: None,
+    };
+    let run = move || {
+        root_runtime()?.block_on(async {
+            let listeners =
+                root_orchestrator::Listeners { api: adopt(api)?, cluster: adopt(for_clusters)? };
+            root_orchestrator::run(config, listeners, CancellationToken::new()).await
+        })
+    };
+    thread::Builder::new().name("root".to_owned()).spawn(move || report_end("the root", run(), &ended))?;
+    Ok(())
+}
+
+fn start_clusters(starts: Vec<Start>, workers_per_cluster: usize, ended: &Sender<String>) -> Result<()> {
+    let per_table = (tables::room()? / (workers_per_cluster + FILES_OF_CLUSTER)).max(1);
+    let groups = starts.len().div_ceil(per_table).max(GROUPS).min(starts.len());
+    let mut members: Vec<Vec<Start>> = (0..groups).map(|_| Vec::new()).collect();
+    for (index, start) in starts.into_iter().enumerate() {
+        members[index % groups].push(start);
+    }
+    for (number, members) in members.into_iter().enumerate() {
+        let ended = ended.clone();
+        tables::spawn(format!("clusters-{number}"), move || {
+            let runtime = runtime()?;
+            for start in members {
+                let ended = ended.clone();
+                let listener = bind(start.for_workers)?;
+                runtime.spawn(async move {
+                    let name = start.name.clone();
+                    report_end(&name, run_cluster(start, listener).await, &ended);
+                });
+            }
+            runtime.block_on(std::future::pending::<Result<()>>())
+        })?;
+    }
+    Ok(())
+}
+
+async fn run_cluster(start: Start, listener: TcpListener) -> Result<()> {
+    let config = cluster_orchestrator::Config {
+        name: start.name,
+        location: "48.137,11.575,1000".parse().context("understand a location")?,
+        root_address: Ipv4Addr::LOCALHOST.to_string(),
+        root_port: start.root_port,
+        token: start.token.map(|token| token.parse()).transpose()?,
+        token_file: None,
+        worker_listen: start.for_workers,
+        state_dir: start.state,
+    };
+    cluster_orchestrator::run(config, adopt(listener)?, CancellationToken::new()).await
+}
+
+fn report_end(name: &str, outcome: Result<()>, ended: &Sender<String>) {
+    let reason = match outcome {
+        Ok(()) => format!("{name} ended"),
+        Err(error) => format!("{name} ended: {error:#}"),
+    };
+    // Whoever listened may have heard of another end before.
+    drop(ended.send(reason));
+}
+
+fn known(options: &Options, plan: &Plan, site: &Site) -> Start {
+    Start {
+        name: site.name.clone(),
+        state: cluster_state(&options.folder, &site.name),
+        for_workers: site.for_workers,
+        root_port: plan.for_clusters.port(),
+        token: None,
+    }
+}
+
+/// Clusters that have yet to join, each with its token.
+fn newcomers(
+    options: &Options,
+    ports: &mut Ports,
+    api: SocketAddr,
+    for_clusters: SocketAddr,
+) -> Result<Vec<Start>> {
+    ensure!(options.clusters > 0, "a fleet has at least one cluster");
+    let names: Vec<String> = (0..options.clusters).map(|number| format!("c{number:03}")).collect();
+    let tokens = runtime()?.block_on(tokens(api, &names))?;
+    let start = |(name, token): (String, String)| {
+        // Let go at once: the cluster binds it again in its own table.
+        let for_workers = ports.any()?.local_addr()?;
+        let state = cluster_state(&options.folder, &name);
+        Ok(Start { name, state, for_workers, root_port: for_clusters.port(), token: Some(token) })
+    };
+    names.into_iter().zip(tokens).map(start).collect()
+}
+
+async fn tokens(api: SocketAddr, names: &[String]) -> Result<Vec<String>> {
+    let client = reqwest::Client::new();
+    let login = json!({"username": "Admin", "password": PASSWORD}).to_string();
+    let answer = ask(&client, format!("http://{api}/api/auth/login"), None, login).await?;
+    let bearer = text(&answer)?;
+    let mut tokens = Vec::new();
+    for name in names {
+        let wanted = json!({"kind": "cluster", "cluster": name}).to_string();
+        let answer = ask(&client, format!("http://{api}/api/tokens"), Some(&bearer), wanted).await?;
+        tokens.push(text(&answer)?);
+    }
+    Ok(tokens)
+}
+
+async fn ask(client: &reqwest::Client, url: String, bearer: Option<&str>, body: String) -> Result<Value> {
+    let mut request = client.post(&url).header("content-type", "application/json").body(body);
+    if let Some(bearer) = bearer {
+        request = request.bearer_auth(bearer);
+    }
+    let answer = request.send().await.with_context(|| format!("ask {url}"))?.error_for_status()?.text().await?;
+    serde_json::from_str(&answer).with_context(|| format!("understand the answer of {url}"))
+}
+
+fn text(answer: &Value) -> Result<String> {
+    Ok(answer["token"].as_str().context("the root's answer has no token")?.to_owned())
+}
+
+/// Waits until every cluster has an identity, and enters it into the plan.
+fn joined(
+    options: &Options,
+    mut plan: Plan,
+    sites: Vec<(String, SocketAddr)>,
+    ends: &Receiver<String>,
+) -> Result<Plan> {
+    let deadline = Instant::now() + JOINED_WITHIN;
+    for (name, for_workers) in sites {
+        let state = cluster_state(&options.folder, &name);
+        let subject = loop {
+            if let Some(identity) = identity_in(&state)? {
+                break identity.subject();
+            }
+            if let Ok(reason) = ends.try_recv() {
+                bail!(reason);
+            }
+            ensure!(Instant::now() < deadline, "cluster {name} did not join in time");
+            thread::sleep(LOOK_AGAIN);
+        };
+        let Subject::Cluster { root, cluster } = subject else { bail!("cluster {name} is {subject}") };
+        plan.root = root;
+        plan.clusters.push(Site { name, id: cluster, for_workers });
+    }
+    Ok(plan)
+}
+
+/// As `cluster-orchestrator` has it.
+fn runtime() -> Result<Runtime> {
+    Builder::new_current_thread().enable_all().build().context("start a runtime")
+}
+
+/// As `root-orchestrator` has it.
+fn root_runtime() -> Result<Runtime> {
+    Builder::new_multi_thread().worker_threads(2).enable_all().build().context("start a runtime")
+}
+
+/// Ports on the loopback, one after another or any that are free.
+struct Ports {
+    next: Option<u16>,
+}
+
+impl Ports {
+    fn any(&mut self) -> Result<TcpListener> {
+        let port = self.next.unwrap_or(0);
+        self.next = self.next.map(|next| next.saturating_add(1));
+        bind((Ipv4Addr::LOCALHOST, port).into())
+    }
+}
+
+/// As the daemons bind: with a backlog for a thousand workers that come at once, and although connections of the run
+/// before are not forgotten yet.
+fn bind(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).with_context(|| format!("listen on {address}"))
+}
+
+fn adopt(listener: TcpListener) -> Result<tokio::net::TcpListener> {
+    listener.set_nonblocking(true).context("use a port without waiting")?;
+    tokio::net::TcpListener::from_std(listener).context("use a port")
+}

@@ -1,0 +1,39 @@
+//! Beats: small datagrams from child to parent that say "alive". A lost segment stalls a TCP stream for a second or
+//! more; a lost datagram stalls nothing. What follows from them is decided in `crates/liveness`.
+//!
+//! ```text
+//!   child                                   parent (UDP port of the same number as its TCP port)
+//!   send_beats ── beat 0, 1, 2, … ────────► BeatListener ──► Beat { session, sequence }
+//!              ◄── ask (only in doubt) ────
+//!   the session's id and key were handed over on the mTLS stream
+//! ```
+//!
+//! A datagram has 20 bytes, 48 with its IPv4 and UDP headers: session (8), number (4), tag (8), all big-endian. The tag
+//! is the beginning of an HMAC-SHA256 with the session's key over direction, session and number. Numbers begin at 0 and
+//! grow by one with each beat *sent*, so what is lost can be measured.
+//!
+//! Asks go back the way the last beat came, so the child needs no inbound port; one that is answered is answered once.
+
+mod datagram;
+mod listener;
+mod sender;
+
+use std::fmt;
+
+pub use listener::{Beat, BeatListener};
+pub use sender::send_beats;
+
+/// What a parent hands a child for the beats of one connection, over that connection.
+#[derive(Clone, PartialEq, Eq)]
+pub struct BeatSession {
+    /// Which session.
+    pub id: u64,
+    /// What proves a beat is of it. A secret: it is not shown by `Debug`.
+    pub key: [u8; 32],
+}
+
+impl fmt::Debug for BeatSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "BeatSession({:016x}, key withheld)", self.id)
+    }
+}

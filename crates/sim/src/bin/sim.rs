@@ -1,0 +1,241 @@
+//! `sim`: the command line of the simulation. `cargo xtask sim` builds and runs it.
+
+#![expect(clippy::print_stdout, reason = "a command line tool speaks on it")]
+
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, bail};
+use clap::Parser;
+use sim::{Fault, Invariant, Mutant, Options, Outcome, Scenario, Statistics};
+
+/// Runs the whole hierarchy in virtual time, with faults, and checks the invariants of docs/invariants.md.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask sim", bin_name = "cargo xtask sim")]
+struct Arguments {
+    /// Replays this one seed with its log.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Runs so many seeds, from 1 or from `--first` on, without logs.
+    #[arg(long, conflicts_with = "seed")]
+    seeds: Option<u64>,
+    /// The first of `--seeds`.
+    #[arg(long, default_value_t = 1)]
+    first: u64,
+    /// Worker devices.
+    #[arg(long)]
+    workers: Option<u32>,
+    /// Clusters.
+    #[arg(long)]
+    clusters: Option<u32>,
+    /// Virtual minutes of load and faults.
+    #[arg(long)]
+    minutes: Option<u32>,
+    /// Instances wanted at most at one time.
+    #[arg(long)]
+    instances: Option<u32>,
+    /// With `--seeds`: goes on after a failure and tells one line of each.
+    #[arg(long)]
+    survey: bool,
+    /// A kind of fault that does not happen; may be given several times.
+    #[arg(long, value_parser = fault)]
+    without: Vec<Fault>,
+    /// An invariant that is not judged; may be given several times.
+    #[arg(long, value_parser = invariant)]
+    ignore: Vec<Invariant>,
+    /// A deliberate mistake.
+    #[arg(long, value_parser = mutant)]
+    mutant: Option<Mutant>,
+    /// Only these lines of the log: those that contain the text.
+    #[arg(long)]
+    about: Option<String>,
+    /// With `--seed`: no log, only the end of it.
+    #[arg(long)]
+    quiet: bool,
+    /// Looks for the smallest scenario in which a failing seed still fails.
+    #[arg(long)]
+    shrink: bool,
+    /// Makes every deliberate mistake; fails if one is not caught.
+    #[arg(long)]
+    mutants: bool,
+    /// Seeds in which a deliberate mistake must be caught.
+    #[arg(long, default_value_t = 60)]
+    within: u64,
+    /// A root, a thousand clusters and a hundred thousand workers, and how deciding grows up to there.
+    #[arg(long)]
+    scale: bool,
+}
+
+fn fault(name: &str) -> Result<Fault, String> {
+    Fault::named(name).ok_or_else(|| format!("is none of {}", Fault::ALL.map(Fault::as_str).join(", ")))
+}
+
+fn invariant(id: &str) -> Result<Invariant, String> {
+    Invariant::named(id).ok_or_else(|| format!("is none of {}", Invariant::ALL.map(Invariant::id).join(", ")))
+}
+
+fn mutant(name: &str) -> Result<Mutant, String> {
+    Mutant::named(name).ok_or_else(|| format!("is none of {}", Mutant::ALL.map(Mutant::name).join(", ")))
+}
+
+fn main() -> Result<ExitCode> {
+    let arguments = Arguments::parse();
+    if arguments.mutants {
+        return Ok(mutants(&arguments));
+    }
+    if arguments.scale {
+        return scale();
+    }
+    match (arguments.seed, arguments.seeds) {
+        (Some(seed), _) => Ok(one(&arguments, seed)),
+        (None, Some(seeds)) => Ok(many(&arguments, seeds)),
+        (None, None) => bail!("nothing to do: pass --seed N, --seeds N, --mutants or --scale"),
+    }
+}
+
+impl Arguments {
+    fn scenario(&self, seed: u64) -> Scenario {
+        let mut scenario = Scenario::small(seed);
+        scenario.workers = self.workers.unwrap_or(scenario.workers);
+        scenario.clusters = self.clusters.unwrap_or(scenario.clusters).min(scenario.workers);
+        scenario.minutes = self.minutes.unwrap_or(scenario.minutes);
+        scenario.instances = self.instances.unwrap_or(scenario.instances);
+        scenario.faults.retain(|fault| !self.without.contains(fault));
+        scenario.ignored = self.ignore.iter().copied().collect();
+        scenario.mutant = self.mutant;
+        scenario
+    }
+}
+
+fn one(arguments: &Arguments, seed: u64) -> ExitCode {
+    let mut scenario = arguments.scenario(seed);
+    let (outcome, took) = timed(|| sim::run(&scenario, Options { log: !arguments.quiet, timed: true }));
+    let wanted = |text: &str| arguments.about.as_ref().is_none_or(|about| text.contains(about));
+    for line in outcome.log.iter().filter(|line| wanted(&line.text)) {
+        println!("{line}");
+    }
+    println!("{}", figures(&outcome.statistics, took));
+    println!("trace {:016x}", outcome.hash);
+    let Some(violation) = outcome.violation else { return ExitCode::SUCCESS };
+    if arguments.shrink {
+        scenario = sim::shrink(&scenario, violation.invariant);
+    }
+    println!("\n{}", sim::explain(&scenario, 60));
+    ExitCode::FAILURE
+}
+
+fn many(arguments: &Arguments, seeds: u64) -> ExitCode {
+    let scenarios: Vec<Scenario> =
+        (arguments.first..arguments.first + seeds).map(|seed| arguments.scenario(seed)).collect();
+    let run = |scenario: &Scenario| sim::run(scenario, Options::default());
+    let (outcomes, took) = timed(|| sim::run_all(&scenarios, arguments.survey, run));
+    let done: Vec<(&Scenario, &Outcome)> =
+        scenarios.iter().zip(&outcomes).filter_map(|(scenario, outcome)| Some((scenario, outcome.as_ref()?))).collect();
+    let events: u64 = done.iter().map(|(_, outcome)| outcome.statistics.events).sum();
+    let slowest = done.iter().map(|(_, outcome)| outcome.statistics.rested).max().unwrap_or(0);
+    println!(
+        "{} seeds, {events} events in {took:.1?}; at rest at most {} s after the last fault",
+        done.len(),
+        slowest / 1000
+    );
+    if arguments.survey {
+        return survey(&done);
+    }
+    let mut failed = done.iter().filter_map(|(scenario, outcome)| Some((scenario, outcome.violation.as_ref()?)));
+    let Some((scenario, violation)) = failed.next() else { return ExitCode::SUCCESS };
+    let smallest =
+        if arguments.shrink { sim::shrink(scenario, violation.invariant) } else { (*scenario).clone() };
+    println!("\n{}", sim::explain(&smallest, 60));
+    ExitCode::FAILURE
+}
+
+fn survey(done: &[(&Scenario, &Outcome)]) -> ExitCode {
+    let mut failed = 0_u32;
+    for (scenario, violation) in done.iter().filter_map(|(scenario, it)| Some((scenario, it.violation.as_ref()?))) {
+        failed += 1;
+        let instance = violation.instance.map(|id| format!("{id}: ")).unwrap_or_default();
+        println!("{:>6} {:<20} {instance}{}", scenario.seed, violation.invariant.id(), violation.detail);
+    }
+    println!("{failed} of {} seeds fail", done.len());
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn mutants(arguments: &Arguments) -> ExitCode {
+    println!("{:<24} {:<22} {:>5}", "mutant", "caught by", "seed");
+    let mut survivors = 0;
+    let mutants = Mutant::ALL.into_iter().filter(|mutant| arguments.mutant.is_none_or(|only| only == *mutant));
+    for mutant in mutants {
+        match sim::hunt(mutant, arguments.first..arguments.first + arguments.within) {
+            Some((seed, violation)) => {
+                println!("{:<24} {:<22} {seed:>5}", mutant.name(), violation.invariant.id());
+            }
+            None => {
+                survivors += 1;
+                println!("{:<24} {:<22} {:>5}", mutant.name(), "nothing", "-");
+            }
+        }
+    }
+    if survivors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn scale() -> Result<ExitCode> {
+    println!(
+        "{:>8} {:>8} {:>10} {:>7} {:>12} {:>8} {:>10} {:>30} {:>30}",
+        "clusters", "workers", "instances", "minutes", "events", "wall s", "events/s", "root decides", "cluster decides"
+    );
+    let mut failed = false;
+    for (clusters, workers, minutes) in [(10, 1_000, 15), (100, 10_000, 15), (1_000, 100_000, 15)] {
+        let scenario = Scenario { clusters, workers, minutes, instances: workers * 2, ..Scenario::small(1) };
+        let (outcome, took) = timed(|| sim::run(&scenario, Options { timed: true, log: false }));
+        let Statistics { events, root, cluster, .. } = &outcome.statistics;
+        #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+        let rate = *events as f64 / took.as_secs_f64();
+        println!(
+            "{clusters:>8} {workers:>8} {:>10} {minutes:>7} {events:>12} {:>8.1} {rate:>10.0} {:>30} {:>30}",
+            workers * 2,
+            took.as_secs_f64(),
+            times(root),
+            times(cluster)
+        );
+        if let Some(violation) = outcome.violation {
+            failed = true;
+            println!("{} at {} ms: {}\n  {}", violation.invariant, violation.at, violation.detail, scenario.command());
+        }
+    }
+    println!("peak memory {} MiB", peak_memory_mib()?);
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn times(times: &sim::Times) -> String {
+    format!("mean {:.1?} p99 {:.1?} max {:.1?}", times.mean(), times.per_mille(990), times.longest())
+}
+
+fn figures(statistics: &Statistics, took: Duration) -> String {
+    let Statistics { events, messages, lost, faults, answers, starts, rested, root_turns, cluster_turns, .. } =
+        statistics;
+    format!(
+        "{events} events in {took:.1?}: {messages} messages ({lost} lost), {faults} faults, {answers} answers, \
+         {starts} starts of containers, {root_turns} turns of the root (mean {:.1?}), {cluster_turns} of clusters \
+         (mean {:.1?}); at rest {:.1} s after the last fault",
+        statistics.root.mean(),
+        statistics.cluster.mean(),
+        Duration::from_millis(*rested).as_secs_f64()
+    )
+}
+
+#[expect(clippy::disallowed_methods, reason = "the time a run takes is told, and decides nothing")]
+fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+    let began = Instant::now();
+    let done = work();
+    (done, began.elapsed())
+}
+
+/// The most memory this process ever had.
+fn peak_memory_mib() -> Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib: Option<u64> = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse().ok());
+    kib.map(|kib| kib / 1024).ok_or_else(|| anyhow::anyhow!("/proc/self/status has no VmHWM"))
+}

@@ -1,0 +1,358 @@
+//! The simulated shell around the brain of a cluster.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
+use cluster_core::{Change, Effect, State};
+use model::{
+    Assignment, Brain, ClusterRequest, Desired, Generation, InstanceId, WorkerId, WorkerInventory, WorkerReport,
+};
+
+use crate::{
+    daemon::{Daemon, Doom},
+    event::{Body, Envelope, Event},
+    ids::{Child, ClusterIndex, Host, WorkerIndex},
+    link::Link,
+    mutants::Mutant,
+    queue::Millis,
+    store::Document,
+    world::World,
+};
+
+/// The longest between two reports to the root, as in `cluster-orchestrator/src/uplink.rs`.
+const HEARTBEAT: Millis = 5_000;
+
+/// What enters the brain of a cluster.
+#[derive(Debug)]
+pub(crate) enum Input {
+    Assignment(Arc<Assignment>),
+    Connected { worker: WorkerId, session: u64, inventory: Arc<WorkerInventory>, address: IpAddr },
+    Reported { worker: WorkerId, session: u64, report: Arc<WorkerReport> },
+    Beat { worker: WorkerId, session: u64, sequence: u64 },
+    Disconnected { worker: WorkerId, session: u64 },
+    NetworkConnected(WorkerId),
+    NetworkDisconnected(WorkerId),
+    Request(ClusterRequest),
+}
+
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    pub(crate) daemon: Daemon<State, Input>,
+    pub(crate) link: Link,
+    /// The connection of each worker that this process knows.
+    pub(crate) sessions: BTreeMap<WorkerIndex, u64>,
+    /// Numbers the reports.
+    reports: u64,
+    /// A report is about to go out.
+    news_due: bool,
+    /// The newest generation sent to each worker, for [`Mutant::SendOnce`].
+    sent: BTreeMap<WorkerIndex, Generation>,
+}
+
+/// Documents are loaded in this order, as in `cluster-orchestrator/src/documents.rs`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Key {
+    Held,
+    Worker(WorkerId),
+    Instance(InstanceId),
+    Subnets,
+    Enrolments,
+}
+
+impl Document for Change {
+    type Key = Key;
+
+    fn key(&self) -> Key {
+        match self {
+            Self::Held(_) => Key::Held,
+            Self::Instance(id, _) => Key::Instance(*id),
+            Self::Worker(id, _) => Key::Worker(*id),
+            Self::Subnets(_) => Key::Subnets,
+            Self::Enrolments(_) => Key::Enrolments,
+        }
+    }
+
+    fn removes(&self) -> bool {
+        match self {
+            Self::Instance(_, instance) => instance.is_none(),
+            Self::Worker(_, worker) => worker.is_none(),
+            Self::Held(_) | Self::Subnets(_) | Self::Enrolments(_) => false,
+        }
+    }
+}
+
+impl Cluster {
+    pub(crate) fn new() -> Self {
+        Self {
+            daemon: Daemon::new(),
+            link: Link::default(),
+            sessions: BTreeMap::new(),
+            reports: 0,
+            news_due: false,
+            sent: BTreeMap::new(),
+        }
+    }
+}
+
+impl World {
+    /// Starts the process with what its store holds.
+    pub(crate) fn start_cluster(&mut self, index: ClusterIndex) {
+        let (now, mutant) = (self.now, self.scenario.mutant);
+        let cluster = self.cluster_mut(index);
+        cluster.daemon.process.begin(now);
+        let mut brain = State::default();
+        for change in cluster.daemon.store.documents() {
+            if forgets(mutant, change) {
+                continue;
+            }
+            brain.apply(change.clone());
+        }
+        let present = cluster.daemon.process.present(now, mutant);
+        brain.loaded(present);
+        cluster.daemon.brain = Some(brain);
+        cluster.sessions.clear();
+        cluster.news_due = false;
+        let process = cluster.daemon.process.number;
+        self.say(|| format!("{index} starts"));
+        self.cluster_starts_turning(index);
+        self.dial_soon(Child::Cluster(index), 0);
+        let first = self.rng.below(HEARTBEAT);
+        let child = Child::Cluster(index);
+        self.queue.push(now + first, Event::Heartbeat { child, process });
+        self.recheck_cluster(index);
+    }
+
+    /// The process ends; only its store is left.
+    pub(crate) fn end_cluster(&mut self, index: ClusterIndex) {
+        self.say(|| format!("{index} ends"));
+        let cluster = self.cluster_mut(index);
+        cluster.daemon.end();
+        cluster.link.up = false;
+        let sessions: Vec<(WorkerIndex, u64)> = std::mem::take(&mut cluster.sessions).into_iter().collect();
+        for (worker, session) in sessions {
+            self.end_is_noticed(Child::Worker(worker), crate::event::End::Child, session);
+        }
+        let session = self.cluster_ref(index).link.session;
+        self.end_is_noticed(Child::Cluster(index), crate::event::End::Parent, session);
+        self.recheck_cluster(index);
+    }
+
+    /// Puts something into the brain's queue; it is taken in with the next turn.
+    pub(crate) fn to_cluster(&mut self, index: ClusterIndex, input: Input) {
+        let cluster = self.cluster_mut(index);
+        if cluster.daemon.is_up() {
+            cluster.daemon.inbox.push_back(input);
+            self.cluster_starts_turning(index);
+        }
+    }
+
+    fn cluster_starts_turning(&mut self, index: ClusterIndex) {
+        let pause = self.pause_before_turn();
+        let at = self.now + pause;
+        let daemon = &mut self.cluster_mut(index).daemon;
+        if !daemon.turning {
+            daemon.turning = true;
+            let process = daemon.process.number;
+            self.queue.push(at, Event::Turn { host: Host::Cluster(index), process });
+        }
+    }
+
+    /// One round of the loop in `crates/control`: inputs, one commit, then what follows from it.
+    pub(crate) fn cluster_turn(&mut self, index: ClusterIndex, process: u32) {
+        let (now, mutant) = (self.now, self.scenario.mutant);
+        let daemon = &mut self.cluster_mut(index).daemon;
+        if daemon.process.number != process {
+            return;
+        }
+        let Some(mut brain) = daemon.brain.take() else { return };
+        daemon.turning = false;
+        let present = daemon.process.present(now, mutant);
+        let inputs = std::mem::take(&mut daemon.inbox);
+        let doom = daemon.doom.take();
+        let mut changes = Vec::new();
+        let began = self.statistics.begin();
+        for input in inputs {
+            let asked = take_in(&mut brain, input, present, mutant);
+            asked.iter().for_each(|change| brain.apply(change.clone()));
+            changes.extend(asked);
+        }
+        let mut plan = brain.reconcile(present);
+        self.statistics.cluster_decided(began);
+        self.trace.mix(u64::try_from(changes.len()).unwrap_or(0));
+        if self.statistics.cluster_turns.is_multiple_of(16) {
+            let again = brain.reconcile(present);
+            let rests = again.changes.is_empty() && again.effects.is_empty();
+            let waits = plan.wake_at.is_some_and(|at| at <= present.moment);
+            if !rests && !waits {
+                let detail = format!("{:?} {:?}", again.changes, again.effects);
+                self.oracle.restless(now, Host::Cluster(index), &detail);
+            }
+            plan.changes.extend(again.changes);
+            plan.effects.extend(again.effects);
+            plan.wake_at = again.wake_at;
+        }
+        changes.extend(plan.changes);
+        if doom == Some(Doom::BeforeCommit) {
+            if mutant == Some(Mutant::EffectsBeforeCommit) {
+                self.cluster_effects(index, plan.effects);
+            }
+            self.say(|| format!("{index} crashes before it commits {} changes", changes.len()));
+            self.end_cluster(index);
+            return self.restart_soon(Host::Cluster(index));
+        }
+        let forgotten = mutant == Some(Mutant::IgnoreCommit) && self.rng.per_mille(20);
+        if !forgotten && !changes.is_empty() {
+            self.cluster_mut(index).daemon.store.commit(&changes);
+        }
+        self.cluster_mut(index).daemon.brain = Some(brain);
+        self.cluster_committed(index, &changes);
+        if doom == Some(Doom::AfterCommit) {
+            self.say(|| format!("{index} crashes after it committed {} changes", changes.len()));
+            self.end_cluster(index);
+            return self.restart_soon(Host::Cluster(index));
+        }
+        self.cluster_effects(index, plan.effects);
+        if !changes.is_empty() {
+            self.cluster_has_news(index);
+        }
+        let wake_at = plan.wake_at.map(|moment| self.cluster_ref(index).daemon.process.when(moment, mutant));
+        self.wake_at(Host::Cluster(index), wake_at);
+    }
+
+    fn cluster_has_news(&mut self, index: ClusterIndex) {
+        let at = self.now + self.rng.between(1, 20);
+        let cluster = self.cluster_mut(index);
+        let process = cluster.daemon.process.number;
+        if !cluster.news_due && cluster.link.up {
+            cluster.news_due = true;
+            self.queue.push(at, Event::News { cluster: index, process });
+        }
+    }
+
+    fn cluster_effects(&mut self, index: ClusterIndex, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::SendAssignment { worker, session, assignment } => {
+                    self.tell_worker(index, WorkerIndex::of(worker), session, assignment);
+                }
+                Effect::SendLease { worker, lease } => {
+                    let worker = WorkerIndex::of(worker);
+                    let session = self.worker_ref(worker).link.session;
+                    self.send(Envelope { child: Child::Worker(worker), session, body: Body::Lease(lease) });
+                }
+                Effect::SetBeats { worker, session, interval_millis } => {
+                    let child = Child::Worker(WorkerIndex::of(worker));
+                    self.send(Envelope { child, session, body: Body::SetBeats { interval_millis } });
+                }
+                Effect::AskForBeat { worker, session } => {
+                    let child = Child::Worker(WorkerIndex::of(worker));
+                    self.send(Envelope { child, session, body: Body::AskForBeat });
+                }
+                Effect::Report => self.cluster_has_news(index),
+            }
+        }
+    }
+
+    fn tell_worker(&mut self, index: ClusterIndex, worker: WorkerIndex, session: u64, mut assignment: Assignment) {
+        match self.scenario.mutant {
+            Some(Mutant::SendOnce) => {
+                let sent = self.cluster_mut(index).sent.entry(worker).or_default();
+                if *sent >= assignment.generation {
+                    return;
+                }
+                *sent = assignment.generation;
+            }
+            Some(Mutant::NoTombstones) => {
+                assignment.instances.retain(|instance| instance.desired == Desired::Running);
+            }
+            _ => {}
+        }
+        self.say(|| {
+            let told: Vec<String> = assignment.instances.iter().map(crate::run::in_words).collect();
+            format!("{index} tells {worker} assignment {}: {}", assignment.generation, told.join(", "))
+        });
+        let body = Body::Assignment(Arc::new(assignment));
+        self.send(Envelope { child: Child::Worker(worker), session, body });
+    }
+
+    /// Sends the whole report, as after every change.
+    pub(crate) fn news(&mut self, index: ClusterIndex, process: u32) {
+        let (now, mutant) = (self.now, self.scenario.mutant);
+        let cluster = self.cluster_mut(index);
+        if cluster.daemon.process.number != process {
+            return;
+        }
+        cluster.news_due = false;
+        if !cluster.link.up {
+            return;
+        }
+        let present = cluster.daemon.process.present(now, mutant);
+        let session = cluster.link.session;
+        let Some(brain) = &cluster.daemon.brain else { return };
+        cluster.reports += 1;
+        let report = Arc::new(brain.report(cluster.reports, present));
+        self.send(Envelope { child: Child::Cluster(index), session, body: Body::ClusterReport(report) });
+    }
+
+    pub(crate) fn cluster_heartbeat(&mut self, index: ClusterIndex, process: u32) {
+        if self.cluster_ref(index).daemon.process.number == process && self.cluster_ref(index).daemon.is_up() {
+            self.cluster_has_news(index);
+            let child = Child::Cluster(index);
+            self.queue.push(self.now + HEARTBEAT, Event::Heartbeat { child, process });
+        }
+    }
+}
+
+fn take_in(brain: &mut State, input: Input, now: model::Now, mutant: Option<Mutant>) -> Vec<Change> {
+    match input {
+        // One that is not newer is left aside.
+        Input::Assignment(assignment) => {
+            brain.take_on(Arc::unwrap_or_clone(assignment), now).unwrap_or_default()
+        }
+        Input::Connected { worker, session, inventory, address } => {
+            let mut inventory = Arc::unwrap_or_clone(inventory);
+            if mutant == Some(Mutant::OversizedWorkers) {
+                inventory.allocatable = inventory.allocatable.plus(&inventory.allocatable);
+            }
+            brain.worker_connected(worker, session, inventory, address, now)
+        }
+        Input::Reported { worker, session, report } => {
+            let mut report = Arc::unwrap_or_clone(report);
+            if mutant == Some(Mutant::NoReportFence) {
+                for said in &mut report.instances {
+                    let role = brain.instance(said.id).and_then(|known| known.tenure.role(worker));
+                    said.generation = role.map_or(said.generation, |(_, newest)| newest);
+                }
+            }
+            brain.worker_reported(worker, session, report, now)
+        }
+        Input::Beat { worker, session, sequence } => {
+            brain.worker_beat(worker, session, sequence, now);
+            Vec::new()
+        }
+        Input::Disconnected { worker, session } => {
+            brain.worker_disconnected(worker, session, now);
+            Vec::new()
+        }
+        Input::NetworkConnected(worker) => {
+            brain.network_connected(worker);
+            Vec::new()
+        }
+        Input::NetworkDisconnected(worker) => {
+            brain.network_disconnected(worker);
+            Vec::new()
+        }
+        Input::Request(wish) => brain.request(&wish, now).1,
+    }
+}
+
+/// Whether a mutant loses a document at a start.
+fn forgets(mutant: Option<Mutant>, change: &Change) -> bool {
+    match (mutant, change) {
+        (Some(Mutant::ForgetTombstones), Change::Instance(_, Some(instance))) => {
+            instance.desired == Desired::Removed
+                || instance.tenure.leftovers.values().any(|leftover| leftover.settled)
+        }
+        (Some(Mutant::ForgetSubnets), Change::Subnets(_)) => true,
+        _ => false,
+    }
+}

@@ -1,0 +1,104 @@
+//! Figures about a simulation; they change nothing in it.
+
+use std::time::{Duration, Instant};
+
+/// Counts, and how long the brains took to decide.
+#[derive(Debug, Clone, Default)]
+pub struct Statistics {
+    /// Everything that happened.
+    pub events: u64,
+    /// Messages sent, beats included.
+    pub messages: u64,
+    /// Messages that chance took.
+    pub lost: u64,
+    /// Faults, apart from those of single messages.
+    pub faults: u64,
+    /// Wishes answered.
+    pub answers: u64,
+    /// Starts of containers.
+    pub starts: u64,
+    /// Milliseconds from the last fault until everything had come to rest.
+    pub rested: u64,
+    /// Turns of the root.
+    pub root_turns: u64,
+    /// Turns of all clusters.
+    pub cluster_turns: u64,
+    /// Time the root took to take in and decide, if it is measured.
+    pub root: Times,
+    /// The same of all clusters.
+    pub cluster: Times,
+    /// Whether the brains are timed; that costs a look at the clock for each turn.
+    pub(crate) timed: bool,
+}
+
+/// Durations, in buckets that double.
+#[derive(Debug, Clone)]
+pub struct Times {
+    buckets: [u64; 40],
+    count: u64,
+    total: Duration,
+    longest: Duration,
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Self { buckets: [0; 40], count: 0, total: Duration::ZERO, longest: Duration::ZERO }
+    }
+}
+
+impl Times {
+    fn add(&mut self, time: Duration) {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let bucket = nanos.checked_ilog2().unwrap_or(0).min(39);
+        self.buckets[bucket as usize] += 1;
+        self.count += 1;
+        self.total += time;
+        self.longest = self.longest.max(time);
+    }
+
+    /// The mean; zero when there are none.
+    #[must_use]
+    pub fn mean(&self) -> Duration {
+        self.total / u32::try_from(self.count).unwrap_or(u32::MAX).max(1)
+    }
+
+    /// What so many of a thousand did not exceed, to a factor of two.
+    #[must_use]
+    pub fn per_mille(&self, rank: u64) -> Duration {
+        let mut left = self.count * rank / 1000;
+        for (bucket, count) in (0u32..).zip(&self.buckets) {
+            if *count > left {
+                return Duration::from_nanos(2 << bucket);
+            }
+            left -= count;
+        }
+        self.longest
+    }
+
+    /// The longest.
+    #[must_use]
+    pub const fn longest(&self) -> Duration {
+        self.longest
+    }
+}
+
+impl Statistics {
+    #[expect(clippy::disallowed_methods, reason = "how long the brains take is measured and decides nothing")]
+    pub(crate) fn begin(&self) -> Option<Instant> {
+        self.timed.then(Instant::now)
+    }
+
+    pub(crate) fn root_decided(&mut self, began: Option<Instant>) {
+        self.root_turns += 1;
+        if let Some(began) = began {
+            self.root.add(began.elapsed());
+        }
+    }
+
+    pub(crate) fn cluster_decided(&mut self, began: Option<Instant>) {
+        self.cluster_turns += 1;
+        if let Some(began) = began {
+            self.cluster.add(began.elapsed());
+        }
+    }
+}

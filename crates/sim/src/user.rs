@@ -1,0 +1,247 @@
+//! The people: what they ask of the root over time, what they were answered, and what they may rely on since.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use model::{
+    ClusterRequest, InstanceId, Mebibytes, Millicores, OnPartition, OnRejoin, PortMapping, Protocol, Scheduling,
+    ServiceId, ServiceSpec, Span, Survival,
+};
+
+pub(crate) use crate::wishes::{Answer, Wish};
+use crate::{
+    cluster, event::Event, ids::{ClusterIndex, WorkerIndex}, queue::Millis, rng::Rng, root, scenario::Scenario,
+    world::World,
+};
+
+/// Workers have joined by then.
+pub(crate) const FIRST_WISH: Millis = 5_000;
+pub(crate) const IMAGES: [&str; 4] = ["registry/one", "registry/two", "registry/three", "registry/four"];
+
+/// What the user knows of a service.
+#[derive(Debug, Clone, Default)]
+struct Known {
+    /// So many instances were asked for.
+    instances: u32,
+}
+
+#[derive(Debug)]
+pub(crate) struct User {
+    rng: Rng,
+    services: BTreeMap<ServiceId, Known>,
+    /// Instances that were promised, and not asked to go.
+    promised: BTreeSet<InstanceId>,
+    named: u32,
+    /// Between two wishes.
+    pause: Millis,
+    /// Instances at most.
+    most: u32,
+    /// A wish is under way.
+    waiting: u32,
+    /// Workers that do not take everything.
+    kept_free: BTreeSet<WorkerIndex>,
+}
+
+impl User {
+    pub(crate) fn new(rng: Rng, scenario: &Scenario) -> Self {
+        // Wanted within the first third of the time; the rest is for changes.
+        let wishes = u64::from(scenario.instances.max(1));
+        let pause = (scenario.quiet_from() / 3 / wishes).max(1);
+        Self {
+            rng,
+            services: BTreeMap::new(),
+            promised: BTreeSet::new(),
+            named: 0,
+            pause,
+            most: scenario.instances,
+            waiting: 0,
+            kept_free: BTreeSet::new(),
+        }
+    }
+
+    /// Nobody answers what was under way.
+    pub(crate) const fn root_ended(&mut self) {
+        self.waiting = 0;
+    }
+
+    fn wish(&mut self, scenario: &Scenario) -> Wish {
+        let wanted: u32 = self.services.values().map(|service| service.instances).sum();
+        let ids: Vec<ServiceId> = self.services.keys().copied().collect();
+        let service = self.rng.pick(&ids).copied();
+        let most = u64::from(scenario.workers / 4).clamp(1, 40);
+        let instances = u32::try_from(self.rng.between(1, most)).unwrap_or(1);
+        let draw = self.rng.below(100);
+        let full = wanted + instances > self.most;
+        match service {
+            None => self.create(),
+            Some(_) if draw < 25 && !full => self.create(),
+            Some(service) if draw < 45 && !full => Wish::Deploy(service),
+            Some(service) if draw < 72 && !full => {
+                let known = self.services.get(&service).map_or(0, |known| known.instances);
+                Wish::Scale { service, instances: known + instances, fewer: false }
+            }
+            Some(service) if draw < 80 => Wish::Scale { service, instances: instances / 2, fewer: true },
+            Some(service) if draw < 84 => Wish::Update { service, spec: Box::new(self.spec()) },
+            Some(service) if draw < 94 => {
+                let mine: Vec<InstanceId> =
+                    self.promised.range(InstanceId::all_of(service)).copied().collect();
+                self.rng.pick(&mine).map_or(Wish::Deploy(service), |instance| Wish::Undeploy(*instance))
+            }
+            Some(service) if draw < 97 => Wish::DeleteService(service),
+            Some(service) => Wish::DeleteApplication(service),
+        }
+    }
+
+    fn create(&mut self) -> Wish {
+        self.named += 1;
+        Wish::Create { name: format!("app{}", self.named), spec: Box::new(self.spec()) }
+    }
+
+    fn spec(&mut self) -> ServiceSpec {
+        let image = self.rng.pick(&IMAGES).copied().unwrap_or(IMAGES[0]);
+        let cpu = u32::try_from(self.rng.between(50, 600)).unwrap_or(50);
+        let memory = u32::try_from(self.rng.between(16, 512)).unwrap_or(16);
+        let mut spec = ServiceSpec::container(image).reserving(Millicores(cpu), Mebibytes(memory));
+        let after = |rng: &mut Rng, most: u32| {
+            Span::from_secs(u32::try_from(rng.between(0, u64::from(most))).unwrap_or(0))
+        };
+        let on_partition = match self.rng.below(10) {
+            0..4 => OnPartition::default(),
+            4..6 => OnPartition::ReplaceAfter(after(&mut self.rng, 60)),
+            6..8 => OnPartition::Keep,
+            _ => OnPartition::StopAfter(Span::from_secs(5).max(after(&mut self.rng, 40))),
+        };
+        let on_rejoin =
+            if self.rng.per_mille(500) { OnRejoin::KeepOriginal } else { OnRejoin::KeepReplacement };
+        let cluster_lost_after = match self.rng.below(4) {
+            0 => None,
+            1 => Some(Span::from_secs(20)),
+            _ => Some(Span::from_secs(60)),
+        };
+        spec.survival = Survival { on_partition, on_rejoin, cluster_lost_after };
+        spec.one_shot = self.rng.per_mille(60);
+        if self.rng.per_mille(100) {
+            let host = u16::try_from(self.rng.between(8000, 8003)).unwrap_or(8000);
+            spec.ports = vec![PortMapping { host, container: 80, protocol: Protocol::Tcp }];
+        }
+        spec
+    }
+}
+
+impl World {
+    /// The next wish is due.
+    pub(crate) fn user_wishes(&mut self) {
+        if self.is_quiet() {
+            return;
+        }
+        let pause = self.user.rng.between(self.user.pause / 2, self.user.pause * 3 / 2 + 1);
+        self.queue.push(self.now + pause, Event::User);
+        if self.user.waiting >= 8 {
+            return;
+        }
+        let wish = self.user.wish(&self.scenario);
+        self.say(|| format!("user: {}", in_words(&wish)));
+        self.oracle.asked(self.now, &wish);
+        if self.to_root(root::Input::Wish(wish)) {
+            self.user.waiting += 1;
+        }
+    }
+
+    /// The root has answered; from here on its word counts.
+    pub(crate) fn answer(&mut self, answers: Vec<(Wish, Answer)>) {
+        for (wish, answer) in answers {
+            self.user.waiting = self.user.waiting.saturating_sub(1);
+            self.statistics.answers += 1;
+            self.say(|| format!("user is told: {} → {answer:?}", in_words(&wish)));
+            self.answered(&wish, &answer);
+        }
+    }
+
+    fn answered(&mut self, wish: &Wish, answer: &Answer) {
+        let now = self.now;
+        let services = &mut self.user.services;
+        match (wish, answer) {
+            (_, Answer::Rejected(_)) => {}
+            (_, Answer::Created(service)) => {
+                services.insert(*service, Known::default());
+                self.oracle.service_promised(*service);
+            }
+            (Wish::Deploy(service), Answer::Deployed(instance)) => {
+                services.entry(*service).or_default().instances += 1;
+                self.user.promised.insert(*instance);
+                self.oracle.instance_promised(now, *instance);
+            }
+            (Wish::Scale { service, instances, .. }, _) => {
+                services.entry(*service).or_default().instances = *instances;
+            }
+            (Wish::Undeploy(instance), _) => {
+                if let Some(known) = services.get_mut(&instance.service) {
+                    known.instances = known.instances.saturating_sub(1);
+                }
+                self.user.promised.remove(instance);
+            }
+            (Wish::DeleteService(service) | Wish::DeleteApplication(service), _) => {
+                services.remove(service);
+                self.user.promised.retain(|instance| instance.service != *service);
+            }
+            (Wish::Create { .. } | Wish::Deploy(_) | Wish::Update { .. }, _) => {}
+        }
+    }
+
+    /// Somebody keeps a worker free, empties one, evens out a cluster, or takes that back.
+    pub(crate) fn upkeep(&mut self) {
+        let worker = WorkerIndex(u32::try_from(self.rng.below(u64::from(self.scenario.workers))).unwrap_or(0));
+        let cluster = self.cluster_of(worker);
+        let name = worker.to_string();
+        let scheduling = match self.rng.below(6) {
+            0 | 1 => Scheduling::Draining,
+            2 => Scheduling::Cordoned,
+            3 => return self.ask_cluster(cluster, ClusterRequest::Rebalance),
+            _ => return self.open_all(Some(cluster)),
+        };
+        // Half of a cluster always takes what comes, or nothing would fit anywhere.
+        let kept_free = self.user.kept_free.iter().filter(|free| self.cluster_of(**free) == cluster).count();
+        if kept_free * 4 < self.workers_of(cluster).count() {
+            self.user.kept_free.insert(worker);
+            self.ask_cluster(cluster, ClusterRequest::Schedule { worker: name, scheduling });
+        }
+    }
+
+    /// Every worker takes what fits again.
+    pub(crate) fn open_all(&mut self, only: Option<ClusterIndex>) {
+        for worker in self.user.kept_free.clone() {
+            let cluster = self.cluster_of(worker);
+            if only.is_some_and(|only| only != cluster) || !self.cluster_ref(cluster).daemon.is_up() {
+                continue;
+            }
+            self.user.kept_free.remove(&worker);
+            let wish = ClusterRequest::Schedule { worker: worker.to_string(), scheduling: Scheduling::Open };
+            self.ask_cluster(cluster, wish);
+        }
+    }
+
+    fn ask_cluster(&mut self, cluster: ClusterIndex, wish: ClusterRequest) {
+        self.say(|| format!("user asks {cluster}: {wish:?}"));
+        self.oracle.moves_asked(self.now, cluster);
+        self.to_cluster(cluster, cluster::Input::Request(wish));
+    }
+}
+
+fn in_words(wish: &Wish) -> String {
+    match wish {
+        Wish::Create { name, spec } => format!(
+            "create {name}: {} and {} each, {}, {:?}, cluster lost after {:?}{}",
+            spec.resources.cpu,
+            spec.resources.memory,
+            spec.survival.on_partition,
+            spec.survival.on_rejoin,
+            spec.survival.cluster_lost_after.map(|span| span.to_string()),
+            if spec.one_shot { ", one-shot" } else { "" },
+        ),
+        Wish::Deploy(service) => format!("deploy one more of {service}"),
+        Wish::Scale { service, instances, .. } => format!("scale {service} to {instances}"),
+        Wish::Update { service, .. } => format!("update {service}"),
+        Wish::Undeploy(instance) => format!("undeploy {instance}"),
+        Wish::DeleteService(service) => format!("delete service {service}"),
+        Wish::DeleteApplication(service) => format!("delete the application of {service}"),
+    }
+}

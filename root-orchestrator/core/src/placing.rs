@@ -1,0 +1,273 @@
+//! Which cluster gets an instance: at first, and instead of one that is silent or cannot keep it.
+
+use std::collections::BTreeSet;
+
+use model::{
+    Capability, ClusterId, InstanceId, InstanceReport, Mebibytes, Millicores, Moment, Now, Phase, Refusal,
+    Resources, RevisionId, ServiceSpec,
+};
+use placement::{Candidate, CandidateKind, Reason, Request, decide_with, explain_with, largest, may_fit_one};
+
+use crate::{Change, Cluster, Instance, State, reconcile::Plan};
+
+/// A cluster that reports is heard at least every five seconds: three of them missed are silence.
+pub const SILENT_MILLIS: u64 = 15_000;
+/// More than any request asks for.
+const ANYTHING: Resources = Resources {
+    cpu: Millicores(u32::MAX),
+    memory: Mebibytes(u32::MAX),
+    storage: Mebibytes(u32::MAX),
+    gpus: u32::MAX,
+};
+
+/// The clusters as candidates for the instances of one reconciliation.
+struct Field {
+    candidates: Vec<Candidate>,
+    clusters: Vec<ClusterId>,
+    /// The revision that selection and siblings are set for.
+    set_for: Option<RevisionId>,
+    /// The last revision that was refused everywhere; another instance of it would be too.
+    refused: Option<(RevisionId, Refusal)>,
+}
+
+impl State {
+    pub(crate) fn place_all(&mut self, plan: &mut Plan, now: Now) {
+        let reconsider = std::mem::take(&mut self.capacity_changed);
+        let mut field = None;
+        self.place_pending(plan, &mut field, reconsider, now);
+        if reconsider {
+            for id in self.stranded.clone() {
+                self.place_elsewhere(plan, &mut field, id, now);
+            }
+        } else {
+            let news: Vec<InstanceId> =
+                self.stranded.iter().filter(|id| !self.declined.contains_key(id)).copied().collect();
+            for id in news {
+                self.place_elsewhere(plan, &mut field, id, now);
+            }
+        }
+        self.leave_silent_clusters(plan, &mut field, reconsider, now);
+    }
+
+    fn place_pending(&mut self, plan: &mut Plan, field: &mut Option<Field>, reconsider: bool, now: Now) {
+        let waiting: Vec<InstanceId> = self
+            .pending
+            .iter()
+            .filter(|id| reconsider || self.instances[*id].report.phase != Phase::Refused)
+            .copied()
+            .collect();
+        for id in waiting {
+            let instance = self.instances[&id].clone();
+            let Some(spec) = self.spec(&instance).cloned() else { continue };
+            match self.choose(field.get_or_insert_with(|| self.field()), &instance, &spec) {
+                Ok(cluster) => self.place(plan, instance, cluster, now),
+                Err(refusal) if instance.report.refusal.as_ref() == Some(&refusal) => {}
+                Err(refusal) => {
+                    let report = InstanceReport {
+                        detail: refusal.to_string(),
+                        refusal: Some(refusal),
+                        ..InstanceReport::new(id, instance.tenure.latest, Phase::Refused, now.date)
+                    };
+                    self.change(plan, Change::Instance(id, Some(Instance { report, ..instance })));
+                }
+            }
+        }
+    }
+
+    fn place(&mut self, plan: &mut Plan, mut instance: Instance, cluster: ClusterId, now: Now) {
+        let generation = instance.tenure.latest.next_cluster();
+        instance.tenure.place(cluster, generation);
+        instance.report = InstanceReport {
+            detail: "sent to its cluster".to_owned(),
+            last_exit: instance.report.last_exit.take(),
+            ..InstanceReport::new(instance.id, generation, Phase::ClusterScheduled, now.date)
+        };
+        self.change(plan, Change::Instance(instance.id, Some(instance)));
+    }
+
+    /// Gives an instance that its cluster cannot keep running to another, if there is one.
+    fn place_elsewhere(&mut self, plan: &mut Plan, field: &mut Option<Field>, id: InstanceId, now: Now) {
+        let Some(instance) = self.instances.get(&id).cloned() else { return };
+        let Some(spec) = self.spec(&instance).cloned() else { return };
+        // Its own cluster was asked and said no.
+        if let (Some(cluster), Some(refusal)) = (instance.cluster(), instance.report.refusal.clone()) {
+            self.declined.entry(id).or_default().insert(cluster, refusal);
+        }
+        if let Ok(cluster) = self.choose(field.get_or_insert_with(|| self.field()), &instance, &spec) {
+            self.place(plan, instance, cluster, now);
+        }
+    }
+
+    /// Gives instances of clusters that are silent for longer than their services bear to others.
+    fn leave_silent_clusters(
+        &mut self,
+        plan: &mut Plan,
+        field: &mut Option<Field>,
+        reconsider: bool,
+        now: Now,
+    ) {
+        let silent: Vec<(ClusterId, Moment)> =
+            self.clusters.keys().filter_map(|id| Some((*id, self.silent_since(*id, now.moment)?))).collect();
+        for (cluster, since) in silent {
+            let look_again = self.sights.get(&cluster).and_then(|sight| sight.look_again);
+            if let Some(at) = look_again.filter(|at| *at > now.moment && !reconsider) {
+                plan.wake(at);
+                continue;
+            }
+            let mut next: Option<Moment> = None;
+            let held = self.held.get(&cluster).cloned().unwrap_or_default();
+            for id in held {
+                let Some(instance) = self.instances.get(&id) else { continue };
+                if instance.cluster() != Some(cluster) || !instance.is_live() {
+                    continue;
+                }
+                let Some(after) = self.spec(instance).and_then(|spec| spec.survival.cluster_lost_after)
+                else {
+                    continue;
+                };
+                let due = since.plus_millis(after.as_millis());
+                if due <= now.moment {
+                    self.place_elsewhere(plan, field, id, now);
+                } else {
+                    next = Some(next.map_or(due, |next| next.min(due)));
+                }
+            }
+            // Those that found no place wait for capacity, which is looked at whenever it changes.
+            let at = next.unwrap_or(Moment(u64::MAX));
+            if let Some(sight) = self.sights.get_mut(&cluster) {
+                sight.look_again = Some(at);
+            }
+            if next.is_some() {
+                plan.wake(at);
+            }
+        }
+        // Those that still report are silent three reports from now at the earliest.
+        let soonest = self.sights.values().map(|sight| sight.last_heard.plus_millis(SILENT_MILLIS));
+        if let Some(at) = soonest.filter(|at| *at > now.moment).min() {
+            plan.wake(at);
+        }
+    }
+
+    /// The last sign of life of a cluster that is silent.
+    #[must_use]
+    pub fn silent_since(&self, cluster: ClusterId, now: Moment) -> Option<Moment> {
+        let sight = self.sights.get(&cluster)?;
+        let is_silent = !self.is_connected(cluster) || now.millis_since(sight.last_heard) >= SILENT_MILLIS;
+        is_silent.then_some(sight.last_heard)
+    }
+
+    pub(crate) fn spec(&self, instance: &Instance) -> Option<&ServiceSpec> {
+        self.services.get(&instance.id.service)?.spec_of(instance.revision)
+    }
+
+    /// The clusters as candidates, in order of their ids; what is on its way to one counts as taken.
+    fn field(&self) -> Field {
+        let candidates = self.clusters.keys().map(|id| self.candidate(*id)).collect();
+        Field { candidates, clusters: self.clusters.keys().copied().collect(), set_for: None, refused: None }
+    }
+
+    fn candidate(&self, id: ClusterId) -> Candidate {
+        let Some(sight) = self.sights.get(&id) else {
+            let mut unseen = Candidate::cluster(id.as_u128(), ANYTHING, ANYTHING);
+            unseen.set_connected(false);
+            return unseen;
+        };
+        let aggregate = &sight.aggregate;
+        // A cluster without workers passes the filter, so that `choose` can say what it really lacks.
+        let (free, largest, capabilities) = match aggregate.active_workers {
+            0 => (ANYTHING, ANYTHING, Capability::ALL.as_slice()),
+            _ => (aggregate.free, largest(&aggregate.largest_free), aggregate.capabilities.as_slice()),
+        };
+        let mut candidate = Candidate::cluster(id.as_u128(), free, largest)
+            .with_capabilities(capabilities)
+            .with_instances(self.held.get(&id).map_or(0, BTreeSet::len))
+            .with_load_percent(aggregate.cpu_percent);
+        candidate.set_connected(self.is_connected(id) && sight.last_report.is_some());
+        for needs in sight.in_flight.values() {
+            // More on its way than fits: the cluster will decline what does not.
+            let _fits = candidate.reserve(needs);
+        }
+        candidate
+    }
+
+    /// Chooses a cluster that has no copy of `instance` and reserves the room in the field.
+    fn choose(
+        &self,
+        field: &mut Field,
+        instance: &Instance,
+        spec: &ServiceSpec,
+    ) -> Result<ClusterId, Refusal> {
+        let revision = instance.revision_id();
+        let copies = self.spread.get(&instance.id.service);
+        let declined = self.declined.get(&instance.id).filter(|declined| !declined.is_empty());
+        let is_plain = declined.is_none() && instance.tenure.is_vacant();
+        if is_plain
+            && let Some((refused, refusal)) = &field.refused
+            && *refused == revision
+        {
+            return Err(refusal.clone());
+        }
+        let siblings =
+            |cluster: &ClusterId| copies.and_then(|copies| copies.get(cluster)).copied().unwrap_or(0);
+        if field.set_for != Some(revision) {
+            for (candidate, cluster) in field.candidates.iter_mut().zip(&field.clusters) {
+                candidate.set_selected(allows(spec, &self.clusters[cluster]));
+                candidate.set_siblings(siblings(cluster));
+            }
+            field.set_for = Some(revision);
+        }
+        let request = Request::of_service(spec);
+        let check = |index: usize| -> Result<(), Reason> {
+            let cluster = field.clusters[index];
+            if let Some(refusal) = declined.and_then(|refusals| refusals.get(&cluster)) {
+                return Err(Reason::Declined(words(refusal).into()));
+            }
+            if instance.tenure.role(cluster).is_some() {
+                return Err(Reason::Declined("it has a copy of it that must go first".into()));
+            }
+            let Some(sight) = self.sights.get(&cluster) else { return Err(Reason::Disconnected) };
+            match (sight.aggregate.active_workers, sight.aggregate.known_workers) {
+                (0, 0) => Err(Reason::Declined("no worker has joined it yet".into())),
+                (0, _) => Err(Reason::Declined("none of its workers is connected".into())),
+                _ if may_fit_one(&sight.aggregate.largest_free, &spec.resources) => Ok(()),
+                _ => Err(Reason::ScatteredOverWorkers),
+            }
+        };
+        match decide_with(&field.candidates, &request, check) {
+            Ok(choice) => {
+                let cluster = field.clusters[choice.index];
+                let chosen = &mut field.candidates[choice.index];
+                let reserved = chosen.reserve(&request.resources);
+                debug_assert!(reserved, "what passed the filter has room");
+                chosen.set_siblings(siblings(&cluster) + 1);
+                Ok(cluster)
+            }
+            Err(rejections) => {
+                let name = |index: usize| self.clusters[&field.clusters[index]].name.clone();
+                let verdicts = explain_with(&field.candidates, &request, name, check);
+                let refusal = rejections.into_named_refusal(CandidateKind::Cluster, verdicts);
+                if is_plain {
+                    field.refused = Some((revision, refusal.clone()));
+                }
+                Err(refusal)
+            }
+        }
+    }
+}
+
+/// Whether every `direct` constraint that names clusters names this one.
+fn allows(spec: &ServiceSpec, cluster: &Cluster) -> bool {
+    spec.constraints
+        .iter()
+        .all(|constraint| constraint.clusters.is_empty() || constraint.clusters.contains(&cluster.name))
+}
+
+/// A cluster's refusal as the words that follow its name.
+fn words(refusal: &Refusal) -> String {
+    let reasons: Vec<String> = refusal
+        .candidates
+        .iter()
+        .map(|verdict| format!("{}: {}", verdict.candidate, verdict.reason))
+        .collect();
+    if reasons.is_empty() { refusal.summary.clone() } else { reasons.join(", ") }
+}
