@@ -106,15 +106,14 @@ impl Links {
         let request = self.fresh_number();
         let (sender, answer) = oneshot::channel();
         lock(&self.questions).insert(request, sender);
+        // Whoever asks may go away at any time.
+        let _forgotten = Question { links: self, request };
         let asked = v1::ClusterRequest::new(request, &wish);
-        let outcome = if self.send(cluster, Message::Request(asked)) {
-            let answered = tokio::time::timeout(ANSWER_WITHIN, answer).await;
-            answered.ok().and_then(Result::ok).ok_or(AskError::NoAnswer)
-        } else {
-            Err(AskError::NotConnected)
-        };
-        lock(&self.questions).remove(&request);
-        outcome
+        if !self.send(cluster, Message::Request(asked)) {
+            return Err(AskError::NotConnected);
+        }
+        let answered = tokio::time::timeout(ANSWER_WITHIN, answer).await;
+        answered.ok().and_then(Result::ok).ok_or(AskError::NoAnswer)
     }
 
     /// A cluster answered.
@@ -162,6 +161,18 @@ impl Links {
             // A reader that is full or gone does not need to hear why there is no more.
             drop(reader.try_send(Err(end.error)));
         }
+    }
+}
+
+/// A question under way; forgotten with whoever asks it.
+struct Question<'a> {
+    links: &'a Links,
+    request: u64,
+}
+
+impl Drop for Question<'_> {
+    fn drop(&mut self) {
+        lock(&self.links.questions).remove(&self.request);
     }
 }
 

@@ -270,6 +270,18 @@ fn a_file_that_differs_from_what_is_deployed_is_refused() {
 }
 
 #[test]
+fn an_image_sent_under_its_other_name_is_no_difference() {
+    let root = FakeRoot::with_script(vec![running()]);
+    let home = Home::logged_in_to(&root);
+    let file = home.file("hello.sla.json", &sla(32));
+    assert_eq!(home.run(&["deploy", "-f", &file]).code, 0);
+    root.state().services[0].as_object_mut().unwrap().remove("code");
+    assert_eq!(home.run(&["deploy", "-f", &file]).code, 0);
+    root.state().services[0]["image"] = json!("mangrove/hello:older");
+    assert_eq!(home.run(&["deploy", "-f", &file]).code, 1);
+}
+
+#[test]
 fn a_lost_watch_is_taken_up_again() {
     let root = FakeRoot::with_script(vec![running()]);
     root.state().broken_watches = 1;

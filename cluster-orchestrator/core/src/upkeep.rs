@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use liveness::Settings;
 use model::{
-    ClusterAnswer, ClusterRequest, Generation, InstanceReport, Now, Phase, Scheduling, ServiceId, WorkerId,
-    WorkerStatus,
+    ClusterAnswer, ClusterRequest, Desired, Generation, InstanceReport, Now, Phase, Scheduling, ServiceId,
+    WorkerId, WorkerStatus,
 };
 
 use crate::{Change, Instance, State, Worker};
@@ -58,11 +58,19 @@ impl State {
                 .map_or(Settings::default().threshold_millis, |detector| detector.threshold_millis()),
             loss_percent: detector.map_or(0, |detector| detector.loss_percent()),
             scheduling: worker.scheduling,
-            instances: u32::try_from(self.placed.get(&worker.id).map_or(0, BTreeSet::len))
-                .unwrap_or(u32::MAX),
+            instances: u32::try_from(self.unfinished_on(worker.id)).unwrap_or(u32::MAX),
             allocatable: worker.inventory.allocatable,
             free: self.free_on(worker),
         }
+    }
+
+    /// Copies on a worker without those that have ended for good: they stay where they are, and need nothing.
+    fn unfinished_on(&self, worker: WorkerId) -> usize {
+        let over = |instance: &&Instance| {
+            instance.holder() == Some(worker) && instance.desired == Desired::Running && !instance.is_live()
+        };
+        let on_it = self.on_worker(worker);
+        on_it.filter(|instance| !over(instance)).count()
     }
 
     fn schedule(&self, worker: &Worker, scheduling: Scheduling) -> (ClusterAnswer, Vec<Change>) {
@@ -153,7 +161,7 @@ impl State {
             let mut instance = instance.clone();
             instance.tenure.buried(worker.id, Generation(u64::MAX));
             let vacant = instance.tenure.is_vacant();
-            if vacant && instance.desired == model::Desired::Removed {
+            if vacant && instance.desired == Desired::Removed {
                 instance.report =
                     InstanceReport::new(instance.id, instance.generation, Phase::Removed, now.date);
             }

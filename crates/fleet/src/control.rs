@@ -128,19 +128,25 @@ fn start_clusters(starts: Vec<Start>, workers_per_cluster: usize, ended: &Sender
     for (number, members) in members.into_iter().enumerate() {
         let ended = ended.clone();
         tables::spawn(format!("clusters-{number}"), move || {
-            let runtime = runtime()?;
-            for start in members {
-                let ended = ended.clone();
-                let listener = bind(start.for_workers)?;
-                runtime.spawn(async move {
-                    let name = start.name.clone();
-                    report_end(&name, run_cluster(start, listener).await, &ended);
-                });
-            }
-            runtime.block_on(std::future::pending::<Result<()>>())
+            let outcome = run_group(members, &ended);
+            report_end("a group of clusters", outcome, &ended);
+            Ok(())
         })?;
     }
     Ok(())
+}
+
+fn run_group(members: Vec<Start>, ended: &Sender<String>) -> Result<()> {
+    let runtime = runtime()?;
+    for start in members {
+        let ended = ended.clone();
+        let listener = bind(start.for_workers)?;
+        runtime.spawn(async move {
+            let name = start.name.clone();
+            report_end(&name, run_cluster(start, listener).await, &ended);
+        });
+    }
+    runtime.block_on(std::future::pending())
 }
 
 async fn run_cluster(start: Start, listener: TcpListener) -> Result<()> {

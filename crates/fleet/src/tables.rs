@@ -1,12 +1,13 @@
 //! More open files than one table of descriptors may hold: the limit counts per table, and a thread may have its own.
 
-use std::{io, thread};
+use std::{io, sync::OnceLock, thread};
 
 use anyhow::{Context, Result};
 use rustix::{
     process::{Resource, Rlimit, getrlimit, setrlimit},
     thread::{UnshareFlags, unshare_unsafe},
 };
+use tokio::runtime::Builder;
 
 /// Descriptors of a table that are left for files, timers and what comes and goes.
 const SPARE: usize = 1_000;
@@ -30,6 +31,13 @@ pub(crate) fn spawn<T: Send + 'static>(
     name: String,
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> io::Result<thread::JoinHandle<Result<T>>> {
+    // What tokio keeps once per process (a pipe for signals) must be there before tables are copied, so that its number
+    // means the same in all of them.
+    static PREPARED: OnceLock<io::Result<()>> = OnceLock::new();
+    let prepare = || Builder::new_current_thread().enable_io().build().map(drop);
+    if let Err(error) = PREPARED.get_or_init(prepare) {
+        return Err(io::Error::new(error.kind(), error.to_string()));
+    }
     thread::Builder::new().name(name).spawn(move || {
         leave_table().context("get a table of open files of its own")?;
         work()
@@ -49,11 +57,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_table_has_runtimes_that_work() {
+        let port = || {
+            let runtime = Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(async { Ok(tokio::net::TcpListener::bind("127.0.0.1:0").await?.local_addr()?) })
+        };
+        let threads = [spawn("a".to_owned(), port), spawn("b".to_owned(), port)];
+        for thread in threads {
+            let bound = thread.expect("a thread").join().expect("no panic");
+            assert!(bound.is_ok(), "{bound:?}");
+        }
+    }
+
+    #[test]
     fn a_table_of_its_own_gives_out_numbers_that_are_taken_elsewhere() {
         let here: Vec<File> = (0..64).map(|_| File::open("/dev/null").expect("it is there")).collect();
         let highest = here.iter().map(AsRawFd::as_raw_fd).max().expect("some");
         // Before it leaves the table, a thread would continue above `highest`.
-        let open = move || Ok(File::open("/dev/null")?.as_raw_fd());
+        let open = || Ok(File::open("/dev/null")?.as_raw_fd());
         let (first, second) = (spawn("a".to_owned(), open), spawn("b".to_owned(), open));
         let number = |thread: io::Result<thread::JoinHandle<Result<i32>>>| {
             thread.expect("a thread").join().expect("no panic").expect("a file")

@@ -13,6 +13,7 @@ use std::{
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc::channel,
     },
     thread,
     time::Duration,
@@ -135,10 +136,17 @@ pub fn run(options: &Options) -> Result<()> {
     let shared = Arc::new(Shared::default());
     let per_table = (tables::room()? / FILES_OF_WORKER).max(1);
     let groups = options.workers.div_ceil(per_table).max(GROUPS).min(options.workers.max(1));
+    let (ended, ends) = channel();
     for group in 0..groups {
         let (options, plan) = (options.clone(), Arc::clone(&plan));
         let (shared, certifier) = (Arc::clone(&shared), Arc::clone(&certifier));
-        let run = move || simulate(&options, &plan, &certifier, &shared, (group..options.workers).step_by(groups));
+        let ended = ended.clone();
+        let run = move || {
+            let indices = (group..options.workers).step_by(groups);
+            // Whoever listened may have heard of another end before.
+            drop(ended.send(simulate(&options, &plan, &certifier, &shared, indices)));
+            Ok(())
+        };
         tables::spawn(format!("workers-{group}"), run)?;
     }
     let telling = Arc::clone(&shared);
@@ -148,6 +156,12 @@ pub fn run(options: &Options) -> Result<()> {
             thread::sleep(STATUS_EVERY);
         }
     })?;
+    thread::Builder::new().name("commands".to_owned()).spawn(move || drop(ended.send(obey(&shared))))?;
+    ends.recv().context("nothing runs")?
+}
+
+/// Does as the lines of standard input say, until they end.
+fn obey(shared: &Shared) -> Result<()> {
     for line in std::io::stdin().lock().lines() {
         match line.context("read a command")?.trim() {
             "each" => shared.tell_each.store(true, Ordering::Relaxed),

@@ -72,7 +72,7 @@ pub struct WorkerStatus {
     pub loss_percent: u8,
     /// Whether it takes instances.
     pub scheduling: Scheduling,
-    /// Copies on it, those that must go included.
+    /// Copies on it, those that must go included, those that have completed not.
     pub instances: u32,
     /// What it can give.
     pub allocatable: Resources,

@@ -32,6 +32,8 @@ pub(crate) enum Input {
     NetworkConnected(WorkerId),
     NetworkDisconnected(WorkerId),
     Request(ClusterRequest),
+    /// To be answered after whatever is to be told before.
+    Echo { worker: WorkerIndex, session: u64, sent: Millis },
 }
 
 #[derive(Debug)]
@@ -170,7 +172,12 @@ impl World {
         let doom = daemon.doom.take();
         let mut changes = Vec::new();
         let began = self.statistics.begin();
+        let mut echoes = Vec::new();
         for input in inputs {
+            if let Input::Echo { worker, session, sent } = input {
+                echoes.push((worker, session, sent));
+                continue;
+            }
             let asked = take_in(&mut brain, input, present, mutant);
             asked.iter().for_each(|change| brain.apply(change.clone()));
             changes.extend(asked);
@@ -211,6 +218,9 @@ impl World {
             return self.restart_soon(Host::Cluster(index));
         }
         self.cluster_effects(index, plan.effects);
+        for (worker, session, sent) in echoes {
+            self.send(Envelope { child: Child::Worker(worker), session, body: Body::Echoed { sent } });
+        }
         if !changes.is_empty() {
             self.cluster_has_news(index);
         }
@@ -342,6 +352,8 @@ fn take_in(brain: &mut State, input: Input, now: model::Now, mutant: Option<Muta
             Vec::new()
         }
         Input::Request(wish) => brain.request(&wish, now).1,
+        // The shell's own.
+        Input::Echo { .. } => Vec::new(),
     }
 }
 

@@ -35,8 +35,10 @@ pub(crate) struct User {
     pause: Millis,
     /// Instances at most.
     most: u32,
-    /// A wish is under way.
+    /// Wishes under way.
     waiting: u32,
+    /// An answer never came.
+    uncertain: bool,
     /// Workers that do not take everything.
     kept_free: BTreeSet<WorkerIndex>,
 }
@@ -54,12 +56,14 @@ impl User {
             pause,
             most: scenario.instances,
             waiting: 0,
+            uncertain: false,
             kept_free: BTreeSet::new(),
         }
     }
 
     /// Nobody answers what was under way.
     pub(crate) const fn root_ended(&mut self) {
+        self.uncertain |= self.waiting > 0;
         self.waiting = 0;
     }
 
@@ -76,8 +80,10 @@ impl User {
             Some(_) if draw < 25 && !full => self.create(),
             Some(service) if draw < 45 && !full => Wish::Deploy(service),
             Some(service) if draw < 72 && !full => {
+                // What the user does not know of may be more: an answer that was lost, an update under way.
                 let known = self.services.get(&service).map_or(0, |known| known.instances);
-                Wish::Scale { service, instances: known + instances, fewer: false }
+                let fewer = self.waiting > 0 || self.uncertain;
+                Wish::Scale { service, instances: known + instances, fewer }
             }
             Some(service) if draw < 80 => Wish::Scale { service, instances: instances / 2, fewer: true },
             Some(service) if draw < 84 => Wish::Update { service, spec: Box::new(self.spec()) },

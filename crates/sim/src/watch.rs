@@ -343,6 +343,7 @@ impl World {
                     _ => Some("it runs and the root does not know"),
                 },
                 (Some(Desired::Running), 0) if record.one_shot && phase == Some(Phase::Completed) => None,
+                (Some(Desired::Running), 0) if phase == Some(Phase::Refused) && self.wants_ports(*id) => None,
                 (Some(Desired::Running), 0) => Some("it is wanted and does not run"),
                 (Some(Desired::Running), _) => Some("it runs more than once"),
                 (Some(Desired::Removed), _) => Some("it is still to be removed"),
@@ -355,5 +356,12 @@ impl World {
             }
         }
         None
+    }
+
+    /// Room there is always in these worlds; a port of a device may be taken everywhere.
+    fn wants_ports(&self, id: InstanceId) -> bool {
+        let brain = self.root.daemon.brain.as_ref();
+        let service = brain.and_then(|brain| brain.service(id.service));
+        service.is_some_and(|service| service.revisions.iter().any(|revision| !revision.spec.ports.is_empty()))
     }
 }

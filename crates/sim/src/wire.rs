@@ -71,10 +71,36 @@ impl World {
         if envelope.body.is_datagram() && self.link_ref(envelope.child).is_cut(upward, now) {
             return;
         }
-        if self.has(Fault::Loss) && self.rng.per_mille(10) {
+        let is_assignment = match envelope.body {
+            Body::Assignment(_) => true,
+            Body::ClusterHello { .. }
+            | Body::WorkerHello { .. }
+            | Body::NetworkHello
+            | Body::ClusterReport(_)
+            | Body::WorkerReport(_)
+            | Body::Beat { .. }
+            | Body::Echo { .. }
+            | Body::Welcome
+            | Body::Lease(_)
+            | Body::SetBeats { .. }
+            | Body::AskForBeat
+            | Body::Echoed { .. } => false,
+        };
+        let lost = self.has(Fault::Loss) && self.rng.per_mille(10);
+        if is_assignment {
+            self.link_mut(envelope.child).gap = lost;
+        }
+        if lost {
             self.statistics.lost += 1;
             return;
         }
+        let ordered = match envelope.body {
+            // Answers never overtake: on the wire nothing does. Those behind a gap wait for what fills it.
+            Body::Echoed { .. } if self.is_mutant(Mutant::EchoAtOnce) => false,
+            Body::Echoed { .. } if self.link_ref(envelope.child).gap => return,
+            Body::Echoed { .. } => true,
+            _ => !self.has(Fault::Tails) && !envelope.body.is_datagram(),
+        };
         let tails = self.has(Fault::Tails);
         let late = tails && self.rng.per_mille(20);
         let delay = if late { self.rng.spread(200, LONGEST_DELAY) } else { self.rng.between(1, 30) };
@@ -83,11 +109,13 @@ impl World {
             let again = at + self.rng.spread(10, 10_000);
             self.queue.push(again, Event::Arrives(Box::new(envelope.clone())));
         }
-        if !tails && !envelope.body.is_datagram() {
-            let link = self.link_mut(envelope.child);
-            let last = if upward { &mut link.last_up } else { &mut link.last_down };
+        let link = self.link_mut(envelope.child);
+        let last = if upward { &mut link.last_up } else { &mut link.last_down };
+        if ordered {
             at = at.max(*last);
-            *last = at;
+        }
+        if !envelope.body.is_datagram() {
+            *last = at.max(*last);
         }
         self.queue.push(at, Event::Arrives(Box::new(envelope)));
     }
@@ -172,8 +200,13 @@ impl World {
             Body::Beat { sequence } if !self.is_mutant(Mutant::NoBeats) => {
                 self.to_cluster(cluster, cluster::Input::Beat { worker, session, sequence });
             }
-            Body::Echo { sent } => {
+            Body::Echo { sent } if self.is_mutant(Mutant::EchoAtOnce) => {
                 self.send(Envelope { child, session, body: Body::Echoed { sent } });
+            }
+            Body::Echo { sent } => {
+                if self.cluster_ref(cluster).sessions.get(&index) == Some(&session) {
+                    self.to_cluster(cluster, cluster::Input::Echo { worker: index, session, sent });
+                }
             }
             Body::Beat { .. }
             | Body::ClusterHello { .. }

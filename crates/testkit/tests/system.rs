@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod system {
+    mod changes;
     mod contract;
     mod deployment;
     mod loss;

@@ -53,6 +53,8 @@ enum Command {
     },
     /// Real hosts on this machine, to be cut off, killed and powered off (needs root); see docs/lab.md.
     Lab(lab::Arguments),
+    /// What docs/survival.md promises, tried on the lab that is up; times as lines of JSON.
+    Survival(lab::survival::Arguments),
     /// What runs as the first process of each host of a lab.
     #[command(hide = true, name = lab::INIT)]
     LabInit { host: String },
@@ -68,6 +70,7 @@ fn main() -> Result<ExitCode> {
         Command::Bench { name: Some(name), list: false } => bench::run_in_release(&name),
         Command::BenchInner { name, apart } => bench::run_here(&name, apart),
         Command::Lab(arguments) => lab::run(arguments),
+        Command::Survival(arguments) => lab::survival::run(&arguments),
         Command::LabInit { host } => match lab::run_init(&host)? {},
     }
 }

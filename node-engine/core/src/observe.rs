@@ -110,11 +110,10 @@ impl Node {
             tracked.last_words.as_ref().is_some_and(|words| words.under_way == Some(ticket))
         };
         if let Some((id, tracked)) = self.instances.iter_mut().find(|(_, tracked)| reads(tracked)) {
-            let (id, words) = (*id, tracked.last_words.take());
-            let ended = words.map(|words| words.until);
-            if let (Outcome::Tail(tail), Some(last)) = (outcome, &mut tracked.last_exit)
-                && Some(last.at) == ended
-            {
+            // An earlier end is not asked about any more, so these are the words before the last one.
+            let id = *id;
+            tracked.last_words = None;
+            if let (Outcome::Tail(tail), Some(last)) = (outcome, &mut tracked.last_exit) {
                 last.tail = tail;
             }
             return self.settle(now, id);

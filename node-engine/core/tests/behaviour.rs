@@ -4,13 +4,14 @@ mod world;
 
 use model::{Desired, Generation, Phase, Timestamp};
 use node_core::{
-    ContainerId, ContainerState, Effect, Exit, Observation, Outcome, RemoveOrder, STEADY_AFTER_MILLIS,
-    Settings, StaleAssignment, StartOrder, Ticket,
+    ContainerId, ContainerState, Effect, Exit, Observation, Outcome, RemoveOrder, Settings, StaleAssignment,
+    StartOrder, Ticket,
 };
 use world::{World, assignment, instance, names, running, spec, wanted};
 
 const ENGINE_NETWORK: Settings = Settings { overlay: false };
 const OVERLAY: Settings = Settings { overlay: true };
+const TEN_MINUTES: u64 = 600_000;
 
 fn order(number: u32, generation: u64) -> StartOrder {
     StartOrder {
@@ -169,7 +170,7 @@ fn an_instance_that_was_healthy_for_ten_minutes_is_started_again_at_once() {
         world.pass(5000);
         world.settle();
     }
-    world.pass(STEADY_AFTER_MILLIS - 10);
+    world.pass(TEN_MINUTES - 10);
     let mut impatient = world.clone();
     impatient.exit(&id, 1, false);
     assert!(!impatient.plan().contains(&start(&id)), "it was not healthy for long enough");

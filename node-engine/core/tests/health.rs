@@ -251,7 +251,10 @@ fn what_could_not_be_asked_is_no_failure() {
         world.carry_out_next(Fate::Undone);
         world.pass(INTERVAL);
     }
+    fails(&mut world, LIVE);
+    rounds(&mut world, 2);
     assert_eq!(world.state(0), (Phase::Running, true, String::new()));
+    assert_eq!(world.report(0).map(|report| report.restarts), Some(0));
 }
 
 #[test]
@@ -285,6 +288,19 @@ fn with_an_overlay_an_instance_is_asked_at_its_own_address_once_it_has_its_netwo
     assert!(world.state(0).1);
     world.settle();
     assert!(world.state(0).1);
+}
+
+#[test]
+fn with_an_overlay_an_adopted_instance_is_not_asked_before_its_address_is_known() {
+    let mut world = World::new(OVERLAY);
+    world.found(0, 1, ContainerState::Running { since: world.now.date, held: false });
+    world.assign(assignment(1, [running(0)], with(Health { ready: probe(READY), ..Health::default() })));
+    world.plan();
+    world.carry_out_next(Fate::Done);
+    let plan = world.plan();
+    assert!(matches!(plan.as_slice(), [Effect::Attach { .. }]), "{plan:?}");
+    world.carry_out_next(Fate::Done);
+    assert_eq!(asked(&mut world), [READY]);
 }
 
 #[test]

@@ -124,6 +124,28 @@ fn an_instance_stops_when_it_was_cut_off_for_too_long_and_starts_when_contact_is
     let report = world.report(0).expect("reported");
     assert_eq!((report.phase, report.ready, report.restarts), (Phase::Running, true, 0));
     assert_eq!(report.last_exit.map(|exit| exit.code), Some(143));
+    assert_eq!(world.node.history().instances[0].past.attempts, 0, "it did nothing wrong");
+}
+
+#[test]
+fn a_container_that_somebody_starts_after_the_clock_was_set_back_is_seen_running() {
+    let (mut world, id) = one_running();
+    world.set_clock(10 * HOUR);
+    // Twice, so that it waits for its next attempt.
+    for _ in 0..2 {
+        world.exit(&id, 1, false);
+        world.plan();
+        while !world.under_way.is_empty() {
+            world.carry_out_next(Fate::Done);
+        }
+    }
+    assert_eq!(world.phase(0), Some(Phase::Dead));
+    world.set_clock(9 * HOUR);
+    let seen = world.engine.get_mut(&id).expect("there");
+    seen.state = ContainerState::Running { since: world.now.date, held: false };
+    let seen = seen.clone();
+    world.observe(node_core::Observation::ContainerChanged(seen));
+    assert_eq!(world.phase(0), Some(Phase::Running));
 }
 
 #[test]
@@ -234,7 +256,11 @@ fn a_stop_that_the_engine_refuses_is_asked_for_again_until_contact_is_back() {
     world.contact();
     world.settle();
     assert_eq!(world.state(0), (Phase::Running, true, String::new()));
-    assert!(!world.engine.is_empty());
+    // What it was to be stopped for is over and forgotten.
+    world.exit(&container(&world), 5, false);
+    assert_eq!(world.state(0).2, "exited with code 5; being started again");
+    world.settle();
+    assert_eq!(world.report(0).map(|report| report.restarts), Some(1));
 }
 
 #[test]
@@ -307,6 +333,11 @@ fn counts_pauses_and_the_last_exit_outlive_node_engine() {
     let before = world.report(0).expect("reported");
     assert_eq!(before.restarts, 4);
     world.restart(None);
+    let known = world.node.history();
+    assert!(
+        known.instances[0].past.run.is_some(),
+        "nothing is forgotten before the containers were looked at"
+    );
     world.settle();
     assert_eq!(world.report(0), Some(before), "adopted as it was");
 
@@ -365,8 +396,8 @@ fn ten_healthy_minutes_are_forgotten_failures_even_when_nothing_else_happens() {
     world.settle();
     assert_eq!(world.node.history().instances[0].past.attempts, 1);
     let wake_at = world.wake_at.expect("it waits for the ten minutes");
-    assert!(wake_at.millis_since(world.now.moment) <= node_core::STEADY_AFTER_MILLIS);
-    world.pass(node_core::STEADY_AFTER_MILLIS);
+    assert!(wake_at.millis_since(world.now.moment) <= 600_000);
+    world.pass(600_000);
     world.settle();
     assert_eq!(world.node.history().instances[0].past.attempts, 0);
 }
@@ -396,6 +427,9 @@ fn generations_of_an_instance_never_go_back() {
     let generations: Vec<_> = world.engine.values().map(|seen| seen.generation).collect();
     assert_eq!((generations, world.removed.len()), (vec![Generation(5)], 0));
     assert_eq!(world.report(0).map(|report| report.generation), Some(Generation(5)));
+    world.exit(&container(&world), 1, false);
+    world.rest();
+    assert!(!is_running(&world), "nobody here may start it");
     // The next generation replaces it as ever.
     world.assign(assignment(3, [wanted(0, 6, Desired::Running)], spec()));
     world.rest();

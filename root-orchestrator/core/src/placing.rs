@@ -148,9 +148,18 @@ impl State {
         }
     }
 
-    /// The last sign of life of a cluster that is silent.
+    /// The last sign of life of a cluster that has been silent for so long that what it last said of its instances is
+    /// no longer told as if it were so. A connection that breaks for a moment, or a root that was restarted, is no
+    /// reason to alarm anybody.
     #[must_use]
-    pub fn silent_since(&self, cluster: ClusterId, now: Moment) -> Option<Moment> {
+    pub fn given_up_since(&self, cluster: ClusterId, now: Moment) -> Option<Moment> {
+        let since = self.silent_since(cluster, now)?;
+        (now.millis_since(since) >= SILENT_MILLIS).then_some(since)
+    }
+
+    /// The last sign of life of a cluster that is not connected, or connected and silent.
+    #[must_use]
+    pub(crate) fn silent_since(&self, cluster: ClusterId, now: Moment) -> Option<Moment> {
         let sight = self.sights.get(&cluster)?;
         let is_silent = !self.is_connected(cluster) || now.millis_since(sight.last_heard) >= SILENT_MILLIS;
         is_silent.then_some(sight.last_heard)

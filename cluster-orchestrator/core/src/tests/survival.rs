@@ -474,3 +474,13 @@ fn tokens_for_this_cluster_are_honoured_without_the_root() {
     cluster.apply(changes);
     assert_eq!(cluster.state.report(1, cluster.now).spent, []);
 }
+
+#[test]
+fn what_has_ended_for_good_is_nothing_a_drain_waits_for() {
+    let mut cluster = running(small());
+    cluster.say(1, 0, Phase::Completed);
+    assert_eq!(cluster.schedule(1, Scheduling::Draining), ClusterAnswer::Begun { instances: 0 });
+    let ClusterAnswer::Workers(workers) = cluster.ask(ClusterRequest::ListWorkers) else { panic!("workers") };
+    let counts: Vec<u32> = workers.iter().map(|worker| worker.instances).collect();
+    assert_eq!(counts, [0, 0]);
+}

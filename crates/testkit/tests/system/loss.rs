@@ -141,7 +141,10 @@ async fn what_no_cluster_can_keep_waits_and_is_where_it_was_when_its_worker_retu
     let lost = root.api.wait_for(&service, number, "DEAD").await;
     assert_eq!((&lost["phase"], &lost["ready"]), (&json!("lost"), &json!(false)));
     let detail = lost["status_detail"].as_str().unwrap_or_default();
-    assert!(detail.starts_with("its worker is cut off; no other worker of its cluster can take it"), "{detail}");
+    assert!(
+        detail.starts_with("its worker is cut off; no other worker of its cluster can take it"),
+        "{detail}"
+    );
     worker.start_again().await;
     root.api.wait_for(&service, number, "RUNNING").await;
     assert_eq!(worker.starts(), [1]);
@@ -166,7 +169,8 @@ async fn a_drained_worker_is_left_without_a_gap() {
     })
     .await;
     let workers = root.api.get("/api/cluster/one/workers").await.ok();
-    let drained = workers.as_array().expect("a list").iter().find(|worker| worker["name"] == "first").cloned();
+    let drained =
+        workers.as_array().expect("a list").iter().find(|worker| worker["name"] == "first").cloned();
     assert_eq!(drained.expect("listed")["scheduling"], "draining");
     let more = root.api.deploy(&service).await;
     root.api.wait_for(&service, more, "RUNNING").await;
@@ -178,7 +182,8 @@ async fn policies_that_are_not_understood_are_refused_by_name() {
     let root = Root::start().await;
     let wrong = json!({"on_partition": "replace_after(soon)", "microservice_name": "hello"});
     let mut document = sla("shop", json!({}));
-    document["applications"][0]["microservices"] = with("shop", wrong)["applications"][0]["microservices"].clone();
+    document["applications"][0]["microservices"] =
+        with("shop", wrong)["applications"][0]["microservices"].clone();
     let answer = root.api.post("/api/application/", &document).await;
     assert_eq!(answer.status, 422);
     assert!(answer.body.to_string().contains("on_partition"), "{}", answer.body);

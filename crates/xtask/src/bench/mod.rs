@@ -15,8 +15,12 @@ mod deploy;
 mod figure;
 mod footprint;
 pub(crate) mod http;
+mod ingest;
 mod machine;
 mod proc;
+mod recovery;
+mod restart;
+mod scale;
 mod schedule;
 pub(crate) mod stack;
 mod statistics;
@@ -41,7 +45,12 @@ enum Run {
     Apart(fn(&Path) -> Result<Vec<Figure>>),
 }
 
-const BENCHMARKS: [Benchmark; 3] = [
+const BENCHMARKS: [Benchmark; 8] = [
+    Benchmark {
+        name: "alarms",
+        about: "whether workers are taken for lost that are not (needs root; half an hour, or MANGROVE_BENCH_SECONDS=60)",
+        run: Run::Alone(recovery::alarms::run),
+    },
     Benchmark {
         name: "deploy",
         about: "how long a deployment takes, against the container engine alone and Docker Swarm (needs root)",
@@ -51,6 +60,26 @@ const BENCHMARKS: [Benchmark; 3] = [
         name: "footprint",
         about: "what the daemons need while nothing happens (needs root; takes three minutes)",
         run: Run::Apart(footprint::run),
+    },
+    Benchmark {
+        name: "ingest",
+        about: "how many reports a cluster takes in per second of processor time, against decoding alone",
+        run: Run::Alone(ingest::run),
+    },
+    Benchmark {
+        name: "restart",
+        about: "how long root and 100 clusters take to be back with all their workers after a kill",
+        run: Run::Alone(restart::run),
+    },
+    Benchmark {
+        name: "scale",
+        about: "up to 100,000 simulated workers: placing, processor time, memory, order to worker",
+        run: Run::Alone(scale::run),
+    },
+    Benchmark {
+        name: "recovery",
+        about: "how long a service is away when its node or container is lost, against Docker Swarm (needs root; 12 minutes)",
+        run: Run::Alone(recovery::run),
     },
     Benchmark {
         name: "schedule",

@@ -20,6 +20,7 @@ mod plan;
 mod power;
 pub(crate) mod programs;
 mod status;
+pub(crate) mod survival;
 mod switch;
 mod tool;
 

@@ -116,7 +116,7 @@ pub(crate) fn lost_with_its_cluster(
     now: Now,
 ) -> Option<(String, Timestamp)> {
     let cluster = instance.cluster().filter(|_| instance.is_live())?;
-    let last_heard = state.silent_since(cluster, now.moment)?;
+    let last_heard = state.given_up_since(cluster, now.moment)?;
     let silent_millis = now.moment.millis_since(last_heard);
     let name = state.cluster(cluster).map_or_else(|| cluster.to_string(), |cluster| cluster.name.clone());
     let service = state.service(instance.id.service);
