@@ -10,6 +10,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let descriptors = protox::compile(&files, [Path::new(".")])?;
     tonic_prost_build::configure()
         .build_transport(false)
+        .codec_path("crate::codec::LeanCodec")
         .bytes(".mangrove.v1.LogChunk.data")
         .compile_fds(descriptors)?;
     Ok(())

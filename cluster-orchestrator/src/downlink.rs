@@ -9,7 +9,7 @@ use proto::v1::{
     worker_to_cluster::Message,
 };
 use tokio::{net::TcpListener, sync::watch};
-use tokio_stream::{Stream, wrappers::ReceiverStream};
+use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, transport::Channel};
 use uuid::Uuid;
@@ -174,7 +174,7 @@ impl v1::cluster_link_server::ClusterLink for Downlink {
             };
             listening.worker_left(worker, number, ended).await;
         });
-        Ok(Response::new(Box::pin(ReceiverStream::new(outbox))))
+        Ok(Response::new(Box::pin(ReceiverStream::new(outbox).map(|message| Ok(*message)))))
     }
 
     async fn connect_network(
@@ -210,7 +210,7 @@ impl v1::cluster_link_server::ClusterLink for Downlink {
                 }
             }
         });
-        Ok(Response::new(Box::pin(ReceiverStream::new(outbox))))
+        Ok(Response::new(Box::pin(ReceiverStream::new(outbox).map(|message| Ok(*message)))))
     }
 
     async fn certify_network(

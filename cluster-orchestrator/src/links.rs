@@ -11,15 +11,14 @@ use std::{
 use model::WorkerId;
 use proto::v1::{self, cluster_to_worker::Message};
 use tokio::sync::mpsc;
-use tonic::Status;
 
 /// Messages on their way to one child; one that reads too slowly for this many is cut off and told everything anew
 /// when it returns.
 const OUTBOX: usize = 256;
 
-/// Messages of one child, on their way.
-pub(crate) type Outbox<T> = mpsc::Receiver<Result<T, Status>>;
-type Sender<T> = mpsc::Sender<Result<T, Status>>;
+/// Messages of one child, on their way. In boxes: a channel makes room for 32 of them at once, for every child.
+pub(crate) type Outbox<T> = mpsc::Receiver<Box<T>>;
+type Sender<T> = mpsc::Sender<Box<T>>;
 
 /// Connections of one kind by worker.
 #[derive(Debug)]
@@ -54,7 +53,7 @@ impl<T> Table<T> {
     fn send(&self, worker: WorkerId, message: T) -> bool {
         let mut connections = lock(&self.0);
         let Some((_, outbox)) = connections.get(&worker) else { return false };
-        let sent = outbox.try_send(Ok(message)).is_ok();
+        let sent = outbox.try_send(Box::new(message)).is_ok();
         if !sent {
             tracing::warn!(%worker, "the worker does not read what it is sent; its connection is cut");
             connections.remove(&worker);

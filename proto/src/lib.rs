@@ -3,6 +3,7 @@
 //!
 //! Everything that arrives is checked here once (`TryFrom`); what is inside the daemons is always valid.
 
+mod codec;
 mod convert;
 
 pub use convert::WireError;

@@ -51,6 +51,7 @@ impl State {
     /// The NetManager of a worker connected.
     pub fn network_connected(&mut self, id: WorkerId) {
         self.networks.insert(id, None);
+        self.networks_due.insert(id);
     }
 
     /// The connection of a NetManager ended.

@@ -1,5 +1,7 @@
 //! Which worker gets an instance: at first, instead of a lost one, and when it moves.
 
+use std::collections::BTreeMap;
+
 use model::{
     Generation, InstanceId, InstanceReport, Moment, Now, OnPartition, Phase, PortMapping, Refusal,
     Scheduling, ServiceId, ServiceSpec, WorkerId,
@@ -23,6 +25,8 @@ pub(crate) struct Field {
     workers: Vec<WorkerId>,
     /// The service and revision that selection and siblings are set for.
     set_for: Option<(ServiceId, u32)>,
+    /// Device ports given away since, which no document tells of yet.
+    promised: BTreeMap<WorkerId, Vec<PortMapping>>,
 }
 
 impl State {
@@ -31,6 +35,7 @@ impl State {
             candidates: self.workers.values().map(|worker| self.candidate(worker)).collect(),
             workers: self.workers.keys().copied().collect(),
             set_for: None,
+            promised: BTreeMap::new(),
         }
     }
 
@@ -67,7 +72,8 @@ impl State {
             if instance.tenure.role(worker).is_some() {
                 return Err(Reason::Declined("it has a copy of it that must go first".into()));
             }
-            match self.taken_port(worker, &spec.ports) {
+            let promised = field.promised.get(&worker).map_or(&[][..], Vec::as_slice);
+            match self.taken_port(worker, &spec.ports, promised) {
                 Some(port) => Err(Reason::PortTaken(port)),
                 None => Ok(()),
             }
@@ -80,14 +86,22 @@ impl State {
                 let worker = field.workers[choice.index];
                 let siblings = copies.and_then(|copies| copies.get(&worker)).copied().unwrap_or(0);
                 chosen.set_siblings(siblings + 1);
+                if !spec.ports.is_empty() {
+                    field.promised.entry(worker).or_default().extend(&spec.ports);
+                }
                 Ok(worker)
             }
             Err(rejections) => Err(rejections.into_refusal(CandidateKind::Worker)),
         }
     }
 
-    /// The first of `ports` that an instance on the worker has.
-    fn taken_port(&self, worker: WorkerId, ports: &[PortMapping]) -> Option<PortMapping> {
+    /// The first of `ports` that an instance on the worker has or was promised.
+    fn taken_port(
+        &self,
+        worker: WorkerId,
+        ports: &[PortMapping],
+        promised: &[PortMapping],
+    ) -> Option<PortMapping> {
         if ports.is_empty() {
             return None;
         }
@@ -95,6 +109,7 @@ impl State {
             .on_worker(worker)
             .filter_map(|instance| self.spec(instance))
             .flat_map(|spec| spec.ports.iter().copied())
+            .chain(promised.iter().copied())
             .collect();
         ports.iter().find(|port| taken.iter().any(|other| other.clashes_with(port))).copied()
     }
@@ -140,7 +155,7 @@ impl State {
             ..InstanceReport::new(id, generation, Phase::NodeScheduled, now.date)
         };
         self.change(plan, Change::Instance(id, Some(instance)));
-        self.unbegun.insert(id, now.moment.plus_millis(BEGIN_WITHIN_MILLIS));
+        self.must_begin(id, now.moment.plus_millis(BEGIN_WITHIN_MILLIS));
     }
 
     /// When an instance on a worker that is silent since `silent` goes to another; `None` is never.
@@ -179,18 +194,19 @@ impl State {
 
     /// Gives instances whose worker was told and does not begin to others.
     pub(crate) fn replace_unbegun(&mut self, plan: &mut Plan, field: &mut Option<Field>, now: Now) {
-        let due: Vec<InstanceId> =
-            self.unbegun.iter().filter(|(_, at)| **at <= now.moment).map(|(id, _)| *id).collect();
-        for id in due {
-            self.unbegun.insert(id, now.moment.plus_millis(BEGIN_WITHIN_MILLIS));
+        let (late, next) = self.late_to_begin(now.moment);
+        if let Some(at) = next {
+            plan.wake(at);
+        }
+        for id in late {
+            let again = now.moment.plus_millis(BEGIN_WITHIN_MILLIS);
+            self.must_begin(id, again);
+            plan.wake(again);
             let holder = self.instances.get(&id).and_then(Instance::holder);
             // One that is lost is dealt with as such.
             if holder.is_some_and(|holder| self.contacts.lost_since(holder).is_none()) {
                 self.replace(plan, field, id, now);
             }
-        }
-        if let Some(at) = self.unbegun.values().min() {
-            plan.wake(*at);
         }
     }
 
@@ -239,13 +255,7 @@ impl State {
                 self.change(plan, Change::Instance(id, Some(instance)));
             }
         }
-        let draining: Vec<WorkerId> = self
-            .workers
-            .values()
-            .filter(|worker| worker.scheduling == Scheduling::Draining)
-            .map(|worker| worker.id)
-            .collect();
-        for worker in draining {
+        for worker in self.draining.clone() {
             let due: Vec<Instance> = self
                 .on_worker(worker)
                 .filter(|instance| instance.holder() == Some(worker) && instance.is_live())

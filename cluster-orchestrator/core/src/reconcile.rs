@@ -161,11 +161,12 @@ impl State {
                 }
             }
         }
-        for (id, offered) in &mut self.networks {
-            let lease: Option<NetworkLease> = self.subnets.subnet_of(id).map(Into::into);
+        for id in std::mem::take(&mut self.networks_due) {
+            let Some(offered) = self.networks.get_mut(&id) else { continue };
+            let lease: Option<NetworkLease> = self.subnets.subnet_of(&id).map(Into::into);
             if lease.is_some() && *offered != lease {
                 offered.clone_from(&lease);
-                plan.effects.push(Effect::SendLease { worker: *id, lease });
+                plan.effects.push(Effect::SendLease { worker: id, lease });
             }
         }
     }

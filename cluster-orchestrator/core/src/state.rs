@@ -122,6 +122,8 @@ pub struct State {
     pub(crate) contacts: Contacts,
     /// NetManagers that are connected, with the lease each was last given.
     pub(crate) networks: BTreeMap<WorkerId, Option<NetworkLease>>,
+    /// NetManagers whose lease may have changed.
+    pub(crate) networks_due: BTreeSet<WorkerId>,
     /// Instances that wait for a worker.
     pub(crate) pending: BTreeSet<InstanceId>,
     /// Copies on each worker.
@@ -135,7 +137,11 @@ pub struct State {
     /// Instances that move, and when a move is given up.
     pub(crate) moves: BTreeMap<InstanceId, Moment>,
     /// Instances whose worker has yet to begin, and when another gets them.
-    pub(crate) unbegun: BTreeMap<InstanceId, Moment>,
+    unbegun: BTreeMap<InstanceId, Moment>,
+    /// None of them is due before this, so that they are not looked through in every turn.
+    unbegun_due: Option<Moment>,
+    /// Workers that are being drained.
+    pub(crate) draining: BTreeSet<WorkerId>,
     /// Why nobody else can take an instance whose worker is lost, or which should move.
     pub(crate) no_place: BTreeMap<InstanceId, Refusal>,
     /// Workers whose assignment is no longer what was last generated.
@@ -164,16 +170,23 @@ impl State {
                 self.subnets_due |= before.is_none();
                 self.capacity_changed |= differs;
                 self.behind.insert(id);
+                if worker.scheduling == Scheduling::Draining {
+                    self.draining.insert(id);
+                } else {
+                    self.draining.remove(&id);
+                }
                 self.workers.insert(id, worker);
             }
             Change::Worker(id, None) => {
                 self.workers.remove(&id);
                 self.behind.remove(&id);
+                self.draining.remove(&id);
                 self.contacts.forget(id);
             }
             Change::Subnets(subnets) => {
                 self.subnets_due |= subnets.blocks() != self.subnets.blocks();
                 self.subnets = subnets;
+                self.networks_due.extend(self.networks.keys());
             }
             Change::Enrolments(enrolments) => self.enrolments = enrolments,
         }
@@ -262,14 +275,37 @@ impl State {
         self.subnets_due = true;
         let workers: Vec<WorkerId> = self.workers.keys().copied().collect();
         self.contacts.expect_all(&workers, now.moment);
+        let mut unbegun = Vec::new();
         for instance in self.instances.values() {
             if instance.tenure.successor.is_some() {
                 self.moves.insert(instance.id, now.moment.plus_millis(crate::MOVE_WITHIN_MILLIS));
             }
             if instance.report.phase == Phase::NodeScheduled {
-                self.unbegun.insert(instance.id, now.moment.plus_millis(crate::BEGIN_WITHIN_MILLIS));
+                unbegun.push(instance.id);
             }
         }
+        for id in unbegun {
+            self.must_begin(id, now.moment.plus_millis(crate::BEGIN_WITHIN_MILLIS));
+        }
+    }
+
+    /// Its worker is to begin with it until then.
+    pub(crate) fn must_begin(&mut self, id: InstanceId, until: Moment) {
+        self.unbegun.insert(id, until);
+        self.unbegun_due = Some(self.unbegun_due.map_or(until, |due| due.min(until)));
+    }
+
+    /// Instances whose worker should have begun by now; when to ask again.
+    pub(crate) fn late_to_begin(&mut self, now: Moment) -> (Vec<InstanceId>, Option<Moment>) {
+        if self.unbegun.is_empty() {
+            self.unbegun_due = None;
+        }
+        if self.unbegun_due.is_none_or(|due| due > now) {
+            return (Vec::new(), self.unbegun_due);
+        }
+        let late = self.unbegun.iter().filter(|(_, until)| **until <= now).map(|(id, _)| *id).collect();
+        self.unbegun_due = self.unbegun.values().copied().filter(|until| *until > now).min();
+        (late, self.unbegun_due)
     }
 
     /// The newest assignment of the root that is held.

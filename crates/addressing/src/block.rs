@@ -19,7 +19,10 @@ const BLOCK_V6_PREFIX: u8 = 114;
 
 /// Which cluster has which blocks of the whole plan. `Owner` is a cluster's id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent, bound(serialize = "Owner: Serialize", deserialize = "Owner: Deserialize<'de>"))]
+#[serde(
+    transparent,
+    bound(serialize = "Owner: Serialize + Ord", deserialize = "Owner: Deserialize<'de> + Ord + Clone")
+)]
 pub struct BlockPlan<Owner> {
     pool: Pool<u32, Owner>,
 }
@@ -30,7 +33,7 @@ impl<Owner> Default for BlockPlan<Owner> {
     }
 }
 
-impl<Owner: Clone + Eq> BlockPlan<Owner> {
+impl<Owner: Clone + Ord> BlockPlan<Owner> {
     /// How many blocks there are in all.
     pub const LIMIT: usize = BLOCKS as usize;
 

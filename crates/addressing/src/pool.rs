@@ -1,6 +1,6 @@
 //! Who holds which of a set of interchangeable things, and in which order they are used again.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
@@ -8,24 +8,49 @@ use serde::{Deserialize, Serialize};
 ///
 /// Guarantees: a slot has at most one owner; the same calls on the same pool give the same slots.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(bound(
-    serialize = "Slot: Serialize + Ord, Owner: Serialize",
-    deserialize = "Slot: Deserialize<'de> + Ord, Owner: Deserialize<'de>"
-))]
+#[serde(
+    from = "Stored<Slot, Owner>",
+    bound(
+        serialize = "Slot: Serialize + Ord, Owner: Serialize + Ord",
+        deserialize = "Slot: Deserialize<'de> + Ord + Copy, Owner: Deserialize<'de> + Ord + Clone"
+    )
+)]
 pub struct Pool<Slot, Owner> {
     #[serde(with = "pairs")]
     held: BTreeMap<Slot, Owner>,
+    /// The same the other way round.
+    #[serde(skip)]
+    of_owner: BTreeMap<Owner, BTreeSet<Slot>>,
     /// Free slots that were held before, longest free first, with their last owner.
     released: VecDeque<(Slot, Owner)>,
 }
 
-impl<Slot, Owner> Default for Pool<Slot, Owner> {
-    fn default() -> Self {
-        Self { held: BTreeMap::new(), released: VecDeque::new() }
+/// A pool as it is kept.
+#[derive(Deserialize)]
+#[serde(bound(deserialize = "Slot: Deserialize<'de> + Ord, Owner: Deserialize<'de>"))]
+struct Stored<Slot, Owner> {
+    #[serde(with = "pairs")]
+    held: BTreeMap<Slot, Owner>,
+    released: VecDeque<(Slot, Owner)>,
+}
+
+impl<Slot: Copy + Ord, Owner: Clone + Ord> From<Stored<Slot, Owner>> for Pool<Slot, Owner> {
+    fn from(stored: Stored<Slot, Owner>) -> Self {
+        let mut of_owner: BTreeMap<Owner, BTreeSet<Slot>> = BTreeMap::new();
+        for (slot, owner) in &stored.held {
+            of_owner.entry(owner.clone()).or_default().insert(*slot);
+        }
+        Self { held: stored.held, of_owner, released: stored.released }
     }
 }
 
-impl<Slot: Copy + Ord, Owner: Clone + Eq> Pool<Slot, Owner> {
+impl<Slot, Owner> Default for Pool<Slot, Owner> {
+    fn default() -> Self {
+        Self { held: BTreeMap::new(), of_owner: BTreeMap::new(), released: VecDeque::new() }
+    }
+}
+
+impl<Slot: Copy + Ord, Owner: Clone + Ord> Pool<Slot, Owner> {
     /// Gives `owner` one more of `slots`: the one it released last if that is still free, else one that nobody
     /// ever held, else the one that has been free the longest. `None` when every one is held.
     pub fn allocate(&mut self, owner: &Owner, slots: impl Iterator<Item = Slot> + Clone) -> Option<Slot> {
@@ -62,11 +87,13 @@ impl<Slot: Copy + Ord, Owner: Clone + Eq> Pool<Slot, Owner> {
     fn take(&mut self, slot: Slot, owner: &Owner) {
         self.released.retain(|(released, _)| *released != slot);
         self.held.insert(slot, owner.clone());
+        self.of_owner.entry(owner.clone()).or_default().insert(slot);
     }
 
     /// Takes everything from `owner`; returns what it held, in order. Nothing when it held nothing.
     pub fn release(&mut self, owner: &Owner) -> Vec<Slot> {
         let slots = self.slots_of(owner);
+        self.of_owner.remove(owner);
         for slot in &slots {
             self.held.remove(slot);
             self.released.push_back((*slot, owner.clone()));
@@ -77,7 +104,7 @@ impl<Slot: Copy + Ord, Owner: Clone + Eq> Pool<Slot, Owner> {
     /// What `owner` holds, in order.
     #[must_use]
     pub fn slots_of(&self, owner: &Owner) -> Vec<Slot> {
-        self.held.iter().filter(|(_, holder)| *holder == owner).map(|(slot, _)| *slot).collect()
+        self.of_owner.get(owner).into_iter().flatten().copied().collect()
     }
 
     /// Who holds `slot`.

@@ -51,7 +51,7 @@ impl From<Subnet> for NetworkLease {
 
 /// Which worker has which subnet of the blocks a cluster was lent. `Owner` is a worker's id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(bound(serialize = "Owner: Serialize", deserialize = "Owner: Deserialize<'de>"))]
+#[serde(bound(serialize = "Owner: Serialize + Ord", deserialize = "Owner: Deserialize<'de> + Ord + Clone"))]
 pub struct SubnetPlan<Owner> {
     blocks: NetworkLease,
     pool: Pool<Subnet, Owner>,
@@ -63,7 +63,7 @@ impl<Owner> Default for SubnetPlan<Owner> {
     }
 }
 
-impl<Owner: Clone + Eq> SubnetPlan<Owner> {
+impl<Owner: Clone + Ord> SubnetPlan<Owner> {
     /// Replaces the blocks to lend from. What workers hold of a block that went stays theirs; nothing new is lent
     /// from it.
     pub fn set_blocks(&mut self, blocks: NetworkLease) {

@@ -22,10 +22,13 @@ pub fn present() -> Now {
     Now { date: now(), moment: moment() }
 }
 
-/// When a moment will be, for timers; now, if it has passed.
+/// A timer that is further away rings early and is set again.
+const LONGEST_TIMER: u64 = 86_400_000;
+
+/// When a moment will be, for timers; now, if it has passed; in a day, if it is further away.
 #[must_use]
 pub fn instant_of(at: Moment) -> Instant {
-    Instant::now() + Duration::from_millis(at.millis_since(moment()))
+    Instant::now() + Duration::from_millis(at.millis_since(moment()).min(LONGEST_TIMER))
 }
 
 fn moment() -> Moment {
@@ -46,5 +49,6 @@ mod tests {
         // Milliseconds are cut off on both sides.
         assert!(present().moment.plus_millis(1) >= at);
         assert!(instant_of(Moment(0)) <= Instant::now());
+        assert!(instant_of(Moment(u64::MAX)) > Instant::now());
     }
 }

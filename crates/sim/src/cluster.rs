@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use cluster_core::{Change, Effect, State};
 use model::{
-    Assignment, Brain, ClusterRequest, Desired, Generation, InstanceId, WorkerId, WorkerInventory, WorkerReport,
+    Assignment, Brain, ClusterRequest, Desired, Generation, InstanceId, WorkerId, WorkerInventory,
+    WorkerReport,
 };
 
 use crate::{
@@ -25,15 +26,35 @@ const HEARTBEAT: Millis = 5_000;
 #[derive(Debug)]
 pub(crate) enum Input {
     Assignment(Arc<Assignment>),
-    Connected { worker: WorkerId, session: u64, inventory: Arc<WorkerInventory>, address: IpAddr },
-    Reported { worker: WorkerId, session: u64, report: Arc<WorkerReport> },
-    Beat { worker: WorkerId, session: u64, sequence: u64 },
-    Disconnected { worker: WorkerId, session: u64 },
+    Connected {
+        worker: WorkerId,
+        session: u64,
+        inventory: Arc<WorkerInventory>,
+        address: IpAddr,
+    },
+    Reported {
+        worker: WorkerId,
+        session: u64,
+        report: Arc<WorkerReport>,
+    },
+    Beat {
+        worker: WorkerId,
+        session: u64,
+        sequence: u64,
+    },
+    Disconnected {
+        worker: WorkerId,
+        session: u64,
+    },
     NetworkConnected(WorkerId),
     NetworkDisconnected(WorkerId),
     Request(ClusterRequest),
     /// To be answered after whatever is to be told before.
-    Echo { worker: WorkerIndex, session: u64, sent: Millis },
+    Echo {
+        worker: WorkerIndex,
+        session: u64,
+        sent: Millis,
+    },
 }
 
 #[derive(Debug)]
@@ -139,7 +160,7 @@ impl World {
     }
 
     /// Puts something into the brain's queue; it is taken in with the next turn.
-    pub(crate) fn to_cluster(&mut self, index: ClusterIndex, input: Input) {
+    pub(crate) fn enqueue_at_cluster(&mut self, index: ClusterIndex, input: Input) {
         let cluster = self.cluster_mut(index);
         if cluster.daemon.is_up() {
             cluster.daemon.inbox.push_back(input);
@@ -262,7 +283,13 @@ impl World {
         }
     }
 
-    fn tell_worker(&mut self, index: ClusterIndex, worker: WorkerIndex, session: u64, mut assignment: Assignment) {
+    fn tell_worker(
+        &mut self,
+        index: ClusterIndex,
+        worker: WorkerIndex,
+        session: u64,
+        mut assignment: Assignment,
+    ) {
         match self.scenario.mutant {
             Some(Mutant::SendOnce) => {
                 let sent = self.cluster_mut(index).sent.entry(worker).or_default();
@@ -304,7 +331,8 @@ impl World {
     }
 
     pub(crate) fn cluster_heartbeat(&mut self, index: ClusterIndex, process: u32) {
-        if self.cluster_ref(index).daemon.process.number == process && self.cluster_ref(index).daemon.is_up() {
+        if self.cluster_ref(index).daemon.process.number == process && self.cluster_ref(index).daemon.is_up()
+        {
             self.cluster_has_news(index);
             let child = Child::Cluster(index);
             self.queue.push(self.now + HEARTBEAT, Event::Heartbeat { child, process });
@@ -326,14 +354,7 @@ fn take_in(brain: &mut State, input: Input, now: model::Now, mutant: Option<Muta
             brain.worker_connected(worker, session, inventory, address, now)
         }
         Input::Reported { worker, session, report } => {
-            let mut report = Arc::unwrap_or_clone(report);
-            if mutant == Some(Mutant::NoReportFence) {
-                for said in &mut report.instances {
-                    let role = brain.instance(said.id).and_then(|known| known.tenure.role(worker));
-                    said.generation = role.map_or(said.generation, |(_, newest)| newest);
-                }
-            }
-            brain.worker_reported(worker, session, report, now)
+            brain.worker_reported(worker, session, Arc::unwrap_or_clone(report), now)
         }
         Input::Beat { worker, session, sequence } => {
             brain.worker_beat(worker, session, sequence, now);

@@ -70,8 +70,13 @@ impl Engine {
     ) -> ContainerId {
         self.made += 1;
         let id = ContainerId(format!("{:08x}", self.made));
-        let seen =
-            ContainerSeen { id: id.clone(), instance, generation, state: ContainerState::Created, health: None };
+        let seen = ContainerSeen {
+            id: id.clone(),
+            instance,
+            generation,
+            state: ContainerState::Created,
+            health: None,
+        };
         let container = Container {
             seen,
             run: 0,
@@ -101,8 +106,7 @@ impl Engine {
         let Some(container) = self.containers.get_mut(id).filter(|container| container.runs()) else {
             return false;
         };
-        container.seen.state =
-            ContainerState::Exited(Exit { code, out_of_memory: false, at: date });
+        container.seen.state = ContainerState::Exited(Exit { code, out_of_memory: false, at: date });
         container.ended = now;
         true
     }

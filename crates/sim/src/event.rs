@@ -114,25 +114,38 @@ pub(crate) struct Envelope {
 #[derive(Debug, Clone)]
 pub(crate) enum Body {
     /// Cluster to root: the connection is there; the newest assignment it holds.
-    ClusterHello { observed: Generation },
+    ClusterHello {
+        observed: Generation,
+    },
     /// Worker to cluster: the connection is there.
-    WorkerHello { inventory: Arc<WorkerInventory>, address: IpAddr },
+    WorkerHello {
+        inventory: Arc<WorkerInventory>,
+        address: IpAddr,
+    },
     /// NetManager to cluster.
     NetworkHello,
     ClusterReport(Arc<ClusterReport>),
     WorkerReport(Arc<WorkerReport>),
-    Beat { sequence: u64 },
+    Beat {
+        sequence: u64,
+    },
     /// With the moment it was sent, by which an answer is told from another.
-    Echo { sent: Millis },
+    Echo {
+        sent: Millis,
+    },
 
     /// Parent to child: the connection counts.
     Welcome,
     Assignment(Arc<Assignment>),
     Lease(Option<NetworkLease>),
-    SetBeats { interval_millis: u64 },
+    SetBeats {
+        interval_millis: u64,
+    },
     /// One beat, now.
     AskForBeat,
-    Echoed { sent: Millis },
+    Echoed {
+        sent: Millis,
+    },
 }
 
 impl Body {

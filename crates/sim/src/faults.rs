@@ -1,8 +1,12 @@
 //! What goes wrong, how often, and how it ends.
 
 use crate::{
-    daemon::Doom, event::{Body, Envelope, Event}, ids::{Child, ClusterIndex, Host, WorkerIndex}, queue::Millis,
-    scenario::Fault, world::World,
+    daemon::Doom,
+    event::{Body, Envelope, Event},
+    ids::{Child, ClusterIndex, Host, WorkerIndex},
+    queue::Millis,
+    scenario::Fault,
+    world::World,
 };
 
 /// Nothing goes wrong before everybody is there.
@@ -51,8 +55,10 @@ impl World {
     pub(crate) fn fault(&mut self, fault: Fault) {
         self.schedule_fault(fault);
         self.statistics.faults += 1;
-        let worker = WorkerIndex(u32::try_from(self.rng.below(u64::from(self.scenario.workers))).unwrap_or(0));
-        let cluster = ClusterIndex(u32::try_from(self.rng.below(u64::from(self.scenario.clusters))).unwrap_or(0));
+        let worker =
+            WorkerIndex(u32::try_from(self.rng.below(u64::from(self.scenario.workers))).unwrap_or(0));
+        let cluster =
+            ClusterIndex(u32::try_from(self.rng.below(u64::from(self.scenario.clusters))).unwrap_or(0));
         match fault {
             Fault::WorkerCut => {
                 let lasts = self.rng.spread(500, 120_000);
@@ -67,7 +73,8 @@ impl World {
                 self.cut(Child::Worker(worker), lasts);
             }
             Fault::Resets => {
-                let child = if self.rng.per_mille(200) { Child::Cluster(cluster) } else { Child::Worker(worker) };
+                let child =
+                    if self.rng.per_mille(200) { Child::Cluster(cluster) } else { Child::Worker(worker) };
                 let session = self.link_ref(child).session;
                 self.say(|| format!("the connection of {child} is reset"));
                 self.end_is_noticed(child, crate::event::End::Child, session);
@@ -87,7 +94,8 @@ impl World {
             Fault::ClockJumps => self.set_clock(worker, cluster),
             Fault::Garbage => self.garbage(worker, cluster),
             Fault::Upkeep => self.upkeep(),
-            Fault::Loss | Fault::Duplication | Fault::Tails | Fault::OneWay | Fault::Exits | Fault::Pulls => {}
+            Fault::Loss | Fault::Duplication | Fault::Tails | Fault::OneWay | Fault::Exits | Fault::Pulls => {
+            }
         }
     }
 
@@ -231,7 +239,7 @@ impl World {
         // The word of another worker, over this one's connection.
         let other = WorkerIndex((worker.0 + 1 + cluster.0) % self.scenario.workers);
         for said in &mut report.instances {
-            said.id.number = said.id.number.wrapping_add(u32::from(cluster.0 % 2 == 0) * 7);
+            said.id.number = said.id.number.wrapping_add(u32::from(cluster.0.is_multiple_of(2)) * 7);
         }
         let session = self.link_ref(Child::Worker(other)).session;
         // The sequence of a stranger would silence the real one.

@@ -97,7 +97,10 @@ pub(crate) struct Copied {
 pub(crate) fn one_owner(running: &[Copied], starting: &Copied, alone: bool) -> Result<(), String> {
     let Copied { generation, worker, .. } = starting;
     if let Some(twin) = running.iter().find(|copy| copy.generation == *generation) {
-        return Err(format!("generation {generation} starts on {worker} and runs on {} already", twin.worker));
+        return Err(format!(
+            "generation {generation} starts on {worker} and runs on {} already",
+            twin.worker
+        ));
     }
     match running.first().filter(|_| alone) {
         Some(other) => Err(format!(
@@ -192,9 +195,9 @@ pub(crate) fn no_needless_restart(survival: &Survival, disturbance: &Disturbance
         }
         OnPartition::Keep => false,
     };
-    let by_cluster = survival.cluster_lost_after.is_some_and(|after| {
-        long_enough(cluster_cut, after.as_millis().max(CLUSTER_SILENT))
-    });
+    let by_cluster = survival
+        .cluster_lost_after
+        .is_some_and(|after| long_enough(cluster_cut, after.as_millis().max(CLUSTER_SILENT)));
     if asked || by_worker || by_cluster {
         return Ok(());
     }

@@ -24,8 +24,8 @@ pub(crate) struct Link {
     /// Nothing gets up, or down, before then.
     pub(crate) cut_up_until: Millis,
     pub(crate) cut_down_until: Millis,
-    /// The last assignment was lost; what is sent after it waits on the wire.
-    pub(crate) gap: bool,
+    /// An assignment was lost: what must not overtake it waits on the wire until then, when it was sent again.
+    pub(crate) gap_until: Millis,
     /// When the last message of the stream arrives, each way: streams keep their order.
     pub(crate) last_up: Millis,
     pub(crate) last_down: Millis,

@@ -4,7 +4,12 @@ use model::{OnPartition, Timestamp};
 use node_core::{ContainerId, Effect, Observation, Outcome, StartOrder, StopCause, Submission};
 
 use crate::{
-    event::{Event, EngineWork, Fate}, ids::WorkerIndex, mutants::Mutant, oracle::Ended, queue::Millis, scenario::Fault,
+    event::{EngineWork, Event, Fate},
+    ids::WorkerIndex,
+    mutants::Mutant,
+    oracle::Ended,
+    queue::Millis,
+    scenario::Fault,
     world::World,
 };
 
@@ -159,7 +164,9 @@ impl World {
                 drop(self.carry_out(index, effect));
                 Outcome::Lost
             }
-            Fate::Refused => Outcome::Failed { container: None, detail: "no space left on device".to_owned() },
+            Fate::Refused => {
+                Outcome::Failed { container: None, detail: "no space left on device".to_owned() }
+            }
             Fate::Undone => Outcome::Lost,
             Fate::DoneLate => {
                 let later = self.now + self.rng.spread(50, 5_000);
@@ -179,7 +186,8 @@ impl World {
     /// carried out late.
     fn create_alone(&mut self, index: WorkerIndex, order: &StartOrder) {
         let engine = &mut self.worker_mut(index).engine;
-        if engine.images.contains(&order.spec.image) && engine.of(order.instance, order.generation).is_none() {
+        if engine.images.contains(&order.spec.image) && engine.of(order.instance, order.generation).is_none()
+        {
             engine.make(order.instance, order.generation, &order.spec);
         }
     }
@@ -274,7 +282,9 @@ impl World {
         }
         let since = match self.worker_ref(index).engine.containers.get(id).map(|it| it.seen.state) {
             Some(node_core::ContainerState::Running { since, .. }) => since,
-            Some(node_core::ContainerState::Created | node_core::ContainerState::Exited(_)) | None => Timestamp(0),
+            Some(node_core::ContainerState::Created | node_core::ContainerState::Exited(_)) | None => {
+                Timestamp(0)
+            }
         };
         Outcome::Started { container: id.clone(), since, addresses: Vec::new(), checked: false }
     }

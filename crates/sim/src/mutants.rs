@@ -18,8 +18,6 @@ pub enum Mutant {
     AnswerBeforeCommit,
     /// A worker takes on old assignments as if they were new.
     ForceOldAssignments,
-    /// Reports are read as if they spoke of the newest copy.
-    NoReportFence,
     /// Messages of old connections count as if they came over the newest.
     StaleSessions,
     /// Setting the date moves the steady time.
@@ -52,7 +50,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// Every one.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 21] = [
         Self::NeverStop,
         Self::SendOnce,
         Self::ForgetTombstones,
@@ -60,7 +58,6 @@ impl Mutant {
         Self::IgnoreCommit,
         Self::AnswerBeforeCommit,
         Self::ForceOldAssignments,
-        Self::NoReportFence,
         Self::StaleSessions,
         Self::ClockMovesMoment,
         Self::DoubleStart,
@@ -88,7 +85,6 @@ impl Mutant {
             Self::IgnoreCommit => "ignore-commit",
             Self::AnswerBeforeCommit => "answer-before-commit",
             Self::ForceOldAssignments => "force-old-assignments",
-            Self::NoReportFence => "no-report-fence",
             Self::StaleSessions => "stale-sessions",
             Self::ClockMovesMoment => "clock-moves-moment",
             Self::DoubleStart => "double-start",

@@ -2,14 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{
-    Assignment, Desired, Generation, InstanceId, NetworkLease, Phase, ServiceId, Survival,
-};
+use model::{Assignment, Desired, Generation, InstanceId, NetworkLease, Phase, ServiceId, Survival};
 use node_core::ContainerSeen;
 use root_core::State;
 
 use crate::{
-    ids::{ClusterIndex, Host, WorkerIndex}, invariants::{self, Copied, Invariant}, queue::Millis, scenario::Scenario,
+    ids::{ClusterIndex, Host, WorkerIndex},
+    invariants::{self, Copied, Invariant},
+    queue::Millis,
+    scenario::Scenario,
     user::Wish,
 };
 
@@ -186,15 +187,19 @@ impl Oracle {
     /// What the root finds again when it starts is all that was promised.
     pub(crate) fn root_loaded(&mut self, now: Millis, state: &State) {
         let lost = self.instances.iter().find(|(id, record)| {
-            record.promised && !record.may_go && state.instance(**id).is_none() && !self.is_changing(id.service)
+            record.promised
+                && !record.may_go
+                && state.instance(**id).is_none()
+                && !self.is_changing(id.service)
         });
         if let Some(id) = lost.map(|(id, _)| *id) {
             let verdict = Err("a promised instance is gone after a restart of the root".to_owned());
             self.judge(now, Invariant::Durable, Some(id), Some(Host::Root), verdict);
         }
-        let lost = self.services.iter().find(|(id, known)| {
-            known.promised && !known.may_go && state.service(**id).is_none()
-        });
+        let lost = self
+            .services
+            .iter()
+            .find(|(id, known)| known.promised && !known.may_go && state.service(**id).is_none());
         if let Some(id) = lost.map(|(id, _)| *id) {
             let verdict = Err(format!("service {id} was promised and is gone after a restart of the root"));
             self.judge(now, Invariant::Durable, None, Some(Host::Root), verdict);
@@ -275,10 +280,8 @@ impl Oracle {
 
     pub(crate) fn ended(&mut self, index: WorkerIndex, seen: &ContainerSeen) {
         let record = self.record(seen.instance);
-        let gone = record
-            .running
-            .iter()
-            .position(|copy| copy.worker == index && copy.generation == seen.generation);
+        let gone =
+            record.running.iter().position(|copy| copy.worker == index && copy.generation == seen.generation);
         if let Some(gone) = gone {
             record.running.swap_remove(gone);
         }

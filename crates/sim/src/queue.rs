@@ -20,12 +20,7 @@ pub(crate) struct Queue<Event> {
 
 impl<Event> Queue<Event> {
     pub(crate) fn new() -> Self {
-        Self {
-            now: 0,
-            near: (0..SLOTS).map(|_| VecDeque::new()).collect(),
-            far: BTreeMap::new(),
-            waiting: 0,
-        }
+        Self { now: 0, near: (0..SLOTS).map(|_| VecDeque::new()).collect(), far: BTreeMap::new(), waiting: 0 }
     }
 
     /// What is in the past happens now.
@@ -78,9 +73,6 @@ mod tests {
         assert_eq!(queue.pop(), Some((3, 'a')));
         queue.push(1, 'x');
         let rest: Vec<(Millis, char)> = std::iter::from_fn(|| queue.pop()).collect();
-        assert_eq!(
-            rest,
-            [(3, 'x'), (5, 'b'), (5, 'c'), (32_768, 'd'), (70_000, 'e'), (70_000, 'f')]
-        );
+        assert_eq!(rest, [(3, 'x'), (5, 'b'), (5, 'c'), (32_768, 'd'), (70_000, 'e'), (70_000, 'f')]);
     }
 }

@@ -21,9 +21,20 @@ use crate::{
 /// What enters the brain of the root.
 #[derive(Debug)]
 pub(crate) enum Input {
-    Connected { cluster: ClusterId, session: u64, observed: Generation },
-    Reported { cluster: ClusterId, session: u64, report: Arc<ClusterReport> },
-    Disconnected { cluster: ClusterId, session: u64 },
+    Connected {
+        cluster: ClusterId,
+        session: u64,
+        observed: Generation,
+    },
+    Reported {
+        cluster: ClusterId,
+        session: u64,
+        report: Arc<ClusterReport>,
+    },
+    Disconnected {
+        cluster: ClusterId,
+        session: u64,
+    },
     /// A user's wish, to be answered.
     Wish(Wish),
 }
@@ -153,7 +164,7 @@ impl World {
     }
 
     /// Puts something into the brain's queue. False when nobody is there to take it.
-    pub(crate) fn to_root(&mut self, input: Input) -> bool {
+    pub(crate) fn enqueue_at_root(&mut self, input: Input) -> bool {
         if !self.root.daemon.is_up() {
             return false;
         }
@@ -188,7 +199,7 @@ impl World {
         let mut answers = Vec::new();
         let began = self.statistics.begin();
         for input in inputs {
-            let asked = take_in(&mut brain, &mut self.root.ids, input, present, mutant, &mut answers);
+            let asked = take_in(&mut brain, &mut self.root.ids, input, present, &mut answers);
             asked.iter().for_each(|change| brain.apply(change.clone()));
             changes.extend(asked);
         }
@@ -250,7 +261,11 @@ impl World {
                     self.say(|| {
                         let told: Vec<String> =
                             assignment.instances.iter().map(crate::run::in_words).collect();
-                        format!("root tells {cluster} assignment {}: {}", assignment.generation, told.join(", "))
+                        format!(
+                            "root tells {cluster} assignment {}: {}",
+                            assignment.generation,
+                            told.join(", ")
+                        )
                     });
                     let body = Body::Assignment(Arc::new(assignment));
                     self.send(Envelope { child: Child::Cluster(cluster), session, body });
@@ -267,7 +282,6 @@ fn take_in(
     ids: &mut CountedIds,
     input: Input,
     now: Now,
-    mutant: Option<Mutant>,
     answers: &mut Vec<(Wish, Answer)>,
 ) -> Vec<Change> {
     match input {
@@ -276,14 +290,7 @@ fn take_in(
             brain.cluster_connected(cluster, session, location, observed, now)
         }
         Input::Reported { cluster, session, report } => {
-            let mut report = Arc::unwrap_or_clone(report);
-            if mutant == Some(Mutant::NoReportFence) {
-                for said in &mut report.instances {
-                    let role = brain.instance(said.id).and_then(|known| known.tenure.role(cluster));
-                    said.generation = role.map_or(said.generation, |(_, newest)| newest);
-                }
-            }
-            brain.cluster_reported(cluster, session, report, now)
+            brain.cluster_reported(cluster, session, Arc::unwrap_or_clone(report), now)
         }
         Input::Disconnected { cluster, session } => {
             brain.cluster_disconnected(cluster, session, now);

@@ -4,15 +4,18 @@ use std::{
     collections::BTreeSet,
     ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Mutex, atomic::{AtomicUsize, Ordering}},
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
 };
 
 use model::{AssignedInstance, Desired};
 
 use crate::{
-    invariants::Invariant, mutants::Mutant, oracle::Violation, scenario::Scenario, stats::Statistics, trace::Line,
-    world::World,
+    invariants::Invariant, mutants::Mutant, oracle::Violation, scenario::Scenario, stats::Statistics,
+    trace::Line, world::World,
 };
 
 /// What came of a scenario.
@@ -174,7 +177,8 @@ pub fn explain(scenario: &Scenario, lines: usize) -> String {
 
 /// A line without what it says of other instances.
 fn narrow(line: &Line, about: &str) -> String {
-    let Some((head, list)) = line.text.split_once(": ").filter(|(head, _)| head.contains(" assignment ")) else {
+    let Some((head, list)) = line.text.split_once(": ").filter(|(head, _)| head.contains(" assignment "))
+    else {
         return line.to_string();
     };
     let items: Vec<&str> = list.split(", ").filter(|item| item.contains(about)).collect();
@@ -187,9 +191,10 @@ pub fn hunt(mutant: Mutant, seeds: Range<u64>) -> Option<(u64, Violation)> {
     seeds.into_iter().find_map(|seed| {
         let healthy = Scenario::small(seed);
         let scenario = Scenario { mutant: Some(mutant), ..healthy.clone() };
-        let outcome = match mutant {
-            Mutant::OutsideChance => run_twice(&scenario),
-            _ => run(&scenario, Options::default()),
+        let outcome = if mutant == Mutant::OutsideChance {
+            run_twice(&scenario)
+        } else {
+            run(&scenario, Options::default())
         };
         let violation = outcome.violation?;
         run(&healthy, Options::default()).violation.is_none().then_some((seed, violation))

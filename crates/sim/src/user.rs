@@ -3,13 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
-    ClusterRequest, InstanceId, Mebibytes, Millicores, OnPartition, OnRejoin, PortMapping, Protocol, Scheduling,
-    ServiceId, ServiceSpec, Span, Survival,
+    ClusterRequest, InstanceId, Mebibytes, Millicores, OnPartition, OnRejoin, PortMapping, Protocol,
+    Scheduling, ServiceId, ServiceSpec, Span, Survival,
 };
 
 pub(crate) use crate::wishes::{Answer, Wish};
 use crate::{
-    cluster, event::Event, ids::{ClusterIndex, WorkerIndex}, queue::Millis, rng::Rng, root, scenario::Scenario,
+    cluster,
+    event::Event,
+    ids::{ClusterIndex, WorkerIndex},
+    queue::Millis,
+    rng::Rng,
+    root,
+    scenario::Scenario,
     world::World,
 };
 
@@ -147,7 +153,7 @@ impl World {
         let wish = self.user.wish(&self.scenario);
         self.say(|| format!("user: {}", in_words(&wish)));
         self.oracle.asked(self.now, &wish);
-        if self.to_root(root::Input::Wish(wish)) {
+        if self.enqueue_at_root(root::Input::Wish(wish)) {
             self.user.waiting += 1;
         }
     }
@@ -195,7 +201,8 @@ impl World {
 
     /// Somebody keeps a worker free, empties one, evens out a cluster, or takes that back.
     pub(crate) fn upkeep(&mut self) {
-        let worker = WorkerIndex(u32::try_from(self.rng.below(u64::from(self.scenario.workers))).unwrap_or(0));
+        let worker =
+            WorkerIndex(u32::try_from(self.rng.below(u64::from(self.scenario.workers))).unwrap_or(0));
         let cluster = self.cluster_of(worker);
         let name = worker.to_string();
         let scheduling = match self.rng.below(6) {
@@ -228,7 +235,7 @@ impl World {
     fn ask_cluster(&mut self, cluster: ClusterIndex, wish: ClusterRequest) {
         self.say(|| format!("user asks {cluster}: {wish:?}"));
         self.oracle.moves_asked(self.now, cluster);
-        self.to_cluster(cluster, cluster::Input::Request(wish));
+        self.enqueue_at_cluster(cluster, cluster::Input::Request(wish));
     }
 }
 

@@ -4,9 +4,15 @@ use model::{Desired, InstanceId, Phase, Tier};
 use node_core::{ContainerSeen, StartOrder};
 
 use crate::{
-    event::{Check, Event}, ids::{Child, ClusterIndex, Host, WorkerIndex},
-    invariants::{Copied, Disturbance, Invariant, no_needless_restart, no_overcommit, one_owner, stopped_when_cut}, machine::stops_when_cut,
-    oracle::{BOOT_WITHIN, Ended, REST_AGAIN, REST_FIRST, REST_WITHIN}, queue::Millis, world::World,
+    event::{Check, Event},
+    ids::{Child, ClusterIndex, Host, WorkerIndex},
+    invariants::{
+        Copied, Disturbance, Invariant, no_needless_restart, no_overcommit, one_owner, stopped_when_cut,
+    },
+    machine::stops_when_cut,
+    oracle::{BOOT_WITHIN, Ended, REST_AGAIN, REST_FIRST, REST_WITHIN},
+    queue::Millis,
+    world::World,
 };
 
 /// Reports travel up to half a minute, twice.
@@ -60,7 +66,8 @@ impl World {
             None => format!("root forgets {id}"),
         });
         if let Some((_, within)) = phase.and_then(Phase::owner) {
-            self.queue.push(now + within + PHASE_SLACK, Event::Check(Check::Phase { instance: id, since: now }));
+            self.queue
+                .push(now + within + PHASE_SLACK, Event::Check(Check::Phase { instance: id, since: now }));
         }
     }
 
@@ -138,14 +145,16 @@ impl World {
     }
 
     fn runs_elsewhere(&self, id: InstanceId, cluster: ClusterIndex) -> bool {
-        let running = self.oracle.instances.get(&id).map(|record| record.running.as_slice()).unwrap_or_default();
+        let running =
+            self.oracle.instances.get(&id).map(|record| record.running.as_slice()).unwrap_or_default();
         running.iter().any(|copy| self.cluster_of(copy.worker) != cluster)
     }
 
     /// A worker with a copy has no NodeEngine that could stop it, or had none when that was due, or an engine that
     /// does not do as it is told: nobody can promise anything then.
     fn is_unguarded(&self, id: InstanceId) -> bool {
-        let running = self.oracle.instances.get(&id).map(|record| record.running.as_slice()).unwrap_or_default();
+        let running =
+            self.oracle.instances.get(&id).map(|record| record.running.as_slice()).unwrap_or_default();
         running.iter().any(|copy| {
             let worker = self.worker_ref(copy.worker);
             let late = worker.process.started + cluster_core::STOP_MARGIN_MILLIS > self.now;
@@ -153,7 +162,13 @@ impl World {
         })
     }
 
-    pub(crate) fn container_ended(&mut self, index: WorkerIndex, seen: &ContainerSeen, started: Millis, why: Ended) {
+    pub(crate) fn container_ended(
+        &mut self,
+        index: WorkerIndex,
+        seen: &ContainerSeen,
+        started: Millis,
+        why: Ended,
+    ) {
         let (now, id) = (self.now, seen.instance);
         self.trace.mix(seen.generation.0);
         self.oracle.ended(index, seen);
@@ -253,8 +268,11 @@ impl World {
             return Some(since);
         }
         // Not yet on any worker: any of them may be meant.
-        let all: Vec<WorkerIndex> =
-            if workers.is_empty() { (0..self.scenario.workers).map(WorkerIndex).collect() } else { workers.to_vec() };
+        let all: Vec<WorkerIndex> = if workers.is_empty() {
+            (0..self.scenario.workers).map(WorkerIndex).collect()
+        } else {
+            workers.to_vec()
+        };
         for worker in all {
             let cluster = self.cluster_of(worker);
             since = since.max(self.link_ref(Child::Worker(worker)).cuts.last_end()?);
@@ -330,11 +348,8 @@ impl World {
     /// The first instance that is not as it should be.
     fn unrest(&self) -> Option<(InstanceId, String)> {
         for (id, record) in &self.oracle.instances {
-            let running: Vec<String> = record
-                .running
-                .iter()
-                .map(|copy| format!("{}#{}", copy.worker, copy.generation))
-                .collect();
+            let running: Vec<String> =
+                record.running.iter().map(|copy| format!("{}#{}", copy.worker, copy.generation)).collect();
             let phase = record.phase.map(|(phase, _)| phase);
             let wrong = match (record.wanted, running.len()) {
                 (Some(Desired::Running), 1) => match phase {
@@ -343,7 +358,9 @@ impl World {
                     _ => Some("it runs and the root does not know"),
                 },
                 (Some(Desired::Running), 0) if record.one_shot && phase == Some(Phase::Completed) => None,
-                (Some(Desired::Running), 0) if phase == Some(Phase::Refused) && self.wants_ports(*id) => None,
+                (Some(Desired::Running), 0) if phase == Some(Phase::Refused) && self.may_lack_room(*id) => {
+                    None
+                }
                 (Some(Desired::Running), 0) => Some("it is wanted and does not run"),
                 (Some(Desired::Running), _) => Some("it runs more than once"),
                 (Some(Desired::Removed), _) => Some("it is still to be removed"),
@@ -358,10 +375,14 @@ impl World {
         None
     }
 
-    /// Room there is always in these worlds; a port of a device may be taken everywhere.
-    fn wants_ports(&self, id: InstanceId) -> bool {
+    /// In worlds that are not tight there is always room, but a port of a device may be taken everywhere.
+    fn may_lack_room(&self, id: InstanceId) -> bool {
+        if self.scenario.is_tight() {
+            return true;
+        }
         let brain = self.root.daemon.brain.as_ref();
         let service = brain.and_then(|brain| brain.service(id.service));
-        service.is_some_and(|service| service.revisions.iter().any(|revision| !revision.spec.ports.is_empty()))
+        service
+            .is_some_and(|service| service.revisions.iter().any(|revision| !revision.spec.ports.is_empty()))
     }
 }

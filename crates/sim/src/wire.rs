@@ -4,8 +4,15 @@
 //! connection loses any. The brains must bear more than that.
 
 use crate::{
-    cluster, event::{Body, End, Envelope, Event}, ids::{Child, ClusterIndex, Host, WorkerIndex}, link::Link,
-    mutants::Mutant, queue::Millis, root, scenario::Fault, world::World,
+    cluster,
+    event::{Body, End, Envelope, Event},
+    ids::{Child, ClusterIndex, Host, WorkerIndex},
+    link::Link,
+    mutants::Mutant,
+    queue::Millis,
+    root,
+    scenario::Fault,
+    world::World,
 };
 
 /// Nobody answered for so long: the connection counts as broken. As in `crates/link`, by HTTP/2 pings.
@@ -14,6 +21,8 @@ const PINGS_FAIL: (Millis, Millis) = (10_000, 20_000);
 const WELCOME_WITHIN: Millis = 10_000;
 /// A greeting that was overtaken by what followed it has arrived by then.
 const GREETED_WITHIN: Millis = 3_000;
+/// A parent sends again what was lost, after this long and a turn.
+const FILLED_WITHIN: Millis = cluster_core::OFFER_AGAIN_MILLIS + 2_000;
 /// Longer than this, nothing is under way.
 pub(crate) const LONGEST_DELAY: Millis = 30_000;
 
@@ -71,36 +80,22 @@ impl World {
         if envelope.body.is_datagram() && self.link_ref(envelope.child).is_cut(upward, now) {
             return;
         }
-        let is_assignment = match envelope.body {
-            Body::Assignment(_) => true,
-            Body::ClusterHello { .. }
-            | Body::WorkerHello { .. }
-            | Body::NetworkHello
-            | Body::ClusterReport(_)
-            | Body::WorkerReport(_)
-            | Body::Beat { .. }
-            | Body::Echo { .. }
-            | Body::Welcome
-            | Body::Lease(_)
-            | Body::SetBeats { .. }
-            | Body::AskForBeat
-            | Body::Echoed { .. } => false,
-        };
+        let is_assignment = matches!(envelope.body, Body::Assignment(_));
         let lost = self.has(Fault::Loss) && self.rng.per_mille(10);
         if is_assignment {
-            self.link_mut(envelope.child).gap = lost;
+            // By then whoever still misses it was sent it again.
+            self.link_mut(envelope.child).gap_until = if lost { now + FILLED_WITHIN } else { 0 };
         }
         if lost {
             self.statistics.lost += 1;
             return;
         }
-        let ordered = match envelope.body {
-            // Answers never overtake: on the wire nothing does. Those behind a gap wait for what fills it.
-            Body::Echoed { .. } if self.is_mutant(Mutant::EchoAtOnce) => false,
-            Body::Echoed { .. } if self.link_ref(envelope.child).gap => return,
-            Body::Echoed { .. } => true,
-            _ => !self.has(Fault::Tails) && !envelope.body.is_datagram(),
-        };
+        // Answers never overtake: on the wire nothing does. Those behind a gap wait for what fills it.
+        let is_answer = matches!(envelope.body, Body::Echoed { .. }) && !self.is_mutant(Mutant::EchoAtOnce);
+        if is_answer && self.link_ref(envelope.child).gap_until > now {
+            return;
+        }
+        let ordered = is_answer || (!self.has(Fault::Tails) && !envelope.body.is_datagram());
         let tails = self.has(Fault::Tails);
         let late = tails && self.rng.per_mille(20);
         let delay = if late { self.rng.spread(200, LONGEST_DELAY) } else { self.rng.between(1, 30) };
@@ -154,7 +149,7 @@ impl World {
         let cluster = index.id();
         match body {
             Body::ClusterHello { observed } => {
-                self.to_root(root::Input::Connected { cluster, session, observed });
+                self.enqueue_at_root(root::Input::Connected { cluster, session, observed });
                 let known = self.root.sessions.entry(index).or_default();
                 *known = (*known).max(session);
                 self.send(Envelope { child: Child::Cluster(index), session, body: Body::Welcome });
@@ -163,7 +158,7 @@ impl World {
                 if self.root.sessions.get(&index) != Some(&session) {
                     self.refuse(Child::Cluster(index), session);
                 }
-                self.to_root(root::Input::Reported { cluster, session, report });
+                self.enqueue_at_root(root::Input::Reported { cluster, session, report });
             }
             Body::WorkerHello { .. }
             | Body::NetworkHello
@@ -183,29 +178,32 @@ impl World {
         let (worker, cluster, child) = (index.id(), self.cluster_of(index), Child::Worker(index));
         match body {
             Body::WorkerHello { inventory, address } => {
-                self.to_cluster(cluster, cluster::Input::Connected { worker, session, inventory, address });
+                self.enqueue_at_cluster(
+                    cluster,
+                    cluster::Input::Connected { worker, session, inventory, address },
+                );
                 let known = self.cluster_mut(cluster).sessions.entry(index).or_default();
                 *known = (*known).max(session);
                 self.send(Envelope { child, session, body: Body::Welcome });
             }
             Body::NetworkHello => {
-                self.to_cluster(cluster, cluster::Input::NetworkConnected(worker));
+                self.enqueue_at_cluster(cluster, cluster::Input::NetworkConnected(worker));
             }
             Body::WorkerReport(report) => {
                 if self.cluster_ref(cluster).sessions.get(&index) != Some(&session) {
                     self.refuse(child, session);
                 }
-                self.to_cluster(cluster, cluster::Input::Reported { worker, session, report });
+                self.enqueue_at_cluster(cluster, cluster::Input::Reported { worker, session, report });
             }
             Body::Beat { sequence } if !self.is_mutant(Mutant::NoBeats) => {
-                self.to_cluster(cluster, cluster::Input::Beat { worker, session, sequence });
+                self.enqueue_at_cluster(cluster, cluster::Input::Beat { worker, session, sequence });
             }
             Body::Echo { sent } if self.is_mutant(Mutant::EchoAtOnce) => {
                 self.send(Envelope { child, session, body: Body::Echoed { sent } });
             }
             Body::Echo { sent } => {
                 if self.cluster_ref(cluster).sessions.get(&index) == Some(&session) {
-                    self.to_cluster(cluster, cluster::Input::Echo { worker: index, session, sent });
+                    self.enqueue_at_cluster(cluster, cluster::Input::Echo { worker: index, session, sent });
                 }
             }
             Body::Beat { .. }
@@ -246,7 +244,7 @@ impl World {
             }
             (Child::Cluster(index), Body::Assignment(assignment)) => {
                 self.cluster_is_told(index, &assignment);
-                self.to_cluster(index, cluster::Input::Assignment(assignment));
+                self.enqueue_at_cluster(index, cluster::Input::Assignment(assignment));
             }
             (Child::Worker(index), Body::Assignment(assignment)) => self.worker_is_told(index, &assignment),
             (Child::Worker(index), Body::Lease(lease)) => self.network_is_told(index, lease),
@@ -341,14 +339,14 @@ impl World {
                 if self.root.sessions.get(&index) == Some(&session) {
                     self.root.sessions.remove(&index);
                 }
-                self.to_root(root::Input::Disconnected { cluster, session });
+                self.enqueue_at_root(root::Input::Disconnected { cluster, session });
             }
             (End::Parent, Child::Worker(index)) => {
                 let (cluster, worker) = (self.cluster_of(index), index.id());
-                self.to_cluster(cluster, cluster::Input::Disconnected { worker, session });
+                self.enqueue_at_cluster(cluster, cluster::Input::Disconnected { worker, session });
                 if self.cluster_ref(cluster).sessions.get(&index) == Some(&session) {
                     self.cluster_mut(cluster).sessions.remove(&index);
-                    self.to_cluster(cluster, cluster::Input::NetworkDisconnected(worker));
+                    self.enqueue_at_cluster(cluster, cluster::Input::NetworkDisconnected(worker));
                 }
             }
         }

@@ -1,18 +1,31 @@
 //! What a user asks of the root, and the brain's answer.
 
 use model::{InstanceId, Now, ServiceId, ServiceSpec};
-use root_core::{Change, FreshIds, State, UpdatePolicy, sla::{SlaApplication, SlaService}};
+use root_core::{
+    Change, FreshIds, State, UpdatePolicy,
+    sla::{SlaApplication, SlaService},
+};
 
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Wish {
     /// An application with one service.
-    Create { name: String, spec: Box<ServiceSpec> },
+    Create {
+        name: String,
+        spec: Box<ServiceSpec>,
+    },
     /// One instance more.
     Deploy(ServiceId),
     /// So many instances; `fewer` unless that is more than the user knows of.
-    Scale { service: ServiceId, instances: u32, fewer: bool },
+    Scale {
+        service: ServiceId,
+        instances: u32,
+        fewer: bool,
+    },
     /// Another specification: instances give way one after another.
-    Update { service: ServiceId, spec: Box<ServiceSpec> },
+    Update {
+        service: ServiceId,
+        spec: Box<ServiceSpec>,
+    },
     Undeploy(InstanceId),
     /// The service with all its instances.
     DeleteService(ServiceId),
@@ -42,8 +55,9 @@ pub(crate) fn carry_out(
             let (instance, changes) = brain.deploy(service, now.date);
             (Answer::Deployed(instance), changes)
         }),
-        Wish::Scale { service, instances, .. } => found(*service)
-            .map(|service| (Answer::Done, brain.scale(service, *instances, now.date).1)),
+        Wish::Scale { service, instances, .. } => {
+            found(*service).map(|service| (Answer::Done, brain.scale(service, *instances, now.date).1))
+        }
         Wish::Update { service, spec } => found(*service).and_then(|known| {
             let wanted = described(&known.names.service, spec);
             let updated = brain.update(known, wanted, now.date);

@@ -1,6 +1,9 @@
 //! The simulated shell around the brain of a NodeEngine: what it saves, when it reports and beats.
 
-use std::{net::{IpAddr, Ipv4Addr}, sync::Arc};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
 
 use model::{
     Assignment, Capability, Generation, Mebibytes, Millicores, Moment, NetworkLease, Resources,
@@ -9,8 +12,16 @@ use model::{
 use node_core::{Before, History, Node, Observation, Settings};
 
 use crate::{
-    cluster, engine::Engine, event::{Body, Check, End, Envelope, Event}, ids::{Child, ClusterIndex, Host, WorkerIndex},
-    link::Link, mutants::Mutant, queue::Millis, rng::Rng, scenario::{Fault, Scenario}, world::{Process, World},
+    cluster,
+    engine::Engine,
+    event::{Body, Check, End, Envelope, Event},
+    ids::{Child, ClusterIndex, Host, WorkerIndex},
+    link::Link,
+    mutants::Mutant,
+    queue::Millis,
+    rng::Rng,
+    scenario::{Fault, Scenario},
+    world::{Process, World},
 };
 
 /// The longest between two reports, as in `node-engine/src/service.rs`.
@@ -53,7 +64,7 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) fn new(index: WorkerIndex, scenario: &Scenario, rng: &mut Rng) -> Self {
-        let cores = u32::try_from(rng.between(4, 16)).unwrap_or(4);
+        let cores = if scenario.is_tight() { 1 } else { u32::try_from(rng.between(4, 16)).unwrap_or(4) };
         let allocatable = Resources {
             cpu: Millicores::from_cores(cores),
             memory: Mebibytes(cores * 1024),
@@ -134,7 +145,10 @@ impl World {
         self.dial_soon(child, 0);
         let first = self.rng.below(HEARTBEAT);
         self.queue.push(now + first, Event::Heartbeat { child, process });
-        self.queue.push(now + crate::oracle::BOOT_WITHIN, Event::Check(Check::Boot { worker: index, process, since: now }));
+        self.queue.push(
+            now + crate::oracle::BOOT_WITHIN,
+            Event::Check(Check::Boot { worker: index, process, since: now }),
+        );
         self.recheck_cut(child);
     }
 
@@ -332,8 +346,9 @@ impl World {
         self.statistics.messages += 1;
         if heard {
             let worker = index.id();
-            let session = if self.is_mutant(Mutant::StaleSessions) { self.link_ref(child).session } else { session };
-            self.to_cluster(cluster, cluster::Input::Beat { worker, session, sequence });
+            let session =
+                if self.is_mutant(Mutant::StaleSessions) { self.link_ref(child).session } else { session };
+            self.enqueue_at_cluster(cluster, cluster::Input::Beat { worker, session, sequence });
         }
     }
 

@@ -163,7 +163,9 @@ impl World {
             Event::Broken { child, end, session } => self.broken(child, end, session),
             Event::Engine(work) => self.engine_works(*work),
             Event::EngineBack { worker, process } => self.engine_back(worker, process),
-            Event::Exit { worker, container, run, code } => self.container_exits(worker, &container, run, code),
+            Event::Exit { worker, container, run, code } => {
+                self.container_exits(worker, &container, run, code)
+            }
             Event::Fault(fault) => self.fault(fault),
             Event::Restart { host, process } => self.restart(host, process),
             Event::Healed { child } => self.recheck_cut(child),

@@ -31,12 +31,14 @@ enum Layer {
     Client,
     /// Stands alone.
     Example,
+    /// Drives the cores in virtual time: sees all of them and no shell, and is seen by nobody.
+    Simulation,
     /// For building and testing: sees everything and is seen by nobody.
     Tool,
 }
 
 /// Every package of the workspace. One that is missing here is a finding, so that its place is decided.
-const LAYERS: [(&str, Layer); 22] = [
+const LAYERS: [(&str, Layer); 23] = [
     ("model", Layer::Model),
     ("placement", Layer::Policy),
     ("addressing", Layer::Policy),
@@ -57,6 +59,7 @@ const LAYERS: [(&str, Layer); 22] = [
     ("cli", Layer::Client),
     ("hello", Layer::Example),
     ("fleet", Layer::Tool),
+    ("sim", Layer::Simulation),
     ("testkit", Layer::Tool),
     ("xtask", Layer::Tool),
 ];
@@ -129,7 +132,9 @@ impl Layer {
     const fn is_pure(self) -> bool {
         match self {
             Self::Model | Self::Policy | Self::Core => true,
-            Self::Shared | Self::Shell { .. } | Self::Client | Self::Example | Self::Tool => false,
+            Self::Shared | Self::Shell { .. } | Self::Client | Self::Example | Self::Simulation | Self::Tool => {
+                false
+            },
         }
     }
 
@@ -137,6 +142,7 @@ impl Layer {
     fn may_use(self, name: &str, other: Self) -> Result<(), &'static str> {
         match (self, other) {
             (Self::Tool, _)
+            | (Self::Simulation, Self::Model | Self::Policy | Self::Core)
             | (Self::Policy | Self::Core | Self::Shared | Self::Shell { .. } | Self::Client, Self::Model)
             | (Self::Core | Self::Shared | Self::Shell { .. }, Self::Policy)
             | (Self::Shared | Self::Shell { .. } | Self::Client, Self::Shared) => Ok(()),
@@ -161,7 +167,10 @@ impl Layer {
             (Self::Shell { .. }, Self::Client) => Err("nothing depends on the command line"),
             (Self::Client, Self::Client) => Err("there is one client"),
             (Self::Example, _) => Err("an example stands alone"),
-            (_, Self::Example | Self::Tool) => Err("it is for tests: make it a dev-dependency"),
+            (Self::Simulation, Self::Shared | Self::Shell { .. } | Self::Client) => {
+                Err("the simulation has shells of its own: it drives cores only")
+            }
+            (_, Self::Example | Self::Simulation | Self::Tool) => Err("it is for tests: make it a dev-dependency"),
         }
     }
 }

@@ -14,6 +14,7 @@ mod bench;
 mod check;
 mod lab;
 mod layers;
+mod sim;
 mod sources;
 mod workspace;
 
@@ -55,6 +56,9 @@ enum Command {
     Lab(lab::Arguments),
     /// What docs/survival.md promises, tried on the lab that is up; times as lines of JSON.
     Survival(lab::survival::Arguments),
+    /// The whole hierarchy in virtual time, with faults: docs/invariants.md. `--help` after it tells more.
+    #[command(disable_help_flag = true)]
+    Sim(sim::Arguments),
     /// What runs as the first process of each host of a lab.
     #[command(hide = true, name = lab::INIT)]
     LabInit { host: String },
@@ -71,6 +75,7 @@ fn main() -> Result<ExitCode> {
         Command::BenchInner { name, apart } => bench::run_here(&name, apart),
         Command::Lab(arguments) => lab::run(arguments),
         Command::Survival(arguments) => lab::survival::run(&arguments),
+        Command::Sim(arguments) => sim::run(&arguments),
         Command::LabInit { host } => match lab::run_init(&host)? {},
     }
 }

@@ -51,6 +51,7 @@ impl State {
         self.sessions.remove(&id);
         // Until now it was there; what waits is told that it is no longer.
         self.sights.entry(id).or_default().last_heard = now.moment;
+        self.silence_due = None;
         self.capacity_changed = true;
     }
 
@@ -77,6 +78,9 @@ impl State {
         }
         let sight = self.sights.entry(id).or_default();
         let grew = has_more(&sight.aggregate, &report.aggregate);
+        if sight.aggregate.known_workers != report.aggregate.known_workers {
+            self.blocks_due.insert(id);
+        }
         // Anything that changes what a refusal would say, so that reasons stay true; loads do not.
         let differs = sight.last_report.is_none()
             || grew

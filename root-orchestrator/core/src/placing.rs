@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use model::{
-    Capability, ClusterId, InstanceId, InstanceReport, Mebibytes, Millicores, Moment, Now, Phase, Refusal,
-    Resources, RevisionId, ServiceSpec,
+    Capability, ClusterId, InstanceId, InstanceReport, Mebibytes, Millicores, Moment, Now, OnPartition,
+    Phase, Refusal, Resources, RevisionId, ServiceSpec,
 };
 use placement::{Candidate, CandidateKind, Reason, Request, decide_with, explain_with, largest, may_fit_one};
 
@@ -95,6 +95,13 @@ impl State {
         }
         if let Ok(cluster) = self.choose(field.get_or_insert_with(|| self.field()), &instance, &spec) {
             self.place(plan, instance, cluster, now);
+            // What must not run twice is not to be started again where it was, whatever becomes of the new copy.
+            if let OnPartition::StopAfter(_) = spec.survival.on_partition
+                && let Some(mut placed) = self.instances.get(&id).cloned()
+                && placed.tenure.settle()
+            {
+                self.change(plan, Change::Instance(id, Some(placed)));
+            }
         }
     }
 
@@ -106,12 +113,22 @@ impl State {
         reconsider: bool,
         now: Now,
     ) {
+        if let Some(at) = self.silence_due.filter(|at| *at > now.moment)
+            && !(reconsider && self.any_silent)
+        {
+            if at < Moment(u64::MAX) {
+                plan.wake(at);
+            }
+            return;
+        }
         let silent: Vec<(ClusterId, Moment)> =
             self.clusters.keys().filter_map(|id| Some((*id, self.silent_since(*id, now.moment)?))).collect();
+        self.any_silent = !silent.is_empty();
+        let mut soonest = Moment(u64::MAX);
         for (cluster, since) in silent {
             let look_again = self.sights.get(&cluster).and_then(|sight| sight.look_again);
             if let Some(at) = look_again.filter(|at| *at > now.moment && !reconsider) {
-                plan.wake(at);
+                soonest = soonest.min(at);
                 continue;
             }
             let mut next: Option<Moment> = None;
@@ -137,14 +154,14 @@ impl State {
             if let Some(sight) = self.sights.get_mut(&cluster) {
                 sight.look_again = Some(at);
             }
-            if next.is_some() {
-                plan.wake(at);
-            }
+            soonest = soonest.min(at);
         }
         // Those that still report are silent three reports from now at the earliest.
-        let soonest = self.sights.values().map(|sight| sight.last_heard.plus_millis(SILENT_MILLIS));
-        if let Some(at) = soonest.filter(|at| *at > now.moment).min() {
-            plan.wake(at);
+        let reporting = self.sights.values().map(|sight| sight.last_heard.plus_millis(SILENT_MILLIS));
+        soonest = reporting.filter(|at| *at > now.moment).fold(soonest, Moment::min);
+        self.silence_due = Some(soonest);
+        if soonest < Moment(u64::MAX) {
+            plan.wake(soonest);
         }
     }
 

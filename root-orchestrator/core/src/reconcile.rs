@@ -7,6 +7,8 @@ use crate::{Change, Cluster, State};
 
 /// An assignment that a cluster does not confirm is sent again after this long.
 pub const OFFER_AGAIN_MILLIS: u64 = 5_000;
+/// A pass takes so many steps in changes of revision one after another; what is left is for the next.
+const ROUNDS: usize = 4;
 /// Subnets that should stay free in a cluster's blocks, so that workers can join while the root is away.
 const SPARE_SUBNETS: usize = 8;
 /// /26 subnets in the /20 block that `addressing` lends.
@@ -53,6 +55,17 @@ impl Brain for State {
         let mut plan = Plan::default();
         self.roll_out(&mut plan, now);
         self.place_all(&mut plan, now);
+        // What was placed elsewhere, or nowhere, may let a change of revision get further; what that makes is placed.
+        for _ in 0..ROUNDS {
+            if self.rollouts_due.is_empty() {
+                break;
+            }
+            self.roll_out(&mut plan, now);
+            self.place_all(&mut plan, now);
+        }
+        if !self.rollouts_due.is_empty() {
+            plan.wake(now.moment);
+        }
         self.forget_deleted_services(&mut plan);
         self.lend_blocks(&mut plan);
         self.bump_generations(&mut plan);
@@ -80,7 +93,10 @@ impl State {
     /// Gives each cluster enough blocks for the workers it has and some more to join.
     fn lend_blocks(&mut self, plan: &mut Plan) {
         let mut blocks = None;
-        for id in self.clusters.keys() {
+        for id in &std::mem::take(&mut self.blocks_due) {
+            if !self.clusters.contains_key(id) {
+                continue;
+            }
             let workers = self.sights.get(id).map_or(0, |sight| sight.aggregate.known_workers);
             let wanted = (workers as usize + SPARE_SUBNETS).div_ceil(SUBNETS_PER_BLOCK);
             let lent = self.blocks.blocks_of(id).v4.len();

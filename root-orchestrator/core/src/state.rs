@@ -164,6 +164,12 @@ pub struct State {
     pub(crate) rollouts_due: BTreeSet<ServiceId>,
     /// How far each rollout has come, and when it is given up if it gets no further.
     pub(crate) progress: BTreeMap<ServiceId, (usize, Moment)>,
+    /// When to look again for clusters that have been silent for too long; `None` is now.
+    pub(crate) silence_due: Option<Moment>,
+    /// Whether the last look found any that are silent.
+    pub(crate) any_silent: bool,
+    /// Clusters that may need more address blocks.
+    pub(crate) blocks_due: BTreeSet<ClusterId>,
     /// Whether there is more to give than when pending instances were last considered.
     pub(crate) capacity_changed: bool,
 }
@@ -190,6 +196,7 @@ impl State {
                     self.sights.remove(&id);
                 }
                 self.behind.insert(id);
+                self.blocks_due.insert(id);
                 set(&mut self.clusters, id, cluster);
             }
             Change::Token(id, token) => {
@@ -234,6 +241,7 @@ impl State {
                     let sight = self.sights.entry(cluster).or_default();
                     sight.in_flight.insert(id, needs);
                     sight.look_again = None;
+                    self.silence_due = None;
                 }
             }
         }
@@ -292,6 +300,7 @@ impl State {
             sight.last_heard = now.moment;
             // Reports say what they know.
             sight.in_flight.clear();
+            self.blocks_due.insert(*id);
         }
     }
 

@@ -484,3 +484,20 @@ fn what_has_ended_for_good_is_nothing_a_drain_waits_for() {
     let counts: Vec<u32> = workers.iter().map(|worker| worker.instances).collect();
     assert_eq!(counts, [0, 0]);
 }
+
+#[test]
+fn a_device_port_is_promised_once_in_one_pass() {
+    let mut cluster = Cluster::default();
+    cluster.connect(1, 8, 1000);
+    cluster.connect(2, 8, 1000);
+    let mut spec = small();
+    spec.ports = PortMapping::parse_list("8080:80").expect("well formed");
+    cluster.assign(spec.clone(), vec![wanted(0, Desired::Running), wanted(1, Desired::Running)]);
+    cluster.reconcile();
+    cluster.connect(3, 8, 1000);
+    let mut field = cluster.state.field();
+    let both: Vec<_> = cluster.state.instances.values().cloned().collect();
+    let chosen: Vec<_> = both.iter().map(|it| cluster.state.choose(&mut field, it, &spec)).collect();
+    assert_eq!(chosen[0], Ok(worker(3)), "the only one whose port is free");
+    assert!(chosen[1].is_err(), "and then it is promised: {chosen:?}");
+}

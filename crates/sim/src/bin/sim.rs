@@ -131,8 +131,11 @@ fn many(arguments: &Arguments, seeds: u64) -> ExitCode {
         (arguments.first..arguments.first + seeds).map(|seed| arguments.scenario(seed)).collect();
     let run = |scenario: &Scenario| sim::run(scenario, Options::default());
     let (outcomes, took) = timed(|| sim::run_all(&scenarios, arguments.survey, run));
-    let done: Vec<(&Scenario, &Outcome)> =
-        scenarios.iter().zip(&outcomes).filter_map(|(scenario, outcome)| Some((scenario, outcome.as_ref()?))).collect();
+    let done: Vec<(&Scenario, &Outcome)> = scenarios
+        .iter()
+        .zip(&outcomes)
+        .filter_map(|(scenario, outcome)| Some((scenario, outcome.as_ref()?)))
+        .collect();
     let events: u64 = done.iter().map(|(_, outcome)| outcome.statistics.events).sum();
     let slowest = done.iter().map(|(_, outcome)| outcome.statistics.rested).max().unwrap_or(0);
     println!(
@@ -143,7 +146,8 @@ fn many(arguments: &Arguments, seeds: u64) -> ExitCode {
     if arguments.survey {
         return survey(&done);
     }
-    let mut failed = done.iter().filter_map(|(scenario, outcome)| Some((scenario, outcome.violation.as_ref()?)));
+    let mut failed =
+        done.iter().filter_map(|(scenario, outcome)| Some((scenario, outcome.violation.as_ref()?)));
     let Some((scenario, violation)) = failed.next() else { return ExitCode::SUCCESS };
     let smallest =
         if arguments.shrink { sim::shrink(scenario, violation.invariant) } else { (*scenario).clone() };
@@ -153,7 +157,9 @@ fn many(arguments: &Arguments, seeds: u64) -> ExitCode {
 
 fn survey(done: &[(&Scenario, &Outcome)]) -> ExitCode {
     let mut failed = 0_u32;
-    for (scenario, violation) in done.iter().filter_map(|(scenario, it)| Some((scenario, it.violation.as_ref()?))) {
+    for (scenario, violation) in
+        done.iter().filter_map(|(scenario, it)| Some((scenario, it.violation.as_ref()?)))
+    {
         failed += 1;
         let instance = violation.instance.map(|id| format!("{id}: ")).unwrap_or_default();
         println!("{:>6} {:<20} {instance}{}", scenario.seed, violation.invariant.id(), violation.detail);
@@ -165,7 +171,8 @@ fn survey(done: &[(&Scenario, &Outcome)]) -> ExitCode {
 fn mutants(arguments: &Arguments) -> ExitCode {
     println!("{:<24} {:<22} {:>5}", "mutant", "caught by", "seed");
     let mut survivors = 0;
-    let mutants = Mutant::ALL.into_iter().filter(|mutant| arguments.mutant.is_none_or(|only| only == *mutant));
+    let mutants =
+        Mutant::ALL.into_iter().filter(|mutant| arguments.mutant.is_none_or(|only| only == *mutant));
     for mutant in mutants {
         match sim::hunt(mutant, arguments.first..arguments.first + arguments.within) {
             Some((seed, violation)) => {
@@ -183,7 +190,15 @@ fn mutants(arguments: &Arguments) -> ExitCode {
 fn scale() -> Result<ExitCode> {
     println!(
         "{:>8} {:>8} {:>10} {:>7} {:>12} {:>8} {:>10} {:>30} {:>30}",
-        "clusters", "workers", "instances", "minutes", "events", "wall s", "events/s", "root decides", "cluster decides"
+        "clusters",
+        "workers",
+        "instances",
+        "minutes",
+        "events",
+        "wall s",
+        "events/s",
+        "root decides",
+        "cluster decides"
     );
     let mut failed = false;
     for (clusters, workers, minutes) in [(10, 1_000, 15), (100, 10_000, 15), (1_000, 100_000, 15)] {
@@ -201,7 +216,13 @@ fn scale() -> Result<ExitCode> {
         );
         if let Some(violation) = outcome.violation {
             failed = true;
-            println!("{} at {} ms: {}\n  {}", violation.invariant, violation.at, violation.detail, scenario.command());
+            println!(
+                "{} at {} ms: {}\n  {}",
+                violation.invariant,
+                violation.at,
+                violation.detail,
+                scenario.command()
+            );
         }
     }
     println!("peak memory {} MiB", peak_memory_mib()?);
@@ -213,8 +234,9 @@ fn times(times: &sim::Times) -> String {
 }
 
 fn figures(statistics: &Statistics, took: Duration) -> String {
-    let Statistics { events, messages, lost, faults, answers, starts, rested, root_turns, cluster_turns, .. } =
-        statistics;
+    let Statistics {
+        events, messages, lost, faults, answers, starts, rested, root_turns, cluster_turns, ..
+    } = statistics;
     format!(
         "{events} events in {took:.1?}: {messages} messages ({lost} lost), {faults} faults, {answers} answers, \
          {starts} starts of containers, {root_turns} turns of the root (mean {:.1?}), {cluster_turns} of clusters \

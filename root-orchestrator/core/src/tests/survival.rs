@@ -1,6 +1,6 @@
 //! What happens to instances when clusters fall silent, return, or cannot keep them.
 
-use model::{OnRejoin, Span};
+use model::{OnPartition, OnRejoin, Span};
 
 use super::*;
 use crate::OFFER_AGAIN_MILLIS;
@@ -224,4 +224,25 @@ fn a_clock_that_is_set_changes_nothing() {
         assert_eq!(root.reconcile().effects, []);
         assert_eq!((root.holder(id), root.phase(id)), (Some(one), Phase::Running));
     }
+}
+
+#[test]
+fn what_must_not_run_twice_is_given_up_where_it_was_at_once() {
+    let mut spec = small();
+    spec.survival.on_partition = OnPartition::StopAfter(Span::from_secs(10));
+    let (mut root, id, one, two) = running(spec);
+    let refusal = Refusal {
+        code: RefusalCode::NoResourcesAvailable,
+        summary: "no other worker can take it".to_owned(),
+        candidates: vec![],
+    };
+    let said = InstanceReport { refusal: Some(refusal), ..root.said(id, Phase::Lost) };
+    root.reports(one, said);
+    root.reconcile();
+    assert_eq!(root.holder(id), Some(two));
+    assert_eq!(
+        root.told(one, id),
+        Some((FIRST, Desired::Removed)),
+        "room that appears there must not start it again"
+    );
 }

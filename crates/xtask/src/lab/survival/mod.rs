@@ -155,7 +155,7 @@ async fn try_all(world: World, arguments: &Arguments) -> Result<ExitCode> {
     for run in 1..=arguments.runs {
         for trial in all {
             let name = name_of(*trial);
-            bench.world.rest().await.context("bring the lab to rest")?;
+            rest(&mut bench.world, &mut failures).await?;
             eprintln!("==> {name}, run {run}");
             let begun = Instant::now();
             if let Err(error) = bench.carry_out(*trial).await {
@@ -179,12 +179,23 @@ async fn try_all(world: World, arguments: &Arguments) -> Result<ExitCode> {
             eprintln!("    {:.1} s", begun.elapsed().as_secs_f64());
         }
     }
-    bench.world.rest().await.context("bring the lab to rest")?;
+    rest(&mut bench.world, &mut failures).await?;
     eprintln!("\n{}", table(&times));
     for failure in &failures {
         eprintln!("FAILED: {failure}");
     }
     Ok(if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What does not come to rest by itself is a failure of the trial before.
+async fn rest(world: &mut World, failures: &mut Vec<String>) -> Result<()> {
+    if let Err(error) = world.rest().await {
+        eprintln!("    FAILED: it does not come to rest: {error:#}");
+        failures.push(format!("it does not come to rest: {error:#}"));
+        world.sweep().await?;
+        world.rest().await.context("bring the lab to rest")?;
+    }
+    Ok(())
 }
 
 fn name_of(trial: Trial) -> &'static str {

@@ -124,11 +124,12 @@ pub(super) async fn enrol(bench: &mut Bench) -> Result<()> {
     })
     .await?;
     world.lab.start("root", Process::Root)?;
-    let id = until("the cluster tells of it", RUNS_WITHIN, async || {
-        let worker = world.worker(NEWCOMER).await?;
-        Ok(worker.alive.then_some(worker.id))
+    until("all clusters are back at the root", RUNS_WITHIN, async || {
+        world.all_live().await?;
+        Ok(Some(()))
     })
     .await?;
+    let id = world.worker(NEWCOMER).await?.id;
     ensure!(id != former, "it came back as it was: nothing is shown by that");
     let service = world.server(8080, json!({})).await?;
     world.deploy_on(&service, NEWCOMER).await?;

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use tokio::time::sleep;
 
@@ -59,18 +59,27 @@ pub(super) async fn drain(bench: &mut Bench) -> Result<()> {
     world.schedule(&drained, "uncordon").await?;
     let seen = world.seen(&service).await?;
     let traffic = Traffic::to(addresses(&seen));
-    let begun = Instant::now();
-    let answer = world.ask(Method::POST, "/api/cluster/c1/rebalance", Body::Empty).await?;
-    ensure!(answer["instances"].as_u64().is_some_and(|moving| moving > 0), "nothing moves: {answer}");
-    until("the workers of c1 have about as much each", RUNS_WITHIN, async || {
-        traffic.turn_to(addresses(&world.seen(&service).await?));
-        let spread = by_host(world).await?;
-        let counts = || world.workers_of("c1").into_iter().map(|host| spread.get(&host).copied().unwrap_or(0));
-        let (least, most) = (counts().min().unwrap_or(0), counts().max().unwrap_or(0));
-        ensure!(most - least <= 1 && counts().sum::<usize>() == 8, "there are {spread:?}");
-        Ok(Some(()))
+    let (begun, mut all) = (Instant::now(), 0);
+    // Each time at most one instance of each service moves.
+    let moved = until("nothing is left to move", RUNS_WITHIN, async || {
+        let answer = world.ask(Method::POST, "/api/cluster/c1/rebalance", Body::Empty).await?;
+        let moving = answer["instances"].as_u64().context("it is not told how many move")?;
+        all += moving;
+        until("they have moved", RUNS_WITHIN, async || {
+            traffic.turn_to(addresses(&world.seen(&service).await?));
+            let copies = world.all_copies().await?.len();
+            ensure!(copies == 8, "there are {copies} copies of 8 instances");
+            Ok(Some(()))
+        })
+        .await?;
+        Ok((moving == 0).then_some(all))
     })
     .await?;
+    ensure!(moved > 0, "{drained} is empty, and nothing moves to it");
+    let spread = by_host(world).await?;
+    let counts = || world.workers_of("c1").into_iter().map(|host| spread.get(&host).copied().unwrap_or(0));
+    let (least, most) = (counts().min().unwrap_or(0), counts().max().unwrap_or(0));
+    ensure!(most - least <= 1, "balanced would be about as many each, but there are {spread:?}");
     let balanced = begun.elapsed();
     traffic.end_without_failures()?;
     world.running(&more, 6, RUNS_WITHIN).await?;

@@ -432,6 +432,16 @@ impl World {
         .await
     }
 
+    /// Removes what [`World::rest`] waits for in vain, so that others can be tried.
+    pub(crate) async fn sweep(&self) -> Result<()> {
+        for host in self.all_workers() {
+            if self.is_on(&host)? {
+                self.lab.engine(&host)?.remove_containers("mangrove.instance").await?;
+            }
+        }
+        Ok(())
+    }
+
     fn start_all(&self, host: Host) -> Result<()> {
         for told in self.lab.ask(host, &Request::Status)? {
             match told.state {

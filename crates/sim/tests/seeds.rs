@@ -1,0 +1,58 @@
+//! Seeds that must pass. Run them as `cargo nextest run -p sim --cargo-profile sim`: without optimisation they take
+//! many times as long.
+
+use sim::{Fault, Mutant, Options, Scenario};
+
+/// Runs scenarios on all processors and tells the first that fails in words.
+fn all_hold(scenarios: &[Scenario]) {
+    let outcomes = sim::run_all(scenarios, false, |scenario| sim::run(scenario, Options::default()));
+    for (scenario, outcome) in scenarios.iter().zip(outcomes) {
+        if let Some(outcome) = outcome {
+            assert!(outcome.violation.is_none(), "{}", sim::explain(scenario, 60));
+            assert!(
+                outcome.statistics.starts > 0 && outcome.statistics.faults > 0,
+                "nothing happened: {scenario:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn two_hundred_small_worlds_keep_every_invariant() {
+    let scenarios: Vec<Scenario> = (1..=200).map(Scenario::small).collect();
+    all_hold(&scenarios);
+}
+
+#[test]
+fn worlds_of_a_thousand_workers_keep_every_invariant() {
+    let scenarios: Vec<Scenario> = (1..=4).map(Scenario::large).collect();
+    all_hold(&scenarios);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace_and_another_seed_another() {
+    let hash = |seed| sim::run(&Scenario::small(seed), Options::default()).hash;
+    assert_eq!(hash(7), hash(7));
+    assert_ne!(hash(7), hash(8));
+}
+
+#[test]
+fn a_log_changes_nothing_in_what_happens() {
+    let with = sim::run(&Scenario::small(3), Options { log: true, timed: false });
+    let without = sim::run(&Scenario::small(3), Options::default());
+    assert_eq!(with.hash, without.hash);
+    assert!(!with.log.is_empty() && without.log.is_empty());
+}
+
+#[test]
+fn workers_that_never_stop_anything_are_caught() {
+    assert!(sim::hunt(Mutant::NeverStop, 1..20).is_some());
+}
+
+#[test]
+fn a_world_without_faults_comes_to_rest_at_once() {
+    let calm = Scenario { faults: std::iter::empty::<Fault>().collect(), ..Scenario::small(1) };
+    let outcome = sim::run(&calm, Options::default());
+    assert_eq!(outcome.violation, None);
+    assert!(outcome.statistics.rested <= 45_000, "{} ms", outcome.statistics.rested);
+}
