@@ -1,6 +1,6 @@
 //! More open files than one table of descriptors may hold: the limit counts per table, and a thread may have its own.
 
-use std::{io, sync::OnceLock, thread};
+use std::{hint::black_box, io, sync::OnceLock, thread};
 
 use anyhow::{Context, Result};
 use rustix::{
@@ -31,10 +31,13 @@ pub(crate) fn spawn<T: Send + 'static>(
     name: String,
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> io::Result<thread::JoinHandle<Result<T>>> {
-    // What tokio keeps once per process (a pipe for signals) must be there before tables are copied, so that its number
-    // means the same in all of them.
+    // What is opened once per process (tokio's pipe for signals, the source of randomness) must be open before tables are
+    // copied, so that its number means the same in all of them.
     static PREPARED: OnceLock<io::Result<()>> = OnceLock::new();
-    let prepare = || Builder::new_current_thread().enable_io().build().map(drop);
+    let prepare = || {
+        black_box((daemon::fresh_uuid(), daemon::fresh_service_id(), link::Backoff::default().wait()));
+        Builder::new_current_thread().enable_io().build().map(drop)
+    };
     if let Err(error) = PREPARED.get_or_init(prepare) {
         return Err(io::Error::new(error.kind(), error.to_string()));
     }
@@ -57,9 +60,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_table_has_runtimes_that_work() {
+    fn every_table_has_runtimes_and_randomness_that_work() {
         let port = || {
             let runtime = Builder::new_current_thread().enable_all().build()?;
+            black_box((daemon::fresh_uuid(), daemon::fresh_service_id(), link::Backoff::default().wait()));
             runtime.block_on(async { Ok(tokio::net::TcpListener::bind("127.0.0.1:0").await?.local_addr()?) })
         };
         let threads = [spawn("a".to_owned(), port), spawn("b".to_owned(), port)];

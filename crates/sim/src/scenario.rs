@@ -153,7 +153,7 @@ impl Scenario {
     /// A thousand workers in ten clusters: what only shows in numbers.
     #[must_use]
     pub fn large(seed: u64) -> Self {
-        Self { workers: 1000, clusters: 10, minutes: 1, instances: 500, ..Self::small(seed) }
+        Self { workers: 1000, clusters: 10, minutes: 2, instances: 120, ..Self::small(seed) }
     }
 
     /// Whether that kind of fault happens.

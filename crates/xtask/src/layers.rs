@@ -132,9 +132,12 @@ impl Layer {
     const fn is_pure(self) -> bool {
         match self {
             Self::Model | Self::Policy | Self::Core => true,
-            Self::Shared | Self::Shell { .. } | Self::Client | Self::Example | Self::Simulation | Self::Tool => {
-                false
-            },
+            Self::Shared
+            | Self::Shell { .. }
+            | Self::Client
+            | Self::Example
+            | Self::Simulation
+            | Self::Tool => false,
         }
     }
 
@@ -170,7 +173,9 @@ impl Layer {
             (Self::Simulation, Self::Shared | Self::Shell { .. } | Self::Client) => {
                 Err("the simulation has shells of its own: it drives cores only")
             }
-            (_, Self::Example | Self::Simulation | Self::Tool) => Err("it is for tests: make it a dev-dependency"),
+            (_, Self::Example | Self::Simulation | Self::Tool) => {
+                Err("it is for tests: make it a dev-dependency")
+            }
         }
     }
 }

@@ -1,6 +1,9 @@
 //! `cargo xtask sim`: builds the simulation fast and runs it. Its own command line is `crates/sim/src/bin/sim.rs`.
 
-use std::{os::unix::process::CommandExt, process::{Command, ExitCode}};
+use std::{
+    os::unix::process::CommandExt,
+    process::{Command, ExitCode},
+};
 
 use anyhow::{Context, Result};
 

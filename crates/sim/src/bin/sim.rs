@@ -61,7 +61,7 @@ struct Arguments {
     #[arg(long)]
     mutants: bool,
     /// Seeds in which a deliberate mistake must be caught.
-    #[arg(long, default_value_t = 60)]
+    #[arg(long, default_value_t = 1000)]
     within: u64,
     /// A root, a thousand clusters and a hundred thousand workers, and how deciding grows up to there.
     #[arg(long)]

@@ -57,8 +57,7 @@ fn measure(programs: &Programs, instances: u32) -> Result<Ingest> {
 fn told(ingest: &Ingest) -> Vec<Figure> {
     let Ingest { instances_per_report, bytes_per_report, .. } = ingest;
     let named = |what: &str| format!("{what}, {instances_per_report} instances, {bytes_per_report:.0} bytes");
-    let microseconds =
-        |rates: &[f64]| Samples::new(rates.iter().map(|rate| 1e6 / rate).collect());
+    let microseconds = |rates: &[f64]| Samples::new(rates.iter().map(|rate| 1e6 / rate).collect());
     let (applied, decoded) = (microseconds(&ingest.applied), microseconds(&ingest.decoded));
     let per_report = Figure::new(named("one report applied"), applied.median(), "us", applied.count())
         .against("decoded only", decoded.median());

@@ -51,7 +51,13 @@ async fn measure(programs: &Programs, workers: usize) -> Result<Vec<Figure>> {
     let answers = until(async || root_answers(&fleet, &load).await).await?;
     let clusters = until(async || clusters_are_back(load.root()).await).await?;
     let (answers, clusters) = (answers - killed, clusters - killed);
-    fleet.all_connected(workers).await?;
+    let broken = before.broken + workers as u64;
+    fleet
+        .when("every worker is back", BACK_WITHIN, |status| {
+            // Each has noticed first that its connection is gone.
+            status.broken >= broken && status.connected == workers as u64
+        })
+        .await?;
     let attached = fleet.attached().await?;
     let used = fleet.watch(SETTLES_WITHIN).await?;
     let after = fleet.status();

@@ -23,7 +23,7 @@ use crate::{
     },
     lab::{
         Shape,
-        survival::world::{Copy, RUNS_WITHIN, Service, World},
+        survival::{engines::Copy, world::{RUNS_WITHIN, Service, World}},
     },
 };
 

@@ -43,7 +43,7 @@ impl Ours {
         at_rest(world).await?;
         let copy = world.one_copy(&self.service, RUNS_WITHIN).await?;
         let others = world.workers_but(&copy.host);
-        world.answers(&self.service, &[copy.host.clone()], RUNS_WITHIN).await?;
+        world.answers(&self.service, std::slice::from_ref(&copy.host), RUNS_WITHIN).await?;
         let when = world.lab.cut(&copy.host)?;
         let detected = world.lost(&copy.host, RUNS_WITHIN).await?;
         let (_, answered) = world.answers(&self.service, &others, RUNS_WITHIN).await?;

@@ -116,7 +116,8 @@ impl Swarm {
                 let listed = engine.ask(Method::GET, &path, Body::Empty).await?;
                 for container in listed.as_array().into_iter().flatten() {
                     let id = container["Id"].as_str().context("a container has an id")?;
-                    let shown = engine.ask(Method::GET, &format!("/containers/{id}/json"), Body::Empty).await?;
+                    let shown =
+                        engine.ask(Method::GET, &format!("/containers/{id}/json"), Body::Empty).await?;
                     running.push((node, shown["State"]["Pid"].as_u64().unwrap_or_default()));
                 }
             }

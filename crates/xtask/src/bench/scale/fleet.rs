@@ -192,7 +192,11 @@ impl Program {
     }
 
     fn kill(&mut self) -> Result<()> {
-        self.child.kill().and_then(|()| self.child.wait()).map(drop).with_context(|| format!("kill {}", self.name))
+        self.child
+            .kill()
+            .and_then(|()| self.child.wait())
+            .map(drop)
+            .with_context(|| format!("kill {}", self.name))
     }
 }
 
@@ -253,7 +257,8 @@ impl Fleet {
 
     /// Waits until so many workers are connected.
     pub(crate) async fn all_connected(&mut self, workers: usize) -> Result<()> {
-        self.when("all workers are connected", CONNECTED_WITHIN, |status| status.connected == workers as u64).await
+        self.when("all workers are connected", CONNECTED_WITHIN, |status| status.connected == workers as u64)
+            .await
     }
 
     /// Waits until the workers' status is as wanted.

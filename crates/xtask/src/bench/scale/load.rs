@@ -73,7 +73,9 @@ impl Load {
         }
         let acknowledged = now_nanos();
         let wanted = there + instances as u64;
-        fleet.when("every instance is at a worker", PLACED_WITHIN, |status| status.instances == wanted).await?;
+        fleet
+            .when("every instance is at a worker", PLACED_WITHIN, |status| status.instances == wanted)
+            .await?;
         let seconds = |nanos: u64| Duration::from_nanos(nanos.saturating_sub(start)).as_secs_f64();
         Ok(Placing {
             phase: fleet.since(&before)?,
@@ -101,7 +103,9 @@ impl Load {
             asked.push((start, deploy(&mut connection, &self.single).await?));
         }
         let wanted = there + count as u64;
-        fleet.when("every instance is at a worker", PLACED_WITHIN, |status| status.instances == wanted).await?;
+        fleet
+            .when("every instance is at a worker", PLACED_WITHIN, |status| status.instances == wanted)
+            .await?;
         fleet.say("bulk")?;
         let latency = |(start, number): &(u64, u32)| {
             let arrived = fleet.arrival(&self.single, *number)?;
@@ -115,7 +119,8 @@ impl Load {
 
     /// Whether a root that is reached by `connection` still knows the services and what they run.
     pub(crate) async fn is_known(&self, connection: &mut Connection) -> Result<()> {
-        let service = connection.ask(Method::GET, &format!("/api/service/{}", self.single), Body::Empty).await?;
+        let service =
+            connection.ask(Method::GET, &format!("/api/service/{}", self.single), Body::Empty).await?;
         ensure!(service["microserviceID"] == *self.single, "the root does not know the service");
         Ok(())
     }

@@ -44,7 +44,9 @@ pub(crate) fn sizes(usual: &[usize]) -> Result<Vec<usize>> {
     let Ok(text) = env::var(SIZES_VARIABLE) else { return Ok(usual.to_vec()) };
     let sizes = text.split(',').map(|size| size.trim().parse().ok().filter(|size| *size > 0)).collect();
     let sizes: Option<Vec<usize>> = sizes;
-    sizes.with_context(|| format!("understand {SIZES_VARIABLE}={text}: expected numbers of workers, such as 1000,10000"))
+    sizes.with_context(|| {
+        format!("understand {SIZES_VARIABLE}={text}: expected numbers of workers, such as 1000,10000")
+    })
 }
 
 async fn measure(programs: &fleet::Programs, workers: usize) -> Result<Vec<Figure>> {
@@ -61,7 +63,12 @@ async fn measure(programs: &fleet::Programs, workers: usize) -> Result<Vec<Figur
     let placing = load.place(&mut fleet, workers).await?;
     told.phase("place one instance per worker", &placing.phase);
     let goal = Goal::ValueAtMost { value: 5.0, unit: "s" };
-    told.add("place one instance per worker, until every worker has its order", placing.seconds, "s", Some(goal));
+    told.add(
+        "place one instance per worker, until every worker has its order",
+        placing.seconds,
+        "s",
+        Some(goal),
+    );
     told.add("root has acknowledged after", placing.acknowledged_seconds, "s", None);
     told.add("placed", workers as f64 / placing.seconds, "instances/s", None);
     sleep(SETTLES_WITHIN).await;

@@ -43,8 +43,11 @@ pub(super) async fn lost(bench: &mut Bench) -> Result<()> {
     let address = world.address(&service, &host)?.ip().to_string();
     ensure!(seen[0].publicip == address, "it answers at {address}, but the root tells {seen:?}");
     // The last sign of life is a report, which may be seconds older than the outage.
-    let figure =
-        if bench.slow { "answers from another cluster (60 s)" } else { "answers from another cluster (20 s)" };
+    let figure = if bench.slow {
+        "answers from another cluster (60 s)"
+    } else {
+        "answers from another cluster (20 s)"
+    };
     bench.took_between(figure, answered - off, after - 6.0, after + 3.0);
     // Three engines boot on the way.
     bench.took("one copy after the return", one_left - back, 40.0);
@@ -65,7 +68,9 @@ pub(super) async fn no_room(bench: &mut Bench) -> Result<()> {
         world.server(8091, json!({"constraints": [{"type": "direct", "cluster": "nowhere"}]})).await?;
     world.deploy(&nowhere).await?;
     let refused = world
-        .seen_until(&nowhere, "it is refused", RUNS_WITHIN, |seen| seen.iter().all(|one| one.phase == "refused"))
+        .seen_until(&nowhere, "it is refused", RUNS_WITHIN, |seen| {
+            seen.iter().all(|one| one.phase == "refused")
+        })
         .await?;
     let reason = refused[0].reason.clone().unwrap_or_default();
     ensure!(reason["code"] == "NoTargetCluster", "the reason is {reason}");

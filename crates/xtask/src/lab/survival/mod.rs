@@ -6,6 +6,7 @@
 mod agents;
 mod clusters;
 mod containers;
+pub(crate) mod engines;
 mod garbage;
 mod orchestrators;
 mod power_cuts;
@@ -266,10 +267,8 @@ mod tests {
             at_most: Some(1.0),
             met: true,
         };
-        let times = BTreeMap::from([(
-            ("crash", "answers again"),
-            vec![measured(0.3), measured(0.1), measured(0.2)],
-        )]);
+        let times =
+            BTreeMap::from([(("crash", "answers again"), vec![measured(0.3), measured(0.1), measured(0.2)])]);
         let row = "| crash | answers again | 0.20 s | 0.30 s | <= 1 s | 3 |\n";
         assert!(table(&times).ends_with(row), "{}", table(&times));
         assert_eq!(bounds(Some(2.0), Some(3.0)), "2 to 3 s");

@@ -12,7 +12,8 @@ use tokio::time::sleep;
 use super::{
     Bench,
     traffic::Traffic,
-    world::{Copy, RUNS_WITHIN, Service, World, until},
+    engines::Copy,
+    world::{RUNS_WITHIN, Service, World, until},
 };
 use crate::lab::{Process, Then, host::Host, join, plan::Plan};
 

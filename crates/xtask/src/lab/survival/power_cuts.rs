@@ -158,8 +158,12 @@ async fn instance(
     ledger: &mut Ledger,
     chance: &mut Chance,
 ) -> Result<()> {
-    let there: Vec<u32> =
-        ledger.instances.iter().filter(|(_, there)| **there == Some(true)).map(|(number, _)| *number).collect();
+    let there: Vec<u32> = ledger
+        .instances
+        .iter()
+        .filter(|(_, there)| **there == Some(true))
+        .map(|(number, _)| *number)
+        .collect();
     if there.len() < OF_EACH {
         let path = format!("/api/service/{}/instance", service.id);
         let answer = connection.ask(Method::POST, &path, Body::Empty).await?;

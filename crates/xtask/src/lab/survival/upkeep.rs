@@ -61,7 +61,7 @@ pub(super) async fn drain(bench: &mut Bench) -> Result<()> {
     let traffic = Traffic::to(addresses(&seen));
     let (begun, mut all) = (Instant::now(), 0);
     // Each time at most one instance of each service moves.
-    let moved = until("nothing is left to move", RUNS_WITHIN, async || {
+    let to_it = until("nothing is left to move", RUNS_WITHIN, async || {
         let answer = world.ask(Method::POST, "/api/cluster/c1/rebalance", Body::Empty).await?;
         let moving = answer["instances"].as_u64().context("it is not told how many move")?;
         all += moving;
@@ -75,7 +75,7 @@ pub(super) async fn drain(bench: &mut Bench) -> Result<()> {
         Ok((moving == 0).then_some(all))
     })
     .await?;
-    ensure!(moved > 0, "{drained} is empty, and nothing moves to it");
+    ensure!(to_it > 0, "{drained} is empty, and nothing moves to it");
     let spread = by_host(world).await?;
     let counts = || world.workers_of("c1").into_iter().map(|host| spread.get(&host).copied().unwrap_or(0));
     let (least, most) = (counts().min().unwrap_or(0), counts().max().unwrap_or(0));

@@ -131,8 +131,7 @@ async fn one_is_left(
     let (stays, _) = world.answers(replacement, &others, RUNS_WITHIN).await?;
     let (goes, _) = world.answers(original, &others, RUNS_WITHIN).await?;
     let to_replacement = Traffic::to(vec![world.address(replacement, &stays)?]);
-    let to_original =
-        Traffic::to(vec![world.address(original, &goes)?, world.address(original, VICTIM)?]);
+    let to_original = Traffic::to(vec![world.address(original, &goes)?, world.address(original, VICTIM)?]);
     // A copy that runs for a while is one that somebody relies on.
     sleep(Duration::from_secs(2)).await;
     let when = back(world)?;
