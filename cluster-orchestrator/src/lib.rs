@@ -27,7 +27,7 @@ use daemon::StateDirectory;
 use link::Subject;
 use store::{SqliteStore, Store};
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 pub use config::{Config, bind};
 
@@ -85,9 +85,11 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
         async { control.run(store, surroundings, shutdown.clone()).await.context("keep the store") },
         async { downlink.serve(listener, &identity).await.context("serve the workers") },
         async {
+            // A task of its own: beats come all the time.
+            let beats = AbortOnDropHandle::new(tokio::spawn(async move { beats.pass_on(&handle).await }));
             tokio::select! {
                 () = uplink.hold(&identity) => {}
-                () = beats.pass_on(&handle) => {}
+                _ended = beats => {}
                 () = shutdown.cancelled() => {}
             }
             Ok(())

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use model::{Brain, Moment, Now};
 use store::{Store, StoreError, Write};
 use tokio::sync::{RwLock, RwLockReadGuard, mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 pub use documents::{document, load_all};
 
@@ -127,6 +127,24 @@ impl<B: Brain> Control<B> {
     /// # Errors
     /// When the store fails.
     pub async fn run(
+        self,
+        store: Arc<dyn Store>,
+        surroundings: impl Surroundings<B> + 'static,
+        shutdown: CancellationToken,
+    ) -> Result<(), StoreError> {
+        // A task of its own: it is woken far more often than whatever else the caller waits for together with it.
+        let turning = AbortOnDropHandle::new(tokio::spawn(self.turn_on(store, surroundings, shutdown)));
+        match turning.await {
+            Ok(ended) => ended,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The runtime is being taken down and the caller with it.
+                Err(_) => Ok(()),
+            },
+        }
+    }
+
+    async fn turn_on(
         mut self,
         store: Arc<dyn Store>,
         mut surroundings: impl Surroundings<B>,

@@ -10,6 +10,9 @@ use crate::{
     state::{Session, Sight},
 };
 
+/// The reasons of instances that wait are as of this long ago at most.
+const REASONS_WITHIN_MILLIS: u64 = 1000;
+
 impl State {
     /// A cluster connected and holds the assignment `observed`; `session` is greater than that of each of its
     /// connections before, which count no longer. One that comes late is ignored.
@@ -77,14 +80,13 @@ impl State {
             self.behind.remove(&id);
         }
         let sight = self.sights.entry(id).or_default();
+        let is_first = sight.last_report.is_none();
         let grew = has_more(&sight.aggregate, &report.aggregate);
         if sight.aggregate.known_workers != report.aggregate.known_workers {
             self.blocks_due.insert(id);
         }
         // Anything that changes what a refusal would say, so that reasons stay true; loads do not.
-        let differs = sight.last_report.is_none()
-            || grew
-            || sight.aggregate.free != report.aggregate.free
+        let differs = sight.aggregate.free != report.aggregate.free
             || sight.aggregate.largest_free != report.aggregate.largest_free
             || sight.aggregate.active_workers != report.aggregate.active_workers
             || sight.aggregate.known_workers != report.aggregate.known_workers;
@@ -99,7 +101,13 @@ impl State {
             in_flight: std::mem::take(&mut sight.in_flight),
             look_again: None,
         };
-        self.capacity_changed |= differs;
+        if grew || is_first {
+            self.capacity_changed = true;
+        } else if differs {
+            // Nothing more can be placed for it; only what is said of those that wait becomes less true.
+            let at = now.moment.plus_millis(REASONS_WITHIN_MILLIS);
+            self.reasons_due = Some(self.reasons_due.map_or(at, |due| due.min(at)));
+        }
         if grew {
             self.declined.values_mut().for_each(|refusals| {
                 refusals.remove(&id);

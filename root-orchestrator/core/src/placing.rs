@@ -32,7 +32,13 @@ struct Field {
 
 impl State {
     pub(crate) fn place_all(&mut self, plan: &mut Plan, now: Now) {
-        let reconsider = std::mem::take(&mut self.capacity_changed);
+        let reasons_are_old = self.reasons_due.is_some_and(|at| at <= now.moment);
+        let reconsider = std::mem::take(&mut self.capacity_changed) || reasons_are_old;
+        if reconsider {
+            self.reasons_due = None;
+        } else if let Some(at) = self.reasons_due {
+            plan.wake(at);
+        }
         let mut field = None;
         self.place_pending(plan, &mut field, reconsider, now);
         if reconsider {
@@ -57,6 +63,10 @@ impl State {
             .copied()
             .collect();
         for id in waiting {
+            // Most of those that wait are many of one kind and were told the same before.
+            if field.as_ref().is_some_and(|field| self.is_told(field, id)) {
+                continue;
+            }
             let instance = self.instances[&id].clone();
             let Some(spec) = self.spec(&instance).cloned() else { continue };
             match self.choose(field.get_or_insert_with(|| self.field()), &instance, &spec) {
@@ -72,6 +82,17 @@ impl State {
                 }
             }
         }
+    }
+
+    /// Whether an instance would be refused like the one before it, and was told so already.
+    fn is_told(&self, field: &Field, id: InstanceId) -> bool {
+        let instance = &self.instances[&id];
+        let is_plain = !self.declined.contains_key(&id) && instance.tenure.is_vacant();
+        field.refused.as_ref().is_some_and(|(revision, refusal)| {
+            is_plain
+                && *revision == instance.revision_id()
+                && instance.report.refusal.as_ref() == Some(refusal)
+        })
     }
 
     fn place(&mut self, plan: &mut Plan, mut instance: Instance, cluster: ClusterId, now: Now) {

@@ -164,6 +164,8 @@ pub struct State {
     pub(crate) rollouts_due: BTreeSet<ServiceId>,
     /// How far each rollout has come, and when it is given up if it gets no further.
     pub(crate) progress: BTreeMap<ServiceId, (usize, Moment)>,
+    /// When the reasons of those that wait are to be told anew.
+    pub(crate) reasons_due: Option<Moment>,
     /// When to look again for clusters that have been silent for too long; `None` is now.
     pub(crate) silence_due: Option<Moment>,
     /// Whether the last look found any that are silent.

@@ -78,7 +78,7 @@ const BENCHMARKS: [Benchmark; 8] = [
     },
     Benchmark {
         name: "recovery",
-        about: "how long a service is away when its node or container is lost, against Docker Swarm (needs root; 12 minutes)",
+        about: "how long a service is away when its node or container is lost, against Docker Swarm (needs root; 12 minutes, or MANGROVE_BENCH_ROUNDS=1)",
         run: Run::Alone(recovery::run),
     },
     Benchmark {

@@ -2,7 +2,6 @@
 //! loses three packets of ten; and that one behind such a link is still missed when it is gone.
 
 use std::{
-    env,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -15,7 +14,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use tokio::time::sleep;
 
-use super::{in_lab, ours::at_rest};
+use super::{in_lab, number, ours::at_rest};
 use crate::{
     bench::{
         figure::{Figure, Goal},
@@ -23,7 +22,10 @@ use crate::{
     },
     lab::{
         Shape,
-        survival::{engines::Copy, world::{RUNS_WITHIN, Service, World}},
+        survival::{
+            engines::Copy,
+            world::{RUNS_WITHIN, Service, World},
+        },
     },
 };
 
@@ -53,10 +55,7 @@ struct Watched {
 }
 
 pub(in crate::bench) fn run() -> Result<Vec<Figure>> {
-    let seconds = match env::var(SECONDS_VARIABLE) {
-        Ok(text) => text.parse().with_context(|| format!("{SECONDS_VARIABLE} is `{text}`, not a number"))?,
-        Err(_) => SECONDS,
-    };
+    let seconds = number(SECONDS_VARIABLE, SECONDS)?;
     in_lab(SHAPE, async |world| measure(world, Duration::from_secs(seconds)).await)
 }
 

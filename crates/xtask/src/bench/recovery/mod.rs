@@ -6,7 +6,7 @@ pub(super) mod alarms;
 mod ours;
 mod swarm;
 
-use std::time::Duration;
+use std::{env, time::Duration};
 
 use anyhow::{Context, Result};
 
@@ -23,8 +23,10 @@ use crate::lab::{
 
 /// Both sides on one machine. Three workers, so that there is one that is neither cut off nor taking over.
 const SHAPE: Shape = Shape { clusters: 1, workers: 3, bare: 3 };
-/// Each side is sampled twice a round.
-const ROUNDS: usize = 5;
+/// Each side is sampled twice a round, unless told otherwise.
+const ROUNDS: u64 = 5;
+/// A smaller number of rounds, for a first look.
+const ROUNDS_VARIABLE: &str = "MANGROVE_BENCH_ROUNDS";
 const SWARM: &str = "Docker Swarm";
 const BY_HAND: &str = "docker wait + docker start";
 
@@ -59,7 +61,8 @@ impl Losses {
 
 /// Measures in a lab that is built for it and removed again.
 pub(super) fn run() -> Result<Vec<Figure>> {
-    in_lab(SHAPE, measure)
+    let rounds = usize::try_from(number(ROUNDS_VARIABLE, ROUNDS)?)?.max(1);
+    in_lab(SHAPE, async |world| measure(world, rounds).await)
 }
 
 /// Builds a lab, works in it and removes it, unless something goes wrong: then it can be looked at.
@@ -78,11 +81,19 @@ fn in_lab<T>(shape: Shape, work: impl AsyncFnOnce(World) -> Result<T>) -> Result
     }
 }
 
-async fn measure(mut world: World) -> Result<Vec<Figure>> {
+/// A number from the environment, or what is usual.
+fn number(variable: &str, usual: u64) -> Result<u64> {
+    match env::var(variable) {
+        Ok(text) => text.parse().with_context(|| format!("{variable} is `{text}`, not a number")),
+        Err(_) => Ok(usual),
+    }
+}
+
+async fn measure(mut world: World, rounds: usize) -> Result<Vec<Figure>> {
     let swarm = Swarm::new(&world).await?;
     let mut ours = Ours::new(&mut world).await?;
     let (mut our_losses, mut swarm_losses) = (Losses::default(), Losses::default());
-    for (index, side) in interleaved(&[Side::Ours, Side::Swarm], ROUNDS).enumerate() {
+    for (index, side) in interleaved(&[Side::Ours, Side::Swarm], rounds).enumerate() {
         let loss = match side {
             Side::Ours => ours.lose_a_node(&mut world).await.context("lose a worker of ours")?,
             Side::Swarm => swarm.lose_a_node(&world).await.context("lose a node of the swarm")?,
@@ -94,7 +105,7 @@ async fn measure(mut world: World) -> Result<Vec<Figure>> {
         }
     }
     let (mut our_crashes, mut swarm_crashes, mut by_hand) = (Vec::new(), Vec::new(), Vec::new());
-    for (index, side) in interleaved(&[Side::Ours, Side::Swarm], ROUNDS).enumerate() {
+    for (index, side) in interleaved(&[Side::Ours, Side::Swarm], rounds).enumerate() {
         match side {
             Side::Ours => {
                 let crash = ours.crash(&mut world).await.context("kill a container of ours")?;

@@ -11,8 +11,8 @@ use tokio::time::sleep;
 
 use super::{
     Bench,
-    traffic::Traffic,
     engines::Copy,
+    traffic::Traffic,
     world::{RUNS_WITHIN, Service, World, until},
 };
 use crate::lab::{Process, Then, host::Host, join, plan::Plan};

@@ -15,9 +15,7 @@ use tokio::time::sleep;
 
 use super::{garbage::MADE_BY_A_TRIAL, traffic};
 use crate::{
-    bench::{
-        http::{Body, Connection, Method},
-    },
+    bench::http::{Body, Connection, Method},
     lab::{IMAGE, Lab, Process, control, control::Request, host::Host},
 };
 
