@@ -345,6 +345,11 @@ impl<D: Datapath> Service<D> {
             self.state.accept(Command::Attach(AttachRequest { id, generation, namespace, ports }))?;
         if let Some(Change::Attached(attachment)) = changes.first() {
             self.datapath.reserve_ports(id, &attachment.ports)?;
+            if self.state.attachment(id).is_some() {
+                // Its process is another one than before, and the cable went with the old one's namespace. The kernel
+                // likes to give the new namespace the inode of the old, so what is remembered would look right.
+                self.kernel = None;
+            }
         }
         let known = changes.is_empty();
         self.commit(changes).map_err(AttachError::State)?;

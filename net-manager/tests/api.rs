@@ -184,6 +184,23 @@ async fn instances_are_attached_listed_and_detached() {
 }
 
 #[tokio::test]
+async fn an_instance_that_was_restarted_gets_a_new_cable_although_its_namespace_has_the_old_inode() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let datapath = Remembered::default();
+    let daemon = Daemon::start(&directory, datapath.clone()).await;
+    daemon.lend().await;
+    assert_eq!(daemon.attach(0, &[]).await.0, 200);
+    // The cable goes with the namespace it led into.
+    datapath.kernel.lock().expect("no panic").links.clear();
+    let path = format!("/proc/{}/ns/net", std::process::id());
+    let body = json!({"generation": 1, "network_namespace": path, "ports": []});
+    let attached = daemon.call("PUT", &format!("/instances/{SERVICE}/0"), Some(body)).await;
+    assert_eq!(attached.0, 200);
+    assert_eq!(datapath.kernel.lock().expect("no panic").links.len(), 1);
+    daemon.stop().await;
+}
+
+#[tokio::test]
 async fn a_restart_needs_no_cluster() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let datapath = Remembered::default();

@@ -84,7 +84,8 @@ pub fn run(options: &Options) -> Result<Infallible> {
         starts.iter().map(|start| (start.name.clone(), start.for_workers)).collect();
     start_clusters(starts, options.workers_per_cluster, &ended)?;
     if plan.is_none() {
-        let none = Plan { root: Uuid::nil(), api: api_address, for_clusters: cluster_address, clusters: Vec::new() };
+        let none =
+            Plan { root: Uuid::nil(), api: api_address, for_clusters: cluster_address, clusters: Vec::new() };
         joined(options, none, sites, &ends)?.save(&options.folder)?;
     }
     tell(&Event::Ready { api: api_address.to_string() }).context("say that everything runs")?;
@@ -98,7 +99,12 @@ fn end(ends: &Receiver<String>) -> Result<Infallible> {
     }
 }
 
-fn start_root(folder: &Path, api: TcpListener, for_clusters: TcpListener, ended: Sender<String>) -> Result<()> {
+fn start_root(
+    folder: &Path,
+    api: TcpListener,
+    for_clusters: TcpListener,
+    ended: Sender<String>,
+) -> Result<()> {
     let config = root_orchestrator::Config {
         state_dir: root_state(folder),
         api_listen: api.local_addr()?,
@@ -109,8 +115,7 @@ fn start_root(folder: &Path, api: TcpListener, for_clusters: TcpListener, ended:
     };
     let run = move || {
         root_runtime()?.block_on(async {
-            let listeners =
-                root_orchestrator::Listeners { api: adopt(api)?, cluster: adopt(for_clusters)? };
+            let listeners = root_orchestrator::Listeners { api: adopt(api)?, cluster: adopt(for_clusters)? };
             root_orchestrator::run(config, listeners, CancellationToken::new()).await
         })
     };
@@ -220,7 +225,8 @@ async fn ask(client: &reqwest::Client, url: String, bearer: Option<&str>, body: 
     if let Some(bearer) = bearer {
         request = request.bearer_auth(bearer);
     }
-    let answer = request.send().await.with_context(|| format!("ask {url}"))?.error_for_status()?.text().await?;
+    let answer =
+        request.send().await.with_context(|| format!("ask {url}"))?.error_for_status()?.text().await?;
     serde_json::from_str(&answer).with_context(|| format!("understand the answer of {url}"))
 }
 

@@ -124,7 +124,9 @@ async fn apply_all(handle: &Handle<State>, batch: Vec<Reporting>) -> Result<()> 
                 for Reporting { worker, session, reports } in &share {
                     let report = WorkerReport::try_from(report_in(&reports[round])?)?;
                     let (worker, session) = (*worker, *session);
-                    handle.observe(move |state, now| state.worker_reported(worker, session, report, now)).await?;
+                    handle
+                        .observe(move |state, now| state.worker_reported(worker, session, report, now))
+                        .await?;
                 }
             }
             Ok::<_, anyhow::Error>(())
@@ -133,7 +135,10 @@ async fn apply_all(handle: &Handle<State>, batch: Vec<Reporting>) -> Result<()> 
     while let Some(ended) = tasks.join_next().await {
         ended.context("hand over reports")??;
     }
-    handle.ask(|_, _| Ok::<_, std::convert::Infallible>(((), Vec::new()))).await?.map_err(|never| match never {})
+    handle
+        .ask(|_, _| Ok::<_, std::convert::Infallible>(((), Vec::new())))
+        .await?
+        .map_err(|never| match never {})
 }
 
 fn report_in(bytes: &[u8]) -> Result<v1::WorkerReport> {

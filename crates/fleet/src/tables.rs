@@ -47,7 +47,10 @@ pub(crate) fn spawn<T: Send + 'static>(
     })
 }
 
-#[expect(unsafe_code, reason = "descriptors of other threads mean nothing here afterwards; none is handed over")]
+#[expect(
+    unsafe_code,
+    reason = "descriptors of other threads mean nothing here afterwards; none is handed over"
+)]
 fn leave_table() -> io::Result<()> {
     // SAFETY: the thread has just begun. What it works on is made by it, or holds no descriptor.
     unsafe { unshare_unsafe(UnshareFlags::FILES) }.map_err(Into::into)

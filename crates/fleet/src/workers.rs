@@ -130,7 +130,8 @@ impl Shared {
 /// # Errors
 /// When the fleet cannot be read or threads cannot be started.
 pub fn run(options: &Options) -> Result<()> {
-    let plan = Plan::load(&options.folder)?.context("the fleet has no plan yet: start fleet-control first")?;
+    let plan =
+        Plan::load(&options.folder)?.context("the fleet has no plan yet: start fleet-control first")?;
     let certifier = Arc::new(Certifier::open(&options.folder, plan.root)?);
     let plan = Arc::new(plan);
     let shared = Arc::new(Shared::default());

@@ -10,8 +10,8 @@ use cluster_core::{Change, Effect, State};
 use control::{Handle, Surroundings, document};
 use model::{
     AssignedInstance, AssignedService, Assignment, Capability, Desired, Generation, InstanceId,
-    InstanceReport, Mebibytes, Millicores, Phase, Resources, RevisionId, ServiceId, ServiceNames, ServiceSpec,
-    Timestamp, Usage, WorkerId, WorkerInventory, WorkerReport,
+    InstanceReport, Mebibytes, Millicores, Phase, Resources, RevisionId, ServiceId, ServiceNames,
+    ServiceSpec, Timestamp, Usage, WorkerId, WorkerInventory, WorkerReport,
 };
 use prost::Message as _;
 use proto::v1::{self, worker_to_cluster::Message};
@@ -74,7 +74,12 @@ impl Fleet {
             let runs = |assigned: &AssignedInstance| InstanceReport {
                 addresses: vec![IpAddr::V4(Ipv4Addr::new(10, 30, 0, 2))],
                 ready: true,
-                ..InstanceReport::new(assigned.id, assigned.generation, Phase::Running, Timestamp(1_700_000_000_000))
+                ..InstanceReport::new(
+                    assigned.id,
+                    assigned.generation,
+                    Phase::Running,
+                    Timestamp(1_700_000_000_000),
+                )
             };
             let reports = assignment.instances.iter().map(runs).collect();
             fleet.workers.insert(worker.id, (assignment.generation, reports));
@@ -158,7 +163,8 @@ const fn resources(millicores: u32, mebibytes: u32) -> Resources {
 /// `count` copies of one service.
 fn assignment(count: u32) -> Assignment {
     let service = ServiceId::from_bytes([7; 12]);
-    let spec = ServiceSpec::container("docker.io/library/nginx:1.27").reserving(Millicores(100), Mebibytes(32));
+    let spec =
+        ServiceSpec::container("docker.io/library/nginx:1.27").reserving(Millicores(100), Mebibytes(32));
     let names = ServiceNames {
         application: "shop".to_owned(),
         application_namespace: "prod".to_owned(),

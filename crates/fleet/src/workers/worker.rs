@@ -164,7 +164,9 @@ impl Worker {
         let mut changed = false;
         for wanted in &assignment.instances {
             match wanted.desired {
-                Desired::Running => changed |= self.run_instance(device, wanted.id, wanted.generation, arrived),
+                Desired::Running => {
+                    changed |= self.run_instance(device, wanted.id, wanted.generation, arrived)
+                }
                 Desired::Removed => changed |= self.remove(device, wanted.id, wanted.generation),
             }
         }
@@ -177,7 +179,13 @@ impl Worker {
         true
     }
 
-    fn run_instance(&self, device: &mut Device, id: InstanceId, generation: Generation, arrived: u64) -> bool {
+    fn run_instance(
+        &self,
+        device: &mut Device,
+        id: InstanceId,
+        generation: Generation,
+        arrived: u64,
+    ) -> bool {
         let shared = &self.shared;
         let before = device.instances.get(&id).map(|(generation, _)| *generation);
         if before == Some(generation) {
@@ -223,9 +231,10 @@ impl Worker {
             usage: Usage { cpu_percent: wobble / 10.0, memory_bytes: 8 << 20, disk_bytes: 1 << 20 },
             ..InstanceReport::new(*id, *generation, Phase::Running, *since)
         });
-        let removed = device.removed.iter().map(|(id, generation)| {
-            InstanceReport::new(*id, *generation, Phase::Removed, daemon::now())
-        });
+        let removed = device
+            .removed
+            .iter()
+            .map(|(id, generation)| InstanceReport::new(*id, *generation, Phase::Removed, daemon::now()));
         let report = WorkerReport {
             observed_generation: device.generation,
             sequence: *sequence,

@@ -6,7 +6,7 @@ pub(super) mod alarms;
 mod ours;
 mod swarm;
 
-use std::{env, time::Duration};
+use std::{env, path::Path, time::Duration};
 
 use anyhow::{Context, Result};
 
@@ -29,6 +29,9 @@ const ROUNDS: u64 = 5;
 const ROUNDS_VARIABLE: &str = "MANGROVE_BENCH_ROUNDS";
 const SWARM: &str = "Docker Swarm";
 const BY_HAND: &str = "docker wait + docker start";
+
+/// A folder with programs that are to be measured as they are, instead of those of this workspace.
+const PROGRAMS_VARIABLE: &str = "MANGROVE_BENCH_PROGRAMS";
 
 /// Who is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +73,7 @@ fn in_lab<T>(shape: Shape, work: impl AsyncFnOnce(World) -> Result<T>) -> Result
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.worker_threads(2).enable_all().build().context("start a runtime")?;
     let outcome = runtime.block_on(async {
-        let (lab, is_new) = Lab::up(shape, || Programs::build(Profile::Release)).await?;
+        let (lab, is_new) = Lab::up(shape, programs).await?;
         // What somebody else did with it is not known.
         anyhow::ensure!(is_new, "there is a lab already: `cargo xtask lab down` removes it");
         work(World::of(lab)).await
@@ -78,6 +81,13 @@ fn in_lab<T>(shape: Shape, work: impl AsyncFnOnce(World) -> Result<T>) -> Result
     match outcome {
         Ok(result) => lab::down().context("remove the lab").map(|_| result),
         Err(error) => Err(error.context("the lab is still up: look at it, then `cargo xtask lab down`")),
+    }
+}
+
+fn programs() -> Result<Programs> {
+    match env::var_os(PROGRAMS_VARIABLE) {
+        Some(folder) => Programs::in_folder(Path::new(&folder)),
+        None => Programs::build(Profile::Release),
     }
 }
 
