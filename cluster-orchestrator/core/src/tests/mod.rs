@@ -1,6 +1,8 @@
-//! The rules of a cluster, one by one. Those of survival are in `survival.rs`.
+//! The rules of a cluster, one by one. Those of survival are in `survival.rs`, of what people
+//! ask of workers in `upkeep.rs`.
 
 mod survival;
+mod upkeep;
 
 use std::{
     collections::BTreeMap,

@@ -1,14 +1,12 @@
-//! What happens to instances when workers are lost, return, are drained, or do not begin.
+//! What happens to instances when workers are lost, return, or do not begin.
 
 use model::{ClusterAnswer, OnPartition, OnRejoin, RefusalCode, Scheduling, Span, SpentToken, WorkerToken};
 
 use super::*;
-use crate::{
-    BEGIN_WITHIN_MILLIS, Claim, EnrolmentRejected, MOVE_WITHIN_MILLIS, RECONNECT_MILLIS, STOP_MARGIN_MILLIS,
-};
+use crate::{BEGIN_WITHIN_MILLIS, Claim, EnrolmentRejected, RECONNECT_MILLIS, STOP_MARGIN_MILLIS};
 
 /// Two workers, one instance running on the first.
-fn running(spec: ServiceSpec) -> Cluster {
+pub(super) fn running(spec: ServiceSpec) -> Cluster {
     let mut cluster = Cluster::default();
     cluster.connect(1, 4, 1000);
     cluster.connect(2, 2, 1000);
@@ -20,7 +18,7 @@ fn running(spec: ServiceSpec) -> Cluster {
     cluster
 }
 
-fn with(on_partition: OnPartition, on_rejoin: OnRejoin) -> ServiceSpec {
+pub(super) fn with(on_partition: OnPartition, on_rejoin: OnRejoin) -> ServiceSpec {
     let mut spec = small();
     spec.survival.on_partition = on_partition;
     spec.survival.on_rejoin = on_rejoin;
@@ -33,7 +31,7 @@ fn replace() -> OnPartition {
 
 impl Cluster {
     /// The second worker beats on while the first is silent.
-    fn lose_the_first(&mut self, millis: u64) {
+    pub(super) fn lose_the_first(&mut self, millis: u64) {
         for _ in 1..=millis / 400 {
             self.wait(400);
             self.beat(2);
@@ -41,13 +39,13 @@ impl Cluster {
         self.reconcile();
     }
 
-    fn ask(&mut self, wish: ClusterRequest) -> ClusterAnswer {
+    pub(super) fn ask(&mut self, wish: ClusterRequest) -> ClusterAnswer {
         let (answer, changes) = self.state.request(&wish, self.now);
         self.apply(changes);
         answer
     }
 
-    fn schedule(&mut self, number: u8, scheduling: Scheduling) -> ClusterAnswer {
+    pub(super) fn schedule(&mut self, number: u8, scheduling: Scheduling) -> ClusterAnswer {
         self.ask(ClusterRequest::Schedule { worker: format!("worker{number}"), scheduling })
     }
 }
@@ -318,119 +316,6 @@ fn an_assignment_that_is_not_confirmed_is_sent_again() {
 }
 
 #[test]
-fn draining_starts_elsewhere_first_and_stops_when_that_is_ready() {
-    let mut cluster = running(small());
-    assert_eq!(cluster.schedule(1, Scheduling::Draining), ClusterAnswer::Begun { instances: 1 });
-    cluster.reconcile();
-    assert_eq!(cluster.told(1, 0), Some((Generation(1), Desired::Running)), "not stopped yet");
-    assert_eq!(cluster.told(2, 0), Some((Generation(2), Desired::Running)));
-    cluster.say(2, 0, Phase::Creating);
-    assert_eq!(cluster.phase(0), Some(Phase::Running), "the copy that counts");
-    cluster.say(2, 0, Phase::Running);
-    cluster.reconcile();
-    assert_eq!(cluster.told(1, 0), Some((Generation(1), Desired::Removed)));
-    assert_eq!((cluster.holder(0), cluster.phase(0)), (Some(worker(2)), Some(Phase::Running)));
-}
-
-#[test]
-fn a_drain_that_is_taken_back_leaves_everything_where_it_is() {
-    let mut cluster = running(small());
-    cluster.schedule(1, Scheduling::Draining);
-    cluster.reconcile();
-    cluster.schedule(1, Scheduling::Open);
-    cluster.reconcile();
-    assert_eq!(cluster.told(1, 0), Some((Generation(1), Desired::Running)));
-    assert_eq!(cluster.told(2, 0), Some((Generation(2), Desired::Removed)));
-}
-
-#[test]
-fn a_drain_without_room_elsewhere_says_so_and_goes_on_when_there_is() {
-    let mut cluster = Cluster::default();
-    cluster.connect(1, 4, 1000);
-    cluster.assign(small(), vec![wanted(0, Desired::Running)]);
-    cluster.reconcile();
-    cluster.say(1, 0, Phase::Running);
-    cluster.schedule(1, Scheduling::Draining);
-    cluster.reconcile();
-    let reported = cluster.reported(0).expect("held");
-    assert_eq!((reported.phase, reported.refusal), (Phase::Running, None));
-    assert!(reported.detail.contains("cannot move"), "{}", reported.detail);
-    cluster.connect(2, 4, 1000);
-    cluster.reconcile();
-    assert_eq!(cluster.told(2, 0), Some((Generation(2), Desired::Running)));
-    cluster.wait(2000);
-}
-
-#[test]
-fn a_move_that_never_gets_ready_is_given_up_and_tried_again() {
-    let mut cluster = running(small());
-    cluster.schedule(1, Scheduling::Draining);
-    cluster.reconcile();
-    cluster.say(2, 0, Phase::Failed);
-    for _ in 1..=MOVE_WITHIN_MILLIS / 400 + 2 {
-        cluster.wait(400);
-        cluster.beat(1);
-        cluster.beat(2);
-    }
-    assert_eq!(cluster.told(2, 0), Some((Generation(2), Desired::Removed)));
-    assert_eq!((cluster.holder(0), cluster.phase(0)), (Some(worker(1)), Some(Phase::Running)));
-    cluster.say(2, 0, Phase::Removed);
-    cluster.reconcile();
-    assert_eq!(cluster.told(2, 0), Some((Generation(3), Desired::Running)));
-}
-
-#[test]
-fn a_cordoned_worker_keeps_what_it_has_and_takes_nothing_more() {
-    let mut cluster = running(small());
-    cluster.schedule(1, Scheduling::Cordoned);
-    cluster.assign(small(), vec![wanted(0, Desired::Running), wanted(1, Desired::Running)]);
-    cluster.reconcile();
-    assert_eq!([cluster.holder(0), cluster.holder(1)], [Some(worker(1)), Some(worker(2))]);
-    let nobody = cluster.schedule(7, Scheduling::Cordoned);
-    assert!(matches!(nobody, ClusterAnswer::Rejected { reason } if reason.contains("no worker `worker7`")));
-}
-
-#[test]
-fn rebalancing_moves_one_instance_of_a_service_at_a_time() {
-    let mut cluster = Cluster::default();
-    cluster.connect(1, 8, 1000);
-    cluster.assign(small(), (0..4).map(|number| wanted(number, Desired::Running)).collect());
-    cluster.reconcile();
-    (0..4).for_each(|number| cluster.say(1, number, Phase::Running));
-    cluster.connect(2, 8, 1000);
-    cluster.reconcile();
-    assert_eq!(cluster.ask(ClusterRequest::Rebalance), ClusterAnswer::Begun { instances: 1 });
-    cluster.reconcile();
-    let moving: Vec<u32> = (0..4).filter(|number| cluster.told(2, *number).is_some()).collect();
-    assert_eq!(moving.len(), 1);
-    cluster.say(2, moving[0], Phase::Running);
-    cluster.reconcile();
-    assert_eq!(cluster.ask(ClusterRequest::Rebalance), ClusterAnswer::Begun { instances: 1 });
-    cluster.reconcile();
-    let second: Vec<u32> =
-        (0..4).filter(|number| cluster.told(2, *number).is_some() && *number != moving[0]).collect();
-    cluster.say(2, second[0], Phase::Running);
-    cluster.reconcile();
-    assert_eq!(cluster.ask(ClusterRequest::Rebalance), ClusterAnswer::Begun { instances: 0 }, "it is even");
-}
-
-#[test]
-fn a_worker_that_is_forgotten_gives_its_instances_back_and_gets_tombstones_if_it_returns() {
-    let mut cluster = running(with(OnPartition::Keep, OnRejoin::default()));
-    let forget = || ClusterRequest::Forget { worker: "worker1".to_owned() };
-    assert!(matches!(cluster.ask(forget()), ClusterAnswer::Rejected { .. }), "it is connected");
-    cluster.state.worker_disconnected(worker(1), cluster.session(1), cluster.now);
-    assert_eq!(cluster.ask(forget()), ClusterAnswer::Begun { instances: 1 });
-    cluster.reconcile();
-    assert_eq!(cluster.told(2, 0), Some((Generation(2), Desired::Running)));
-    cluster.connect(1, 4, 1000);
-    cluster.reconcile();
-    cluster.say_of(1, 0, Generation(1), Phase::Running);
-    cluster.reconcile();
-    assert_eq!(cluster.told(1, 0), Some((Generation(1), Desired::Removed)));
-}
-
-#[test]
 fn a_removal_is_over_when_every_copy_is_gone() {
     let mut cluster = running(small());
     cluster.lose_the_first(3200);
@@ -473,31 +358,4 @@ fn tokens_for_this_cluster_are_honoured_without_the_root() {
     let changes = cluster.state.honour(vec![], &[spent]);
     cluster.apply(changes);
     assert_eq!(cluster.state.report(1, cluster.now).spent, []);
-}
-
-#[test]
-fn what_has_ended_for_good_is_nothing_a_drain_waits_for() {
-    let mut cluster = running(small());
-    cluster.say(1, 0, Phase::Completed);
-    assert_eq!(cluster.schedule(1, Scheduling::Draining), ClusterAnswer::Begun { instances: 0 });
-    let ClusterAnswer::Workers(workers) = cluster.ask(ClusterRequest::ListWorkers) else { panic!("workers") };
-    let counts: Vec<u32> = workers.iter().map(|worker| worker.instances).collect();
-    assert_eq!(counts, [0, 0]);
-}
-
-#[test]
-fn a_device_port_is_promised_once_in_one_pass() {
-    let mut cluster = Cluster::default();
-    cluster.connect(1, 8, 1000);
-    cluster.connect(2, 8, 1000);
-    let mut spec = small();
-    spec.ports = PortMapping::parse_list("8080:80").expect("well formed");
-    cluster.assign(spec.clone(), vec![wanted(0, Desired::Running), wanted(1, Desired::Running)]);
-    cluster.reconcile();
-    cluster.connect(3, 8, 1000);
-    let mut field = cluster.state.field();
-    let both: Vec<_> = cluster.state.instances.values().cloned().collect();
-    let chosen: Vec<_> = both.iter().map(|it| cluster.state.choose(&mut field, it, &spec)).collect();
-    assert_eq!(chosen[0], Ok(worker(3)), "the only one whose port is free");
-    assert!(chosen[1].is_err(), "and then it is promised: {chosen:?}");
 }

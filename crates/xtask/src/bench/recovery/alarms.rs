@@ -2,10 +2,7 @@
 //! loses three packets of ten; and that one behind such a link is still missed when it is gone.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -54,6 +51,15 @@ struct Watched {
     losses: Vec<f64>,
 }
 
+impl Watched {
+    fn tell(&self, condition: &str) {
+        let Self { looks, alarms, moved, most_patience, .. } = self;
+        eprintln!(
+            "{condition}: {looks} looks, {alarms} alarms, {moved} moved, patience up to {most_patience:?}"
+        );
+    }
+}
+
 pub(in crate::bench) fn run() -> Result<Vec<Figure>> {
     let seconds = number(SECONDS_VARIABLE, SECONDS)?;
     in_lab(SHAPE, async |world| measure(world, Duration::from_secs(seconds)).await)
@@ -68,15 +74,15 @@ async fn measure(mut world: World, time: Duration) -> Result<Vec<Figure>> {
     world.running(&service, SHAPE.workers.into(), RUNS_WITHIN).await?;
 
     let processors = thread::available_parallelism().context("count the processors")?.get();
-    let busy = Busy::start(2 * processors);
+    let busy = Busy::start(2 * processors)?;
     let overcommitted = watch(&mut world, &service, time).await?;
     drop(busy);
-    eprintln!("overcommitted: {overcommitted:?}");
+    overcommitted.tell("overcommitted");
 
     at_rest(&mut world).await?;
     world.lab.lossy(LOSSY, LOST_PERCENT)?;
     let lossy = watch(&mut world, &service, time).await?;
-    eprintln!("lossy: {lossy:?}");
+    lossy.tell("lossy");
     ensure!(!lossy.losses.is_empty(), "the loss was never told");
 
     let mut detected = Vec::new();
@@ -153,26 +159,28 @@ fn f64_of(count: usize) -> f64 {
     count as f64
 }
 
-/// Threads that do nothing, as fast as they can, until this is dropped.
-struct Busy(Arc<AtomicBool>);
+/// Processes that do nothing, as fast as they can, until this is dropped. Each is a session of its own, as each host of
+/// the lab is: many kernels share processor time among sessions first, and one of threads would get one share.
+struct Busy(Vec<Child>);
 
 impl Busy {
-    fn start(threads: usize) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        for _ in 0..threads {
-            let stop = Arc::clone(&stop);
-            thread::spawn(move || {
-                while !stop.load(Ordering::Relaxed) {
-                    std::hint::spin_loop();
-                }
-            });
+    fn start(loops: usize) -> Result<Self> {
+        let mut busy = Self(Vec::new());
+        for _ in 0..loops {
+            let mut command = Command::new("setsid");
+            command.args(["sh", "-c", "while :; do :; done"]).stdin(Stdio::null());
+            busy.0.push(command.spawn().context("start `setsid`, which is part of util-linux")?);
         }
-        Self(stop)
+        Ok(busy)
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
+        for child in &mut self.0 {
+            // One that has ended is ended.
+            drop(child.kill());
+            drop(child.wait());
+        }
     }
 }
