@@ -45,6 +45,8 @@ struct Pulse {
     told_interval: Option<u64>,
     /// Not judged before.
     patience: Moment,
+    /// When it was last found to live after it had not, or had not been known to.
+    alive_since: Moment,
     /// Its entry in the schedule.
     scheduled: Moment,
     /// The cluster itself was late for the last look.
@@ -98,8 +100,15 @@ impl Contacts {
             self.schedule.remove(&(before.scheduled, worker));
         }
         let detector = Detector::new(Settings::default(), now);
-        let mut pulse =
-            Pulse { detector, session, told_interval: None, patience, scheduled: now, excused: false };
+        let mut pulse = Pulse {
+            detector,
+            session,
+            told_interval: None,
+            patience,
+            alive_since: now,
+            scheduled: now,
+            excused: false,
+        };
         pulse.scheduled = pulse.next_look();
         self.schedule.insert((pulse.scheduled, worker));
         self.pulses.insert(worker, pulse);
@@ -123,7 +132,7 @@ impl Contacts {
         self.sessions.insert(worker, session);
         self.begin(worker, number, now, now);
         self.intervals.insert(worker);
-        self.returned(worker);
+        self.returned(worker, now);
         true
     }
 
@@ -147,7 +156,7 @@ impl Contacts {
         if let Some(pulse) = self.pulses.get_mut(&worker) {
             pulse.detector.heard(now);
         }
-        self.returned(worker);
+        self.returned(worker, now);
         self.sessions.get_mut(&worker)
     }
 
@@ -166,18 +175,26 @@ impl Contacts {
             self.schedule.insert((next_look, worker));
         }
         if self.lost.contains_key(&worker) && pulse.detector.verdict(now) == Verdict::Alive {
-            self.returned(worker);
+            self.returned(worker, now);
         }
     }
 
-    fn returned(&mut self, worker: WorkerId) {
+    fn returned(&mut self, worker: WorkerId, now: Moment) {
         if self.lost.remove(&worker).is_some() {
             self.news.insert(worker);
             if let Some(pulse) = self.pulses.get_mut(&worker) {
+                pulse.alive_since = now;
                 pulse.scheduled = pulse.next_look();
                 self.schedule.insert((pulse.scheduled, worker));
             }
         }
+    }
+
+    /// Since when a worker can be given something; `None` when it cannot.
+    pub(crate) fn reachable_since(&self, worker: WorkerId) -> Option<Moment> {
+        let since = self.sessions.get(&worker)?.since;
+        let pulse = self.pulses.get(&worker).filter(|_| !self.lost.contains_key(&worker))?;
+        Some(since.max(pulse.alive_since))
     }
 
     /// Looks at those whose time has come.

@@ -289,10 +289,10 @@ impl State {
         for id in self.contested.clone() {
             let Some(instance) = self.instances.get(&id) else { continue };
             let open = instance.tenure.leftovers.iter().filter(|(_, leftover)| !leftover.settled);
-            // Those that are connected, by when they came; the others are waited for.
+            // Those that are back, by when they came; the others are waited for.
             let due = open
-                .filter_map(|(worker, _)| self.contacts.session(*worker))
-                .map(|session| session.since.plus_millis(SETTLE_MILLIS))
+                .filter_map(|(worker, _)| self.contacts.reachable_since(*worker))
+                .map(|since| since.plus_millis(SETTLE_MILLIS))
                 .min();
             match due {
                 Some(due) if due <= now.moment && instance.report.ready => self.settle(plan, id),

@@ -5,6 +5,7 @@
 //! Commands on standard input, a word a line: `each` tells of every instance that arrives, `bulk` stops that; `mark`
 //! begins to time who is connected again, `attached` tells the times; the end of the input ends the program.
 
+mod beats;
 mod worker;
 
 use std::{
@@ -30,10 +31,9 @@ use crate::{
     plan::{Certifier, Plan},
     tables,
 };
+use beats::Beats;
 use worker::Worker;
 
-/// A connection and a socket for beats.
-const FILES_OF_WORKER: usize = 2;
 const GROUPS: usize = 2;
 const STATUS_EVERY: Duration = Duration::from_millis(200);
 
@@ -135,7 +135,7 @@ pub fn run(options: &Options) -> Result<()> {
     let certifier = Arc::new(Certifier::open(&options.folder, plan.root)?);
     let plan = Arc::new(plan);
     let shared = Arc::new(Shared::default());
-    let per_table = (tables::room()? / FILES_OF_WORKER).max(1);
+    let per_table = tables::room()?;
     let groups = options.workers.div_ceil(per_table).max(GROUPS).min(options.workers.max(1));
     let (ended, ends) = channel();
     for group in 0..groups {
@@ -185,6 +185,8 @@ fn simulate(
 ) -> Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build().context("start a runtime")?;
     runtime.block_on(async {
+        let beats =
+            if options.no_beats { None } else { Some(Beats::start().await.context("start the beats")?) };
         let entrance = Arc::new(Semaphore::new(options.connecting.max(1)));
         for index in indices {
             let site = &plan.clusters[index % plan.clusters.len()];
@@ -197,7 +199,7 @@ fn simulate(
                 parent: link::Subject::Cluster { root: plan.root, cluster: site.id },
                 address: site.for_workers,
                 report_every: Duration::from_millis(options.report_millis),
-                beats: !options.no_beats,
+                beats: beats.clone(),
                 shared: Arc::clone(shared),
             };
             tokio::spawn(worker.hold(turn));

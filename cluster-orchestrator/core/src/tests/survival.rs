@@ -359,3 +359,24 @@ fn tokens_for_this_cluster_are_honoured_without_the_root() {
     cluster.apply(changes);
     assert_eq!(cluster.state.report(1, cluster.now).spent, []);
 }
+
+#[test]
+fn an_old_connection_is_no_reason_to_give_up_an_original_that_is_just_back() {
+    let mut cluster = running(with(replace(), OnRejoin::KeepOriginal));
+    let session = cluster.session(1);
+    for _ in 0..150 {
+        cluster.wait(500);
+        cluster.beat(1);
+        cluster.beat(2);
+    }
+    // A short cut: the connection survives it.
+    cluster.lose_the_first(3200);
+    cluster.say(2, 0, Phase::Running);
+    cluster.reconcile();
+    cluster.beat_of(1, session);
+    cluster.reconcile();
+    assert_eq!(cluster.told(1, 0), Some((Generation(1), Desired::Running)), "it may still say that it runs");
+    cluster.say_of(1, 0, Generation(1), Phase::Running);
+    cluster.reconcile();
+    assert_eq!(cluster.holder(0), Some(worker(1)));
+}

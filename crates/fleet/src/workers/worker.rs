@@ -2,13 +2,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    convert::Infallible,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use link::{Backoff, BeatSession, Dial, Identity, Subject, dial};
+use link::{Backoff, Dial, Identity, Subject, dial};
 use model::{
     Assignment, Capability, Desired, Generation, InstanceId, InstanceReport, Mebibytes, Millicores, Phase,
     Resources, Timestamp, Usage, WorkerInventory, WorkerReport,
@@ -17,14 +16,16 @@ use proto::v1::{
     self, cluster_link_client::ClusterLinkClient, cluster_to_worker, worker_to_cluster::Message,
 };
 use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc, watch},
+    sync::{OwnedSemaphorePermit, mpsc},
     time::{Instant, MissedTickBehavior, interval_at, sleep},
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::task::AbortOnDropHandle;
 use tonic::Streaming;
 
-use super::Shared;
+use super::{
+    Shared,
+    beats::{Beating, Beats},
+};
 use crate::{
     events::{Event, now_nanos, tell},
     ledger::Entry,
@@ -42,7 +43,8 @@ pub(super) struct Worker {
     pub(super) parent: Subject,
     pub(super) address: SocketAddr,
     pub(super) report_every: Duration,
-    pub(super) beats: bool,
+    /// `None` leaves them out.
+    pub(super) beats: Option<Beats>,
     pub(super) shared: Arc<Shared>,
 }
 
@@ -57,12 +59,6 @@ struct Device {
 }
 
 type Outbox = mpsc::Sender<v1::WorkerToCluster>;
-
-struct Beating {
-    session: BeatSession,
-    interval: watch::Sender<Duration>,
-    _task: AbortOnDropHandle<Infallible>,
-}
 
 impl Worker {
     /// Connects, and connects again, for ever. `turn` is given back after the first time.
@@ -138,14 +134,10 @@ impl Worker {
                         self.report(device, outbox, sequence).await?;
                     }
                 }
-                Some(cluster_to_worker::Message::Beats(ordered)) if self.beats => {
-                    self.beat(beating, ordered);
-                }
+                Some(cluster_to_worker::Message::Beats(ordered)) => self.beat(beating, &ordered),
                 Some(cluster_to_worker::Message::Echo(echo)) => send(outbox, Message::Echo(echo)).await?,
                 Some(
-                    cluster_to_worker::Message::Beats(_)
-                    | cluster_to_worker::Message::LogRequest(_)
-                    | cluster_to_worker::Message::LogCancel(_),
+                    cluster_to_worker::Message::LogRequest(_) | cluster_to_worker::Message::LogCancel(_),
                 )
                 | None => {}
             }
@@ -259,19 +251,13 @@ impl Worker {
         }
     }
 
-    fn beat(&self, beating: &mut Option<Beating>, ordered: v1::BeatSession) {
+    fn beat(&self, beating: &mut Option<Beating>, ordered: &v1::BeatSession) {
         let interval = Duration::from_millis(u64::from(ordered.interval_millis));
-        let Ok(key) = <[u8; 32]>::try_from(ordered.key.as_ref()) else { return };
-        let session = BeatSession { id: ordered.id, key };
-        if let Some(beating) = beating.as_ref().filter(|beating| beating.session == session) {
-            beating.interval.send_replace(interval);
+        let (Some(beats), Ok(key)) = (&self.beats, <[u8; 32]>::try_from(ordered.key.as_ref())) else {
             return;
-        }
-        let (told, heard) = watch::channel(interval);
-        let parent = self.address.to_string();
-        let beats = session.clone();
-        let task = tokio::spawn(async move { link::send_beats(&parent, beats, heard).await });
-        *beating = Some(Beating { session, interval: told, _task: AbortOnDropHandle::new(task) });
+        };
+        // The new order before the end of the old one, so that a session goes on counting.
+        *beating = Some(beats.order(ordered.id, key, interval, self.address));
     }
 }
 

@@ -171,7 +171,16 @@ impl DockerRuntime {
                 }
                 Err(error) if status(&error) == Some(409) => {
                     let holder = docker.inspect_container(&name, None::<InspectContainerOptions>).await;
-                    let holder = holder.ok().and_then(|holder| observe::seen(holder, self.gates.is_some()));
+                    let holder = match holder {
+                        Ok(holder) => observe::seen(holder, self.gates.is_some()),
+                        // Taken by nobody who can be seen: a creation that a NodeEngine before this one asked for is
+                        // under way. Another name would make a second container of the same instance.
+                        Err(error) if status(&error) == Some(404) => {
+                            let detail = format!("a container named `{name}` is being made; looking again");
+                            return Err(RuntimeError::Unreachable { detail });
+                        }
+                        Err(error) => return Err(failure(error)),
+                    };
                     if let Some(made_before) = holder.filter(|holder| {
                         (holder.instance, holder.generation) == (order.instance, order.generation)
                     }) {
