@@ -44,6 +44,8 @@ impl Beats {
     /// Starts the sender on this runtime.
     pub(super) async fn start() -> io::Result<Self> {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        // Until the runtime has heard of it, sending at once is refused, and the first beats would be lost.
+        socket.writable().await?;
         let (wishes, wanted) = unbounded_channel();
         tokio::spawn(send_all(Arc::new(socket), wanted));
         Ok(Self { wishes })
