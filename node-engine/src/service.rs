@@ -1,10 +1,14 @@
 //! The loop that owns the device's state: takes in assignments and observations, saves before it acts, and reports.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context;
 use model::{Assignment, InstanceId, WorkerInventory, WorkerReport};
-use node_core::{Before, Node, Observation, Settings};
+use node_core::{Before, ContainerId, Node, Observation, Settings};
 use tokio::{
     sync::mpsc,
     time::{Instant, MissedTickBehavior, interval},
@@ -157,6 +161,8 @@ pub struct Service {
     reported: Option<u64>,
     /// Accepted, but the disk refused it; tried again with each sample.
     unsaved: Option<Assignment>,
+    /// Containers that no assignment names and that were told of.
+    unknown: BTreeSet<(InstanceId, ContainerId)>,
 }
 
 impl Service {
@@ -195,6 +201,7 @@ impl Service {
             inventory_due: false,
             reported: None,
             unsaved: None,
+            unknown: BTreeSet::new(),
         })
     }
 
@@ -304,9 +311,7 @@ impl Service {
                 let assignment = accepted.assignment();
                 tracing::info!(generation = %assignment.generation, instances = assignment.instances.len(), "assigned");
                 self.node.apply(accepted, daemon::present());
-                for (instance, container) in self.node.unknown_containers() {
-                    tracing::warn!(%instance, %container, "not in the assignment; left alone");
-                }
+                self.tell_of_unknown_containers();
             }
             Ok(Err((error, assignment))) => {
                 tracing::error!(
@@ -317,6 +322,19 @@ impl Service {
             }
             Err(error) => tracing::error!(%error, "saving an assignment broke off"),
         }
+    }
+
+    /// Once of each: assignments may come many times a second.
+    fn tell_of_unknown_containers(&mut self) {
+        let unknown: BTreeSet<_> = self
+            .node
+            .unknown_containers()
+            .map(|(instance, container)| (instance, container.clone()))
+            .collect();
+        for (instance, container) in unknown.difference(&self.unknown) {
+            tracing::warn!(%instance, %container, "not in the assignment; left alone");
+        }
+        self.unknown = unknown;
     }
 
     fn observe(&mut self, observation: Observation) {

@@ -29,6 +29,15 @@ pub(crate) struct Field {
     promised: BTreeMap<WorkerId, Vec<PortMapping>>,
 }
 
+impl Field {
+    /// Leaves only those workers to be chosen.
+    pub(crate) fn close_unless(&mut self, is_open: impl Fn(WorkerId) -> bool) {
+        for (candidate, worker) in self.candidates.iter_mut().zip(&self.workers) {
+            candidate.set_cordoned(!is_open(*worker));
+        }
+    }
+}
+
 impl State {
     pub(crate) fn field(&self) -> Field {
         Field {

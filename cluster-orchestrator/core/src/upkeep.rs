@@ -133,11 +133,10 @@ impl State {
             if here < least + 2 || moved.contains(&instance.id.service) {
                 continue;
             }
+            // Only those that are better off with it than the one that has it.
+            field.close_unless(|worker| counts.get(&worker).is_some_and(|there| there + 2 <= here));
             let Ok(to) = self.choose(&mut field, instance, spec) else { continue };
-            let there = counts.get(&to).copied().unwrap_or(here);
-            if here < there + 2 {
-                continue;
-            }
+            let there = counts.get(&to).copied().unwrap_or_default();
             counts.insert(from, here - 1);
             counts.insert(to, there + 1);
             moved.insert(instance.id.service);

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use model::{AssignedInstance, Desired, InstanceId, Moment, Now};
+use model::{AssignedInstance, Desired, Generation, InstanceId, Moment, Now};
 
 use crate::{
     ContainerState, Effect, Node, Plan, RemoveOrder, STEADY_AFTER_MILLIS, StartOrder, StopCause, StopOrder,
     Submission, Ticket,
     contact::Fence,
     node::Listing,
-    tracked::{Operation, OperationKind},
+    tracked::{Operation, OperationKind, Tracked},
 };
 
 /// Everything is looked at again after this long, in case an event was never sent: events make it unnecessary,
@@ -123,22 +123,44 @@ impl Node {
 
     fn step(&self, now: Now, id: InstanceId) -> Step {
         let Some(tracked) = self.instances.get(&id) else { return Step::Rest };
-        // Unknown labelled containers are reported and left alone.
-        let Some(wanted) = tracked.assigned else { return Step::Rest };
-        if let Some(stop) = self.step_towards_stopped(now, wanted) {
+        if let Some(stop) = tracked.assigned.and_then(|wanted| self.step_towards_stopped(now, wanted)) {
             return stop;
         }
         if tracked.operation.is_some() || tracked.uncertain {
             return Step::Rest;
         }
-        let step = match wanted.desired {
-            Desired::Removed => self.step_towards_removed(wanted),
-            Desired::Running => self.step_towards_running(wanted),
+        let step = match tracked.assigned {
+            None => self.step_for_unassigned(id, tracked),
+            Some(wanted) => match wanted.desired {
+                Desired::Removed => self.step_towards_removed(wanted),
+                Desired::Running => self.step_towards_running(wanted),
+            },
         };
         match (step, not_yet(tracked.retry_at, now)) {
             (Step::Act(..), Some(until)) => Step::Wait(until),
             (step, _) => step,
         }
+    }
+
+    /// Labelled containers that no assignment names are reported and left alone, but for one that never ran: the engine
+    /// may finish making it after this program was killed and after its tombstone was confirmed, and nothing is lost
+    /// with it.
+    fn step_for_unassigned(&self, id: InstanceId, tracked: &Tracked) -> Step {
+        let never_ran = tracked.containers.values().all(|container| match container.state {
+            ContainerState::Created => true,
+            ContainerState::Running { .. } | ContainerState::Exited(_) => false,
+        });
+        let newest = tracked.containers.values().map(|container| container.generation).max();
+        let Some(generation) = newest.filter(|_| never_ran && self.holds_an_assignment()) else {
+            return Step::Rest;
+        };
+        let order = RemoveOrder { instance: id, generation, containers: tracked.up_to(generation) };
+        Step::Act(Box::new(Effect::Remove(order)), OperationKind::Removing { generation })
+    }
+
+    /// Without one it is not known what this device is to have.
+    fn holds_an_assignment(&self) -> bool {
+        self.assignment.generation > Generation::default()
     }
 
     /// A container that must not go on running is stopped, whatever else waits for its next attempt.

@@ -285,6 +285,17 @@ fn a_tombstone_of_an_older_generation_spares_a_newer_container() {
 }
 
 #[test]
+fn what_the_engine_made_after_its_tombstone_was_confirmed_is_removed() {
+    let mut world = World::new(ENGINE_NETWORK);
+    world.found(0, 1, ContainerState::Created);
+    world.rest();
+    assert_eq!(world.engine.len(), 1, "without an assignment nobody knows what is to be there");
+    world.assign(assignment(3, [], spec()));
+    world.rest();
+    assert_eq!((world.engine.len(), world.node.report().instances.len()), (0, 0));
+}
+
+#[test]
 fn absence_from_the_assignment_removes_nothing() {
     let (mut world, _) = one_running(ENGINE_NETWORK);
     world.assign(assignment(2, [], spec()));

@@ -60,9 +60,13 @@ pub(super) async fn exit(bench: &mut Bench) -> Result<()> {
             .await?;
         restarts.push(Instant::now());
     }
-    let seen = world.seen(&failing).await?;
-    let last = seen[0].last_exit.as_ref().context("the last exit is not told")?;
-    ensure!(last.code == 0 && last.tail.contains("so long"), "its last lines are not kept: {last:?}");
+    // The last lines are read after the end is told.
+    world
+        .seen_until(&failing, "its last lines are told", RUNS_WITHIN, |seen| {
+            let last = seen.first().and_then(|one| one.last_exit.as_ref());
+            last.is_some_and(|last| last.code == 0 && last.tail.contains("so long"))
+        })
+        .await?;
     let done = world.seen(&job).await?;
     ensure!(
         done.len() == 1 && done[0].status == "COMPLETED" && done[0].restarts == 0,

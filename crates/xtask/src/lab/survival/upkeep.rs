@@ -76,10 +76,16 @@ pub(super) async fn drain(bench: &mut Bench) -> Result<()> {
     })
     .await?;
     ensure!(to_it > 0, "{drained} is empty, and nothing moves to it");
-    let spread = by_host(world).await?;
-    let counts = || world.workers_of("c1").into_iter().map(|host| spread.get(&host).copied().unwrap_or(0));
-    let (least, most) = (counts().min().unwrap_or(0), counts().max().unwrap_or(0));
-    ensure!(most - least <= 1, "balanced would be about as many each, but there are {spread:?}");
+    until("as many are on each, more or less", RUNS_WITHIN, async || {
+        let spread = by_host(world).await?;
+        let hosts = world.workers_of("c1");
+        let counts = || hosts.iter().map(|host| spread.get(host).copied().unwrap_or(0));
+        let (least, most) = (counts().min().unwrap_or(0), counts().max().unwrap_or(0));
+        // Two copies of one that is moving are on their way.
+        ensure!(counts().sum::<usize>() == 8 && most - least <= 1, "there are {spread:?}");
+        Ok(Some(()))
+    })
+    .await?;
     let balanced = begun.elapsed();
     traffic.end_without_failures()?;
     world.running(&more, 6, RUNS_WITHIN).await?;
