@@ -2,7 +2,8 @@
 //! addresses to its instances. Pure: who holds what is a value that its daemon stores.
 //!
 //! ```text
-//!   BlockPlan   10.18.0.0–10.29.255.255 as 192 × /20      fc00:: as 192 × /114      root    → cluster
+//!   BlockPlan   10.18.0.0–10.29.255.255 as 192 × /20      fc00:: as 3776 × /114     root    → cluster
+//!               then 10.32.0.0–10.255.255.255 as 3584 × /20
 //!   SubnetPlan  a block as 64 × /26                       64 × /120                 cluster → worker
 //!   HostPlan    a subnet: .1 is the worker, .2 to .62 its instances                 worker  → instance
 //! ```
