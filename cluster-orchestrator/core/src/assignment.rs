@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use model::{
     AssignedInstance, Assignment, Desired, Generation, InstanceId, InstanceReport, Now, Phase, Resources,
-    Tenure, Timestamp,
+    RevisionId, Tenure, Timestamp,
 };
 
 use crate::{Change, Held, Instance, State};
@@ -35,24 +35,23 @@ impl State {
         let mut changes: Vec<Change> =
             assignment.instances.iter().filter_map(|wanted| self.want(*wanted, now.date)).collect();
         let absent = self.instances.values().filter(|instance| !listed.contains(&instance.id));
-        let mut kept = BTreeSet::new();
         for instance in absent {
             if instance.tenure.is_vacant() {
                 changes.push(Change::Instance(instance.id, None));
-            } else {
-                kept.insert(instance.revision_id());
-                if instance.listed {
-                    let unlisted = Instance { listed: false, ..instance.clone() };
-                    changes.push(Change::Instance(instance.id, Some(unlisted)));
-                }
+            } else if instance.listed {
+                let unlisted = Instance { listed: false, ..instance.clone() };
+                changes.push(Change::Instance(instance.id, Some(unlisted)));
             }
         }
         // A copy that is listed may be of a revision whose tombstone alone is listed, without its specification.
-        kept.extend(self.instances.values().map(Instance::revision_id));
+        let is_used = |id: &RevisionId| {
+            let copies = self.instances.range(InstanceId::all_of(id.service));
+            copies.into_iter().any(|(_, instance)| instance.revision == id.number)
+        };
         let mut services = assignment.services;
-        for (id, service) in &self.held.services {
-            if kept.contains(id) {
-                services.entry(*id).or_insert_with(|| service.clone());
+        for (id, service) in &*self.held.services {
+            if !services.contains_key(id) && is_used(id) {
+                services.insert(*id, service.clone());
             }
         }
         if let Some(blocks) = assignment.network
@@ -63,7 +62,8 @@ impl State {
             changes.push(Change::Subnets(subnets));
         }
         // First, so that instances are never applied before the services they are copies of.
-        changes.insert(0, Change::Held(Held { generation: assignment.generation, services }));
+        changes
+            .insert(0, Change::Held(Held { generation: assignment.generation, services: services.into() }));
         Ok(changes)
     }
 

@@ -78,8 +78,8 @@ impl State {
         };
         let capabilities: BTreeSet<Capability> =
             active.iter().flat_map(|worker| worker.inventory.capabilities.iter().copied()).collect();
-        let architectures: BTreeSet<String> =
-            active.iter().map(|worker| worker.inventory.architecture.clone()).collect();
+        let architectures: BTreeSet<&str> =
+            active.iter().map(|worker| worker.inventory.architecture.as_str()).collect();
         let loads: Vec<(f32, f32)> = active
             .iter()
             .filter_map(|worker| self.contacts.session(worker.id))
@@ -92,7 +92,7 @@ impl State {
             free: sum(&mut free.iter().copied()),
             largest_free: frontier(free.into_iter()),
             capabilities: capabilities.into_iter().collect(),
-            architectures: architectures.into_iter().collect(),
+            architectures: architectures.into_iter().map(str::to_owned).collect(),
             cpu_percent: mean(loads.iter().map(|(cpu, _)| *cpu)),
             memory_percent: mean(loads.iter().map(|(_, memory)| *memory)),
         }

@@ -1,6 +1,9 @@
 //! What a cluster holds: durable documents, and what it remembers only while it runs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use addressing::SubnetPlan;
 use model::{
@@ -17,8 +20,8 @@ use crate::contact::Contacts;
 pub struct Held {
     /// The assignment it is from.
     pub generation: Generation,
-    /// The revisions instances are copies of.
-    pub services: BTreeMap<RevisionId, AssignedService>,
+    /// The revisions instances are copies of. Shared by the state and the change that is on its way to the store.
+    pub services: Arc<BTreeMap<RevisionId, AssignedService>>,
 }
 
 /// One instance. Durable.
@@ -360,7 +363,7 @@ impl State {
     }
 
     /// What an instance needs; `None` for one whose service was never told, which has nothing to run either.
-    pub(crate) fn spec(&self, instance: &Instance) -> Option<&ServiceSpec> {
+    pub(crate) fn spec(&self, instance: &Instance) -> Option<&Arc<ServiceSpec>> {
         self.held.services.get(&instance.revision_id()).map(|service| &service.spec)
     }
 

@@ -1,6 +1,6 @@
 //! What a parent wants of a child: always the whole of it, with a generation.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
@@ -23,13 +23,13 @@ pub struct Assignment {
     pub network: Option<NetworkLease>,
 }
 
-/// A service as its executor sees it.
+/// A service as its executor sees it. Shared, as one specification is in many assignments at a time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AssignedService {
     /// Its names, for labels and logs.
-    pub names: ServiceNames,
+    pub names: Arc<ServiceNames>,
     /// What each instance of it needs.
-    pub spec: ServiceSpec,
+    pub spec: Arc<ServiceSpec>,
 }
 
 /// One instance and what should become of it.

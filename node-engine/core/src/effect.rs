@@ -1,6 +1,6 @@
 //! What the brain asks of the shell, and what the shell tells it.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -112,9 +112,9 @@ pub struct StartOrder {
     /// Which placement of it.
     pub generation: Generation,
     /// Names for labels and logs.
-    pub names: ServiceNames,
+    pub names: Arc<ServiceNames>,
     /// What it needs.
-    pub spec: ServiceSpec,
+    pub spec: Arc<ServiceSpec>,
 }
 
 /// Containers to remove.

@@ -1,6 +1,6 @@
 //! The state of the brain, and how a new assignment enters it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use model::{AssignedInstance, Assignment, Generation, InstanceId, Moment, Now, ServiceSpec};
 
@@ -175,13 +175,18 @@ impl Node {
     pub(crate) fn start_order(&self, wanted: AssignedInstance) -> Option<StartOrder> {
         let service = self.assignment.services.get(&wanted.revision_id())?;
         let AssignedInstance { id: instance, generation, .. } = wanted;
-        Some(StartOrder { instance, generation, names: service.names.clone(), spec: service.spec.clone() })
+        Some(StartOrder {
+            instance,
+            generation,
+            names: Arc::clone(&service.names),
+            spec: Arc::clone(&service.spec),
+        })
     }
 
     /// What an instance needs, if its service is known.
     pub(crate) fn spec(&self, instance: InstanceId) -> Option<&ServiceSpec> {
         let wanted = self.instances.get(&instance)?.assigned?;
-        self.assignment.services.get(&wanted.revision_id()).map(|service| &service.spec)
+        self.assignment.services.get(&wanted.revision_id()).map(|service| &*service.spec)
     }
 
     pub(crate) fn take_ticket(&mut self) -> Ticket {

@@ -17,8 +17,8 @@ fn order(number: u32, generation: u64) -> StartOrder {
     StartOrder {
         instance: instance(number),
         generation: Generation(generation),
-        names: names(),
-        spec: spec(),
+        names: names().into(),
+        spec: spec().into(),
     }
 }
 

@@ -269,7 +269,7 @@ pub(crate) fn assignment(
             service: format!("service{}", instance.id.service),
             service_namespace: "test".to_owned(),
         };
-        (instance.revision_id(), AssignedService { names, spec: spec.clone() })
+        (instance.revision_id(), AssignedService { names: names.into(), spec: spec.clone().into() })
     };
     Assignment {
         generation: Generation(generation),

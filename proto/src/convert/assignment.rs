@@ -1,6 +1,6 @@
 //! Assignments and the specifications in them.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use model::{
     AddedFile, AssignedInstance, AssignedService, Assignment, Desired, DirectConstraint, Generation,
@@ -24,7 +24,7 @@ impl From<&Assignment> for v1::Assignment {
                     application_namespace: service.names.application_namespace.clone(),
                     service: service.names.service.clone(),
                     service_namespace: service.names.service_namespace.clone(),
-                    spec: Some((&service.spec).into()),
+                    spec: Some((&*service.spec).into()),
                 })
                 .collect(),
             instances: assignment.instances.iter().map(|instance| (*instance).into()).collect(),
@@ -40,13 +40,13 @@ impl TryFrom<v1::Assignment> for Assignment {
         let mut services = BTreeMap::new();
         for service in wire.services {
             let assigned = AssignedService {
-                names: ServiceNames {
+                names: Arc::new(ServiceNames {
                     application: service.application,
                     application_namespace: service.application_namespace,
                     service: service.service,
                     service_namespace: service.service_namespace,
-                },
-                spec: required("service.spec", service.spec)?.try_into()?,
+                }),
+                spec: Arc::new(required("service.spec", service.spec)?.try_into()?),
             };
             let id = RevisionId { service: parse("service.id", &service.id)?, number: service.revision };
             services.insert(id, assigned);

@@ -1,6 +1,6 @@
 //! What users may ask for. Each returns the changes it makes, or why it makes none.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use model::{
     ApplicationId, Desired, Generation, InstanceId, InstanceReport, Phase, ServiceId, ServiceNames, Tenure,
@@ -209,19 +209,19 @@ impl State {
     }
 
     fn named(&self, owner: &str, name: &str, namespace: &str) -> Option<&Application> {
-        self.applications().find(|application| {
-            application.owner == owner && application.name == name && application.namespace == namespace
-        })
+        let namesakes = self.by_name.get(name).into_iter().flatten();
+        let mut known = namesakes.filter_map(|id| self.application(*id));
+        known.find(|application| application.owner == owner && application.namespace == namespace)
     }
 }
 
 fn new_service(application: &Application, service: SlaService, id: ServiceId, now: Timestamp) -> Change {
-    let names = ServiceNames {
+    let names = Arc::new(ServiceNames {
         application: application.name.clone(),
         application_namespace: application.namespace.clone(),
         service: service.name,
         service_namespace: service.namespace,
-    };
+    });
     let service = Service {
         id,
         application: application.id,
@@ -229,7 +229,7 @@ fn new_service(application: &Application, service: SlaService, id: ServiceId, no
         revision: 1,
         revisions: vec![Revision {
             number: 1,
-            spec: service.spec,
+            spec: Arc::new(service.spec),
             document: service.document,
             created: now,
             failed: None,

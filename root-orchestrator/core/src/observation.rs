@@ -90,8 +90,10 @@ impl State {
             || sight.aggregate.largest_free != report.aggregate.largest_free
             || sight.aggregate.active_workers != report.aggregate.active_workers
             || sight.aggregate.known_workers != report.aggregate.known_workers;
-        for instance in &report.instances {
-            sight.in_flight.remove(&instance.id);
+        if !sight.in_flight.is_empty() {
+            for instance in &report.instances {
+                sight.in_flight.remove(&instance.id);
+            }
         }
         *sight = Sight {
             aggregate: report.aggregate,
@@ -114,10 +116,22 @@ impl State {
             });
         }
         let mut changes = self.spend_all(id, report.spent);
-        changes.extend(
-            report.instances.into_iter().filter_map(|said| self.instance_reported(id, said, now.date)),
-        );
+        for said in report.instances {
+            if !self.is_known(id, &said) {
+                changes.extend(self.instance_reported(id, said, now.date));
+            }
+        }
         changes
+    }
+
+    /// Whether a cluster says of a copy what it said before, when it changed nothing. Most of most reports is that.
+    fn is_known(&mut self, cluster: ClusterId, said: &InstanceReport) -> bool {
+        let copy = self.held.get_mut(&cluster).and_then(|held| held.get_mut(&said.id));
+        let known = copy.filter(|copy| copy.said.as_ref().is_some_and(|before| before.same_state(said)));
+        known.is_some_and(|copy| {
+            copy.usage = Some(said.usage);
+            true
+        })
     }
 
     fn instance_reported(
@@ -150,7 +164,7 @@ impl State {
         now: Timestamp,
     ) -> Option<Change> {
         let id = said.id;
-        self.usage.insert(id, said.usage);
+        let copy = self.held.get_mut(&cluster).and_then(|held| held.get_mut(&id));
         let instance = &self.instances[&id];
         if said.phase == Phase::Refused {
             let refusal = said.refusal.clone();
@@ -170,7 +184,12 @@ impl State {
             }
             return Some(Change::Instance(id, Some(taken_back)));
         }
-        if instance.report.same_state(&said) {
+        let is_news = !instance.report.same_state(&said);
+        if let Some(copy) = copy {
+            copy.usage = Some(said.usage);
+            copy.said = (!is_news).then(|| said.clone());
+        }
+        if !is_news {
             return None;
         }
         let mut updated = Instance { report: said, ..instance.clone() };

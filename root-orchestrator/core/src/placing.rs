@@ -1,6 +1,6 @@
 //! Which cluster gets an instance: at first, and instead of one that is silent or cannot keep it.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeMap, sync::Arc};
 
 use model::{
     Capability, ClusterId, InstanceId, InstanceReport, Mebibytes, Millicores, Moment, Now, OnPartition,
@@ -134,40 +134,40 @@ impl State {
         reconsider: bool,
         now: Now,
     ) {
-        if let Some(at) = self.silence_due.filter(|at| *at > now.moment)
-            && !(reconsider && self.any_silent)
-        {
+        if reconsider {
+            for (cluster, id) in std::mem::take(&mut self.unplaced) {
+                if self.leaves_at(cluster, id, now.moment).is_some_and(|due| due <= now.moment) {
+                    self.leave(plan, field, cluster, id, now);
+                }
+            }
+        }
+        if let Some(at) = self.silence_due.filter(|at| *at > now.moment) {
             if at < Moment(u64::MAX) {
                 plan.wake(at);
             }
             return;
         }
-        let silent: Vec<(ClusterId, Moment)> =
-            self.clusters.keys().filter_map(|id| Some((*id, self.silent_since(*id, now.moment)?))).collect();
-        self.any_silent = !silent.is_empty();
+        self.silent = self
+            .clusters
+            .keys()
+            .filter(|id| self.silent_since(**id, now.moment).is_some())
+            .copied()
+            .collect();
         let mut soonest = Moment(u64::MAX);
-        for (cluster, since) in silent {
+        for cluster in self.silent.clone() {
             let look_again = self.sights.get(&cluster).and_then(|sight| sight.look_again);
-            if let Some(at) = look_again.filter(|at| *at > now.moment && !reconsider) {
+            if let Some(at) = look_again.filter(|at| *at > now.moment) {
                 soonest = soonest.min(at);
                 continue;
             }
             let mut next: Option<Moment> = None;
-            let held = self.held.get(&cluster).cloned().unwrap_or_default();
+            let held: Vec<InstanceId> =
+                self.held.get(&cluster).into_iter().flat_map(BTreeMap::keys).copied().collect();
             for id in held {
-                let Some(instance) = self.instances.get(&id) else { continue };
-                if instance.cluster() != Some(cluster) || !instance.is_live() {
-                    continue;
-                }
-                let Some(after) = self.spec(instance).and_then(|spec| spec.survival.cluster_lost_after)
-                else {
-                    continue;
-                };
-                let due = since.plus_millis(after.as_millis());
-                if due <= now.moment {
-                    self.place_elsewhere(plan, field, id, now);
-                } else {
-                    next = Some(next.map_or(due, |next| next.min(due)));
+                match self.leaves_at(cluster, id, now.moment) {
+                    Some(due) if due <= now.moment => self.leave(plan, field, cluster, id, now),
+                    Some(due) => next = Some(next.map_or(due, |next| next.min(due))),
+                    None => {}
                 }
             }
             // Those that found no place wait for capacity, which is looked at whenever it changes.
@@ -183,6 +183,28 @@ impl State {
         self.silence_due = Some(soonest);
         if soonest < Moment(u64::MAX) {
             plan.wake(soonest);
+        }
+    }
+
+    /// When an instance goes to another cluster if its own stays silent; `None` is never.
+    fn leaves_at(&self, cluster: ClusterId, id: InstanceId, now: Moment) -> Option<Moment> {
+        let instance = self.instances.get(&id).filter(|it| it.cluster() == Some(cluster) && it.is_live())?;
+        let after = self.spec(instance)?.survival.cluster_lost_after?;
+        Some(self.silent_since(cluster, now)?.plus_millis(after.as_millis()))
+    }
+
+    /// Gives an instance of a silent cluster to another, or notes that there is none.
+    fn leave(
+        &mut self,
+        plan: &mut Plan,
+        field: &mut Option<Field>,
+        cluster: ClusterId,
+        id: InstanceId,
+        now: Now,
+    ) {
+        self.place_elsewhere(plan, field, id, now);
+        if self.instances.get(&id).is_some_and(|instance| instance.cluster() == Some(cluster)) {
+            self.unplaced.insert((cluster, id));
         }
     }
 
@@ -203,7 +225,7 @@ impl State {
         is_silent.then_some(sight.last_heard)
     }
 
-    pub(crate) fn spec(&self, instance: &Instance) -> Option<&ServiceSpec> {
+    pub(crate) fn spec(&self, instance: &Instance) -> Option<&Arc<ServiceSpec>> {
         self.services.get(&instance.id.service)?.spec_of(instance.revision)
     }
 
@@ -227,7 +249,7 @@ impl State {
         };
         let mut candidate = Candidate::cluster(id.as_u128(), free, largest)
             .with_capabilities(capabilities)
-            .with_instances(self.held.get(&id).map_or(0, BTreeSet::len))
+            .with_instances(self.held.get(&id).map_or(0, BTreeMap::len))
             .with_load_percent(aggregate.cpu_percent);
         candidate.set_connected(self.is_connected(id) && sight.last_report.is_some());
         for needs in sight.in_flight.values() {

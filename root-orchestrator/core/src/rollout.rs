@@ -1,5 +1,7 @@
 //! More or fewer instances, and instances of another revision: wishes, and one step after another towards them.
 
+use std::sync::Arc;
+
 use model::{Desired, Now, ServiceId, Timestamp};
 
 use crate::{
@@ -65,7 +67,7 @@ impl State {
         }
         let mut changed = service.clone();
         changed.update = wanted.update;
-        if wanted.spec == *service.spec() {
+        if wanted.spec == **service.spec() {
             let number = service.revision;
             if let Some(current) = changed.revisions.iter_mut().find(|revision| revision.number == number) {
                 current.document = wanted.document;
@@ -77,7 +79,7 @@ impl State {
         let number = service.revisions.last().map_or(0, |newest| newest.number) + 1;
         changed.revisions.push(Revision {
             number,
-            spec: wanted.spec,
+            spec: Arc::new(wanted.spec),
             document: wanted.document,
             created: now,
             failed: None,

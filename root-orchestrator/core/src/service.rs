@@ -1,5 +1,7 @@
 //! A service and its revisions.
 
+use std::sync::Arc;
+
 use model::{ApplicationId, ServiceId, ServiceNames, ServiceSpec, Span, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +16,7 @@ pub struct Service {
     /// The application it belongs to.
     pub application: ApplicationId,
     /// Its full name.
-    pub names: ServiceNames,
+    pub names: Arc<ServiceNames>,
     /// The revision new instances are copies of.
     pub revision: u32,
     /// What it was and is, oldest first; the newest and those that instances are copies of are always there.
@@ -36,7 +38,7 @@ pub struct Revision {
     /// Counts from 1.
     pub number: u32,
     /// What each instance needs.
-    pub spec: ServiceSpec,
+    pub spec: Arc<ServiceSpec>,
     /// The fields its user sent, which the API shows as they were.
     pub document: serde_json::Map<String, serde_json::Value>,
     /// When it was made.
@@ -99,13 +101,13 @@ impl Service {
 
     /// What each new instance needs.
     #[must_use]
-    pub fn spec(&self) -> &ServiceSpec {
+    pub fn spec(&self) -> &Arc<ServiceSpec> {
         &self.current().spec
     }
 
     /// What each instance of that revision needs.
     #[must_use]
-    pub fn spec_of(&self, number: u32) -> Option<&ServiceSpec> {
+    pub fn spec_of(&self, number: u32) -> Option<&Arc<ServiceSpec>> {
         self.revision(number).map(|revision| &revision.spec)
     }
 }

@@ -1,6 +1,9 @@
 //! What the root holds: durable documents, and what it remembers only while it runs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use addressing::BlockPlan;
 use model::{
@@ -98,6 +101,21 @@ pub(crate) struct Session {
     pub(crate) heard: u64,
 }
 
+/// A copy of an instance at a cluster: what the cluster is told of it, and what it says. Follows from the documents.
+///
+/// Assignments are made and reports are taken in whole, so this is looked at for all copies of a cluster whenever
+/// something happens to one of them.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct HeldCopy {
+    pub(crate) assigned: AssignedInstance,
+    /// `None` for one whose revision is not known, which no cluster can run.
+    pub(crate) service: Option<AssignedService>,
+    /// The last report of it, if that changed nothing and nothing has happened to the instance since: the same again
+    /// will change nothing either.
+    pub(crate) said: Option<InstanceReport>,
+    pub(crate) usage: Option<Usage>,
+}
+
 /// What is remembered of a cluster while the root runs, connected or not.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Sight {
@@ -135,13 +153,16 @@ pub enum Change {
 pub struct State {
     pub(crate) applications: BTreeMap<ApplicationId, Application>,
     pub(crate) services: BTreeMap<ServiceId, Service>,
+    /// Applications by their names, which several owners may have given.
+    pub(crate) by_name: BTreeMap<String, BTreeSet<ApplicationId>>,
+    /// The services of each application, deleted ones too.
+    pub(crate) parts: BTreeMap<ApplicationId, BTreeSet<ServiceId>>,
     pub(crate) instances: BTreeMap<InstanceId, Instance>,
     pub(crate) clusters: BTreeMap<ClusterId, Cluster>,
     pub(crate) tokens: BTreeMap<TokenId, Token>,
     pub(crate) blocks: BlockPlan<ClusterId>,
     pub(crate) sessions: BTreeMap<ClusterId, Session>,
     pub(crate) sights: BTreeMap<ClusterId, Sight>,
-    pub(crate) usage: BTreeMap<InstanceId, Usage>,
     /// Why a cluster declined an instance; forgotten when the cluster has more to give.
     pub(crate) declined: BTreeMap<InstanceId, BTreeMap<ClusterId, Refusal>>,
     /// Instances that wait for a cluster.
@@ -149,7 +170,7 @@ pub struct State {
     /// Instances whose cluster has lost their worker and has no other for them.
     pub(crate) stranded: BTreeSet<InstanceId>,
     /// Copies each cluster has.
-    pub(crate) held: BTreeMap<ClusterId, BTreeSet<InstanceId>>,
+    pub(crate) held: BTreeMap<ClusterId, BTreeMap<InstanceId, HeldCopy>>,
     /// Copies of each service at each cluster.
     pub(crate) spread: BTreeMap<ServiceId, BTreeMap<ClusterId, usize>>,
     /// Clusters whose assignment is no longer what was last generated.
@@ -168,8 +189,10 @@ pub struct State {
     pub(crate) reasons_due: Option<Moment>,
     /// When to look again for clusters that have been silent for too long; `None` is now.
     pub(crate) silence_due: Option<Moment>,
-    /// Whether the last look found any that are silent.
-    pub(crate) any_silent: bool,
+    /// Those that were silent at the last look.
+    pub(crate) silent: BTreeSet<ClusterId>,
+    /// Instances of silent clusters whose time has come, and for which there was no other place.
+    pub(crate) unplaced: BTreeSet<(ClusterId, InstanceId)>,
     /// Clusters that may need more address blocks.
     pub(crate) blocks_due: BTreeSet<ClusterId>,
     /// Whether there is more to give than when pending instances were last considered.
@@ -180,7 +203,7 @@ impl State {
     /// Takes on a change. Infallible: whatever is decided was decided before.
     pub(crate) fn take(&mut self, change: Change) {
         match change {
-            Change::Application(id, application) => set(&mut self.applications, id, application),
+            Change::Application(id, application) => self.apply_application(id, application),
             Change::Service(id, service) => {
                 if service.as_ref().is_some_and(|service| service.deleted) {
                     self.emptied.insert(id);
@@ -189,6 +212,15 @@ impl State {
                     self.rollouts_due.insert(id);
                 } else {
                     self.progress.remove(&id);
+                }
+                match &service {
+                    Some(service) => {
+                        self.parts.entry(service.application).or_default().insert(id);
+                    }
+                    None => {
+                        let whole = self.services.get(&id).map(|gone| gone.application);
+                        forget(&mut self.parts, whole, &id);
+                    }
                 }
                 set(&mut self.services, id, service);
             }
@@ -214,6 +246,20 @@ impl State {
         }
     }
 
+    fn apply_application(&mut self, id: ApplicationId, application: Option<Application>) {
+        // An application keeps its name.
+        match &application {
+            Some(application) => {
+                self.by_name.entry(application.name.clone()).or_default().insert(id);
+            }
+            None => {
+                let name = self.applications.get(&id).map(|gone| gone.name.clone());
+                forget(&mut self.by_name, name, &id);
+            }
+        }
+        set(&mut self.applications, id, application);
+    }
+
     fn apply_instance(&mut self, id: InstanceId, instance: Option<Instance>) {
         let before = self.instances.remove(&id);
         let told = |instance: &Option<Instance>, cluster| {
@@ -228,22 +274,34 @@ impl State {
         concerned.dedup();
         for cluster in concerned {
             let (was, is) = (told(&before, cluster), told(&instance, cluster));
+            let copy = self.held.get_mut(&cluster).and_then(|held| held.get_mut(&id));
             if was == is {
+                if let Some(copy) = copy {
+                    copy.said = None;
+                }
                 continue;
             }
+            let same_copy = was.map(|(generation, _)| generation) == is.map(|(generation, _)| generation);
+            let usage = copy.and_then(|copy| copy.usage).filter(|_| same_copy);
             self.dirty.insert(cluster);
             if was.is_some() {
                 self.vacate(cluster, id);
             }
-            if is.is_some() {
-                self.held.entry(cluster).or_default().insert(id);
+            if let (Some((generation, desired)), Some(it)) = (is, &instance) {
+                let assigned = AssignedInstance { id, revision: it.revision, generation, desired };
+                let service = self.assigned_service(it.revision_id());
+                let copy = HeldCopy { assigned, service, said: None, usage };
+                self.held.entry(cluster).or_default().insert(id, copy);
                 *self.spread.entry(id.service).or_default().entry(cluster).or_default() += 1;
                 if was.is_none() {
                     let needs = instance.as_ref().and_then(|it| self.resources_of(it)).unwrap_or_default();
                     let sight = self.sights.entry(cluster).or_default();
                     sight.in_flight.insert(id, needs);
                     sight.look_again = None;
-                    self.silence_due = None;
+                    // Of those that are heard, the next look tells.
+                    if self.silent.contains(&cluster) {
+                        self.silence_due = None;
+                    }
                 }
             }
         }
@@ -263,7 +321,6 @@ impl State {
             }
             None => {
                 self.declined.remove(&id);
-                self.usage.remove(&id);
                 self.emptied.insert(id.service);
             }
         }
@@ -285,6 +342,12 @@ impl State {
                 self.spread.remove(&id.service);
             }
         }
+    }
+
+    fn assigned_service(&self, revision: RevisionId) -> Option<AssignedService> {
+        let service = self.services.get(&revision.service)?;
+        let spec = Arc::clone(service.spec_of(revision.number)?);
+        Some(AssignedService { names: Arc::clone(&service.names), spec })
     }
 
     fn resources_of(&self, instance: &Instance) -> Option<Resources> {
@@ -330,7 +393,8 @@ impl State {
 
     /// The services of an application.
     pub fn services_of(&self, application: ApplicationId) -> impl Iterator<Item = &Service> {
-        self.services().filter(move |service| service.application == application)
+        let parts = self.parts.get(&application).into_iter().flatten();
+        parts.filter_map(|id| self.service(*id))
     }
 
     /// The instances of a service, by number.
@@ -352,7 +416,7 @@ impl State {
     /// What an instance used when its cluster last reported it.
     #[must_use]
     pub fn usage(&self, id: InstanceId) -> Option<Usage> {
-        self.usage.get(&id).copied()
+        self.held.get(&self.instances.get(&id)?.cluster()?)?.get(&id)?.usage
     }
 
     /// A cluster, unless there is none of that id.
@@ -386,34 +450,30 @@ impl State {
     /// The whole of what a cluster should have.
     #[must_use]
     pub fn assignment(&self, cluster: &Cluster) -> Assignment {
-        let held = self.held.get(&cluster.id).into_iter().flatten();
-        let mut services = BTreeMap::new();
-        let mut instances = Vec::new();
-        for instance in held.filter_map(|id| self.instances.get(id)) {
-            let Some((generation, desired)) = instance.tenure.told(cluster.id, instance.desired) else {
-                continue;
-            };
-            let revision = instance.revision_id();
-            if !services.contains_key(&revision)
-                && let Some(service) = self.services.get(&instance.id.service)
-                && let Some(spec) = service.spec_of(instance.revision)
-            {
-                let assigned = AssignedService { names: service.names.clone(), spec: spec.clone() };
-                services.insert(revision, assigned);
-            }
-            instances.push(AssignedInstance {
-                id: instance.id,
-                revision: instance.revision,
-                generation,
-                desired,
-            });
-        }
+        let copies = || self.held.get(&cluster.id).into_iter().flat_map(BTreeMap::values);
+        let instances = copies().map(|copy| copy.assigned).collect();
+        let service = |copy: &HeldCopy| {
+            Some((copy.assigned.revision_id(), AssignedService::clone(copy.service.as_ref()?)))
+        };
+        let services = copies().filter_map(service).collect();
         let network = self.blocks.blocks_of(&cluster.id);
         Assignment {
             generation: cluster.generation,
             services,
             instances,
             network: (!network.v4.is_empty()).then_some(network),
+        }
+    }
+}
+
+/// Takes one out of a set in a map, and with the last the set.
+fn forget<K: Ord, V: Ord>(map: &mut BTreeMap<K, BTreeSet<V>>, key: Option<K>, value: &V) {
+    if let Some(key) = key
+        && let Some(values) = map.get_mut(&key)
+    {
+        values.remove(value);
+        if values.is_empty() {
+            map.remove(&key);
         }
     }
 }

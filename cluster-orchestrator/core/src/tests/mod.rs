@@ -117,7 +117,7 @@ impl Cluster {
         };
         Assignment {
             generation: Generation(self.generation),
-            services: [(REVISION, AssignedService { names, spec })].into(),
+            services: [(REVISION, AssignedService { names: names.into(), spec: spec.into() })].into(),
             instances,
             network: Some(block()),
         }
@@ -229,7 +229,7 @@ fn an_instance_goes_to_a_worker_that_has_room() {
         panic!("one assignment, not {:?}", plan.effects);
     };
     assert_eq!((*to, &assignment.instances[..]), (worker(2), &[wanted(0, Desired::Running)][..]));
-    assert_eq!(assignment.services[&REVISION].spec, small());
+    assert_eq!(assignment.services[&REVISION].spec, small().into());
     assert_eq!(cluster.phase(0), Some(Phase::NodeScheduled));
 }
 

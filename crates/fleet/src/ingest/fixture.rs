@@ -171,7 +171,7 @@ fn assignment(count: u32) -> Assignment {
         service: "web".to_owned(),
         service_namespace: "prod".to_owned(),
     };
-    let assigned = AssignedService { names, spec };
+    let assigned = AssignedService { names: names.into(), spec: spec.into() };
     let wanted = |number| AssignedInstance {
         id: InstanceId { service, number },
         revision: 1,

@@ -82,7 +82,7 @@ pub(crate) fn assignment(
         generation: Generation(generation),
         services: BTreeMap::from([(
             RevisionId { service: instance(0).service, number: 1 },
-            AssignedService { names: names(), spec },
+            AssignedService { names: names().into(), spec: spec.into() },
         )]),
         instances: instances.into_iter().collect(),
         network: None,

@@ -163,7 +163,12 @@ mod tests {
             service_namespace: "front".into(),
         };
         let instance = InstanceId { service: ServiceId::from_bytes([0xab; 12]), number: 3 };
-        StartOrder { instance, generation: Generation(2), names, spec: ServiceSpec::container("image") }
+        StartOrder {
+            instance,
+            generation: Generation(2),
+            names: names.into(),
+            spec: ServiceSpec::container("image").into(),
+        }
     }
 
     #[test]
@@ -206,7 +211,7 @@ mod tests {
             Ok(vec![gate::PROGRAM.into(), "/entry".into(), "default".into()])
         );
         assert!(entrypoint(&order, &ImageCommand::default()).is_err());
-        order.spec.command = vec!["mine".into()];
+        std::sync::Arc::make_mut(&mut order.spec).command = vec!["mine".into()];
         assert_eq!(
             entrypoint(&order, &image),
             Ok(vec![gate::PROGRAM.into(), "/entry".into(), "mine".into()])

@@ -218,7 +218,7 @@ fn an_instance_goes_to_a_cluster_in_a_whole_assignment() {
         assignment.instances,
         [AssignedInstance { id, revision: REVISION, generation: FIRST, desired: Desired::Running }]
     );
-    assert_eq!(assignment.services[&RevisionId { service, number: REVISION }].spec, small());
+    assert_eq!(assignment.services[&RevisionId { service, number: REVISION }].spec, small().into());
     assert!(assignment.network.is_some(), "a cluster has addresses to lend from its first assignment on");
     assert_eq!(root.phase(id), Phase::ClusterScheduled);
 }
