@@ -90,11 +90,16 @@ pub(crate) struct Oracle {
     given: BTreeMap<(InstanceId, Generation), WorkerIndex>,
     /// The same for clusters.
     given_to_clusters: BTreeMap<(InstanceId, Generation), ClusterIndex>,
+    /// What each cluster was last given to run, in order of the ids: judged then, and who it was given to never
+    /// changes.
+    judged: Vec<Vec<(InstanceId, Generation)>>,
     /// What each worker was told of each instance.
     fences: Vec<BTreeMap<InstanceId, (Generation, Desired)>>,
     assigned: Vec<Generation>,
     assigned_to_clusters: Vec<Generation>,
     subnets: BTreeMap<u32, (u32, WorkerIndex)>,
+    /// Where the ranges of each worker begin in `subnets`.
+    subnets_of: BTreeMap<WorkerIndex, Vec<u32>>,
     /// When moves were last asked for in a cluster.
     moves: Vec<Option<Millis>>,
 }
@@ -110,10 +115,12 @@ impl Oracle {
             services: BTreeMap::new(),
             given: BTreeMap::new(),
             given_to_clusters: BTreeMap::new(),
+            judged: vec![Vec::new(); clusters],
             fences: vec![BTreeMap::new(); workers],
             assigned: vec![Generation::default(); workers],
             assigned_to_clusters: vec![Generation::default(); clusters],
             subnets: BTreeMap::new(),
+            subnets_of: BTreeMap::new(),
             moves: vec![None; clusters],
         }
     }
@@ -246,16 +253,25 @@ impl Oracle {
 
     /// A cluster is given an assignment that is newer than the one it holds.
     pub(crate) fn cluster_took_on(&mut self, now: Millis, index: ClusterIndex, told: &Assignment) {
-        for instance in told.instances.iter().filter(|instance| instance.desired == Desired::Running) {
-            let owner = *self.given_to_clusters.entry((instance.id, instance.generation)).or_insert(index);
+        let running = told.instances.iter().filter(|instance| instance.desired == Desired::Running);
+        let given: Vec<(InstanceId, Generation)> =
+            running.map(|instance| (instance.id, instance.generation)).collect();
+        let before = std::mem::take(&mut self.judged[index.0 as usize]);
+        let mut judged = before.iter().peekable();
+        for (id, generation) in &given {
+            while judged.next_if(|before| *before < &(*id, *generation)).is_some() {}
+            if judged.peek() == Some(&&(*id, *generation)) {
+                continue;
+            }
+            let owner = *self.given_to_clusters.entry((*id, *generation)).or_insert(index);
             let verdict = if owner == index {
                 Ok(())
             } else {
-                Err(format!("generation {} is given to {owner} and to {index}", instance.generation))
+                Err(format!("generation {generation} is given to {owner} and to {index}"))
             };
-            let host = Some(Host::Cluster(index));
-            self.judge(now, Invariant::OneOwner, Some(instance.id), host, verdict);
+            self.judge(now, Invariant::OneOwner, Some(*id), Some(Host::Cluster(index)), verdict);
         }
+        self.judged[index.0 as usize] = given;
     }
 
     /// A cluster has made durable which assignment it holds.
@@ -270,11 +286,16 @@ impl Oracle {
     }
 
     pub(crate) fn subnet_taken(&mut self, now: Millis, index: WorkerIndex, lease: Option<&NetworkLease>) {
-        self.subnets.retain(|_, (_, owner)| *owner != index);
+        for first in self.subnets_of.remove(&index).unwrap_or_default() {
+            if self.subnets.get(&first).is_some_and(|(_, owner)| *owner == index) {
+                self.subnets.remove(&first);
+            }
+        }
         for range in lease.into_iter().flat_map(invariants::ranges) {
             let verdict = invariants::unique_ip(&self.subnets, index, &range);
             self.judge(now, Invariant::UniqueIp, None, Some(Host::Worker(index)), verdict);
             self.subnets.insert(*range.start(), (*range.end(), index));
+            self.subnets_of.entry(index).or_default().push(*range.start());
         }
     }
 

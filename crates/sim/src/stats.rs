@@ -17,6 +17,10 @@ pub struct Statistics {
     pub answers: u64,
     /// Starts of containers.
     pub starts: u64,
+    /// Containers that ran at the same time, at most.
+    pub most_running: u64,
+    /// Those that run now.
+    pub(crate) running: u64,
     /// Milliseconds from the last fault until everything had come to rest.
     pub rested: u64,
     /// Turns of the root.

@@ -23,17 +23,43 @@ use crate::{
 pub(crate) const FIRST_WISH: Millis = 5_000;
 pub(crate) const IMAGES: [&str; 4] = ["registry/one", "registry/two", "registry/three", "registry/four"];
 
-/// What the user knows of a service.
-#[derive(Debug, Clone, Default)]
-struct Known {
-    /// So many instances were asked for.
-    instances: u32,
+/// The services the user knows of, and how many instances of each were asked for.
+#[derive(Debug, Default)]
+struct Services {
+    instances: BTreeMap<ServiceId, u32>,
+    /// The same services in the same order, to pick one by its place.
+    ids: Vec<ServiceId>,
+    /// The sum of their instances.
+    wanted: u32,
+}
+
+impl Services {
+    fn set(&mut self, id: ServiceId, instances: u32) {
+        let before = self.instances.insert(id, instances);
+        self.wanted = self.wanted - before.unwrap_or(0) + instances;
+        if before.is_none()
+            && let Err(place) = self.ids.binary_search(&id)
+        {
+            self.ids.insert(place, id);
+        }
+    }
+
+    fn of(&self, id: ServiceId) -> Option<u32> {
+        self.instances.get(&id).copied()
+    }
+
+    fn remove(&mut self, id: ServiceId) {
+        self.wanted -= self.instances.remove(&id).unwrap_or(0);
+        if let Ok(place) = self.ids.binary_search(&id) {
+            self.ids.remove(place);
+        }
+    }
 }
 
 #[derive(Debug)]
 pub(crate) struct User {
     rng: Rng,
-    services: BTreeMap<ServiceId, Known>,
+    services: Services,
     /// Instances that were promised, and not asked to go.
     promised: BTreeSet<InstanceId>,
     named: u32,
@@ -56,7 +82,7 @@ impl User {
         let pause = (scenario.quiet_from() / 3 / wishes).max(1);
         Self {
             rng,
-            services: BTreeMap::new(),
+            services: Services::default(),
             promised: BTreeSet::new(),
             named: 0,
             pause,
@@ -74,9 +100,8 @@ impl User {
     }
 
     fn wish(&mut self, scenario: &Scenario) -> Wish {
-        let wanted: u32 = self.services.values().map(|service| service.instances).sum();
-        let ids: Vec<ServiceId> = self.services.keys().copied().collect();
-        let service = self.rng.pick(&ids).copied();
+        let wanted = self.services.wanted;
+        let service = self.rng.pick(&self.services.ids).copied();
         let most = u64::from(scenario.workers / 4).clamp(1, 40);
         let instances = u32::try_from(self.rng.between(1, most)).unwrap_or(1);
         let draw = self.rng.below(100);
@@ -87,7 +112,7 @@ impl User {
             Some(service) if draw < 45 && !full => Wish::Deploy(service),
             Some(service) if draw < 72 && !full => {
                 // What the user does not know of may be more: an answer that was lost, an update under way.
-                let known = self.services.get(&service).map_or(0, |known| known.instances);
+                let known = self.services.of(service).unwrap_or(0);
                 let fewer = self.waiting > 0 || self.uncertain;
                 Wish::Scale { service, instances: known + instances, fewer }
             }
@@ -174,26 +199,30 @@ impl World {
         match (wish, answer) {
             (_, Answer::Rejected(_)) => {}
             (_, Answer::Created(service)) => {
-                services.insert(*service, Known::default());
+                services.set(*service, 0);
                 self.oracle.service_promised(*service);
             }
             (Wish::Deploy(service), Answer::Deployed(instance)) => {
-                services.entry(*service).or_default().instances += 1;
+                services.set(*service, services.of(*service).unwrap_or(0) + 1);
                 self.user.promised.insert(*instance);
                 self.oracle.instance_promised(now, *instance);
             }
             (Wish::Scale { service, instances, .. }, _) => {
-                services.entry(*service).or_default().instances = *instances;
+                services.set(*service, *instances);
             }
             (Wish::Undeploy(instance), _) => {
-                if let Some(known) = services.get_mut(&instance.service) {
-                    known.instances = known.instances.saturating_sub(1);
+                if let Some(known) = services.of(instance.service) {
+                    services.set(instance.service, known.saturating_sub(1));
                 }
                 self.user.promised.remove(instance);
             }
             (Wish::DeleteService(service) | Wish::DeleteApplication(service), _) => {
-                services.remove(service);
-                self.user.promised.retain(|instance| instance.service != *service);
+                services.remove(*service);
+                let gone: Vec<InstanceId> =
+                    self.user.promised.range(InstanceId::all_of(*service)).copied().collect();
+                for instance in gone {
+                    self.user.promised.remove(&instance);
+                }
             }
             (Wish::Create { .. } | Wish::Deploy(_) | Wish::Update { .. }, _) => {}
         }

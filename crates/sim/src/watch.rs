@@ -136,6 +136,8 @@ impl World {
             && !(moves || unguarded || two_wanted || record.may_go);
         let verdict = one_owner(&record.running, &starting, alone);
         record.running.push(starting);
+        self.statistics.running += 1;
+        self.statistics.most_running = self.statistics.most_running.max(self.statistics.running);
         self.oracle.judge(now, Invariant::OneOwner, Some(id), host, verdict);
         let worker = self.worker_ref(index);
         let running = worker.engine.containers.values().filter(|container| container.runs());
@@ -171,6 +173,7 @@ impl World {
     ) {
         let (now, id) = (self.now, seen.instance);
         self.trace.mix(seen.generation.0);
+        self.statistics.running -= 1;
         self.oracle.ended(index, seen);
         match why {
             // A stop for want of contact is judged when it is decided: contact may be back before it is done.

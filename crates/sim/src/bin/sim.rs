@@ -235,11 +235,21 @@ fn times(times: &sim::Times) -> String {
 
 fn figures(statistics: &Statistics, took: Duration) -> String {
     let Statistics {
-        events, messages, lost, faults, answers, starts, rested, root_turns, cluster_turns, ..
+        events,
+        messages,
+        lost,
+        faults,
+        answers,
+        starts,
+        most_running,
+        rested,
+        root_turns,
+        cluster_turns,
+        ..
     } = statistics;
     format!(
         "{events} events in {took:.1?}: {messages} messages ({lost} lost), {faults} faults, {answers} answers, \
-         {starts} starts of containers, {root_turns} turns of the root (mean {:.1?}), {cluster_turns} of clusters \
+         {starts} starts of containers ({most_running} at once), {root_turns} turns of the root (mean {:.1?}), {cluster_turns} of clusters \
          (mean {:.1?}); at rest {:.1} s after the last fault",
         statistics.root.mean(),
         statistics.cluster.mean(),
