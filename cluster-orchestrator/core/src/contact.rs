@@ -269,6 +269,11 @@ impl Contacts {
         self.is_connected(worker) && !self.lost.contains_key(&worker)
     }
 
+    /// The connection of a worker that can be given something.
+    pub(crate) fn reachable(&self, worker: WorkerId) -> Option<&Session> {
+        self.sessions.get(&worker).filter(|_| !self.lost.contains_key(&worker))
+    }
+
     /// The last sign of life of a worker that is lost.
     pub(crate) fn lost_since(&self, worker: WorkerId) -> Option<Moment> {
         self.lost.get(&worker).copied()

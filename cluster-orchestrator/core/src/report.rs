@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use model::{
-    Capability, ClusterAggregate, ClusterReport, Desired, InstanceReport, Moment, Now, OnPartition, Phase,
-    Resources, Scheduling, Timestamp,
+    Capability, ClusterAggregate, ClusterReport, Desired, InstanceId, InstanceReport, Moment, Now,
+    OnPartition, Phase, Resources, Scheduling, Timestamp,
 };
 use placement::frontier;
 
-use crate::{Instance, State, Worker};
+use crate::{Instance, State};
 
 impl State {
     /// The whole report as of now. `sequence` grows with every report of one connection.
@@ -19,6 +19,20 @@ impl State {
             sequence,
             aggregate: self.aggregate(),
             instances: self.instances.values().map(|instance| self.instance_report(instance, now)).collect(),
+            spent: self.enrolments.spent.iter().cloned().collect(),
+        }
+    }
+
+    /// A report that tells of some instances only; of the others the root keeps what it was told. What is not held is
+    /// left out.
+    #[must_use]
+    pub fn report_about(&self, about: &BTreeSet<InstanceId>, sequence: u64, now: Now) -> ClusterReport {
+        let instances = about.iter().filter_map(|id| self.instances.get(id));
+        ClusterReport {
+            observed_generation: self.held.generation,
+            sequence,
+            aggregate: self.aggregate(),
+            instances: instances.map(|instance| self.instance_report(instance, now)).collect(),
             spent: self.enrolments.spent.iter().cloned().collect(),
         }
     }
@@ -67,34 +81,38 @@ impl State {
         format!("its worker is cut off; {next}")
     }
 
+    /// Looked at once for each worker, as this is part of every report.
     fn aggregate(&self) -> ClusterAggregate {
-        let active: Vec<&Worker> =
-            self.workers.values().filter(|worker| self.contacts.is_reachable(worker.id)).collect();
-        let open: Vec<&Worker> =
-            active.iter().copied().filter(|worker| worker.scheduling == Scheduling::Open).collect();
-        let free: Vec<Resources> = open.iter().map(|worker| self.free_on(worker)).collect();
-        let sum = |amounts: &mut dyn Iterator<Item = Resources>| {
-            amounts.fold(Resources::default(), |sum, amount| sum.plus(&amount))
-        };
-        let capabilities: BTreeSet<Capability> =
-            active.iter().flat_map(|worker| worker.inventory.capabilities.iter().copied()).collect();
-        let architectures: BTreeSet<&str> =
-            active.iter().map(|worker| worker.inventory.architecture.as_str()).collect();
-        let loads: Vec<(f32, f32)> = active
-            .iter()
-            .filter_map(|worker| self.contacts.session(worker.id))
-            .map(|session| (session.cpu_percent, session.memory_percent))
-            .collect();
+        let mut active_workers = 0;
+        let (mut allocatable, mut sum_of_free) = (Resources::default(), Resources::default());
+        let mut free = Vec::new();
+        let mut capabilities: BTreeSet<Capability> = BTreeSet::new();
+        let mut architectures: BTreeSet<&str> = BTreeSet::new();
+        let (mut cpu_percent, mut memory_percent) = (0.0, 0.0);
+        for worker in self.workers.values() {
+            let Some(session) = self.contacts.reachable(worker.id) else { continue };
+            active_workers += 1;
+            allocatable = allocatable.plus(&worker.inventory.allocatable);
+            capabilities.extend(&worker.inventory.capabilities);
+            architectures.insert(&worker.inventory.architecture);
+            cpu_percent += session.cpu_percent;
+            memory_percent += session.memory_percent;
+            if worker.scheduling == Scheduling::Open {
+                let free_here = self.free_on(worker);
+                sum_of_free = sum_of_free.plus(&free_here);
+                free.push(free_here);
+            }
+        }
         ClusterAggregate {
-            active_workers: u32::try_from(active.len()).unwrap_or(u32::MAX),
+            active_workers,
             known_workers: u32::try_from(self.workers.len()).unwrap_or(u32::MAX),
-            allocatable: sum(&mut active.iter().map(|worker| worker.inventory.allocatable)),
-            free: sum(&mut free.iter().copied()),
+            allocatable,
+            free: sum_of_free,
             largest_free: frontier(free.into_iter()),
             capabilities: capabilities.into_iter().collect(),
             architectures: architectures.into_iter().map(str::to_owned).collect(),
-            cpu_percent: mean(loads.iter().map(|(cpu, _)| *cpu)),
-            memory_percent: mean(loads.iter().map(|(_, memory)| *memory)),
+            cpu_percent: mean(cpu_percent, active_workers),
+            memory_percent: mean(memory_percent, active_workers),
         }
     }
 }
@@ -105,8 +123,8 @@ fn date_of(moment: Moment, now: Now) -> Timestamp {
     Timestamp(now.date.0.saturating_sub(ago) / 1000 * 1000)
 }
 
-fn mean(values: impl ExactSizeIterator<Item = f32>) -> f32 {
+fn mean(sum: f32, of: u32) -> f32 {
     #[expect(clippy::cast_precision_loss, reason = "a count of workers, for a figure shown to people")]
-    let count = values.len().max(1) as f32;
-    values.sum::<f32>() / count
+    let count = of.max(1) as f32;
+    sum / count
 }

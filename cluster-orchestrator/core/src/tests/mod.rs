@@ -429,3 +429,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_report_about_some_says_of_them_what_the_whole_one_says() {
+    let mut cluster = Cluster::default();
+    cluster.connect(1, 4, 1000);
+    cluster.assign(small(), (0..3).map(|number| wanted(number, Desired::Running)).collect());
+    cluster.reconcile();
+    let whole = cluster.state.report(7, cluster.now);
+    let mut expected = whole.clone();
+    expected.instances.retain(|said| said.id == instance(1));
+    assert_eq!((whole.instances.len(), expected.instances.len()), (3, 1));
+    let about = [instance(1), instance(9)].into();
+    assert_eq!(cluster.state.report_about(&about, 7, cluster.now), expected);
+}

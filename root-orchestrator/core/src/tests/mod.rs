@@ -2,6 +2,7 @@
 //! those of joining in `enrolment.rs`.
 
 mod enrolment;
+mod names;
 mod rollout;
 mod survival;
 

@@ -246,3 +246,46 @@ fn what_must_not_run_twice_is_given_up_where_it_was_at_once() {
         "room that appears there must not start it again"
     );
 }
+
+#[test]
+fn what_a_silent_cluster_had_goes_to_another_as_soon_as_there_is_room() {
+    let (mut root, id, one, two) = running(small());
+    let full = ClusterAggregate { free: Resources::default(), ..aggregate(&[resources(0, 0)]) };
+    root.report(two, full, vec![]);
+    root.disconnect(one);
+    root.wait_with(two, 90);
+    assert_eq!(root.holder(id), Some(one), "there is no other place");
+    root.report(two, aggregate(&[resources(2, 500)]), vec![]);
+    root.reconcile();
+    assert_eq!(root.holder(id), Some(two));
+}
+
+#[test]
+fn what_a_cluster_says_again_is_heard_when_something_happened_to_the_instance_meanwhile() {
+    let (mut root, id, one, _) = running(small());
+    let said = root.said(id, Phase::Running);
+    let used = |memory: u64| model::Usage { memory_bytes: memory, ..said.usage };
+    for memory in [1, 2, 3] {
+        root.reports(one, InstanceReport { usage: used(memory), ..said.clone() });
+        assert_eq!(root.state.usage(id), Some(used(memory)));
+    }
+    let dead = root.said(id, Phase::Dead);
+    root.reports(one, dead);
+    assert_eq!(root.phase(id), Phase::Dead);
+    root.reports(one, said);
+    assert_eq!(root.phase(id), Phase::Running, "the same words as before, and news now");
+}
+
+#[test]
+fn what_a_lost_cluster_said_before_is_heard_when_it_says_it_again() {
+    let (mut root, id, one, two) = running(with(Some(20), OnRejoin::KeepOriginal));
+    let said = root.said(id, Phase::Running);
+    root.reports(one, said.clone());
+    root.reports(one, said.clone());
+    root.disconnect(one);
+    root.wait_with(two, 21);
+    assert_eq!(root.holder(id), Some(two));
+    root.reconnect(one);
+    root.reports(one, said);
+    assert_eq!(root.holder(id), Some(one), "the original runs and is to be kept");
+}

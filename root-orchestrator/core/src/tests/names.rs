@@ -1,0 +1,26 @@
+//! Who may have which name.
+
+use super::*;
+
+#[test]
+fn a_name_is_free_again_when_its_application_is_gone_and_never_before() {
+    let mut root = Root::new();
+    let service = root.service(small());
+    let application = root.state.service(service).expect("it exists").application;
+    let application = root.state.application(application).expect("it exists").clone();
+    let again = |root: &mut Root| {
+        let wanted = SlaApplication {
+            id: None,
+            name: application.name.clone(),
+            namespace: application.namespace.clone(),
+            description: String::new(),
+            services: vec![],
+        };
+        root.state.create_applications("user", vec![wanted], &mut root.ids, root.now.date).is_ok()
+    };
+    assert!(!again(&mut root));
+    let changes = root.state.delete_application(&application, root.now.date);
+    root.apply(changes);
+    assert!(again(&mut root));
+    assert_eq!(root.state.services_of(application.id).count(), 0);
+}
