@@ -1,6 +1,10 @@
 //! The simulated shell around the brain of a cluster.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use cluster_core::{Change, Effect, State};
 use model::{
@@ -65,10 +69,21 @@ pub(crate) struct Cluster {
     pub(crate) sessions: BTreeMap<WorkerIndex, u64>,
     /// Numbers the reports.
     reports: u64,
-    /// A report is about to go out.
-    news_due: bool,
+    news: News,
     /// The newest generation sent to each worker, for [`Mutant::SendOnce`].
     sent: BTreeMap<WorkerIndex, Generation>,
+}
+
+/// The next report to the root. Over the real wire nothing is lost while a connection lasts, so each tells what is
+/// new since the one before; here messages are lost, so the regular one tells everything again.
+#[derive(Debug, Default)]
+struct News {
+    /// It is about to go out.
+    due: bool,
+    /// It tells of everything.
+    whole: bool,
+    /// It tells of these.
+    about: BTreeSet<InstanceId>,
 }
 
 /// Documents are loaded in this order, as in `cluster-orchestrator/src/documents.rs`.
@@ -110,7 +125,7 @@ impl Cluster {
             link: Link::default(),
             sessions: BTreeMap::new(),
             reports: 0,
-            news_due: false,
+            news: News::default(),
             sent: BTreeMap::new(),
         }
     }
@@ -133,7 +148,7 @@ impl World {
         brain.loaded(present);
         cluster.daemon.brain = Some(brain);
         cluster.sessions.clear();
-        cluster.news_due = false;
+        cluster.news = News::default();
         let process = cluster.daemon.process.number;
         self.say(|| format!("{index} starts"));
         self.cluster_starts_turning(index);
@@ -243,18 +258,24 @@ impl World {
             self.send(Envelope { child: Child::Worker(worker), session, body: Body::Echoed { sent } });
         }
         if !changes.is_empty() {
+            self.cluster_mut(index).news.about.extend(changes.iter().filter_map(instance_of));
             self.cluster_has_news(index);
         }
         let wake_at = plan.wake_at.map(|moment| self.cluster_ref(index).daemon.process.when(moment, mutant));
         self.wake_at(Host::Cluster(index), wake_at);
     }
 
+    fn cluster_has_whole_news(&mut self, index: ClusterIndex) {
+        self.cluster_mut(index).news.whole = true;
+        self.cluster_has_news(index);
+    }
+
     fn cluster_has_news(&mut self, index: ClusterIndex) {
         let at = self.now + self.rng.between(1, 20);
         let cluster = self.cluster_mut(index);
         let process = cluster.daemon.process.number;
-        if !cluster.news_due && cluster.link.up {
-            cluster.news_due = true;
+        if !cluster.news.due && cluster.link.up {
+            cluster.news.due = true;
             self.queue.push(at, Event::News { cluster: index, process });
         }
     }
@@ -278,7 +299,7 @@ impl World {
                     let child = Child::Worker(WorkerIndex::of(worker));
                     self.send(Envelope { child, session, body: Body::AskForBeat });
                 }
-                Effect::Report => self.cluster_has_news(index),
+                Effect::Report => self.cluster_has_whole_news(index),
             }
         }
     }
@@ -311,29 +332,44 @@ impl World {
         self.send(Envelope { child: Child::Worker(worker), session, body });
     }
 
-    /// Sends the whole report, as after every change.
+    /// The cluster is connected: the root is told everything soon.
+    pub(crate) fn cluster_introduces_itself(&mut self, index: ClusterIndex) {
+        let at = self.now + 50;
+        let cluster = self.cluster_mut(index);
+        cluster.news.whole = true;
+        let process = cluster.daemon.process.number;
+        self.queue.push(at, Event::News { cluster: index, process });
+    }
+
+    /// Sends a report, as after every change.
     pub(crate) fn news(&mut self, index: ClusterIndex, process: u32) {
         let (now, mutant) = (self.now, self.scenario.mutant);
         let cluster = self.cluster_mut(index);
         if cluster.daemon.process.number != process {
             return;
         }
-        cluster.news_due = false;
+        cluster.news.due = false;
         if !cluster.link.up {
             return;
         }
+        let News { whole, about, .. } = std::mem::take(&mut cluster.news);
         let present = cluster.daemon.process.present(now, mutant);
         let session = cluster.link.session;
         let Some(brain) = &cluster.daemon.brain else { return };
         cluster.reports += 1;
-        let report = Arc::new(brain.report(cluster.reports, present));
+        let report = if whole {
+            brain.report(cluster.reports, present)
+        } else {
+            brain.report_about(&about, cluster.reports, present)
+        };
+        let report = Arc::new(report);
         self.send(Envelope { child: Child::Cluster(index), session, body: Body::ClusterReport(report) });
     }
 
     pub(crate) fn cluster_heartbeat(&mut self, index: ClusterIndex, process: u32) {
         if self.cluster_ref(index).daemon.process.number == process && self.cluster_ref(index).daemon.is_up()
         {
-            self.cluster_has_news(index);
+            self.cluster_has_whole_news(index);
             let child = Child::Cluster(index);
             self.queue.push(self.now + HEARTBEAT, Event::Heartbeat { child, process });
         }
@@ -375,6 +411,13 @@ fn take_in(brain: &mut State, input: Input, now: model::Now, mutant: Option<Muta
         Input::Request(wish) => brain.request(&wish, now).1,
         // The shell's own.
         Input::Echo { .. } => Vec::new(),
+    }
+}
+
+const fn instance_of(change: &Change) -> Option<InstanceId> {
+    match change {
+        Change::Instance(id, _) => Some(*id),
+        Change::Held(_) | Change::Worker(..) | Change::Subnets(_) | Change::Enrolments(_) => None,
     }
 }
 

@@ -308,3 +308,55 @@ impl Oracle {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use model::AssignedInstance;
+
+    use super::*;
+
+    const ONE: ClusterIndex = ClusterIndex(0);
+    const TWO: ClusterIndex = ClusterIndex(1);
+
+    fn told(generation: u64, numbers: &[(u32, u64)]) -> Assignment {
+        let instance = |(number, copy): &(u32, u64)| AssignedInstance {
+            id: InstanceId { service: ServiceId::from_bytes([1; 12]), number: *number },
+            revision: 1,
+            generation: Generation(*copy),
+            desired: Desired::Running,
+        };
+        let instances = numbers.iter().map(instance).collect();
+        Assignment { generation: Generation(generation), instances, ..Assignment::default() }
+    }
+
+    fn lease(subnet: &str) -> NetworkLease {
+        NetworkLease { v4: vec![subnet.parse().expect("a subnet")], v6: vec![] }
+    }
+
+    fn violated(oracle: &Oracle) -> Option<Invariant> {
+        oracle.violation.as_ref().map(|violation| violation.invariant)
+    }
+
+    #[test]
+    fn a_generation_that_a_second_cluster_is_given_is_found_among_what_it_had_before() {
+        let mut oracle = Oracle::new(&Scenario::small(1));
+        oracle.cluster_took_on(0, ONE, &told(1, &[(1, 1), (3, 1), (5, 1)]));
+        oracle.cluster_took_on(0, TWO, &told(1, &[(2, 1), (3, 2), (4, 1)]));
+        oracle.cluster_took_on(1, ONE, &told(2, &[(1, 1), (3, 1), (5, 1), (6, 1)]));
+        assert_eq!(violated(&oracle), None);
+        oracle.cluster_took_on(1, TWO, &told(2, &[(2, 1), (3, 1), (4, 1)]));
+        assert_eq!(violated(&oracle), Some(Invariant::OneOwner));
+    }
+
+    #[test]
+    fn a_subnet_may_be_taken_once_its_worker_has_another_and_not_before() {
+        let mut oracle = Oracle::new(&Scenario::small(1));
+        let (first, second) = (WorkerIndex(0), WorkerIndex(1));
+        oracle.subnet_taken(0, first, Some(&lease("10.18.0.0/26")));
+        oracle.subnet_taken(1, first, Some(&lease("10.18.0.64/26")));
+        oracle.subnet_taken(2, second, Some(&lease("10.18.0.0/26")));
+        assert_eq!(violated(&oracle), None);
+        oracle.subnet_taken(3, second, Some(&lease("10.18.0.64/27")));
+        assert_eq!(violated(&oracle), Some(Invariant::UniqueIp));
+    }
+}

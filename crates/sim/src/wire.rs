@@ -299,8 +299,7 @@ impl World {
                 let brain = self.cluster_ref(index).daemon.brain.as_ref();
                 let observed = brain.map_or_else(Default::default, cluster_core::State::generation);
                 self.send(Envelope { child, session, body: Body::ClusterHello { observed } });
-                let process = self.cluster_ref(index).daemon.process.number;
-                self.queue.push(now + 50, Event::News { cluster: index, process });
+                self.cluster_introduces_itself(index);
             }
             Child::Worker(index) => self.worker_connects(index, session),
         }

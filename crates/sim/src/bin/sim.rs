@@ -63,7 +63,8 @@ struct Arguments {
     /// Seeds in which a deliberate mistake must be caught.
     #[arg(long, default_value_t = 1000)]
     within: u64,
-    /// A root, a thousand clusters and a hundred thousand workers, and how deciding grows up to there.
+    /// A root, a thousand clusters and a hundred thousand workers, and how deciding grows up to there. `--workers` ends
+    /// it earlier; `--minutes` makes it shorter.
     #[arg(long)]
     scale: bool,
 }
@@ -86,7 +87,7 @@ fn main() -> Result<ExitCode> {
         return Ok(mutants(&arguments));
     }
     if arguments.scale {
-        return scale();
+        return scale(&arguments);
     }
     match (arguments.seed, arguments.seeds) {
         (Some(seed), _) => Ok(one(&arguments, seed)),
@@ -187,30 +188,42 @@ fn mutants(arguments: &Arguments) -> ExitCode {
     if survivors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn scale() -> Result<ExitCode> {
+/// Worlds of a hundred workers per cluster and two instances per worker, each ten times as large as the one before.
+fn scale(arguments: &Arguments) -> Result<ExitCode> {
     println!(
-        "{:>8} {:>8} {:>10} {:>7} {:>12} {:>8} {:>10} {:>30} {:>30}",
+        "{:>8} {:>8} {:>10} {:>9} {:>7} {:>11} {:>7} {:>7} {:>9} {:>8}  root decides; a cluster decides",
         "clusters",
         "workers",
         "instances",
+        "at once",
         "minutes",
         "events",
         "wall s",
+        "cpu s",
         "events/s",
-        "root decides",
-        "cluster decides"
+        "peak MiB"
     );
+    let minutes = arguments.minutes.unwrap_or(15);
+    let mut sizes: Vec<(u32, Statistics)> = Vec::new();
     let mut failed = false;
-    for (clusters, workers, minutes) in [(10, 1_000, 15), (100, 10_000, 15), (1_000, 100_000, 15)] {
-        let scenario = Scenario { clusters, workers, minutes, instances: workers * 2, ..Scenario::small(1) };
+    for clusters in [10, 100, 1_000] {
+        let (workers, instances) = (clusters * 100, clusters * 200);
+        if arguments.workers.is_some_and(|most| workers > most) {
+            break;
+        }
+        let scenario = Scenario { clusters, workers, minutes, instances, ..arguments.scenario(1) };
+        let before = processor_time()?;
         let (outcome, took) = timed(|| sim::run(&scenario, Options { timed: true, log: false }));
-        let Statistics { events, root, cluster, .. } = &outcome.statistics;
+        let used = processor_time()?.saturating_sub(before);
+        let Statistics { events, most_running, root, cluster, .. } = &outcome.statistics;
         #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
         let rate = *events as f64 / took.as_secs_f64();
         println!(
-            "{clusters:>8} {workers:>8} {:>10} {minutes:>7} {events:>12} {:>8.1} {rate:>10.0} {:>30} {:>30}",
-            workers * 2,
+            "{clusters:>8} {workers:>8} {instances:>10} {most_running:>9} {minutes:>7} {events:>11} {:>7.1} {:>7.1} \
+             {rate:>9.0} {:>8}  {}; {}",
             took.as_secs_f64(),
+            used.as_secs_f64(),
+            peak_memory_mib()?,
             times(root),
             times(cluster)
         );
@@ -224,13 +237,27 @@ fn scale() -> Result<ExitCode> {
                 scenario.command()
             );
         }
+        sizes.push((workers, outcome.statistics));
     }
-    println!("peak memory {} MiB", peak_memory_mib()?);
+    if let [(least, small), .., (most, large)] = sizes.as_slice() {
+        println!(
+            "from {least} to {most} workers: the root decides {:.2} times as long, a cluster {:.2} times (means)",
+            large.root.mean().as_secs_f64() / small.root.mean().as_secs_f64(),
+            large.cluster.mean().as_secs_f64() / small.cluster.mean().as_secs_f64()
+        );
+    }
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 fn times(times: &sim::Times) -> String {
     format!("mean {:.1?} p99 {:.1?} max {:.1?}", times.mean(), times.per_mille(990), times.longest())
+}
+
+/// How long this thread had a processor: what a run costs also while others want the machine.
+fn processor_time() -> Result<Duration> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat")?;
+    let nanos = text.split(' ').next().and_then(|nanos| nanos.parse().ok());
+    nanos.map(Duration::from_nanos).ok_or_else(|| anyhow::anyhow!("/proc/thread-self/schedstat has no time"))
 }
 
 fn figures(statistics: &Statistics, took: Duration) -> String {
