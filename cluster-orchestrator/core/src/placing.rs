@@ -182,6 +182,13 @@ impl State {
     pub(crate) fn replace_lost(&mut self, plan: &mut Plan, field: &mut Option<Field>, again: bool, now: Now) {
         let lost: Vec<(WorkerId, Moment)> = self.contacts.lost().collect();
         for (worker, silent) in lost {
+            if let Some(next) = self.looked_at.get(&worker).copied().filter(|_| !again)
+                && next.is_none_or(|at| at > now.moment)
+            {
+                next.into_iter().for_each(|at| plan.wake(at));
+                continue;
+            }
+            let mut next: Option<Moment> = None;
             let due: Vec<InstanceId> = self
                 .on_worker(worker)
                 .filter(|instance| instance.holder() == Some(worker) && instance.is_live())
@@ -190,11 +197,13 @@ impl State {
                 .filter_map(|instance| {
                     let at = self.replaced_at(instance, silent)?;
                     if at > now.moment {
-                        plan.wake(at);
+                        next = Some(next.map_or(at, |next| next.min(at)));
                     }
                     (at <= now.moment).then_some(instance.id)
                 })
                 .collect();
+            next.into_iter().for_each(|at| plan.wake(at));
+            self.looked_at.insert(worker, next);
             for id in due {
                 self.replace(plan, field, id, now);
             }

@@ -94,6 +94,7 @@ impl State {
         }
         for worker in self.contacts.take_news() {
             self.root_behind = true;
+            self.looked_at.remove(&worker);
             if self.contacts.lost_since(worker).is_some() {
                 continue;
             }

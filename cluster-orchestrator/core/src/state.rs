@@ -137,6 +137,9 @@ pub struct State {
     pub(crate) spread: BTreeMap<ServiceId, BTreeMap<WorkerId, usize>>,
     /// Instances of which an older copy may yet be restored.
     pub(crate) contested: BTreeSet<InstanceId>,
+    /// Lost workers that were looked at since anything happened to what they have, and when the next of their
+    /// instances is due.
+    pub(crate) looked_at: BTreeMap<WorkerId, Option<Moment>>,
     /// Instances that move, and when a move is given up.
     pub(crate) moves: BTreeMap<InstanceId, Moment>,
     /// Instances whose worker has yet to begin, and when another gets them.
@@ -163,7 +166,10 @@ impl State {
     /// Takes on a change. Infallible: whatever is decided was decided before.
     pub(crate) fn take(&mut self, change: Change) {
         match change {
-            Change::Held(held) => self.held = held,
+            Change::Held(held) => {
+                self.held = held;
+                self.looked_at.clear();
+            }
             Change::Instance(id, instance) => self.apply_instance(id, instance),
             Change::Worker(id, Some(worker)) => {
                 let before = self.workers.get(&id);
@@ -185,6 +191,7 @@ impl State {
                 self.behind.remove(&id);
                 self.draining.remove(&id);
                 self.contacts.forget(id);
+                self.looked_at.remove(&id);
             }
             Change::Subnets(subnets) => {
                 self.subnets_due |= subnets.blocks() != self.subnets.blocks();
@@ -208,6 +215,7 @@ impl State {
         concerned.sort_unstable();
         concerned.dedup();
         for worker in concerned {
+            self.looked_at.remove(&worker);
             let (was, is) = (told(&before, worker), told(&instance, worker));
             if was == is {
                 continue;
