@@ -171,8 +171,8 @@ impl v1::root_link_server::RootLink for Downlink {
                 Ok(()) => tracing::info!(%cluster, "cluster disconnected"),
                 Err(status) => tracing::warn!(%cluster, reason = status.message(), "cluster disconnected"),
             }
-            let observed = listening.brain.observe(move |state, now| {
-                state.cluster_disconnected(cluster, number, now);
+            let observed = listening.brain.observe(move |state, _| {
+                state.cluster_disconnected(cluster, number);
                 Vec::new()
             });
             if observed.await.is_err() {

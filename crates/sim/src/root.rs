@@ -293,7 +293,7 @@ fn take_in(
             brain.cluster_reported(cluster, session, Arc::unwrap_or_clone(report), now)
         }
         Input::Disconnected { cluster, session } => {
-            brain.cluster_disconnected(cluster, session, now);
+            brain.cluster_disconnected(cluster, session);
             Vec::new()
         }
         Input::Wish(wish) => {

@@ -47,13 +47,12 @@ impl State {
     }
 
     /// A connection of a cluster ended.
-    pub fn cluster_disconnected(&mut self, id: ClusterId, session: u64, now: Now) {
+    pub fn cluster_disconnected(&mut self, id: ClusterId, session: u64) {
         if self.sessions.get(&id).is_none_or(|current| current.number != session) {
             return;
         }
         self.sessions.remove(&id);
-        // Until now it was there; what waits is told that it is no longer.
-        self.sights.entry(id).or_default().last_heard = now.moment;
+        // A connection that is given up for its silence ends long after the last sign of life, so this is none.
         self.silence_due = None;
         self.capacity_changed = true;
     }

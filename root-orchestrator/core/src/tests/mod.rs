@@ -148,7 +148,7 @@ impl Root {
     }
 
     fn disconnect(&mut self, cluster: ClusterId) {
-        self.state.cluster_disconnected(cluster, self.session(cluster), self.now);
+        self.state.cluster_disconnected(cluster, self.session(cluster));
     }
 
     /// Time goes by as the shell would let it: whenever a moment comes that was asked for, it is looked at.

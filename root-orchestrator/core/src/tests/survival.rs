@@ -194,7 +194,7 @@ fn what_comes_late_from_an_older_connection_changes_nothing() {
         ..ClusterReport::default()
     };
     assert_eq!(root.state.cluster_reported(one, old, dead.clone(), root.now), []);
-    root.state.cluster_disconnected(one, old, root.now);
+    root.state.cluster_disconnected(one, old);
     assert!(root.state.is_connected(one));
     let overtaken = ClusterReport { sequence: 0, ..dead };
     assert_eq!(root.state.cluster_reported(one, root.session(one), overtaken, root.now), []);
@@ -245,6 +245,17 @@ fn what_must_not_run_twice_is_given_up_where_it_was_at_once() {
         Some((FIRST, Desired::Removed)),
         "room that appears there must not start it again"
     );
+}
+
+#[test]
+fn a_connection_that_is_given_up_late_does_not_put_off_what_its_silence_calls_for() {
+    let (mut root, id, one, two) = running(small());
+    root.wait_with(two, 20);
+    root.disconnect(one);
+    root.wait_with(two, 39);
+    assert_eq!(root.holder(id), Some(one));
+    root.wait_with(two, 2);
+    assert_eq!(root.holder(id), Some(two));
 }
 
 #[test]
