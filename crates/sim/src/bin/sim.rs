@@ -241,16 +241,24 @@ fn scale(arguments: &Arguments) -> Result<ExitCode> {
     }
     if let [(least, small), .., (most, large)] = sizes.as_slice() {
         println!(
-            "from {least} to {most} workers: the root decides {:.2} times as long, a cluster {:.2} times (means)",
-            large.root.mean().as_secs_f64() / small.root.mean().as_secs_f64(),
-            large.cluster.mean().as_secs_f64() / small.cluster.mean().as_secs_f64()
+            "from {least} to {most} workers: the root decides {:.2} times as long, a cluster {:.2} times (medians); \
+             at the 99th percentile {:.2} and {:.2} times",
+            growth(&small.root, &large.root, 500),
+            growth(&small.cluster, &large.cluster, 500),
+            growth(&small.root, &large.root, 990),
+            growth(&small.cluster, &large.cluster, 990)
         );
     }
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
+fn growth(small: &sim::Times, large: &sim::Times, rank: u64) -> f64 {
+    large.per_mille(rank).as_secs_f64() / small.per_mille(rank).as_secs_f64()
+}
+
 fn times(times: &sim::Times) -> String {
-    format!("mean {:.1?} p99 {:.1?} max {:.1?}", times.mean(), times.per_mille(990), times.longest())
+    let rank = |rank| times.per_mille(rank);
+    format!("median {:.1?} mean {:.1?} p99 {:.1?}", rank(500), times.mean(), rank(990))
 }
 
 /// How long this thread had a processor: what a run costs also while others want the machine.
