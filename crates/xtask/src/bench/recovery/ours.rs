@@ -100,8 +100,7 @@ impl Ours {
         ensure!(command.status().context("start `nsenter`")?.success(), "the container is not killed");
         connection.ask(Method::POST, &format!("/containers/{id}/wait"), Body::Empty).await?;
         connection.ask(Method::POST, &format!("/containers/{id}/start"), Body::Empty).await?;
-        let answers = async || Ok(traffic::answers(address, PATIENCE).await.then(Instant::now));
-        let answered = until("the container by hand answers again", RUNS_WITHIN, answers).await?;
+        let (_, answered) = traffic::first_answer(&[address], RUNS_WITHIN).await?;
         remove(&mut connection, &id).await?;
         Ok(answered - when)
     }

@@ -26,7 +26,6 @@ const NODES: [&str; 2] = ["b2", "b3"];
 const PORT: u16 = 8080;
 /// It takes well below a minute.
 const WITHIN: Duration = Duration::from_secs(120);
-const PATIENCE: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 pub(super) struct Swarm {
@@ -156,15 +155,7 @@ async fn answers(world: &World, nodes: &[&str]) -> Result<Instant> {
     for node in nodes {
         addresses.push(address(world, node)?);
     }
-    until("the task answers", WITHIN, async || {
-        for address in &addresses {
-            if traffic::answers(*address, PATIENCE).await {
-                return Ok(Some(Instant::now()));
-            }
-        }
-        Ok(None)
-    })
-    .await
+    traffic::first_answer(&addresses, WITHIN).await.map(|(_, when)| when)
 }
 
 #[cfg(test)]

@@ -15,13 +15,16 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    time::timeout,
+    task::JoinSet,
+    time::{interval, timeout},
 };
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n";
 const SUCCESS: &[u8] = b"HTTP/1.1 200";
 /// What a person still takes for an answer; most come within a millisecond.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Of many requests that are under way at a time.
+const PATIENCE_OF_ONE: Duration = Duration::from_millis(100);
 const EVERY: Duration = Duration::from_millis(10);
 /// One of two addresses may be that of a host that is cut off, which takes all the patience there is.
 const FEWEST: u32 = 10;
@@ -126,6 +129,31 @@ pub(crate) async fn answers(address: SocketAddr, within: Duration) -> bool {
         (start == SUCCESS).then_some(())
     };
     timeout(within, asking).await.ok().flatten().is_some()
+}
+
+/// Waits until one of these addresses answers; gives its place among them, and when. All are asked again and again
+/// without waiting for what was asked before: a request that is lost does not hide that a later one is answered.
+pub(crate) async fn first_answer(addresses: &[SocketAddr], within: Duration) -> Result<(usize, Instant)> {
+    let deadline = Instant::now() + within;
+    let mut asked = JoinSet::new();
+    let mut rounds = interval(EVERY);
+    loop {
+        tokio::select! {
+            _ = rounds.tick() => {
+                ensure!(Instant::now() < deadline, "none of {addresses:?} answers within {} s", within.as_secs());
+                for (place, address) in addresses.iter().copied().enumerate() {
+                    asked.spawn(async move {
+                        answers(address, PATIENCE_OF_ONE).await.then(|| (place, Instant::now()))
+                    });
+                }
+            }
+            Some(answered) = asked.join_next() => {
+                if let Some(first) = answered.context("ask for an answer")? {
+                    return Ok(first);
+                }
+            }
+        }
+    }
 }
 
 #[cfg(test)]

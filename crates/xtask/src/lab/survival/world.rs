@@ -246,23 +246,12 @@ impl World {
         hosts: &[String],
         within: Duration,
     ) -> Result<(String, Instant)> {
-        let mut asked = Vec::new();
-        for host in hosts {
-            asked.push((host.clone(), self.address(service, host)?));
-        }
-        until(
-            &format!("{} answers on one of {}", service.application, hosts.join(", ")),
-            within,
-            async || {
-                for (host, address) in &asked {
-                    if traffic::answers(*address, Duration::from_millis(100)).await {
-                        return Ok(Some((host.clone(), Instant::now())));
-                    }
-                }
-                Ok(None)
-            },
-        )
-        .await
+        let addresses: Result<Vec<SocketAddr>> =
+            hosts.iter().map(|host| self.address(service, host)).collect();
+        let answered = traffic::first_answer(&addresses?, within).await;
+        let (place, when) = answered
+            .with_context(|| format!("ask {} on one of {}", service.application, hosts.join(", ")))?;
+        Ok((hosts[place].clone(), when))
     }
 
     /// Where a service is reached on a host.
