@@ -95,7 +95,8 @@ async fn measure(mut world: World, time: Duration) -> Result<Vec<Figure>> {
         while back.elapsed() < SETTLES_WITHIN {
             sleep(LOOK_EVERY).await;
         }
-        ensure!(world.worker(LOSSY).await?.alive, "{LOSSY} is not back {} s later", SETTLES_WITHIN.as_secs());
+        let is_back = !world.worker(LOSSY).await?.is_lost();
+        ensure!(is_back, "{LOSSY} is not back {} s later", SETTLES_WITHIN.as_secs());
     }
     let detected = Samples::new(detected);
     let count = |what: &str, value: f64, n: usize| {
@@ -122,16 +123,16 @@ async fn measure(mut world: World, time: Duration) -> Result<Vec<Figure>> {
 async fn watch(world: &mut World, service: &Service, time: Duration) -> Result<Watched> {
     let before = copies(world, service).await?;
     let mut watched = Watched::default();
-    let mut alive = SHAPE.workers.into();
+    let mut lost = 0;
     let begun = Instant::now();
     while begun.elapsed() < time {
         let workers = world.workers("c1").await?;
-        let now = workers.iter().filter(|worker| worker.alive).count();
-        if now < alive {
-            watched.alarms += u32::try_from(alive - now)?;
+        let now = workers.iter().filter(|worker| worker.is_lost()).count();
+        if now > lost {
+            watched.alarms += u32::try_from(now - lost)?;
             eprintln!("after {:.1} s: {workers:?}", begun.elapsed().as_secs_f64());
         }
-        alive = now;
+        lost = now;
         if let Some(lossy) = workers.iter().find(|worker| worker.name == LOSSY) {
             watched.most_patience = watched.most_patience.max(Duration::from_millis(lossy.lost_after_ms));
             watched.losses.push(lossy.loss_percent.into());

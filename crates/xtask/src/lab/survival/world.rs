@@ -23,6 +23,8 @@ use crate::{
 const HELLO: u16 = 8080;
 /// Small against what is measured.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
+/// Logged in anew after this: tokens expire.
+const SESSION: Duration = Duration::from_secs(300);
 /// All hosts of a lab that boot at once on two processors need about as long.
 const REST_WITHIN: Duration = Duration::from_secs(90);
 /// A cluster orchestrator waits a quarter of a minute for workers it knew before it judges them.
@@ -32,7 +34,8 @@ pub(crate) const RUNS_WITHIN: Duration = Duration::from_secs(40);
 #[derive(Debug)]
 pub(crate) struct World {
     pub(crate) lab: Lab,
-    connection: Option<Connection>,
+    /// With when it was logged in.
+    connection: Option<(Connection, Instant)>,
     /// Tells the applications of this run from others.
     run: String,
     made: u32,
@@ -82,6 +85,13 @@ pub(crate) struct Worker {
     pub(crate) instances: u32,
 }
 
+impl Worker {
+    /// Whether its cluster has given it up. One whose connection broke is not alive either, but lives while it beats.
+    pub(crate) fn is_lost(&self) -> bool {
+        !self.alive && self.silent_ms.is_some_and(|silent| silent >= self.lost_after_ms)
+    }
+}
+
 impl World {
     pub(crate) fn of(lab: Lab) -> Self {
         Self { lab, connection: None, run: format!("r{}", std::process::id()), made: 0 }
@@ -93,13 +103,14 @@ impl World {
     /// It does not answer, or refuses: nothing can be said then of whether it was done.
     pub(crate) async fn ask(&mut self, method: Method, path: &str, body: Body) -> Result<Value> {
         // Whatever goes wrong, the connection is not used again.
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => self.lab.api().await?.connect().await?,
+        let known = self.connection.take().filter(|(_, since)| since.elapsed() < SESSION);
+        let (mut connection, since) = match known {
+            Some(known) => known,
+            None => (self.lab.api().await?.connect().await?, Instant::now()),
         };
         let answer = connection.ask(method, path, body).await;
         if answer.is_ok() {
-            self.connection = Some(connection);
+            self.connection = Some((connection, since));
         }
         answer
     }
@@ -228,7 +239,7 @@ impl World {
     pub(crate) async fn lost(&mut self, host: &str, within: Duration) -> Result<Instant> {
         until(&format!("{host} counts as lost"), within, async || {
             let worker = self.worker(host).await?;
-            Ok((!worker.alive).then(Instant::now))
+            Ok(worker.is_lost().then(Instant::now))
         })
         .await
     }
