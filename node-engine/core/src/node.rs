@@ -1,10 +1,16 @@
 //! The state of the brain, and how a new assignment enters it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use model::{AssignedInstance, Assignment, Generation, InstanceId, Moment, Now, ServiceSpec};
 
 use crate::{History, StartOrder, Ticket, tracked::Tracked};
+
+/// An engine is done within seconds; so many removals take far longer.
+pub(crate) const BURIED_REMEMBERED: usize = 1024;
 
 /// Counts observations, so that "before" and "after" do not depend on a clock.
 pub(crate) type Sequence = u64;
@@ -33,6 +39,8 @@ pub struct Before {
 pub struct Node {
     pub(crate) settings: Settings,
     pub(crate) assignment: Assignment,
+    /// Tombstones that were carried out, the newest last, and a bounded number of them.
+    pub(crate) buried: VecDeque<(InstanceId, Generation)>,
     pub(crate) instances: BTreeMap<InstanceId, Tracked>,
     /// Images known to be missing. All others are taken to be present until the engine denies it.
     pub(crate) images: BTreeMap<String, MissingImage>,
@@ -118,6 +126,7 @@ impl Node {
         let mut node = Self {
             settings,
             assignment: Assignment::default(),
+            buried: VecDeque::new(),
             instances: instances.collect(),
             images: BTreeMap::new(),
             engine: Engine::default(),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use model::{AssignedInstance, Desired, Generation, InstanceId, Moment, Now};
+use model::{AssignedInstance, Desired, InstanceId, Moment, Now};
 
 use crate::{
     ContainerState, Effect, Node, Plan, RemoveOrder, STEADY_AFTER_MILLIS, StartOrder, StopCause, StopOrder,
@@ -142,25 +142,17 @@ impl Node {
         }
     }
 
-    /// Labelled containers that no assignment names are reported and left alone, but for one that never ran: the engine
-    /// may finish making it after this program was killed and after its tombstone was confirmed, and nothing is lost
-    /// with it.
+    /// Labelled containers that no assignment names are reported and left alone, but for those a tombstone was for: the
+    /// engine may finish making one after its removal was confirmed, when this program was killed in between.
     fn step_for_unassigned(&self, id: InstanceId, tracked: &Tracked) -> Step {
-        let never_ran = tracked.containers.values().all(|container| match container.state {
-            ContainerState::Created => true,
-            ContainerState::Running { .. } | ContainerState::Exited(_) => false,
-        });
-        let newest = tracked.containers.values().map(|container| container.generation).max();
-        let Some(generation) = newest.filter(|_| never_ran && self.holds_an_assignment()) else {
+        let buried = self.buried.iter().rev().find(|(buried, _)| *buried == id);
+        let Some((_, generation)) = buried.copied() else { return Step::Rest };
+        let containers = tracked.up_to(generation);
+        if containers.is_empty() {
             return Step::Rest;
-        };
-        let order = RemoveOrder { instance: id, generation, containers: tracked.up_to(generation) };
+        }
+        let order = RemoveOrder { instance: id, generation, containers };
         Step::Act(Box::new(Effect::Remove(order)), OperationKind::Removing { generation })
-    }
-
-    /// Without one it is not known what this device is to have.
-    fn holds_an_assignment(&self) -> bool {
-        self.assignment.generation > Generation::default()
     }
 
     /// A container that must not go on running is stopped, whatever else waits for its next attempt.

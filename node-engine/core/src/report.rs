@@ -59,7 +59,7 @@ impl Node {
         })
     }
 
-    /// Labelled containers of instances that no assignment names. They are left alone, but for those that never ran.
+    /// Labelled containers of instances that no assignment names. They are left alone, but for those a tombstone was for.
     pub fn unknown_containers(&self) -> impl Iterator<Item = (InstanceId, &ContainerId)> {
         self.instances
             .iter()
