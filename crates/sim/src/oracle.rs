@@ -78,7 +78,12 @@ pub(crate) struct ServiceRecord {
     pub(crate) changed: Option<Millis>,
     pub(crate) promised: bool,
     pub(crate) may_go: bool,
+    /// How far its rollout has got, and since when it has got no further.
+    rollout: Option<(Far, Millis)>,
 }
+
+/// How far a rollout has got: the number of its next instance, and how many are there.
+pub(crate) type Far = (u32, usize);
 
 #[derive(Debug)]
 pub(crate) struct Oracle {
@@ -175,6 +180,22 @@ impl Oracle {
         let there = record.wanted.is_some() || record.may_go || changing;
         let verdict = if there { Ok(()) } else { Err("it was promised and is not in the store".to_owned()) };
         self.judge(now, Invariant::Durable, Some(instance), None, verdict);
+    }
+
+    /// How far the rollout of a service has got, if there is one.
+    pub(crate) fn rollout_is(&mut self, now: Millis, service: ServiceId, far: Option<Far>) {
+        let Some(known) = self.services.get_mut(&service) else { return };
+        let before = known.rollout;
+        known.rollout = far.map(|far| match before {
+            Some((same, since)) if same == far => (far, since),
+            Some(_) | None => (far, now),
+        });
+    }
+
+    /// It is in the middle of a rollout that gets further.
+    pub(crate) fn rolls_out(&self, now: Millis, service: ServiceId) -> bool {
+        let rollout = self.services.get(&service).and_then(|service| service.rollout);
+        rollout.is_some_and(|(_, since)| now < since + REST_WITHIN)
     }
 
     /// A service whose instances may go at any time.

@@ -333,24 +333,43 @@ impl World {
     /// CONVERGE: what is wanted runs exactly once, and nothing else does.
     fn check_rest(&mut self, attempt: u32) {
         let now = self.now;
-        let Some((id, detail)) = self.unrest() else {
+        self.note_rollouts();
+        let rested = self.unrest().next().is_none();
+        if rested {
             self.statistics.rested = now.saturating_sub(self.scenario.quiet_from());
             self.finished = true;
             return;
-        };
-        if now < self.scenario.quiet_from() + REST_WITHIN + REST_FIRST {
+        }
+        let patient = now < self.scenario.quiet_from() + REST_WITHIN + REST_FIRST;
+        let stuck = self.unrest().find(|(id, _)| !patient && !self.oracle.rolls_out(now, id.service));
+        let Some((id, detail)) = stuck else {
             let check = Check::Rest { attempt: attempt + 1 };
             self.queue.push(now + REST_AGAIN, Event::Check(check));
             return;
-        }
+        };
         let seconds = (now - self.scenario.quiet_from()) / 1000;
         let verdict = Err(format!("{seconds} s after the last fault: {detail}"));
         self.oracle.judge(now, Invariant::Converge, Some(id), None, verdict);
     }
 
-    /// The first instance that is not as it should be.
-    fn unrest(&self) -> Option<(InstanceId, String)> {
-        for (id, record) in &self.oracle.instances {
+    /// How far the rollouts under way have got: instances give way one after another, and of hundreds that takes longer
+    /// than anything else.
+    fn note_rollouts(&mut self) {
+        let Some(brain) = &self.root.daemon.brain else { return };
+        for service in brain.services() {
+            let far = service.rollout.as_ref().map(|_| {
+                let there = brain.instances_of(service.id);
+                let wanted = there.filter(|instance| instance.desired == Desired::Running).count();
+                // New ones have ever higher numbers, and each lets an old one go.
+                (service.next_number, wanted)
+            });
+            self.oracle.rollout_is(self.now, service.id, far);
+        }
+    }
+
+    /// The instances that are not as they should be.
+    fn unrest(&self) -> impl Iterator<Item = (InstanceId, String)> {
+        self.oracle.instances.iter().filter_map(|(id, record)| {
             let running: Vec<String> =
                 record.running.iter().map(|copy| format!("{}#{}", copy.worker, copy.generation)).collect();
             let phase = record.phase.map(|(phase, _)| phase);
@@ -370,12 +389,9 @@ impl World {
                 (None, 0) => None,
                 (None, _) => Some("nobody wants it and it runs"),
             };
-            if let Some(wrong) = wrong {
-                let phase = phase.map_or("unknown", |phase| phase.as_str());
-                return Some((*id, format!("{wrong} (root: {phase}, running: [{}])", running.join(", "))));
-            }
-        }
-        None
+            let phase = phase.map_or("unknown", |phase| phase.as_str());
+            wrong.map(|wrong| (*id, format!("{wrong} (root: {phase}, running: [{}])", running.join(", "))))
+        })
     }
 
     /// In worlds that are not tight there is always room, but a port of a device may be taken everywhere.
