@@ -6,19 +6,22 @@
 //!               then 10.32.0.0–10.255.255.255 as 3584 × /20
 //!   SubnetPlan  a block as 64 × /26                       64 × /120                 cluster → worker
 //!   HostPlan    a subnet: .1 is the worker, .2 to .62 its instances                 worker  → instance
+//!   StablePlan  10.30.0.1–10.31.255.254                   fdff::/16                 root    → service, instance
 //! ```
 //!
-//! The three are one [`Pool`]: an owner keeps what it has, what was never used is given out first, and what was
+//! The first three are one [`Pool`]: an owner keeps what it has, what was never used is given out first, and what was
 //! released longest ago is used again first, so that late packets to an old owner rarely reach a new one.
 
 mod block;
 mod host;
 mod pool;
+mod service;
 mod subnet;
 
 pub use block::BlockPlan;
 pub use host::{HostPlan, InstanceAddresses};
 pub use pool::Pool;
+pub use service::{AddressKind, NoAddress, QUARANTINE_MILLIS, StableAddress, StablePlan, stable_address};
 pub use subnet::{Subnet, SubnetPlan};
 
 /// Nothing is left to give. The text names the limit.
