@@ -11,20 +11,17 @@
 //! unused. Blocks of workers (`block.rs`) are elsewhere.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeSet,
     net::{Ipv4Addr, Ipv6Addr},
 };
 
-use model::Moment;
 use serde::{Deserialize, Serialize};
 
 /// 10.30.0.0.
 const FIRST_V4: u32 = u32::from_be_bytes([10, 30, 0, 0]);
 /// 10.30.0.0 to 10.31.255.255. Its first and last address stay free: some programs take them for a network's own.
 const ADDRESSES: u32 = 2 << 16;
-/// What was given back is not given to another for this long, unless nothing else is left: callers have old answers.
-pub const QUARANTINE_MILLIS: u64 = 300_000;
-
+const LAST: u32 = ADDRESSES - 2;
 /// What an address stands for. Decides how connections to it are spread, and the range of its IPv6 address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -84,16 +81,13 @@ pub enum NoAddress {
 
 /// Which addresses are in use. Of whom they are is known to whoever asked.
 ///
-/// Guarantees: an address is given once until it is given back; what nobody ever had goes first, then what has been
-/// free for longest. Every operation takes constant or logarithmic time.
+/// Guarantees: an address is given once until it is given back, and addresses are given in turn, so that one that was
+/// given back rests until all others had theirs: callers have old answers.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct StablePlan {
-    /// Slots that are in use (`None`), or were given back (when).
-    known: BTreeMap<u32, Option<Moment>>,
-    /// All below were used at some time, or claimed.
+    used: BTreeSet<u32>,
+    /// Where to look for the next one; beyond all that were claimed.
     next: u32,
-    /// Slots that were given back, with when, longest free first. What was claimed since is passed over.
-    released: VecDeque<(u32, Moment)>,
 }
 
 impl StablePlan {
@@ -104,14 +98,12 @@ impl StablePlan {
     ///
     /// # Errors
     /// [`NoAddress::Exhausted`].
-    pub fn allocate(&mut self, kind: AddressKind, now: Moment) -> Result<StableAddress, NoAddress> {
-        let freed = self.longest_free();
-        let slot = match freed {
-            Some((slot, since)) if now.millis_since(since) >= QUARANTINE_MILLIS => Some(slot),
-            Some(_) | None => self.never_used().or(freed.map(|(slot, _)| slot)),
-        };
+    pub fn allocate(&mut self, kind: AddressKind) -> Result<StableAddress, NoAddress> {
+        let start = self.next.clamp(1, LAST);
+        let slot = (start..=LAST).chain(1..start).find(|slot| !self.used.contains(slot));
         let slot = slot.ok_or(NoAddress::Exhausted { limit: Self::LIMIT })?;
-        self.known.insert(slot, None);
+        self.used.insert(slot);
+        self.next = if slot == LAST { 1 } else { slot + 1 };
         Ok(address(kind, slot))
     }
 
@@ -121,44 +113,35 @@ impl StablePlan {
     /// [`NoAddress::OutOfRange`] and [`NoAddress::Taken`].
     pub fn claim(&mut self, kind: AddressKind, v4: Ipv4Addr) -> Result<StableAddress, NoAddress> {
         let slot = slot_of(v4).ok_or(NoAddress::OutOfRange(v4))?;
-        if self.known.insert(slot, None) == Some(None) {
+        if !self.used.insert(slot) {
             return Err(NoAddress::Taken(v4));
         }
         Ok(address(kind, slot))
     }
 
+    /// To be called once after what is in use was claimed: what comes next is beyond it, so that what was given back
+    /// shortly before a restart rests too.
+    pub fn go_on_behind(&mut self) {
+        self.next = self.used.last().map_or(1, |last| last + 1);
+    }
+
     /// Gives an address back. Nothing happens when it is not in use or not of this plan.
-    pub fn release(&mut self, v4: Ipv4Addr, now: Moment) {
-        let Some(slot) = slot_of(v4) else { return };
-        if let Some(freed @ None) = self.known.get_mut(&slot) {
-            *freed = Some(now);
-            self.released.push_back((slot, now));
+    pub fn release(&mut self, v4: Ipv4Addr) {
+        if let Some(slot) = slot_of(v4) {
+            self.used.remove(&slot);
         }
     }
 
     /// Whether an address is in use.
     #[must_use]
     pub fn is_used(&self, v4: Ipv4Addr) -> bool {
-        slot_of(v4).and_then(|slot| self.known.get(&slot)).is_some_and(Option::is_none)
+        slot_of(v4).is_some_and(|slot| self.used.contains(&slot))
     }
 
-    fn never_used(&mut self) -> Option<u32> {
-        self.next = self.next.max(1);
-        while self.known.contains_key(&self.next) {
-            self.next += 1;
-        }
-        (self.next < ADDRESSES - 1).then_some(self.next)
-    }
-
-    /// Stays in the queue, where it is passed over once it is in use.
-    fn longest_free(&mut self) -> Option<(u32, Moment)> {
-        while let Some((slot, since)) = self.released.front().copied() {
-            if self.known.get(&slot) == Some(&Some(since)) {
-                return Some((slot, since));
-            }
-            self.released.pop_front();
-        }
-        None
+    /// How many are free.
+    #[must_use]
+    pub fn left(&self) -> usize {
+        Self::LIMIT - self.used.len()
     }
 }
 
@@ -169,7 +152,7 @@ pub fn stable_address(kind: AddressKind, v4: Ipv4Addr) -> Option<StableAddress> 
 }
 
 fn slot_of(v4: Ipv4Addr) -> Option<u32> {
-    u32::from(v4).checked_sub(FIRST_V4).filter(|slot| (1..ADDRESSES - 1).contains(slot))
+    u32::from(v4).checked_sub(FIRST_V4).filter(|slot| (1..=LAST).contains(slot))
 }
 
 fn address(kind: AddressKind, slot: u32) -> StableAddress {
@@ -185,9 +168,6 @@ mod tests {
 
     use super::*;
 
-    const SOON: Moment = Moment(1_000);
-    const LATER: Moment = Moment(1_000 + QUARANTINE_MILLIS);
-
     fn v4(text: &str) -> Ipv4Addr {
         text.parse().expect("an address")
     }
@@ -195,9 +175,9 @@ mod tests {
     #[test]
     fn both_families_go_together_and_the_kind_is_seen_in_ipv6() {
         let mut plan = StablePlan::default();
-        let first = plan.allocate(AddressKind::RoundRobin, SOON).expect("free");
+        let first = plan.allocate(AddressKind::RoundRobin).expect("free");
         assert_eq!((first.v4, first.v6), (v4("10.30.0.1"), "fdff:2000::1".parse().expect("an address")));
-        let second = plan.allocate(AddressKind::Instance, SOON).expect("free");
+        let second = plan.allocate(AddressKind::Instance).expect("free");
         assert_eq!((second.v4, second.v6), (v4("10.30.0.2"), "fdff::2".parse().expect("an address")));
         assert_eq!(stable_address(AddressKind::Instance, second.v4), Some(second));
         assert_eq!(stable_address(AddressKind::Instance, v4("10.18.0.2")), None);
@@ -209,38 +189,49 @@ mod tests {
         let wanted = v4("10.30.0.2");
         assert!(plan.claim(AddressKind::RoundRobin, wanted).is_ok());
         assert_eq!(plan.claim(AddressKind::Closest, wanted), Err(NoAddress::Taken(wanted)));
-        assert_eq!(plan.allocate(AddressKind::Instance, SOON).map(|it| it.v4), Ok(v4("10.30.0.1")));
-        assert_eq!(plan.allocate(AddressKind::Instance, SOON).map(|it| it.v4), Ok(v4("10.30.0.3")));
+        assert_eq!(plan.allocate(AddressKind::Instance).map(|it| it.v4), Ok(v4("10.30.0.1")));
+        assert_eq!(plan.allocate(AddressKind::Instance).map(|it| it.v4), Ok(v4("10.30.0.3")));
         for outside in ["10.30.0.0", "10.29.255.255", "10.31.255.255", "192.0.2.1"] {
             let refused = plan.claim(AddressKind::RoundRobin, v4(outside));
             assert_eq!(refused, Err(NoAddress::OutOfRange(v4(outside))));
         }
     }
 
-    #[test]
-    fn what_was_given_back_rests_before_another_gets_it() {
-        let mut plan = StablePlan::default();
-        let [first, second] = [0, 1].map(|_| plan.allocate(AddressKind::Instance, SOON).expect("free").v4);
-        plan.release(second, SOON);
-        plan.release(first, SOON);
-        plan.release(first, SOON);
-        assert_eq!(plan.allocate(AddressKind::Instance, SOON).map(|it| it.v4), Ok(v4("10.30.0.3")));
-        assert_eq!(plan.allocate(AddressKind::Instance, LATER).map(|it| it.v4), Ok(second));
-        assert_eq!(plan.allocate(AddressKind::Instance, LATER).map(|it| it.v4), Ok(first));
-        assert_eq!(plan.allocate(AddressKind::Instance, LATER).map(|it| it.v4), Ok(v4("10.30.0.4")));
+    fn given(plan: &mut StablePlan) -> Ipv4Addr {
+        plan.allocate(AddressKind::Instance).expect("free").v4
     }
 
     #[test]
-    fn the_last_is_told_and_rest_is_cut_short_when_nothing_else_is_left() {
+    fn what_was_given_back_rests_until_all_others_had_their_turn() {
+        let mut plan = StablePlan::default();
+        let first = given(&mut plan);
+        plan.release(first);
+        for _ in 1..StablePlan::LIMIT {
+            assert_ne!(given(&mut plan), first);
+        }
+        assert_eq!(plan.left(), 1);
+        assert_eq!(given(&mut plan), first);
+    }
+
+    #[test]
+    fn the_last_is_told() {
         let mut plan = StablePlan::default();
         for _ in 0..StablePlan::LIMIT {
-            plan.allocate(AddressKind::Instance, SOON).expect("free");
+            given(&mut plan);
         }
         assert!(plan.is_used(v4("10.31.255.254")));
-        let none = plan.allocate(AddressKind::Instance, SOON);
+        let none = plan.allocate(AddressKind::Instance);
         assert_eq!(none, Err(NoAddress::Exhausted { limit: 131_070 }));
-        plan.release(v4("10.30.7.7"), SOON);
-        assert_eq!(plan.allocate(AddressKind::Closest, SOON).map(|it| it.v4), Ok(v4("10.30.7.7")));
+        plan.release(v4("10.30.7.7"));
+        assert_eq!(plan.allocate(AddressKind::Closest).map(|it| it.v4), Ok(v4("10.30.7.7")));
+    }
+
+    #[test]
+    fn after_a_restart_what_comes_next_is_new() {
+        let mut plan = StablePlan::default();
+        plan.claim(AddressKind::Instance, v4("10.30.0.9")).expect("free");
+        plan.go_on_behind();
+        assert_eq!(given(&mut plan), v4("10.30.0.10"));
     }
 
     proptest! {
@@ -248,22 +239,22 @@ mod tests {
         fn an_address_is_never_given_twice(steps in prop::collection::vec((0u8..3, 1u32..12), 0..80)) {
             let mut plan = StablePlan::default();
             let mut used: BTreeSet<Ipv4Addr> = BTreeSet::new();
-            for (minute, (step, number)) in steps.into_iter().enumerate() {
-                let now = Moment(60_000 * minute as u64);
+            for (step, number) in steps {
                 let some = Ipv4Addr::from(FIRST_V4 + number);
                 match step {
                     0 => {
-                        let given = plan.allocate(AddressKind::Instance, now).expect("there are many").v4;
+                        let given = plan.allocate(AddressKind::Instance).expect("there are many").v4;
                         prop_assert!(used.insert(given), "{} was in use", given);
                     }
                     1 => prop_assert_eq!(plan.claim(AddressKind::RoundRobin, some).is_ok(), used.insert(some)),
                     _ => {
-                        plan.release(some, now);
+                        plan.release(some);
                         used.remove(&some);
                     }
                 }
                 prop_assert!(used.iter().all(|address| plan.is_used(*address)));
                 prop_assert_eq!(plan.is_used(some), used.contains(&some));
+                prop_assert_eq!(plan.left(), StablePlan::LIMIT - used.len());
             }
         }
     }
