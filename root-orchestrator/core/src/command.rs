@@ -1,6 +1,6 @@
 //! What users may ask for. Each returns the changes it makes, or why it makes none.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, net::Ipv4Addr, sync::Arc};
 
 use model::{
     ApplicationId, Desired, Generation, InstanceId, InstanceReport, Phase, ServiceId, ServiceNames, Tenure,
@@ -9,6 +9,7 @@ use model::{
 
 use crate::{
     Application, Change, Instance, Revision, Service, State,
+    addresses::chosen,
     sla::{SlaApplication, SlaService},
 };
 
@@ -45,6 +46,25 @@ pub enum Rejected {
         name: String,
         /// Its namespace.
         namespace: String,
+    },
+    /// A chosen address that another has.
+    #[error(
+        "`addresses.rr_ip` of service `{service}`: {address} is the address of another service or instance; choose another \
+         or leave it out"
+    )]
+    AddressTaken {
+        /// Who chose it.
+        service: String,
+        /// Which.
+        address: Ipv4Addr,
+    },
+    /// There are not enough addresses left.
+    #[error(
+        "all {limit} addresses of services and instances are in use; delete services or instances that are not needed"
+    )]
+    NoAddress {
+        /// How many there are.
+        limit: usize,
     },
     /// No such application of this owner.
     #[error("there is no application {0}; list them with `mangrove get apps`")]
@@ -85,6 +105,9 @@ impl State {
     ) -> Result<(Vec<ApplicationId>, Vec<Change>), Rejected> {
         let mut created = Vec::new();
         let mut changes = Vec::new();
+        for application in &wanted {
+            self.ensure_addresses(&application.services, 0)?;
+        }
         for application in wanted {
             if let Some(existing) = self.named(owner, &application.name, &application.namespace) {
                 return Err(Rejected::ApplicationExists {
@@ -132,6 +155,7 @@ impl State {
                 namespace: service.namespace.clone(),
             });
         }
+        self.ensure_addresses(&wanted, 0)?;
         let mut added = Vec::new();
         let mut changes = Vec::new();
         for service in wanted {
@@ -234,6 +258,7 @@ fn new_service(application: &Application, service: SlaService, id: ServiceId, no
             created: now,
             failed: None,
         }],
+        addresses: chosen(service.round_robin),
         update: service.update,
         rollout: None,
         next_number: 0,
@@ -250,6 +275,7 @@ pub(crate) fn one_more(service: &mut Service, now: Timestamp) -> Instance {
         id,
         revision: service.revision,
         tenure: Tenure::default(),
+        address: None,
         desired: Desired::Running,
         report: InstanceReport {
             detail: "waiting for scheduling decision".to_owned(),

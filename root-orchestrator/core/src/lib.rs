@@ -12,6 +12,7 @@
 //! The root knows clusters by their aggregates; no worker is ever named here. The shell around it is
 //! `root-orchestrator/src/service.rs`; the SLA documents users write are understood in [`sla`].
 
+mod addresses;
 mod command;
 mod enrolment;
 mod observation;

@@ -1,7 +1,8 @@
 //! A service and its revisions.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 
+use addressing::AddressKind;
 use model::{ApplicationId, ServiceId, ServiceNames, ServiceSpec, Span, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +22,10 @@ pub struct Service {
     pub revision: u32,
     /// What it was and is, oldest first; the newest and those that instances are copies of are always there.
     pub revisions: Vec<Revision>,
+    /// Its addresses by what they stand for; those of the IPv6 family follow from them. Missing ones are given in the
+    /// next turn.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub addresses: BTreeMap<AddressKind, Ipv4Addr>,
     /// How it is changed.
     pub update: UpdatePolicy,
     /// A change that is under way.

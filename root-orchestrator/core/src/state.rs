@@ -2,10 +2,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
     sync::Arc,
 };
 
-use addressing::BlockPlan;
+use addressing::{BlockPlan, StablePlan};
 use model::{
     ApplicationId, AssignedInstance, AssignedService, Assignment, ClusterAggregate, ClusterId, Desired,
     Generation, InstanceId, InstanceReport, Location, Moment, Now, Phase, Refusal, Resources, RevisionId,
@@ -39,6 +40,9 @@ pub struct Instance {
     pub revision: u32,
     /// Which clusters have it.
     pub tenure: Tenure<ClusterId>,
+    /// Its own address wherever it runs; `None` for one that is new or from before there were any, until the next turn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<Ipv4Addr>,
     /// What its user wants of it.
     pub desired: Desired,
     /// What was last heard of it, or, without a cluster, decided about it here.
@@ -162,6 +166,10 @@ pub struct State {
     pub(crate) clusters: BTreeMap<ClusterId, Cluster>,
     pub(crate) tokens: BTreeMap<TokenId, Token>,
     pub(crate) blocks: BlockPlan<ClusterId>,
+    /// Which addresses services and instances have. Follows from their documents.
+    pub(crate) stable: StablePlan,
+    /// Services and instances without addresses.
+    pub(crate) unaddressed: (BTreeSet<ServiceId>, BTreeSet<InstanceId>),
     pub(crate) sessions: BTreeMap<ClusterId, Session>,
     pub(crate) sights: BTreeMap<ClusterId, Sight>,
     /// Why a cluster declined an instance; forgotten when the cluster has more to give.
@@ -223,6 +231,7 @@ impl State {
                         forget(&mut self.parts, whole, &id);
                     }
                 }
+                self.address_service(id, service.as_ref());
                 set(&mut self.services, id, service);
             }
             Change::Instance(id, instance) => self.apply_instance(id, instance),
@@ -263,6 +272,7 @@ impl State {
 
     fn apply_instance(&mut self, id: InstanceId, instance: Option<Instance>) {
         let before = self.instances.remove(&id);
+        self.address_instance(id, before.as_ref(), instance.as_ref());
         let told = |instance: &Option<Instance>, cluster| {
             instance.as_ref().and_then(|it| it.tenure.told(cluster, it.desired))
         };
@@ -360,6 +370,7 @@ impl State {
     pub fn loaded(&mut self, now: Now) {
         self.dirty.clear();
         self.tokens_due.clear();
+        self.stable.go_on_behind();
         self.capacity_changed = true;
         for id in self.clusters.keys() {
             let sight = self.sights.entry(*id).or_default();

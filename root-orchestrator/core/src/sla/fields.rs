@@ -173,7 +173,7 @@ pub static SERVICE: Level = Level {
         not_yet("args", "arguments beside `cmd`"),
         not_yet("sla_violation_strategy", "what to do when a constraint is violated"),
         not_yet("target_node", "names the worker; use a constraint of type `direct` with `node`"),
-        Field { kind: Kind::Nested(&ADDRESSES), ..not_yet("addresses", "chosen service addresses") },
+        honoured("addresses", Kind::Nested(&ADDRESSES), "Addresses that are chosen instead of given."),
         not_yet("RR_ip", "a chosen IPv4 service address"),
         not_yet("RR_ip_v6", "a chosen IPv6 service address"),
         not_yet("connectivity", "constraints on the connection to other services"),
@@ -205,7 +205,11 @@ pub static SERVICE: Level = Level {
 pub static ADDRESSES: Level = Level {
     noun: "`addresses`",
     fields: &[
-        not_yet("rr_ip", "a chosen IPv4 address that balances round robin"),
+        honoured(
+            "rr_ip",
+            Kind::Text,
+            "The address that leads to each instance in turn, from 10.30.0.1 to 10.31.255.254; the IPv6 one follows from it.",
+        ),
         not_yet("rr_ip_v6", "a chosen IPv6 address that balances round robin"),
         not_yet("closest_ip", "a chosen IPv4 address of the closest instance"),
         not_yet("closest_ip_v6", "a chosen IPv6 address of the closest instance"),

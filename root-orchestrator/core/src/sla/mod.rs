@@ -18,7 +18,7 @@ mod service;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::Ipv4Addr};
 
 use model::ServiceSpec;
 use serde_json::{Map, Value};
@@ -89,6 +89,8 @@ pub struct SlaService {
     pub spec: ServiceSpec,
     /// How instances of an older revision give way.
     pub update: UpdatePolicy,
+    /// `addresses.rr_ip`: an address of the plan that is to spread connections over the instances in turn.
+    pub round_robin: Option<Ipv4Addr>,
     /// The fields as they were sent, without those that the root sets.
     pub document: Map<String, Value>,
 }

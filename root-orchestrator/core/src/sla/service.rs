@@ -1,7 +1,11 @@
 //! One entry of `microservices` to what every tier understands.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
 
+use addressing::{AddressKind, stable_address};
 use model::{
     AddedFile, DirectConstraint, Mebibytes, Millicores, PortMapping, Resources, ServiceSpec, Virtualization,
 };
@@ -11,7 +15,7 @@ use super::{
     MAX_ADDED_FILES_BYTES, MAX_IMAGE_LENGTH, SlaService,
     error::{Problems, SlaErrorCode, shown},
     fields::{
-        ADDED_FILE, CONSTRAINT, CONSTRAINT_TYPES, Choice, Kind, SERVICE, Support, VIRTUALIZATIONS,
+        ADDED_FILE, ADDRESSES, CONSTRAINT, CONSTRAINT_TYPES, Choice, Kind, SERVICE, Support, VIRTUALIZATIONS,
         nearest_choice,
     },
     policy,
@@ -48,8 +52,26 @@ pub(super) fn service(path: &str, object: &Map<String, Value>, problems: &mut Pr
         namespace: fields.text("microservice_namespace").to_owned(),
         spec,
         update: policy::update(&fields, problems),
+        round_robin: round_robin(&fields, problems),
         document: document(object),
     }
+}
+
+/// The address that a user chooses; whether it is free is for the caller.
+fn round_robin(fields: &Fields<'_>, problems: &mut Problems) -> Option<Ipv4Addr> {
+    let (path, object) = fields.object("addresses")?;
+    let fields = Fields::read(&ADDRESSES, &path, object, problems);
+    let text = fields.text("rr_ip");
+    if text.is_empty() {
+        return None;
+    }
+    let address = text.parse().ok().filter(|v4| stable_address(AddressKind::RoundRobin, *v4).is_some());
+    if address.is_none() {
+        let is_wrong =
+            format!("must be an IPv4 address from 10.30.0.1 to 10.31.255.254, but is \"{}\"", shown(text));
+        problems.add(SlaErrorCode::InvalidValue, &fields.path_of("rr_ip"), &is_wrong);
+    }
+    address
 }
 
 /// The object as it was sent, without what the root sets itself.

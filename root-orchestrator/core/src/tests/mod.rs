@@ -1,6 +1,7 @@
 //! The rules of the root, one by one. Those of survival are in `survival.rs`, those of revisions in `rollout.rs`,
 //! those of joining in `enrolment.rs`.
 
+mod addresses;
 mod enrolment;
 mod names;
 mod rollout;
@@ -107,6 +108,7 @@ impl Root {
             namespace: "test".to_owned(),
             description: String::new(),
             services: vec![SlaService {
+                round_robin: None,
                 name: "service".to_owned(),
                 namespace: "test".to_owned(),
                 spec,
@@ -430,6 +432,7 @@ fn services_are_added_together_or_not_at_all() {
         root.state.application(id).expect("it exists").clone()
     };
     let named = |name: &str| SlaService {
+        round_robin: None,
         name: name.to_owned(),
         namespace: "test".to_owned(),
         spec: small(),

@@ -38,6 +38,7 @@ impl Shop {
     fn update(&mut self, image: &str) -> u32 {
         let spec = ServiceSpec { image: image.to_owned(), ..small() };
         let wanted = SlaService {
+            round_robin: None,
             name: "service".to_owned(),
             namespace: "test".to_owned(),
             spec,
@@ -228,6 +229,7 @@ fn old_revisions_are_forgotten_but_not_those_in_use() {
 fn a_service_keeps_its_name() {
     let shop = Shop::new(1, UpdatePolicy::default());
     let wanted = SlaService {
+        round_robin: None,
         name: "other".to_owned(),
         namespace: "test".to_owned(),
         spec: small(),

@@ -419,7 +419,6 @@ fn what_is_not_there_yet_is_refused_by_name_once_it_is_asked_for() {
         ("arch", json!(["amd64"])),
         ("platform", json!("linux/amd64")),
         ("vm_images", json!(["a"])),
-        ("addresses", json!("10.30.0.1")),
     ];
     for (name, value) in asked {
         let about = fields::SERVICE.find(name).expect("a known field").about;
@@ -454,14 +453,20 @@ fn what_is_not_there_yet_is_refused_by_name_once_it_is_asked_for() {
 }
 
 #[test]
-fn chosen_addresses_are_refused_by_their_own_names() {
+fn an_address_is_chosen_from_those_of_services() {
+    let chosen = |address: &str| service_problems(json!({"addresses": {"rr_ip": address}}));
+    assert_eq!(chosen("10.30.0.1"), []);
+    for wrong in ["10.18.0.1", "10.30.0.0", "fdff::1", "any"] {
+        let is_wrong = format!("must be an IPv4 address from 10.30.0.1 to 10.31.255.254, but is \"{wrong}\"");
+        assert_eq!(chosen(wrong), one(SlaErrorCode::InvalidValue, "addresses.rr_ip", &is_wrong));
+    }
     assert_eq!(
-        service_problems(json!({"addresses": {"rr_ip": "10.30.0.1", "rr_ip_v6": "", "rr_ipv4": ""}})),
+        service_problems(json!({"addresses": {"closest_ip": "10.30.0.1", "rr_ip_v6": "", "rr_ipv4": ""}})),
         [
             (
                 SlaErrorCode::NotSupported,
-                "addresses.rr_ip".to_owned(),
-                "is not supported yet (a chosen IPv4 address that balances round robin): remove the field"
+                "addresses.closest_ip".to_owned(),
+                "is not supported yet (a chosen IPv4 address of the closest instance): remove the field"
                     .to_owned()
             ),
             (
