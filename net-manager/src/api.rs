@@ -1,6 +1,6 @@
 //! The local API for NodeEngine: JSON over HTTP on the loopback interface, with a key only root can read.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use axum::{
     Json, Router,
@@ -88,7 +88,10 @@ impl From<AttachError> for Refusal {
                 Rejection::NoSubnet | Rejection::EmptyLease => (StatusCode::SERVICE_UNAVAILABLE, "no_subnet"),
                 Rejection::Full(_) => (StatusCode::SERVICE_UNAVAILABLE, "subnet_full"),
                 Rejection::PortConflict { .. } => (StatusCode::CONFLICT, "port_conflict"),
-                Rejection::RepeatedPort(_) => (StatusCode::BAD_REQUEST, "invalid"),
+                Rejection::RepeatedPort(_) | Rejection::NotAnAddress(_) => {
+                    (StatusCode::BAD_REQUEST, "invalid")
+                }
+                Rejection::AddressConflict { .. } => (StatusCode::CONFLICT, "address_conflict"),
                 Rejection::OlderGeneration { .. } => (StatusCode::CONFLICT, "older_generation"),
             },
             AttachError::PortInUse(_) => (StatusCode::CONFLICT, "port_conflict"),
@@ -154,6 +157,8 @@ struct AttachBody {
     network_namespace: String,
     #[serde(default)]
     ports: Vec<String>,
+    #[serde(default)]
+    address: Option<Ipv4Addr>,
 }
 
 #[derive(Debug, Serialize)]
@@ -218,6 +223,7 @@ async fn attach(
         generation: body.generation,
         network_namespace: body.network_namespace,
         ports,
+        address: body.address,
     };
     let attachment = api.handle.attach(order).await?;
     Ok(Json(AttachAnswer { addresses: attachment.addresses.all() }))

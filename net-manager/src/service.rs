@@ -1,6 +1,6 @@
 //! The one owner of the state and the datapath. Everybody else holds a [`Handle`].
 
-use std::{collections::BTreeSet, os::unix::fs::MetadataExt, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::Ipv4Addr, os::unix::fs::MetadataExt, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use daemon::StateDirectory;
@@ -69,6 +69,8 @@ pub struct AttachOrder {
     pub network_namespace: String,
     /// Ports of the device that lead to it.
     pub ports: Vec<PortMapping>,
+    /// The address it keeps wherever it runs.
+    pub address: Option<Ipv4Addr>,
 }
 
 #[derive(Debug)]
@@ -335,14 +337,14 @@ impl<D: Datapath> Service<D> {
     }
 
     async fn attach(&mut self, order: AttachOrder) -> Result<Attachment, AttachError> {
-        let AttachOrder { id, generation, network_namespace: path, ports } = order;
+        let AttachOrder { id, generation, network_namespace: path, ports, address } = order;
         let inode = match inode_of(&path) {
             Ok(inode) => inode,
             Err(problem) => return Err(AttachError::NoNamespace { path, problem }),
         };
         let namespace = Namespace { path, inode };
-        let changes =
-            self.state.accept(Command::Attach(AttachRequest { id, generation, namespace, ports }))?;
+        let request = AttachRequest { id, generation, namespace, ports, address };
+        let changes = self.state.accept(Command::Attach(request))?;
         if let Some(Change::Attached(attachment)) = changes.first() {
             self.datapath.reserve_ports(id, &attachment.ports)?;
             if self.state.attachment(id).is_some() {
@@ -411,6 +413,9 @@ impl Wanted {
             Effect::InstallRuleset
             | Effect::ChangeElements { .. }
             | Effect::OpenDockerUser(_)
+            | Effect::OpenDirect(_)
+            | Effect::CloseDirect
+            | Effect::ChangePaths { .. }
             | Effect::ClaimSubnet(_)
             | Effect::ReleaseSubnet(_) => true,
         }

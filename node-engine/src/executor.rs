@@ -240,6 +240,7 @@ impl Hands {
             generation: order.generation,
             network_namespace: format!("/proc/{process}/ns/net"),
             ports: order.spec.ports.clone(),
+            address: order.address,
         };
         let addresses = network.attach(attachment).await.map_err(|error| error.to_string())?;
         let opened = self.runtime.open_gate(order.instance, order.generation, process).await;

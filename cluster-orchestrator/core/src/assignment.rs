@@ -74,6 +74,7 @@ impl State {
             Some(known)
                 if known.generation == wanted.generation
                     && known.desired == wanted.desired
+                    && known.address == wanted.address
                     && known.listed =>
             {
                 return None;
@@ -81,7 +82,7 @@ impl State {
             // The same placement; a tombstone is never taken back within one.
             Some(known) if known.generation == wanted.generation => {
                 let desired = known.desired.max(wanted.desired);
-                Instance { desired, listed: true, ..known.clone() }
+                Instance { desired, address: wanted.address, listed: true, ..known.clone() }
             }
             Some(_) | None => anew(known, wanted, now),
         };
@@ -111,6 +112,7 @@ fn anew(known: Option<&Instance>, wanted: AssignedInstance, now: Timestamp) -> I
         id: wanted.id,
         revision: wanted.revision,
         generation: wanted.generation,
+        address: wanted.address,
         desired: wanted.desired,
         listed: true,
         tenure,

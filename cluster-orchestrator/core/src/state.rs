@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
     sync::Arc,
 };
 
@@ -33,6 +34,9 @@ pub struct Instance {
     pub revision: u32,
     /// The root's decision it is here by; copies count on from it.
     pub generation: Generation,
+    /// The address it keeps wherever it runs.
+    #[serde(default)]
+    pub address: Option<Ipv4Addr>,
     /// What the root wants of it.
     pub desired: Desired,
     /// Whether the root's newest assignment lists it.
@@ -205,7 +209,9 @@ impl State {
     fn apply_instance(&mut self, id: InstanceId, instance: Option<Instance>) {
         let before = self.instances.remove(&id);
         let told = |instance: &Option<Instance>, worker| {
-            instance.as_ref().and_then(|it| Some((it.tenure.told(worker, it.desired)?, it.reserved)))
+            instance
+                .as_ref()
+                .and_then(|it| Some((it.tenure.told(worker, it.desired)?, it.reserved, it.address)))
         };
         let children = |instance: &Option<Instance>| -> Vec<WorkerId> {
             instance.as_ref().map(|it| it.tenure.children().collect()).unwrap_or_default()
@@ -221,11 +227,11 @@ impl State {
                 continue;
             }
             self.dirty.insert(worker);
-            if let Some((_, reserved)) = was {
+            if let Some((_, reserved, _)) = was {
                 self.vacate(worker, id, &reserved);
             }
             match is {
-                Some((_, reserved)) => self.occupy(worker, id, &reserved),
+                Some((_, reserved, _)) => self.occupy(worker, id, &reserved),
                 None => self.capacity_changed = true,
             }
         }
@@ -380,7 +386,13 @@ impl State {
     pub fn assignment(&self, worker: &Worker) -> Assignment {
         let copies = self.on_worker(worker.id).filter_map(|instance| {
             let (generation, desired) = instance.tenure.told(worker.id, instance.desired)?;
-            Some(AssignedInstance { id: instance.id, revision: instance.revision, generation, desired })
+            Some(AssignedInstance {
+                id: instance.id,
+                revision: instance.revision,
+                generation,
+                desired,
+                address: instance.address,
+            })
         });
         let instances: Vec<AssignedInstance> = copies.collect();
         let services = instances

@@ -21,7 +21,7 @@ mod subnet;
 pub use block::BlockPlan;
 pub use host::{HostPlan, InstanceAddresses};
 pub use pool::Pool;
-pub use service::{AddressKind, NoAddress, StableAddress, StablePlan, stable_address};
+pub use service::{NoAddress, StablePlan};
 pub use subnet::{Subnet, SubnetPlan};
 
 /// Nothing is left to give. The text names the limit.

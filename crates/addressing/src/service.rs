@@ -1,64 +1,12 @@
 //! The stable addresses of services and instances, which the root gives out and nobody routes by place: an instance
 //! keeps its own wherever it runs. Kept in the documents of services and instances; this is rebuilt from them.
 //!
-//! ```text
-//!   10.30.0.0/16, then 10.31.0.0/16     both families always, paired: the v4 address says which v6 address
-//!   fdff:0000::/21 instances            fdff:1000::/21 closest            fdff:2000::/21 round-robin
-//!   fdff:3000::/21 least used           fdff:4000::/21 affinity
-//! ```
-//!
-//! The ranges are those of Oakestra's plan, which has no second /16 and leaves all but instances and round-robin
-//! unused. Blocks of workers (`block.rs`) are elsewhere.
+//! What the addresses are is in `model::address`. The ranges are those of Oakestra's plan, which has no second /16 and
+//! leaves all but instances and round-robin unused. Blocks of workers (`block.rs`) are elsewhere.
 
-use std::{
-    collections::BTreeSet,
-    net::{Ipv4Addr, Ipv6Addr},
-};
+use std::{collections::BTreeSet, net::Ipv4Addr};
 
-use serde::{Deserialize, Serialize};
-
-/// 10.30.0.0.
-const FIRST_V4: u32 = u32::from_be_bytes([10, 30, 0, 0]);
-/// 10.30.0.0 to 10.31.255.255. Its first and last address stay free: some programs take them for a network's own.
-const ADDRESSES: u32 = 2 << 16;
-const LAST: u32 = ADDRESSES - 2;
-/// What an address stands for. Decides how connections to it are spread, and the range of its IPv6 address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AddressKind {
-    /// One instance, wherever it is.
-    Instance,
-    /// The instances that answer soonest.
-    Closest,
-    /// Each instance in turn.
-    RoundRobin,
-    /// Instances with much to spare more often than others.
-    LeastUsed,
-    /// The same instance for the same caller.
-    Affinity,
-}
-
-impl AddressKind {
-    /// The second 16 bits of the IPv6 address.
-    const fn range(self) -> u128 {
-        match self {
-            Self::Instance => 0x0000,
-            Self::Closest => 0x1000,
-            Self::RoundRobin => 0x2000,
-            Self::LeastUsed => 0x3000,
-            Self::Affinity => 0x4000,
-        }
-    }
-}
-
-/// An address in both families. Both are told by the first and the kind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct StableAddress {
-    /// From 10.30.0.1 to 10.31.255.254.
-    pub v4: Ipv4Addr,
-    /// Within fdff::/16.
-    pub v6: Ipv6Addr,
-}
+use model::{AddressKind, StableAddress, slot_of};
 
 /// An address that cannot be given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -92,19 +40,19 @@ pub struct StablePlan {
 
 impl StablePlan {
     /// How many addresses there are in all.
-    pub const LIMIT: usize = ADDRESSES as usize - 2;
+    pub const LIMIT: usize = StableAddress::COUNT as usize;
 
     /// Gives an address that nobody has.
     ///
     /// # Errors
     /// [`NoAddress::Exhausted`].
     pub fn allocate(&mut self, kind: AddressKind) -> Result<StableAddress, NoAddress> {
-        let start = self.next.clamp(1, LAST);
-        let slot = (start..=LAST).chain(1..start).find(|slot| !self.used.contains(slot));
+        let start = self.next.clamp(1, StableAddress::COUNT);
+        let slot = (start..=StableAddress::COUNT).chain(1..start).find(|slot| !self.used.contains(slot));
         let slot = slot.ok_or(NoAddress::Exhausted { limit: Self::LIMIT })?;
         self.used.insert(slot);
-        self.next = if slot == LAST { 1 } else { slot + 1 };
-        Ok(address(kind, slot))
+        self.next = if slot == StableAddress::COUNT { 1 } else { slot + 1 };
+        Ok(StableAddress::at(kind, slot))
     }
 
     /// Takes a certain address: one that a user asks for, or that a document says is in use.
@@ -116,7 +64,7 @@ impl StablePlan {
         if !self.used.insert(slot) {
             return Err(NoAddress::Taken(v4));
         }
-        Ok(address(kind, slot))
+        Ok(StableAddress::at(kind, slot))
     }
 
     /// To be called once after what is in use was claimed: what comes next is beyond it, so that what was given back
@@ -145,21 +93,6 @@ impl StablePlan {
     }
 }
 
-/// The pair that belongs to an IPv4 address of the plan, whoever has it; `None` for any other.
-#[must_use]
-pub fn stable_address(kind: AddressKind, v4: Ipv4Addr) -> Option<StableAddress> {
-    slot_of(v4).map(|slot| address(kind, slot))
-}
-
-fn slot_of(v4: Ipv4Addr) -> Option<u32> {
-    u32::from(v4).checked_sub(FIRST_V4).filter(|slot| (1..=LAST).contains(slot))
-}
-
-fn address(kind: AddressKind, slot: u32) -> StableAddress {
-    let v6 = 0xfdff << 112 | kind.range() << 96 | u128::from(slot);
-    StableAddress { v4: Ipv4Addr::from(FIRST_V4 + slot), v6: Ipv6Addr::from(v6) }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -170,17 +103,6 @@ mod tests {
 
     fn v4(text: &str) -> Ipv4Addr {
         text.parse().expect("an address")
-    }
-
-    #[test]
-    fn both_families_go_together_and_the_kind_is_seen_in_ipv6() {
-        let mut plan = StablePlan::default();
-        let first = plan.allocate(AddressKind::RoundRobin).expect("free");
-        assert_eq!((first.v4, first.v6), (v4("10.30.0.1"), "fdff:2000::1".parse().expect("an address")));
-        let second = plan.allocate(AddressKind::Instance).expect("free");
-        assert_eq!((second.v4, second.v6), (v4("10.30.0.2"), "fdff::2".parse().expect("an address")));
-        assert_eq!(stable_address(AddressKind::Instance, second.v4), Some(second));
-        assert_eq!(stable_address(AddressKind::Instance, v4("10.18.0.2")), None);
     }
 
     #[test]
@@ -240,7 +162,7 @@ mod tests {
             let mut plan = StablePlan::default();
             let mut used: BTreeSet<Ipv4Addr> = BTreeSet::new();
             for (step, number) in steps {
-                let some = Ipv4Addr::from(FIRST_V4 + number);
+                let some = StableAddress::at(AddressKind::Instance, number).v4;
                 match step {
                     0 => {
                         let given = plan.allocate(AddressKind::Instance).expect("there are many").v4;

@@ -1,11 +1,11 @@
 //! What a parent wants of a child: always the whole of it, with a generation.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
-use crate::{Generation, InstanceId, RevisionId, ServiceNames, ServiceSpec};
+use crate::{AddressKind, Generation, InstanceId, RevisionId, ServiceNames, ServiceSpec};
 
 /// Everything a child must have, replacing whatever it was told before.
 ///
@@ -30,6 +30,9 @@ pub struct AssignedService {
     pub names: Arc<ServiceNames>,
     /// What each instance of it needs.
     pub spec: Arc<ServiceSpec>,
+    /// The addresses it is called by.
+    #[serde(default)]
+    pub addresses: Arc<BTreeMap<AddressKind, Ipv4Addr>>,
 }
 
 /// One instance and what should become of it.
@@ -43,6 +46,9 @@ pub struct AssignedInstance {
     pub generation: Generation,
     /// Run it or remove it.
     pub desired: Desired,
+    /// Its own address, which it keeps wherever it runs; `None` for one that was made before there were any.
+    #[serde(default)]
+    pub address: Option<Ipv4Addr>,
 }
 
 impl AssignedInstance {

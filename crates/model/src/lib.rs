@@ -11,12 +11,14 @@
 //! Pure data: no IO, no clock. How it looks on the wire lives in `proto/`; who decides with it lives in the
 //! `core/` crates of the daemons.
 
+mod address;
 mod assignment;
 mod brain;
 mod cluster;
 mod health;
 mod ids;
 mod instance;
+mod network;
 mod quantity;
 mod refusal;
 mod service;
@@ -25,6 +27,7 @@ mod tenure;
 mod time;
 mod upkeep;
 
+pub use address::{AddressKind, StableAddress, slot_of};
 pub use assignment::{AssignedInstance, AssignedService, Assignment, Desired, NetworkLease};
 pub use brain::{Brain, Plan};
 pub use cluster::{
@@ -36,6 +39,7 @@ pub use ids::{
     ApplicationId, ClusterId, IdError, InstanceId, RevisionId, ServiceId, TokenId, UserId, WorkerId,
 };
 pub use instance::{InstanceReport, LastExit, Phase, Tier, Usage};
+pub use network::{CallableInstance, CallableService, NetworkNews, Peer, Surroundings};
 pub use quantity::{Generation, Mebibytes, Millicores, Resources};
 pub use refusal::{CandidateVerdict, Refusal, RefusalCode};
 pub use service::{

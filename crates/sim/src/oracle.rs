@@ -345,6 +345,7 @@ mod tests {
             revision: 1,
             generation: Generation(*copy),
             desired: Desired::Running,
+            address: None,
         };
         let instances = numbers.iter().map(instance).collect();
         Assignment { generation: Generation(generation), instances, ..Assignment::default() }

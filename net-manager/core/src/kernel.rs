@@ -2,9 +2,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, SocketAddr},
+    fmt,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
 };
 
+use addressing::InstanceAddresses;
 use ipnet::IpNet;
 use model::Protocol;
 
@@ -15,6 +17,33 @@ use crate::{LinkName, LinkPlan};
 pub enum Element {
     /// What leaves the device from these addresses is masqueraded.
     Subnet(IpNet),
+    /// An address somebody has: packets to other addresses of services and instances are refused.
+    Known(IpAddr),
+    /// Connections to the first go to the second.
+    Single {
+        /// The address of a service.
+        from: IpAddr,
+        /// That of its only instance.
+        to: IpAddr,
+    },
+    /// Connections to this address are led by that chain.
+    Spread {
+        /// The address of a service.
+        from: IpAddr,
+        /// How they are spread.
+        chain: Chain,
+    },
+    /// The address at a place of a service's list.
+    Backend {
+        /// The address of the service.
+        of: IpAddr,
+        /// From zero.
+        index: u32,
+        /// That of an instance.
+        to: IpAddr,
+    },
+    /// Another device of this site may send packets of its instances from this address.
+    Peer(IpAddr),
     /// An instance of this device; it is masqueraded when it calls itself through a port of the device.
     Instance(IpAddr),
     /// A port of the device that leads to an instance.
@@ -26,6 +55,124 @@ pub enum Element {
         /// Where it leads; the family says for which packets.
         to: SocketAddr,
     },
+}
+
+/// A chain of rules that chooses one of several instances. Its name tells all that is in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Chain {
+    /// Each in turn. Every address has its own, as each counts its own connections.
+    Turn {
+        /// The address whose connections it counts.
+        of: Ipv4Addr,
+        /// How many there are to choose from.
+        count: u32,
+    },
+    /// By chance.
+    Random {
+        /// How many there are to choose from.
+        count: u32,
+    },
+    /// By the caller's address: the same for the same caller while there are as many.
+    Hash {
+        /// How many there are to choose from.
+        count: u32,
+    },
+}
+
+impl fmt::Display for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Turn { of, count } => write!(f, "turn-{of}-{count}"),
+            Self::Random { count } => write!(f, "random-{count}"),
+            Self::Hash { count } => write!(f, "hash-{count}"),
+        }
+    }
+}
+
+impl Chain {
+    /// The chain of that name; `None` when it is none of these.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        let mut parts = name.split('-');
+        let chain = match (parts.next()?, parts.next()?, parts.next()) {
+            ("turn", of, Some(count)) => Self::Turn { of: of.parse().ok()?, count: count.parse().ok()? },
+            ("random", count, None) => Self::Random { count: count.parse().ok()? },
+            ("hash", count, None) => Self::Hash { count: count.parse().ok()? },
+            _ => return None,
+        };
+        parts.next().is_none().then_some(chain)
+    }
+
+    /// How many there are to choose from.
+    #[must_use]
+    pub const fn count(self) -> u32 {
+        match self {
+            Self::Turn { count, .. } | Self::Random { count } | Self::Hash { count } => count,
+        }
+    }
+}
+
+/// The interface that joins this device with others of its site, and what is particular to this device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DirectLink {
+    /// Its own address on the link.
+    pub mac: Mac,
+    /// From where the device itself speaks to services.
+    pub source: InstanceAddresses,
+}
+
+/// An address of the link layer.
+pub type Mac = [u8; 6];
+
+/// One entry that leads to another device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Path {
+    /// The device with this address on the link is reached at that address of the site.
+    Device {
+        /// On the link.
+        mac: Mac,
+        /// In the site's own network.
+        underlay: IpAddr,
+    },
+    /// The gateway of a device has this address on the link.
+    Neighbour {
+        /// The gateway.
+        gateway: IpAddr,
+        /// On the link.
+        mac: Mac,
+    },
+    /// What a device answers for.
+    Route {
+        /// A range of a device, or one instance.
+        to: IpNet,
+        /// The gateway of the device.
+        via: IpAddr,
+        /// From where this device itself speaks.
+        from: IpAddr,
+    },
+}
+
+/// What only one path can be for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// A device on the link.
+    Device(Mac),
+    /// A gateway.
+    Neighbour(IpAddr),
+    /// A range.
+    Route(IpNet),
+}
+
+impl Path {
+    /// What it is for; of two with the same place one takes that of the other.
+    #[must_use]
+    pub const fn place(&self) -> Place {
+        match *self {
+            Self::Device { mac, .. } => Place::Device(mac),
+            Self::Neighbour { gateway, .. } => Place::Neighbour(gateway),
+            Self::Route { to, .. } => Place::Route(to),
+        }
+    }
 }
 
 /// The two kinds of addresses, as firewall tables are divided.
@@ -64,6 +211,12 @@ pub struct DesiredKernel {
     pub subnets: BTreeSet<IpNet>,
     /// One cable per instance.
     pub links: BTreeMap<LinkName, LinkPlan>,
+    /// Chains that elements lead to.
+    pub chains: BTreeSet<Chain>,
+    /// The link to other devices; `None` while this device has no subnet.
+    pub direct: Option<DirectLink>,
+    /// The ways to them.
+    pub paths: BTreeSet<Path>,
 }
 
 /// A cable as it is.
@@ -87,7 +240,7 @@ impl ObservedLink {
             mark: plan.mark(),
             ready: true,
             routes: plan.routes(),
-            neighbours: BTreeSet::from(plan.addresses.all()),
+            neighbours: plan.routes().into_keys().collect(),
         }
     }
 }
@@ -103,6 +256,12 @@ pub struct ObservedKernel {
     pub subnets: BTreeMap<IpNet, bool>,
     /// Cables with a name of ours.
     pub links: BTreeMap<LinkName, ObservedLink>,
+    /// Chains that choose instances.
+    pub chains: BTreeSet<Chain>,
+    /// The link to other devices, if it is as it should be apart from what is particular to this device.
+    pub direct: Option<DirectLink>,
+    /// The ways to them.
+    pub paths: BTreeSet<Path>,
     /// What others do to forwarded packets.
     pub forward: BTreeMap<Family, ForwardFilter>,
 }
@@ -112,12 +271,28 @@ pub struct ObservedKernel {
 pub enum Effect {
     /// Make our table as it should be, keeping the entries of its sets, in one transaction.
     InstallRuleset,
-    /// Change entries, in one transaction, removals first.
+    /// Change entries and the chains they lead to, in one transaction, removals first. Connections of addresses that
+    /// nobody has any more are forgotten.
     ChangeElements {
         /// Entries that go.
         remove: BTreeSet<Element>,
         /// Entries that come.
         add: BTreeSet<Element>,
+        /// Chains that nothing leads to any more.
+        close: BTreeSet<Chain>,
+        /// Chains that come.
+        open: BTreeSet<Chain>,
+    },
+    /// Make the link to other devices, or make it anew; the paths over it go with the old one.
+    OpenDirect(DirectLink),
+    /// Take that link away.
+    CloseDirect,
+    /// Change paths, those that come first. One that takes the place of another replaces it at once.
+    ChangePaths {
+        /// Paths that go.
+        remove: BTreeSet<Path>,
+        /// Paths that come.
+        add: BTreeSet<Path>,
     },
     /// Let Docker forward our packets.
     OpenDockerUser(Family),
@@ -144,9 +319,23 @@ impl ObservedKernel {
     pub fn after(&mut self, effect: &Effect) {
         match effect {
             Effect::InstallRuleset => self.ruleset_intact = true,
-            Effect::ChangeElements { remove, add } => {
+            Effect::ChangeElements { remove, add, close, open } => {
                 self.elements.retain(|element| !remove.contains(element));
                 self.elements.extend(add);
+                self.chains.retain(|chain| !close.contains(chain));
+                self.chains.extend(open);
+            }
+            Effect::OpenDirect(link) => {
+                self.direct = Some(*link);
+                self.paths.clear();
+            }
+            Effect::CloseDirect => {
+                self.direct = None;
+                self.paths.clear();
+            }
+            Effect::ChangePaths { remove, add } => {
+                self.paths.retain(|path| !remove.contains(path));
+                self.paths.extend(add);
             }
             Effect::OpenDockerUser(family) => {
                 self.forward.entry(*family).or_default().docker_user = Some(true);

@@ -11,11 +11,13 @@
 
 mod kernel;
 mod link;
+mod others;
 mod reconcile;
 mod state;
 
 pub use kernel::{
-    DesiredKernel, Effect, Element, Family, ForwardFilter, ObservedKernel, ObservedLink, gateway_of,
+    Chain, DesiredKernel, DirectLink, Effect, Element, Family, ForwardFilter, Mac, ObservedKernel,
+    ObservedLink, Path, Place, gateway_of,
 };
 pub use link::{LinkName, LinkPlan, Namespace};
 pub use reconcile::{forward_warnings, reconcile};

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt, net::IpAddr};
 
 use addressing::InstanceAddresses;
-use model::InstanceId;
+use model::{InstanceId, StableAddress};
 use serde::{Deserialize, Serialize};
 
 /// The name of the device's end of a cable: `mgv` and twelve hexadecimal digits, the longest the kernel takes.
@@ -68,6 +68,8 @@ pub struct LinkPlan {
     pub namespace: Namespace,
     /// The addresses of the other end.
     pub addresses: InstanceAddresses,
+    /// More of them: those the instance keeps wherever it runs.
+    pub stable: Option<StableAddress>,
     /// The device's own addresses, from which it speaks to the instance.
     pub gateway: InstanceAddresses,
 }
@@ -77,16 +79,16 @@ impl LinkPlan {
     /// none, is not this one or was not finished.
     #[must_use]
     pub fn mark(&self) -> String {
-        format!("mangrove {} {}", self.instance, self.namespace.inode)
+        let stable = self.stable.map(|stable| format!(" {}", stable.v4)).unwrap_or_default();
+        format!("mangrove {} {}{stable}", self.instance, self.namespace.inode)
     }
 
     /// The host routes that lead into the cable, each with the source address the device uses.
     #[must_use]
     pub fn routes(&self) -> BTreeMap<IpAddr, IpAddr> {
-        BTreeMap::from([
-            (self.addresses.v4.into(), self.gateway.v4.into()),
-            (self.addresses.v6.into(), self.gateway.v6.into()),
-        ])
+        let stable = self.stable.map(|stable| stable.all()).into_iter().flatten();
+        let gateway = |to: IpAddr| if to.is_ipv4() { self.gateway.v4.into() } else { self.gateway.v6.into() };
+        self.addresses.all().into_iter().chain(stable).map(|to| (to, gateway(to))).collect()
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::{DesiredKernel, Effect, Element, Family, LinkPlan, ObservedKernel, ObservedLink};
+use crate::{
+    Chain, DesiredKernel, Effect, Element, Family, LinkPlan, ObservedKernel, ObservedLink, Path, Place,
+};
 
 /// What must be done, in an order in which every step finds what it needs and nothing is sent where nobody is: the
 /// device's addresses, new cables, then the ports that lead to them; and the other way round for what goes. A crash
@@ -24,11 +26,11 @@ pub fn reconcile(desired: &DesiredKernel, observed: &ObservedKernel) -> Vec<Effe
     for plan in desired.links.values() {
         push_link(&mut effects, plan, observed.links.get(&plan.name));
     }
-    push_elements(
-        &mut effects,
-        observed.elements.difference(&desired.elements).copied().collect(),
-        desired.elements.difference(&observed.elements).copied().collect(),
-    );
+    let superfluous = push_paths(&mut effects, desired, observed);
+    push_elements(&mut effects, desired, observed);
+    if !superfluous.is_empty() {
+        effects.push(Effect::ChangePaths { remove: superfluous, add: BTreeSet::new() });
+    }
     for (name, link) in &observed.links {
         if !desired.links.contains_key(name) {
             let addresses = link.routes.keys().copied().collect();
@@ -40,10 +42,43 @@ pub fn reconcile(desired: &DesiredKernel, observed: &ObservedKernel) -> Vec<Effe
     effects
 }
 
-fn push_elements(effects: &mut Vec<Effect>, remove: BTreeSet<Element>, add: BTreeSet<Element>) {
-    if !remove.is_empty() || !add.is_empty() {
-        effects.push(Effect::ChangeElements { remove, add });
+fn push_elements(effects: &mut Vec<Effect>, desired: &DesiredKernel, observed: &ObservedKernel) {
+    let remove: BTreeSet<Element> = observed.elements.difference(&desired.elements).copied().collect();
+    let add: BTreeSet<Element> = desired.elements.difference(&observed.elements).copied().collect();
+    let close: BTreeSet<Chain> = observed.chains.difference(&desired.chains).copied().collect();
+    let open: BTreeSet<Chain> = desired.chains.difference(&observed.chains).copied().collect();
+    if !remove.is_empty() || !add.is_empty() || !close.is_empty() || !open.is_empty() {
+        effects.push(Effect::ChangeElements { remove, add, close, open });
     }
+}
+
+/// The link to other devices and what leads over it. The answer is what may go once nothing is led there any more.
+fn push_paths(
+    effects: &mut Vec<Effect>,
+    desired: &DesiredKernel,
+    observed: &ObservedKernel,
+) -> BTreeSet<Path> {
+    let mut there = &observed.paths;
+    let none = BTreeSet::new();
+    match desired.direct {
+        Some(link) if observed.direct != Some(link) => {
+            effects.push(Effect::OpenDirect(link));
+            there = &none;
+        }
+        None if observed.direct.is_some() => {
+            effects.push(Effect::CloseDirect);
+            there = &none;
+        }
+        Some(_) | None => {}
+    }
+    let add: BTreeSet<Path> = desired.paths.difference(there).copied().collect();
+    let places: BTreeSet<Place> = add.iter().map(Path::place).collect();
+    let is_replaced = |path: &Path| places.contains(&path.place());
+    let (remove, superfluous) = there.difference(&desired.paths).copied().partition(is_replaced);
+    if !add.is_empty() {
+        effects.push(Effect::ChangePaths { remove, add });
+    }
+    superfluous
 }
 
 fn push_link(effects: &mut Vec<Effect>, plan: &LinkPlan, observed: Option<&ObservedLink>) {
@@ -103,6 +138,7 @@ mod tests {
             instance,
             namespace: Namespace { path: "/proc/1/ns/net".to_owned(), inode },
             addresses: pair("10.18.0.2", "fc00::2"),
+            stable: None,
             gateway: pair("10.18.0.1", "fc00::1"),
         }
     }
@@ -124,6 +160,7 @@ mod tests {
             elements: BTreeSet::from([Element::Subnet(subnet()), port()]),
             subnets: BTreeSet::from([subnet()]),
             links: BTreeMap::from([(plan(1).name, plan(1))]),
+            ..DesiredKernel::default()
         }
     }
 
@@ -131,6 +168,8 @@ mod tests {
         Effect::ChangeElements {
             remove: remove.iter().copied().collect(),
             add: add.iter().copied().collect(),
+            close: BTreeSet::new(),
+            open: BTreeSet::new(),
         }
     }
 

@@ -1,10 +1,15 @@
 //! The truth of this worker's network: its subnet and the instances attached to it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
 
 use addressing::{Exhausted, HostPlan, InstanceAddresses, Subnet};
 use ipnet::IpNet;
-use model::{Generation, InstanceId, NetworkLease, PortMapping};
+use model::{
+    AddressKind, Generation, InstanceId, NetworkLease, NetworkNews, PortMapping, StableAddress, Surroundings,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{DesiredKernel, Element, LinkName, LinkPlan, Namespace};
@@ -31,6 +36,8 @@ pub struct AttachRequest {
     pub namespace: Namespace,
     /// Ports of the device that lead to it.
     pub ports: Vec<PortMapping>,
+    /// The address it keeps wherever it runs.
+    pub address: Option<Ipv4Addr>,
 }
 
 /// An instance that is connected.
@@ -48,9 +55,18 @@ pub struct Attachment {
     pub addresses: InstanceAddresses,
     /// The subnet they are of, which need not be the present one.
     pub subnet: Subnet,
+    /// The address it keeps wherever it runs.
+    #[serde(default)]
+    pub address: Option<Ipv4Addr>,
 }
 
 impl Attachment {
+    /// Both of the addresses it keeps wherever it runs.
+    #[must_use]
+    pub fn stable(&self) -> Option<StableAddress> {
+        self.address.and_then(|address| StableAddress::of(AddressKind::Instance, address))
+    }
+
     fn link_plan(&self) -> LinkPlan {
         let (v4, v6) = self.subnet.gateway();
         LinkPlan {
@@ -58,6 +74,7 @@ impl Attachment {
             instance: self.id,
             namespace: self.namespace.clone(),
             addresses: self.addresses,
+            stable: self.stable(),
             gateway: InstanceAddresses { v4, v6 },
         }
     }
@@ -71,7 +88,9 @@ impl Attachment {
                 to: (address, port.container).into(),
             })
         });
-        ports.chain(addresses.map(Element::Instance))
+        let stable = self.stable().map(|stable| stable.all()).into_iter().flatten();
+        let known = stable.clone().map(Element::Known);
+        ports.chain(addresses.into_iter().chain(stable).map(Element::Instance)).chain(known)
     }
 }
 
@@ -112,6 +131,17 @@ pub enum Rejection {
     /// The request itself names a port twice.
     #[error("port {}/{} is mapped twice by the same instance; keep one of the mappings", .0.host, .0.protocol)]
     RepeatedPort(PortMapping),
+    /// Not an address for instances.
+    #[error("{0} is not an address for instances: they are 10.30.0.1 to 10.31.255.254")]
+    NotAnAddress(Ipv4Addr),
+    /// Somebody else has the address.
+    #[error("address {address} is that of instance {holder}, which is attached; detach that instance first")]
+    AddressConflict {
+        /// The address that was asked for.
+        address: Ipv4Addr,
+        /// Who has it.
+        holder: InstanceId,
+    },
     /// Somebody speaks of an earlier placement.
     #[error("instance {id} is attached with generation {held}, which is newer than {asked}")]
     OlderGeneration {
@@ -130,9 +160,28 @@ pub struct NetworkState {
     hosts: Option<HostPlan>,
     /// In order of their ids.
     attachments: Vec<Attachment>,
+    /// What the cluster tells of others. Kept apart from the rest, as it changes far more often.
+    #[serde(skip)]
+    surroundings: Surroundings,
 }
 
 impl NetworkState {
+    /// What the cluster told of others.
+    #[must_use]
+    pub const fn surroundings(&self) -> &Surroundings {
+        &self.surroundings
+    }
+
+    /// To be called once with what was known before a restart.
+    pub fn recall(&mut self, surroundings: Surroundings) {
+        self.surroundings = surroundings;
+    }
+
+    /// Takes on what the cluster tells of others.
+    pub fn hear(&mut self, news: NetworkNews) {
+        self.surroundings.take(news);
+    }
+
     /// The subnet new instances get their addresses of.
     #[must_use]
     pub fn subnet(&self) -> Option<Subnet> {
@@ -174,10 +223,11 @@ impl NetworkState {
     }
 
     fn accept_attach(&self, request: AttachRequest) -> Result<Vec<Change>, Rejection> {
-        let AttachRequest { id, generation, namespace, mut ports } = request;
+        let AttachRequest { id, generation, namespace, mut ports, address } = request;
         ports.sort_unstable();
         ports.dedup();
         self.check_ports(id, &ports)?;
+        self.check_address(id, address)?;
         let held = self.attachment(id);
         if let Some(held) = held.filter(|held| held.generation > generation) {
             return Err(Rejection::OlderGeneration { id, held: held.generation, asked: generation });
@@ -189,9 +239,19 @@ impl NetworkState {
                 (hosts.subnet(), hosts.allocate(id)?)
             }
         };
-        let attachment = Attachment { id, generation, namespace, ports, addresses, subnet };
+        let attachment = Attachment { id, generation, namespace, ports, addresses, subnet, address };
         let known = held == Some(&attachment);
         Ok(if known { Vec::new() } else { vec![Change::Attached(attachment)] })
+    }
+
+    fn check_address(&self, id: InstanceId, address: Option<Ipv4Addr>) -> Result<(), Rejection> {
+        let Some(address) = address else { return Ok(()) };
+        StableAddress::of(AddressKind::Instance, address).ok_or(Rejection::NotAnAddress(address))?;
+        let same = |other: &&Attachment| other.id != id && other.address == Some(address);
+        match self.attachments.iter().find(same) {
+            Some(other) => Err(Rejection::AddressConflict { address, holder: other.id }),
+            None => Ok(()),
+        }
     }
 
     fn check_ports(&self, id: InstanceId, ports: &[PortMapping]) -> Result<(), Rejection> {
@@ -262,10 +322,15 @@ impl NetworkState {
             .map(Attachment::link_plan)
             .map(|plan| (plan.name.clone(), plan))
             .collect();
-        DesiredKernel {
+        let mut desired = DesiredKernel {
             elements: networks.chain(self.attachments.iter().flat_map(Attachment::elements)).collect(),
             subnets,
             links,
+            ..DesiredKernel::default()
+        };
+        if let Some(subnet) = self.subnet() {
+            desired.lead_to_others(&self.surroundings, &self.attachments, subnet);
         }
+        desired
     }
 }

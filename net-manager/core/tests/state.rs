@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use addressing::{Exhausted, InstanceAddresses};
 use model::{Generation, InstanceId, NetworkLease, PortMapping, ServiceId};
 use net_core::{
-    AttachRequest, Attachment, Change, Command, DesiredKernel, Element, LinkName, LinkPlan, Namespace,
-    NetworkState, ObservedKernel, Rejection, reconcile,
+    AttachRequest, Attachment, Change, Command, DesiredKernel, DirectLink, Element, LinkName, LinkPlan,
+    Namespace, NetworkState, ObservedKernel, Rejection, reconcile,
 };
 use proptest::prelude::*;
 
@@ -27,6 +27,7 @@ fn request(number: u32, generation: u64, ports: &str) -> AttachRequest {
         generation: Generation(generation),
         namespace: Namespace { path: format!("/proc/{number}/ns/net"), inode: u64::from(number) + 4_000 },
         ports: PortMapping::parse_list(ports).expect("port mappings"),
+        address: None,
     }
 }
 
@@ -67,6 +68,7 @@ fn an_attached_instance_asks_the_kernel_for_a_cable_and_its_ports() {
         instance: instance(0),
         namespace: request(0, 1, "").namespace,
         addresses: pair("10.18.0.2", "fc00::2"),
+        stable: None,
         gateway: pair("10.18.0.1", "fc00::1"),
     };
     let port = |to: &str| Element::Port {
@@ -89,6 +91,11 @@ fn an_attached_instance_asks_the_kernel_for_a_cable_and_its_ports() {
                 ["10.18.0.0/26", "fc00::/120"].map(|net| net.parse().expect("a network"))
             ),
             links: BTreeMap::from([(plan.name.clone(), plan)]),
+            direct: Some(DirectLink {
+                mac: [0x02, 0x6d, 10, 18, 0, 1],
+                source: pair("10.18.0.1", "fc00::1")
+            }),
+            ..DesiredKernel::default()
         }
     );
 }
@@ -108,6 +115,7 @@ fn attaching_again_changes_nothing_and_a_restart_keeps_the_addresses() {
         ports: PortMapping::parse_list("81").expect("port mappings"),
         addresses: first,
         subnet: state.subnet().expect("a subnet"),
+        address: None,
     };
     assert_eq!(state.accept(Command::Attach(restarted)), Ok(vec![Change::Attached(expected)]));
 }
@@ -176,7 +184,13 @@ fn another_subnet_is_for_new_instances_and_old_ones_keep_their_traffic() {
     let networks = |state: &NetworkState| -> Vec<String> {
         let text = |element: &Element| match element {
             Element::Subnet(net) => Some(net.to_string()),
-            Element::Instance(_) | Element::Port { .. } => None,
+            Element::Instance(_)
+            | Element::Port { .. }
+            | Element::Known(_)
+            | Element::Single { .. }
+            | Element::Spread { .. }
+            | Element::Backend { .. }
+            | Element::Peer(_) => None,
         };
         state.desired().elements.iter().filter_map(text).collect()
     };

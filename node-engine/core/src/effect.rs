@@ -1,6 +1,10 @@
 //! What the brain asks of the shell, and what the shell tells it.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -115,6 +119,8 @@ pub struct StartOrder {
     pub names: Arc<ServiceNames>,
     /// What it needs.
     pub spec: Arc<ServiceSpec>,
+    /// The address it keeps wherever it runs.
+    pub address: Option<Ipv4Addr>,
 }
 
 /// Containers to remove.

@@ -183,12 +183,13 @@ impl Node {
     /// What to run for an instance, if its service is known.
     pub(crate) fn start_order(&self, wanted: AssignedInstance) -> Option<StartOrder> {
         let service = self.assignment.services.get(&wanted.revision_id())?;
-        let AssignedInstance { id: instance, generation, .. } = wanted;
+        let AssignedInstance { id: instance, generation, address, .. } = wanted;
         Some(StartOrder {
             instance,
             generation,
             names: Arc::clone(&service.names),
             spec: Arc::clone(&service.spec),
+            address,
         })
     }
 

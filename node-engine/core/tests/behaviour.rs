@@ -19,6 +19,7 @@ fn order(number: u32, generation: u64) -> StartOrder {
         generation: Generation(generation),
         names: names().into(),
         spec: spec().into(),
+        address: None,
     }
 }
 

@@ -46,6 +46,8 @@ pub struct Attachment {
     pub network_namespace: String,
     /// Ports of the device that lead to it.
     pub ports: Vec<PortMapping>,
+    /// The address it keeps wherever it runs.
+    pub address: Option<Ipv4Addr>,
 }
 
 /// What NetManager says of itself.
@@ -289,6 +291,7 @@ impl InstanceNetwork for NetManagerClient {
                 "generation": attachment.generation,
                 "network_namespace": attachment.network_namespace,
                 "ports": attachment.ports.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                "address": attachment.address,
             });
             let attached: Attached = self.call(Method::PUT, &path, Some(&body)).await?;
             Ok(attached.addresses)
@@ -328,6 +331,7 @@ mod tests {
             instance: InstanceId { service: ServiceId::from_bytes([0xab; 12]), number: 3 },
             generation: Generation(2),
             network_namespace: "/proc/7/ns/net".to_owned(),
+            address: None,
             ports: PortMapping::parse_list("8080:80").expect("well formed"),
         }
     }

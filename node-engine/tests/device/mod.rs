@@ -249,7 +249,7 @@ pub(crate) fn instance(service: ServiceId, number: u32) -> InstanceId {
 }
 
 pub(crate) fn assigned(id: InstanceId, generation: u64, desired: Desired) -> AssignedInstance {
-    AssignedInstance { id, revision: 1, generation: Generation(generation), desired }
+    AssignedInstance { id, revision: 1, generation: Generation(generation), desired, address: None }
 }
 
 pub(crate) fn running(id: InstanceId) -> AssignedInstance {
@@ -269,7 +269,14 @@ pub(crate) fn assignment(
             service: format!("service{}", instance.id.service),
             service_namespace: "test".to_owned(),
         };
-        (instance.revision_id(), AssignedService { names: names.into(), spec: spec.clone().into() })
+        (
+            instance.revision_id(),
+            AssignedService {
+                names: names.into(),
+                spec: spec.clone().into(),
+                addresses: std::sync::Arc::default(),
+            },
+        )
     };
     Assignment {
         generation: Generation(generation),

@@ -1,10 +1,10 @@
 //! Assignments and the specifications in them.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 
 use model::{
-    AddedFile, AssignedInstance, AssignedService, Assignment, Desired, DirectConstraint, Generation,
-    NetworkLease, PortMapping, Protocol, RevisionId, ServiceNames, ServiceSpec, Virtualization,
+    AddedFile, AddressKind, AssignedInstance, AssignedService, Assignment, Desired, DirectConstraint,
+    Generation, NetworkLease, PortMapping, Protocol, RevisionId, ServiceNames, ServiceSpec, Virtualization,
 };
 
 use super::{WireError, narrow, parse, required};
@@ -25,6 +25,7 @@ impl From<&Assignment> for v1::Assignment {
                     service: service.names.service.clone(),
                     service_namespace: service.names.service_namespace.clone(),
                     spec: Some((&*service.spec).into()),
+                    addresses: addresses_to_wire(&service.addresses),
                 })
                 .collect(),
             instances: assignment.instances.iter().map(|instance| (*instance).into()).collect(),
@@ -47,6 +48,7 @@ impl TryFrom<v1::Assignment> for Assignment {
                     service_namespace: service.service_namespace,
                 }),
                 spec: Arc::new(required("service.spec", service.spec)?.try_into()?),
+                addresses: Arc::new(addresses_from_wire(&service.addresses)?),
             };
             let id = RevisionId { service: parse("service.id", &service.id)?, number: service.revision };
             services.insert(id, assigned);
@@ -70,6 +72,40 @@ impl TryFrom<v1::Assignment> for Assignment {
     }
 }
 
+/// On the wire an address that is no policy's has no place.
+fn policy_of(kind: AddressKind) -> Option<v1::BalancingPolicy> {
+    match kind {
+        AddressKind::Instance => None,
+        AddressKind::RoundRobin => Some(v1::BalancingPolicy::RoundRobin),
+        AddressKind::Closest => Some(v1::BalancingPolicy::Closest),
+        AddressKind::LeastUsed => Some(v1::BalancingPolicy::LeastUsed),
+        AddressKind::Affinity => Some(v1::BalancingPolicy::Affinity),
+    }
+}
+
+pub(super) fn addresses_to_wire(addresses: &BTreeMap<AddressKind, Ipv4Addr>) -> Vec<v1::ServiceAddress> {
+    let written = addresses.iter().filter_map(|(kind, v4)| Some((policy_of(*kind)?, u32::from(*v4))));
+    written.map(|(policy, v4)| v1::ServiceAddress { policy: policy.into(), v4 }).collect()
+}
+
+pub(super) fn addresses_from_wire(
+    wire: &[v1::ServiceAddress],
+) -> Result<BTreeMap<AddressKind, Ipv4Addr>, WireError> {
+    let read = |address: &v1::ServiceAddress| {
+        let kind = match address.policy() {
+            v1::BalancingPolicy::RoundRobin => AddressKind::RoundRobin,
+            v1::BalancingPolicy::Closest => AddressKind::Closest,
+            v1::BalancingPolicy::LeastUsed => AddressKind::LeastUsed,
+            v1::BalancingPolicy::Affinity => AddressKind::Affinity,
+            v1::BalancingPolicy::Unspecified => {
+                return Err(WireError::new("address.policy", format!("is unknown: {}", address.policy)));
+            }
+        };
+        Ok((kind, Ipv4Addr::from(address.v4)))
+    };
+    wire.iter().map(read).collect()
+}
+
 impl From<AssignedInstance> for v1::AssignedInstance {
     fn from(instance: AssignedInstance) -> Self {
         Self {
@@ -81,6 +117,7 @@ impl From<AssignedInstance> for v1::AssignedInstance {
                 Desired::Removed => v1::Desired::Removed,
             }
             .into(),
+            address: instance.address.map_or(0, u32::from),
         }
     }
 }
@@ -102,6 +139,7 @@ impl TryFrom<v1::AssignedInstance> for AssignedInstance {
             revision: wire.revision,
             generation: Generation(wire.generation),
             desired,
+            address: (wire.address != 0).then(|| Ipv4Addr::from(wire.address)),
         })
     }
 }

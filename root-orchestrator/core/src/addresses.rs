@@ -1,16 +1,12 @@
 //! The addresses of services and instances: which are in use follows from the documents, and what is new gets its own
 //! in the same turn. Which there are is decided by `addressing::StablePlan`.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 
-use addressing::{AddressKind, StablePlan};
-use model::{InstanceId, ServiceId};
+use addressing::StablePlan;
+use model::{AddressKind, InstanceId, ServiceId};
 
 use crate::{Change, Instance, Rejected, Service, State, reconcile::Plan, sla::SlaService};
-
-/// Every service has one of each.
-pub(crate) const OF_A_SERVICE: [AddressKind; 4] =
-    [AddressKind::RoundRobin, AddressKind::Closest, AddressKind::LeastUsed, AddressKind::Affinity];
 
 impl State {
     pub(crate) fn address_service(&mut self, id: ServiceId, service: Option<&Service>) {
@@ -21,12 +17,14 @@ impl State {
             for address in before.into_iter().flat_map(|before| before.addresses.values()) {
                 self.stable.release(*address);
             }
-            for (kind, address) in service.into_iter().flat_map(|service| &service.addresses) {
+            for (kind, address) in service.into_iter().flat_map(|service| &*service.addresses) {
                 // Taken already by this very document; whoever chose another's was refused before.
                 self.stable.claim(*kind, *address).ok();
             }
         }
-        let lacks = |service: &Service| OF_A_SERVICE.iter().any(|kind| !service.addresses.contains_key(kind));
+        let lacks = |service: &Service| {
+            AddressKind::OF_A_SERVICE.iter().any(|kind| !service.addresses.contains_key(kind))
+        };
         if service.is_some_and(|service| !service.deleted && lacks(service)) {
             self.unaddressed.0.insert(id);
         } else {
@@ -60,11 +58,11 @@ impl State {
         for id in self.unaddressed.0.clone() {
             let Some(mut service) = self.services.get(&id).cloned() else { continue };
             let had = service.addresses.len();
-            for kind in OF_A_SERVICE {
+            for kind in AddressKind::OF_A_SERVICE {
                 if !service.addresses.contains_key(&kind)
                     && let Ok(address) = self.stable.allocate(kind)
                 {
-                    service.addresses.insert(kind, address.v4);
+                    Arc::make_mut(&mut service.addresses).insert(kind, address.v4);
                 }
             }
             if service.addresses.len() > had {
@@ -88,7 +86,7 @@ impl State {
         if let Some((service, address)) = chosen().find(|(_, address)| self.stable.is_used(*address)) {
             return Err(Rejected::AddressTaken { service: service.name.clone(), address });
         }
-        if self.stable.left() < services.len() * OF_A_SERVICE.len() + instances {
+        if self.stable.left() < services.len() * AddressKind::OF_A_SERVICE.len() + instances {
             return Err(Rejected::NoAddress { limit: StablePlan::LIMIT });
         }
         Ok(())
@@ -96,6 +94,6 @@ impl State {
 }
 
 /// The addresses a new service has from its beginning.
-pub(crate) fn chosen(round_robin: Option<Ipv4Addr>) -> BTreeMap<AddressKind, Ipv4Addr> {
-    round_robin.map(|address| (AddressKind::RoundRobin, address)).into_iter().collect()
+pub(crate) fn chosen(round_robin: Option<Ipv4Addr>) -> Arc<BTreeMap<AddressKind, Ipv4Addr>> {
+    Arc::new(round_robin.map(|address| (AddressKind::RoundRobin, address)).into_iter().collect())
 }

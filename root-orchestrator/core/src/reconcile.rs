@@ -53,8 +53,8 @@ impl Brain for State {
     /// Takes steps in changes under way, places what is pending, removes what is gone, and brings clusters up to date.
     fn reconcile(&mut self, now: Now) -> Plan {
         let mut plan = Plan::default();
-        self.give_addresses(&mut plan);
         self.roll_out(&mut plan, now);
+        self.give_addresses(&mut plan);
         self.place_all(&mut plan, now);
         // What was placed elsewhere, or nowhere, may let a change of revision get further; what that makes is placed.
         for _ in 0..ROUNDS {
@@ -62,12 +62,12 @@ impl Brain for State {
                 break;
             }
             self.roll_out(&mut plan, now);
+            self.give_addresses(&mut plan);
             self.place_all(&mut plan, now);
         }
         if !self.rollouts_due.is_empty() {
             plan.wake(now.moment);
         }
-        self.give_addresses(&mut plan);
         self.forget_deleted_services(&mut plan);
         self.lend_blocks(&mut plan);
         self.bump_generations(&mut plan);

@@ -2,8 +2,7 @@
 
 use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 
-use addressing::AddressKind;
-use model::{ApplicationId, ServiceId, ServiceNames, ServiceSpec, Span, Timestamp};
+use model::{AddressKind, ApplicationId, ServiceId, ServiceNames, ServiceSpec, Span, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// Revisions that are kept beside those that instances are copies of.
@@ -25,7 +24,7 @@ pub struct Service {
     /// Its addresses by what they stand for; those of the IPv6 family follow from them. Missing ones are given in the
     /// next turn.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub addresses: BTreeMap<AddressKind, Ipv4Addr>,
+    pub addresses: Arc<BTreeMap<AddressKind, Ipv4Addr>>,
     /// How it is changed.
     pub update: UpdatePolicy,
     /// A change that is under way.

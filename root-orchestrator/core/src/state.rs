@@ -287,8 +287,12 @@ impl State {
             let (was, is) = (told(&before, cluster), told(&instance, cluster));
             let copy = self.held.get_mut(&cluster).and_then(|held| held.get_mut(&id));
             if was == is {
-                if let Some(copy) = copy {
+                if let (Some(copy), Some(it)) = (copy, &instance) {
                     copy.said = None;
+                    if copy.assigned.address != it.address {
+                        copy.assigned.address = it.address;
+                        self.dirty.insert(cluster);
+                    }
                 }
                 continue;
             }
@@ -299,7 +303,8 @@ impl State {
                 self.vacate(cluster, id);
             }
             if let (Some((generation, desired)), Some(it)) = (is, &instance) {
-                let assigned = AssignedInstance { id, revision: it.revision, generation, desired };
+                let assigned =
+                    AssignedInstance { id, revision: it.revision, generation, desired, address: it.address };
                 let service = self.assigned_service(it.revision_id());
                 let copy = HeldCopy { assigned, service, said: None, usage };
                 self.held.entry(cluster).or_default().insert(id, copy);
@@ -358,7 +363,8 @@ impl State {
     fn assigned_service(&self, revision: RevisionId) -> Option<AssignedService> {
         let service = self.services.get(&revision.service)?;
         let spec = Arc::clone(service.spec_of(revision.number)?);
-        Some(AssignedService { names: Arc::clone(&service.names), spec })
+        let (names, addresses) = (Arc::clone(&service.names), Arc::clone(&service.addresses));
+        Some(AssignedService { names, spec, addresses })
     }
 
     fn resources_of(&self, instance: &Instance) -> Option<Resources> {

@@ -119,6 +119,8 @@ impl From<Rejected> for Error {
             Rejected::NoInstance { .. } => (StatusCode::NOT_FOUND, "no_instance"),
             Rejected::NoRevision { .. } => (StatusCode::NOT_FOUND, "no_revision"),
             Rejected::NotChangeable(_) => (StatusCode::CONFLICT, "not_changeable"),
+            Rejected::AddressTaken { .. } => (StatusCode::CONFLICT, "address_taken"),
+            Rejected::NoAddress { .. } => (StatusCode::INSUFFICIENT_STORAGE, "no_address"),
         };
         Self::new(status, code, rejected.to_string())
     }

@@ -37,7 +37,7 @@ fn small() -> ServiceSpec {
 }
 
 fn wanted(number: u32, desired: Desired) -> AssignedInstance {
-    AssignedInstance { id: instance(number), revision: 1, generation: Generation(1), desired }
+    AssignedInstance { id: instance(number), revision: 1, generation: Generation(1), desired, address: None }
 }
 
 fn block() -> NetworkLease {
@@ -117,7 +117,15 @@ impl Cluster {
         };
         Assignment {
             generation: Generation(self.generation),
-            services: [(REVISION, AssignedService { names: names.into(), spec: spec.into() })].into(),
+            services: [(
+                REVISION,
+                AssignedService {
+                    names: names.into(),
+                    spec: spec.into(),
+                    addresses: std::sync::Arc::default(),
+                },
+            )]
+            .into(),
             instances,
             network: Some(block()),
         }

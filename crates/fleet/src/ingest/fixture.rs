@@ -171,12 +171,14 @@ fn assignment(count: u32) -> Assignment {
         service: "web".to_owned(),
         service_namespace: "prod".to_owned(),
     };
-    let assigned = AssignedService { names: names.into(), spec: spec.into() };
+    let assigned =
+        AssignedService { names: names.into(), spec: spec.into(), addresses: std::sync::Arc::default() };
     let wanted = |number| AssignedInstance {
         id: InstanceId { service, number },
         revision: 1,
         generation: Generation(1),
         desired: Desired::Running,
+        address: None,
     };
     Assignment {
         generation: Generation(1),

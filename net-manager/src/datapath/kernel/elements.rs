@@ -7,13 +7,15 @@ use std::{
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use model::Protocol;
-use net_core::Element;
+use net_core::{Chain, Element};
 use nlink::netlink::{
     Connection, Nftables,
-    nftables::{Family, Set, SetDataType, SetElement, SetElementData, SetInfo, SetKeyType},
+    nftables::{
+        ChainName, Family, Set, SetDataType, SetElement, SetElementData, SetInfo, SetKeyType, Verdict,
+    },
 };
 
-use super::ruleset::TABLE;
+use super::{ruleset::TABLE, spread};
 use crate::datapath::DatapathError;
 
 /// Protocol numbers in IP headers.
@@ -29,11 +31,37 @@ pub(super) enum SetName {
     Self6,
     Ports4,
     Ports6,
+    Known4,
+    Known6,
+    Single4,
+    Single6,
+    Spread4,
+    Spread6,
+    Backends4,
+    Backends6,
+    Peers4,
+    Peers6,
 }
 
 impl SetName {
-    pub(super) const ALL: [Self; 6] =
-        [Self::Subnets4, Self::Subnets6, Self::Self4, Self::Self6, Self::Ports4, Self::Ports6];
+    pub(super) const ALL: [Self; 16] = [
+        Self::Subnets4,
+        Self::Subnets6,
+        Self::Self4,
+        Self::Self6,
+        Self::Ports4,
+        Self::Ports6,
+        Self::Known4,
+        Self::Known6,
+        Self::Single4,
+        Self::Single6,
+        Self::Spread4,
+        Self::Spread6,
+        Self::Backends4,
+        Self::Backends6,
+        Self::Peers4,
+        Self::Peers6,
+    ];
 
     pub(super) const fn as_str(self) -> &'static str {
         match self {
@@ -43,13 +71,30 @@ impl SetName {
             Self::Self6 => "self6",
             Self::Ports4 => "ports4",
             Self::Ports6 => "ports6",
+            Self::Known4 => "known4",
+            Self::Known6 => "known6",
+            Self::Single4 => "single4",
+            Self::Single6 => "single6",
+            Self::Spread4 => "spread4",
+            Self::Spread6 => "spread6",
+            Self::Backends4 => "backends4",
+            Self::Backends6 => "backends6",
+            Self::Peers4 => "peers4",
+            Self::Peers6 => "peers6",
         }
     }
 
     pub(super) fn key_type(self) -> SetKeyType {
         match self {
-            Self::Subnets4 => SetKeyType::Ipv4Addr,
-            Self::Subnets6 => SetKeyType::Ipv6Addr,
+            Self::Subnets4 | Self::Known4 | Self::Single4 | Self::Spread4 | Self::Peers4 => {
+                SetKeyType::Ipv4Addr
+            }
+            Self::Subnets6 | Self::Known6 | Self::Single6 | Self::Spread6 | Self::Peers6 => {
+                SetKeyType::Ipv6Addr
+            }
+            // A number as the kernel counts: four bytes in its own order.
+            Self::Backends4 => SetKeyType::Concat(vec![SetKeyType::Ipv4Addr, SetKeyType::Mark]),
+            Self::Backends6 => SetKeyType::Concat(vec![SetKeyType::Ipv6Addr, SetKeyType::Mark]),
             Self::Self4 => SetKeyType::Concat(vec![SetKeyType::Ipv4Addr, SetKeyType::Ipv4Addr]),
             Self::Self6 => SetKeyType::Concat(vec![SetKeyType::Ipv6Addr, SetKeyType::Ipv6Addr]),
             Self::Ports4 | Self::Ports6 => {
@@ -68,7 +113,17 @@ impl SetName {
         match self {
             Self::Ports4 => address_and_port(SetKeyType::Ipv4Addr),
             Self::Ports6 => address_and_port(SetKeyType::Ipv6Addr),
-            Self::Subnets4 | Self::Subnets6 | Self::Self4 | Self::Self6 => None,
+            Self::Single4 | Self::Backends4 => Some(SetDataType::Value(SetKeyType::Ipv4Addr)),
+            Self::Single6 | Self::Backends6 => Some(SetDataType::Value(SetKeyType::Ipv6Addr)),
+            Self::Spread4 | Self::Spread6 => Some(SetDataType::Verdict),
+            Self::Subnets4
+            | Self::Subnets6
+            | Self::Self4
+            | Self::Self6
+            | Self::Known4
+            | Self::Known6
+            | Self::Peers4
+            | Self::Peers6 => None,
         }
     }
 
@@ -82,34 +137,63 @@ impl SetName {
     }
 }
 
-/// Changes entries in one transaction. An entry to remove that is not there, or one to add that is there with another
+/// Changes entries and chains in one transaction. An entry to remove that is not there, or one to add that is there with another
 /// value, fails the whole.
 pub(super) async fn change(
     nftables: &Connection<Nftables>,
     remove: &BTreeSet<Element>,
     add: &BTreeSet<Element>,
+    close: &BTreeSet<Chain>,
+    open: &BTreeSet<Chain>,
 ) -> Result<(), DatapathError> {
+    let failed = || DatapathError::from_attempt("change entries of the nftables table inet mangrove");
     let mut transaction = nftables.transaction();
-    for name in SetName::ALL {
-        let entries = entries_for(name, remove);
-        if !entries.is_empty() {
-            transaction = transaction.del_set_elements(&name.set(), &entries);
-        }
+    for (name, entries) in by_set(remove) {
+        transaction = transaction.del_set_elements(&name.set(), &entries);
     }
-    for name in SetName::ALL {
-        let entries = entries_for(name, add);
-        if !entries.is_empty() {
-            transaction = transaction.add_set_elements(&name.set(), &entries);
-        }
+    transaction = spread::close(transaction, close);
+    transaction = spread::open(transaction, open).map_err(failed())?;
+    for (name, entries) in by_set(add) {
+        transaction = transaction.add_set_elements(&name.set(), &entries);
     }
-    transaction
-        .commit(nftables)
-        .await
-        .map_err(DatapathError::from_attempt("change entries of the nftables table inet mangrove"))
+    transaction.commit(nftables).await.map_err(failed())
 }
 
-fn entries_for(name: SetName, elements: &BTreeSet<Element>) -> Vec<SetElement> {
-    elements.iter().map(written).filter(|(set, _)| *set == name).map(|(_, entry)| entry).collect()
+fn by_set(elements: &BTreeSet<Element>) -> Vec<(SetName, Vec<SetElement>)> {
+    let mut sets: Vec<(SetName, Vec<SetElement>)> = Vec::new();
+    let mut places = [None; SetName::ALL.len()];
+    for element in elements {
+        let (name, entry) = written(element);
+        let place = places[name as usize].get_or_insert_with(|| {
+            sets.push((name, Vec::new()));
+            sets.len() - 1
+        });
+        sets[*place].1.push(entry);
+    }
+    sets
+}
+
+/// Addresses that nobody has any more.
+pub(super) fn no_longer_known(remove: &BTreeSet<Element>, add: &BTreeSet<Element>) -> BTreeSet<IpAddr> {
+    let gone = remove.iter().filter(|element| !add.contains(element));
+    gone.filter_map(|element| match element {
+        Element::Known(address) => Some(*address),
+        Element::Subnet(_)
+        | Element::Instance(_)
+        | Element::Port { .. }
+        | Element::Single { .. }
+        | Element::Spread { .. }
+        | Element::Backend { .. }
+        | Element::Peer(_) => None,
+    })
+    .collect()
+}
+
+fn address(address: IpAddr) -> SetElement {
+    match address {
+        IpAddr::V4(address) => SetElement::ipv4(address),
+        IpAddr::V6(address) => SetElement::ipv6(address),
+    }
 }
 
 fn written(element: &Element) -> (SetName, SetElement) {
@@ -125,6 +209,25 @@ fn written(element: &Element) -> (SetName, SetElement) {
         }
         Element::Instance(IpAddr::V6(address)) => {
             (SetName::Self6, SetElement::concat([SetElement::ipv6(address), SetElement::ipv6(address)]))
+        }
+        Element::Known(known) => {
+            (if known.is_ipv4() { SetName::Known4 } else { SetName::Known6 }, address(known))
+        }
+        Element::Peer(peer) => {
+            (if peer.is_ipv4() { SetName::Peers4 } else { SetName::Peers6 }, address(peer))
+        }
+        Element::Single { from, to } => {
+            let name = if from.is_ipv4() { SetName::Single4 } else { SetName::Single6 };
+            (name, address(from).value(address(to)))
+        }
+        Element::Spread { from, chain } => {
+            let name = if from.is_ipv4() { SetName::Spread4 } else { SetName::Spread6 };
+            let chain = ChainName::new(chain.to_string()).expect("our names of chains are short");
+            (name, address(from).verdict(Verdict::JumpTo(chain)))
+        }
+        Element::Backend { of, index, to } => {
+            let name = if of.is_ipv4() { SetName::Backends4 } else { SetName::Backends6 };
+            (name, SetElement::concat([address(of), SetElement::mark(index)]).value(address(to)))
         }
         Element::Port { protocol, host, to } => {
             let protocol = match protocol {
@@ -187,8 +290,50 @@ fn parsed(name: SetName, entry: &SetElement) -> Option<Element> {
         }
         SetName::Self4 => Some(Element::Instance(first_v4(entry.key())?.into())),
         SetName::Self6 => Some(Element::Instance(first_v6(entry.key())?.into())),
+        SetName::Known4 => Some(Element::Known(first_v4(entry.key())?.into())),
+        SetName::Known6 => Some(Element::Known(first_v6(entry.key())?.into())),
+        SetName::Peers4 => Some(Element::Peer(first_v4(entry.key())?.into())),
+        SetName::Peers6 => Some(Element::Peer(first_v6(entry.key())?.into())),
+        SetName::Single4 => {
+            Some(Element::Single { from: first_v4(entry.key())?.into(), to: first_v4(value(entry)?)?.into() })
+        }
+        SetName::Single6 => {
+            Some(Element::Single { from: first_v6(entry.key())?.into(), to: first_v6(value(entry)?)?.into() })
+        }
+        SetName::Spread4 => {
+            Some(Element::Spread { from: first_v4(entry.key())?.into(), chain: target(entry)? })
+        }
+        SetName::Spread6 => {
+            Some(Element::Spread { from: first_v6(entry.key())?.into(), chain: target(entry)? })
+        }
+        SetName::Backends4 => {
+            let (of, to) = (first_v4(entry.key())?.into(), first_v4(value(entry)?)?.into());
+            Some(Element::Backend { of, index: number(entry.key().get(4..)?)?, to })
+        }
+        SetName::Backends6 => {
+            let (of, to) = (first_v6(entry.key())?.into(), first_v6(value(entry)?)?.into());
+            Some(Element::Backend { of, index: number(entry.key().get(16..)?)?, to })
+        }
         SetName::Ports4 => port(entry, |value| Some((first_v4(value)?.into(), 4))),
         SetName::Ports6 => port(entry, |value| Some((first_v6(value)?.into(), 16))),
+    }
+}
+
+fn value(entry: &SetElement) -> Option<&[u8]> {
+    match entry.data() {
+        Some(SetElementData::Value(value)) => Some(value),
+        Some(_) | None => None,
+    }
+}
+
+fn number(bytes: &[u8]) -> Option<u32> {
+    bytes.first_chunk::<4>().map(|bytes| u32::from_ne_bytes(*bytes))
+}
+
+fn target(entry: &SetElement) -> Option<Chain> {
+    match entry.data() {
+        Some(SetElementData::Verdict(Verdict::JumpTo(chain))) => Chain::parse(chain.as_str()),
+        Some(_) | None => None,
     }
 }
 
@@ -208,7 +353,7 @@ fn port(entry: &SetElement, address: impl Fn(&[u8]) -> Option<(IpAddr, usize)>) 
         UDP => Protocol::Udp,
         _ => return None,
     };
-    let Some(SetElementData::Value(value)) = entry.data() else { return None };
+    let value = value(entry)?;
     let (address, length) = address(value)?;
     let container = value.get(length..)?.first_chunk::<2>()?;
     Some(Element::Port {
@@ -228,6 +373,27 @@ mod tests {
             Element::Subnet("10.18.0.64/26".parse().expect("a network")),
             Element::Subnet("10.18.0.1/32".parse().expect("a network")),
             Element::Subnet("fc00::100/120".parse().expect("a network")),
+            Element::Known("10.30.0.7".parse().expect("v4")),
+            Element::Known("fdff:2000::7".parse().expect("v6")),
+            Element::Peer("192.0.2.1".parse().expect("v4")),
+            Element::Peer("2001:db8::1".parse().expect("v6")),
+            Element::Single { from: "10.30.0.7".parse().expect("v4"), to: "10.30.0.9".parse().expect("v4") },
+            Element::Single { from: "fdff:2000::7".parse().expect("v6"), to: "fdff::9".parse().expect("v6") },
+            Element::Spread {
+                from: "10.30.0.7".parse().expect("v4"),
+                chain: Chain::Turn { of: "10.30.0.7".parse().expect("v4"), count: 3 },
+            },
+            Element::Spread { from: "fdff:3000::8".parse().expect("v6"), chain: Chain::Random { count: 2 } },
+            Element::Backend {
+                of: "10.30.0.7".parse().expect("v4"),
+                index: 2,
+                to: "10.30.0.9".parse().expect("v4"),
+            },
+            Element::Backend {
+                of: "fdff:4000::7".parse().expect("v6"),
+                index: 300,
+                to: "fdff::9".parse().expect("v6"),
+            },
             Element::Instance("10.18.0.66".parse().expect("v4")),
             Element::Instance("fc00::102".parse().expect("v6")),
             Element::Port {

@@ -23,7 +23,7 @@ use super::ROUTE_PROTOCOL;
 use crate::datapath::DatapathError;
 
 /// Leaves room for the outer headers of a tunnel in a usual 1500 byte frame.
-const MTU: u32 = 1450;
+pub(super) const MTU: u32 = 1450;
 /// What instances call the interface.
 const INSIDE: &str = "eth0";
 /// Where instances send everything; no interface has these addresses, the neighbour entries lead to the device's end.
@@ -32,6 +32,10 @@ const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 /// Locally administered; the same on every cable, as a cable has but two ends. The middle spells `mgv`.
 const OUTSIDE_MAC: [u8; 6] = [0x02, 0x6d, 0x67, 0x76, 0, 1];
 const INSIDE_MAC: [u8; 6] = [0x02, 0x6d, 0x67, 0x76, 0, 2];
+/// Where instances are, and services: the first 192 blocks of workers, and addresses that stay.
+const OVERLAY_V4: [(Ipv4Addr, u8); 1] = [(Ipv4Addr::new(10, 16, 0, 0), 12)];
+const OVERLAY_V6: [(Ipv6Addr, u8); 2] =
+    [(Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0), 64), super::direct::STABLE_V6];
 /// The loopback interface is always the first of its namespace.
 pub(super) const LOOPBACK: u32 = 1;
 /// `IFF_UP`.
@@ -87,20 +91,40 @@ async fn configure_inside(namespace: &Netns, plan: &LinkPlan) -> Result<(), Data
         })?;
     inside.set_link_up_by_index(LOOPBACK).await.map_err(failed("switch on loopback in the instance of"))?;
     inside.set_link_up_by_index(eth0).await.map_err(failed("switch on the far end of"))?;
-    inside
+    let v6 = |address| Ipv6Address::with_index(eth0, address, 128).nodad().noprefixroute();
+    let mut batch = inside
         .batch()
         .add_address(Ipv4Address::with_index(eth0, plan.addresses.v4, 32), eth0)
-        .add_address(Ipv6Address::with_index(eth0, plan.addresses.v6, 128).nodad().noprefixroute(), eth0)
+        .add_address(v6(plan.addresses.v6), eth0);
+    if let Some(stable) = plan.stable {
+        batch = batch.add_address(Ipv4Address::with_index(eth0, stable.v4, 32), eth0);
+        batch = batch.add_address(v6(stable.v6), eth0);
+    }
+    batch
         .add_neighbor(Neighbor::with_index_v4(eth0, GATEWAY_V4).lladdr(OUTSIDE_MAC).permanent(), eth0)
         .add_neighbor(Neighbor::with_index_v6(eth0, GATEWAY_V6).lladdr(OUTSIDE_MAC).permanent(), eth0)
         .execute_all()
         .await
         .map_err(failed("set addresses in the instance of"))?;
     // Not in the batch: nlink 0.33 leaves the interface out of routes it batches.
-    let default_v4 = Ipv4Route::default_route().gateway(GATEWAY_V4).dev_index(eth0).onlink();
-    inside.add_route(default_v4).await.map_err(failed("set the IPv4 route in the instance of"))?;
-    let default_v6 = Ipv6Route::default_route().gateway(GATEWAY_V6).dev_index(eth0);
-    inside.add_route(default_v6).await.map_err(failed("set the IPv6 route in the instance of"))
+    let by_v4 = |way: Ipv4Route, from| way.gateway(GATEWAY_V4).dev_index(eth0).onlink().prefsrc(from);
+    let by_v6 = |way: Ipv6Route, from| way.gateway(GATEWAY_V6).dev_index(eth0).prefsrc(from);
+    let mut ways = (
+        vec![by_v4(Ipv4Route::default_route(), plan.addresses.v4)],
+        vec![by_v6(Ipv6Route::default_route(), plan.addresses.v6)],
+    );
+    // Towards other instances it speaks from the address it keeps, which is the one they can answer to.
+    if let Some(stable) = plan.stable {
+        ways.0.extend(OVERLAY_V4.map(|(net, length)| by_v4(Ipv4Route::new(net, length), stable.v4)));
+        ways.1.extend(OVERLAY_V6.map(|(net, length)| by_v6(Ipv6Route::new(net, length), stable.v6)));
+    }
+    for way in ways.0 {
+        inside.add_route(way).await.map_err(failed("set an IPv4 route in the instance of"))?;
+    }
+    for way in ways.1 {
+        inside.add_route(way).await.map_err(failed("set an IPv6 route in the instance of"))?;
+    }
+    Ok(())
 }
 
 async fn configure_outside(route: &Connection<Route>, plan: &LinkPlan) -> Result<(), DatapathError> {
@@ -113,12 +137,7 @@ async fn configure_outside(route: &Connection<Route>, plan: &LinkPlan) -> Result
         .await
         .map_err(failed("set up"))?;
     route.set_link_up_by_index(index).await.map_err(failed("switch on"))?;
-    let (v4, v6) = routes(plan, index);
-    route.add_route(v4).await.map_err(failed("route to"))?;
-    route.add_route(v6).await.map_err(failed("route to"))?;
-    let (v4, v6) = neighbours(plan, index);
-    let batch = route.batch().add_neighbor(v4, index).add_neighbor(v6, index);
-    batch.execute_all().await.map_err(failed("set neighbours of"))?;
+    lead_inside(route, plan, index).await?;
     route.set_link_alias_by_index(index, &plan.mark()).await.map_err(failed("mark"))
 }
 
@@ -131,12 +150,33 @@ pub(super) async fn repair(route: &Connection<Route>, plan: &LinkPlan) -> Result
         .await
         .map_err(failed("set up"))?;
     route.set_link_up_by_index(index).await.map_err(failed("switch on"))?;
-    let (v4, v6) = routes(plan, index);
-    route.replace_route(v4).await.map_err(failed("route to"))?;
-    route.replace_route(v6).await.map_err(failed("route to"))?;
-    let (v4, v6) = neighbours(plan, index);
-    route.replace_neighbor(v4).await.map_err(failed("set neighbours of"))?;
-    route.replace_neighbor(v6).await.map_err(failed("set neighbours of"))
+    lead_inside(route, plan, index).await
+}
+
+/// Routes and neighbours, in place of those that led an instance's address to another device before it came here.
+async fn lead_inside(route: &Connection<Route>, plan: &LinkPlan, index: u32) -> Result<(), DatapathError> {
+    let failed = |what| failed(what, &plan.name);
+    let protocol = RouteProtocol::from(ROUTE_PROTOCOL);
+    for (to, from) in plan.routes() {
+        match (to, from) {
+            (IpAddr::V4(to), IpAddr::V4(from)) => {
+                let way = Ipv4Route::new(to, 32).dev_index(index).prefsrc(from);
+                let way = way.scope(RouteScope::Link).protocol(protocol);
+                route.replace_route(way).await.map_err(failed("route to"))?;
+                let neighbour = Neighbor::with_index_v4(index, to).lladdr(INSIDE_MAC).permanent();
+                route.replace_neighbor(neighbour).await.map_err(failed("set neighbours of"))?;
+            }
+            (IpAddr::V6(to), IpAddr::V6(from)) => {
+                let way = Ipv6Route::new(to, 128).dev_index(index).prefsrc(from).protocol(protocol);
+                route.replace_route(way).await.map_err(failed("route to"))?;
+                let neighbour = Neighbor::with_index_v6(index, to).lladdr(INSIDE_MAC).permanent();
+                route.replace_neighbor(neighbour).await.map_err(failed("set neighbours of"))?;
+            }
+            // A gateway is of the family of what it stands for.
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => {}
+        }
+    }
+    Ok(())
 }
 
 async fn index_of(route: &Connection<Route>, plan: &LinkPlan) -> Result<u32, DatapathError> {
@@ -145,44 +185,33 @@ async fn index_of(route: &Connection<Route>, plan: &LinkPlan) -> Result<u32, Dat
         .ok_or_else(|| DatapathError::from_attempt(format!("find {}", plan.name))("it is gone"))
 }
 
-fn routes(plan: &LinkPlan, index: u32) -> (Ipv4Route, Ipv6Route) {
-    let protocol = RouteProtocol::from(ROUTE_PROTOCOL);
-    let v4 = Ipv4Route::new(plan.addresses.v4, 32)
-        .dev_index(index)
-        .prefsrc(plan.gateway.v4)
-        .scope(RouteScope::Link)
-        .protocol(protocol);
-    let v6 =
-        Ipv6Route::new(plan.addresses.v6, 128).dev_index(index).prefsrc(plan.gateway.v6).protocol(protocol);
-    (v4, v6)
-}
-
-fn neighbours(plan: &LinkPlan, index: u32) -> (Neighbor, Neighbor) {
-    (
-        Neighbor::with_index_v4(index, plan.addresses.v4).lladdr(INSIDE_MAC).permanent(),
-        Neighbor::with_index_v6(index, plan.addresses.v6).lladdr(INSIDE_MAC).permanent(),
-    )
-}
-
 /// Cuts a cable; its routes and neighbours go with it.
 pub(super) async fn remove(route: &Connection<Route>, name: &LinkName) -> Result<(), DatapathError> {
     route.del_link_if_exists(name.as_str()).await.map(drop).map_err(failed("remove", name))
 }
 
 /// Forgets connections from and to addresses that are gone. A translated UDP flow would go on to nobody otherwise, for
-/// as long as its client keeps sending.
+/// as long as its client keeps sending; a TCP connection is answered with a reset at its next packet.
 pub(super) async fn forget_connections(
     conntrack: &Connection<Netfilter>,
     addresses: &BTreeSet<IpAddr>,
 ) -> Result<(), DatapathError> {
-    for address in addresses {
-        for filter in [ConntrackFilter::new().orig_src(*address), ConntrackFilter::new().reply_src(*address)]
-        {
-            conntrack
-                .flush_conntrack_matching(&filter)
-                .await
-                .map_err(DatapathError::from_attempt(format!("forget connections of {address}")))?;
-        }
+    let failed = || DatapathError::from_attempt("forget connections of addresses that are gone");
+    if addresses.is_empty() {
+        return Ok(());
+    }
+    // One walk for all of them: the kernel walks the whole table for each question.
+    let mut entries = Vec::new();
+    if addresses.iter().any(IpAddr::is_ipv4) {
+        entries = conntrack.get_conntrack().await.map_err(failed())?;
+    }
+    if addresses.iter().any(IpAddr::is_ipv6) {
+        entries.extend(conntrack.get_conntrack_v6().await.map_err(failed())?);
+    }
+    let gone = |address: Option<IpAddr>| address.is_some_and(|address| addresses.contains(&address));
+    for entry in entries.iter().filter(|entry| gone(entry.orig.src_ip) || gone(entry.reply.src_ip)) {
+        let deleted = conntrack.del_conntrack_entry(entry).await;
+        deleted.or_else(|error| if error.is_not_found() { Ok(()) } else { Err(error) }).map_err(failed())?;
     }
     Ok(())
 }
@@ -199,7 +228,14 @@ pub(super) async fn forget_unmapped_flows(
         .iter()
         .filter_map(|element| match element {
             Element::Port { protocol: model::Protocol::Udp, host, .. } => Some(*host),
-            Element::Port { .. } | Element::Subnet(_) | Element::Instance(_) => None,
+            Element::Port { .. }
+            | Element::Subnet(_)
+            | Element::Instance(_)
+            | Element::Known(_)
+            | Element::Single { .. }
+            | Element::Spread { .. }
+            | Element::Backend { .. }
+            | Element::Peer(_) => None,
         })
         .collect();
     if ports.is_empty() {

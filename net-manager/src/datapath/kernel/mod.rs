@@ -10,11 +10,13 @@
 //! Both ends know each other's MAC address for good, so nothing is asked on the cable and no instance can answer for
 //! another. Everything has a name, a protocol or a table of ours; a restart reads it back.
 
+mod direct;
 mod elements;
 mod forward;
 mod links;
 mod ports;
 mod ruleset;
+mod spread;
 mod subnets;
 mod sysctl;
 
@@ -130,6 +132,9 @@ impl KernelDatapath {
                 | Effect::ReleaseSubnet(_)
                 | Effect::CreateLink(_)
                 | Effect::RepairLink(_)
+                | Effect::OpenDirect(_)
+                | Effect::CloseDirect
+                | Effect::ChangePaths { .. }
                 | Effect::RemoveLink { .. } => self.apply(&effect).await?,
             }
         }
@@ -153,7 +158,11 @@ impl Datapath for KernelDatapath {
         let declared = ruleset::declare().map_err(failed())?;
         let snapshot = declared.snapshot(&self.nftables).await.map_err(failed())?;
         let difference = declared.diff_snapshot(&snapshot, &NftDiffOptions::default()).map_err(failed())?;
+        let (direct, paths) = direct::read(&self.route).await?;
         Ok(ObservedKernel {
+            direct,
+            paths,
+            chains: spread::read(&snapshot.chains),
             ruleset_intact: difference.is_empty(),
             elements: elements::read(&self.nftables, &snapshot.sets).await?,
             subnets: subnets::read(&self.route).await?,
@@ -165,13 +174,17 @@ impl Datapath for KernelDatapath {
     async fn apply(&mut self, effect: &Effect) -> Result<(), DatapathError> {
         match effect {
             Effect::InstallRuleset => ruleset::install(&self.nftables).await,
-            Effect::ChangeElements { remove, add } => {
-                elements::change(&self.nftables, remove, add).await?;
+            Effect::ChangeElements { remove, add, close, open } => {
+                elements::change(&self.nftables, remove, add, close, open).await?;
+                links::forget_connections(&self.conntrack, &elements::no_longer_known(remove, add)).await?;
                 links::forget_unmapped_flows(&self.route, &self.conntrack, add).await
             }
             Effect::OpenDockerUser(family) => forward::open(&self.nftables, *family).await,
             Effect::ClaimSubnet(subnet) => subnets::claim(&self.route, *subnet).await,
             Effect::ReleaseSubnet(subnet) => subnets::release(&self.route, *subnet).await,
+            Effect::OpenDirect(link) => direct::open(&self.route, *link).await,
+            Effect::CloseDirect => direct::close(&self.route).await,
+            Effect::ChangePaths { remove, add } => direct::change(&self.route, remove, add).await,
             Effect::CreateLink(plan) => links::create(&self.route, plan).await,
             Effect::RepairLink(plan) => links::repair(&self.route, plan).await,
             Effect::RemoveLink { name, addresses } => {

@@ -7,10 +7,22 @@
 //!   chain guard       { type filter hook prerouting priority raw
 //!     iifname "mgv*" ip daddr 127.0.0.0/8 drop
 //!     iifname "mgv*" fib saddr . iif oif missing drop }                 # every instance speaks for itself only
+//!   chain input       { type filter hook input priority filter
+//!     udp dport 50103 ip  saddr != @peers4 drop                         # only other devices of the site
+//!     udp dport 50103 ip6 saddr != @peers6 drop }
+//!   chain forward     { type filter hook forward priority filter        # and `local`, the same for the device itself
+//!     ip  daddr 10.30.0.0/15 ip  daddr != @known4 reject with tcp reset # whom nobody has is not waited for
+//!     ip  daddr 10.30.0.0/15 ip  daddr != @known4 reject
+//!     ip6 daddr fdff::/16    ip6 daddr != @known6 reject with tcp reset
+//!     ip6 daddr fdff::/16    ip6 daddr != @known6 reject }
 //!   chain prerouting  { type nat hook prerouting priority dstnat
+//!     dnat ip  to ip  daddr map @single4                                # services with one instance
+//!     dnat ip6 to ip6 daddr map @single6
+//!     ip  daddr vmap @spread4                                           # services with several (`spread`)
+//!     ip6 daddr vmap @spread6
 //!     meta nfproto ipv4 fib daddr type local dnat ip  to meta l4proto . th dport map @ports4
 //!     meta nfproto ipv6 fib daddr type local dnat ip6 to meta l4proto . th dport map @ports6 }
-//!   chain output      { type nat hook output priority dstnat; the same, but not for ::1 }
+//!   chain output      { type nat hook output priority dstnat; the same, but ports not for ::1 }
 //!   chain postrouting { type nat hook postrouting priority srcnat
 //!     oifname "mgv*" ip saddr 127.0.0.0/8 masquerade                    # curl http://127.0.0.1:8080
 //!     oifname "mgv*" ip saddr . ip daddr @self4 masquerade              # an instance that calls its own port
@@ -25,14 +37,20 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use nlink::netlink::{
     Connection, Nftables,
     nftables::{
-        BaseChain, Expr, Family, FibFlags, FibResult, Field, FilterHook, LookupExpr, Match, MetaKey, NatHook,
-        NatStatement, PacketField, PayloadBase, Priority, Register, RuleSpec, Stmt, Value, Verdict,
-        config::{DeclaredSetBuilder, DeclaredTableBuilder, NftablesConfig, SetElementMode},
+        BaseChain, Expr, Family, FibFlags, FibResult, Field, FilterHook, IcmpxCode, LookupExpr, Match,
+        MetaKey, NatHook, NatStatement, PacketField, PayloadBase, Priority, Register, Reject, RuleSpec, Stmt,
+        Value, Verdict,
+        config::{DeclaredSetBuilder, DeclaredTableBuilder, NftablesConfig, SetElementMode, TableMode},
     },
     types::route::RouteType,
 };
 
-use super::{elements::SetName, link_prefix};
+use super::{
+    direct::{STABLE_V4, STABLE_V6},
+    elements::SetName,
+    link_prefix,
+    spread::translate_to_found,
+};
 use crate::datapath::DatapathError;
 
 /// The name of our table, of family inet.
@@ -51,14 +69,21 @@ pub(super) async fn install(nftables: &Connection<Nftables>) -> Result<(), Datap
 pub(super) fn declare() -> nlink::Result<NftablesConfig> {
     let destination_v4 = map_destination(IpVersion::V4)?;
     let destination_v6 = map_destination(IpVersion::V6)?;
+    let services = services()?;
     Ok(NftablesConfig::new().table(TABLE, Family::Inet, |table| {
+        // The chains of services come and go (`spread`).
+        let table = table.mode(TableMode::Shared);
         let table = SetName::ALL.into_iter().fold(table, declare_set);
-        let table = guard(table);
+        let table = nobody(guard(table));
         let table = table
             .chain("prerouting", |chain| chain.base(BaseChain::nat(NatHook::Prerouting, Priority::DstNat)))
+            .chain("output", |chain| chain.base(BaseChain::nat(NatHook::Output, Priority::DstNat)));
+        let table = ["prerouting", "output"].into_iter().fold(table, |table, chain| {
+            services.iter().fold(table, |table, (key, rule)| table.push_rule_keyed(chain, *key, rule.clone()))
+        });
+        let table = table
             .push_rule_keyed("prerouting", "ports-4", to_this_device(IpVersion::V4, &destination_v4))
             .push_rule_keyed("prerouting", "ports-6", to_this_device(IpVersion::V6, &destination_v6))
-            .chain("output", |chain| chain.base(BaseChain::nat(NatHook::Output, Priority::DstNat)))
             .push_rule_keyed("output", "ports-4", to_this_device(IpVersion::V4, &destination_v4))
             .push_rule_keyed("output", "ports-6", except_loopback_v6(&destination_v6));
         postrouting(table)
@@ -89,6 +114,60 @@ fn guard(table: DeclaredTableBuilder) -> DeclaredTableBuilder {
         .chain("guard", |chain| chain.base(BaseChain::filter(FilterHook::Prerouting, Priority::Raw)))
         .push_rule_keyed("guard", "loopback", to_loopback)
         .push_rule_keyed("guard", "source", not_routed_back)
+}
+
+/// Addresses of services and instances that nobody has, and packets from devices that are not of the site.
+fn nobody(table: DeclaredTableBuilder) -> DeclaredTableBuilder {
+    let refused = |field: Field, (net, length): (IpAddr, u8), known: SetName, how: Reject| {
+        RuleSpec::new()
+            .then(Match::eq(field.clone(), Value::Prefix(net, length)))
+            .then(Match::ne(field, Value::set(known.as_str())))
+            .then(Stmt::Reject(how))
+    };
+    let unreachable = Reject::Icmpx(IcmpxCode::HostUnreachable);
+    let (v4, v6) = ((IpAddr::V4(STABLE_V4.0), STABLE_V4.1), (IpAddr::V6(STABLE_V6.0), STABLE_V6.1));
+    let rules = [
+        ("reset-4", refused(Field::Ip4Daddr, v4, SetName::Known4, Reject::TcpReset)),
+        ("reject-4", refused(Field::Ip4Daddr, v4, SetName::Known4, unreachable)),
+        ("reset-6", refused(Field::Ip6Daddr, v6, SetName::Known6, Reject::TcpReset)),
+        ("reject-6", refused(Field::Ip6Daddr, v6, SetName::Known6, unreachable)),
+    ];
+    let stranger = |field: Field, peers: SetName| {
+        RuleSpec::new()
+            .then(Match::eq(Field::UdpDport, super::direct::PORT))
+            .then(Match::ne(field, Value::set(peers.as_str())))
+            .then(Verdict::Drop)
+    };
+    let table = table
+        .chain("input", |chain| chain.base(BaseChain::filter(FilterHook::Input, Priority::Filter)))
+        .push_rule_keyed("input", "stranger-4", stranger(Field::Ip4Saddr, SetName::Peers4))
+        .push_rule_keyed("input", "stranger-6", stranger(Field::Ip6Saddr, SetName::Peers6))
+        .chain("forward", |chain| chain.base(BaseChain::filter(FilterHook::Forward, Priority::Filter)))
+        .chain("local", |chain| chain.base(BaseChain::filter(FilterHook::Output, Priority::Filter)));
+    ["forward", "local"].into_iter().fold(table, |table, chain| {
+        rules.iter().fold(table, |table, (key, rule)| table.push_rule_keyed(chain, *key, rule.clone()))
+    })
+}
+
+/// Connections to services go to instances.
+fn services() -> nlink::Result<Vec<(&'static str, RuleSpec)>> {
+    let single = |nfproto: u8, family, offset, len, any, map: SetName| -> nlink::Result<RuleSpec> {
+        let rule = RuleSpec::new()
+            .then(Match::eq(Field::NfProto, nfproto))
+            .then(Expr::Payload { dreg: Register::R0, base: PayloadBase::Network, offset, len })
+            .then(Expr::Lookup(LookupExpr::new(map.as_str(), Register::R0).dreg(Register::R0)));
+        Ok(translate_to_found(family, any)?.into_iter().fold(rule, RuleSpec::then))
+    };
+    let spread = |key: PacketField, map: SetName| {
+        RuleSpec::new().then(Stmt::Vmap { key: key.into(), map: map.as_str().to_owned() })
+    };
+    let (any4, any6) = (IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+    Ok(vec![
+        ("single-4", single(2, Family::Ip, 16, 4, any4, SetName::Single4)?),
+        ("single-6", single(10, Family::Ip6, 24, 16, any6, SetName::Single6)?),
+        ("spread-4", spread(PacketField::Ip4Daddr, SetName::Spread4)),
+        ("spread-6", spread(PacketField::Ip6Daddr, SetName::Spread6)),
+    ])
 }
 
 fn postrouting(table: DeclaredTableBuilder) -> DeclaredTableBuilder {

@@ -53,7 +53,13 @@ pub(crate) fn instance(number: u32) -> InstanceId {
 }
 
 pub(crate) fn wanted(number: u32, generation: u64, desired: Desired) -> AssignedInstance {
-    AssignedInstance { id: instance(number), revision: 1, generation: Generation(generation), desired }
+    AssignedInstance {
+        id: instance(number),
+        revision: 1,
+        generation: Generation(generation),
+        desired,
+        address: None,
+    }
 }
 
 pub(crate) fn running(number: u32) -> AssignedInstance {
@@ -82,7 +88,11 @@ pub(crate) fn assignment(
         generation: Generation(generation),
         services: BTreeMap::from([(
             RevisionId { service: instance(0).service, number: 1 },
-            AssignedService { names: names().into(), spec: spec.into() },
+            AssignedService {
+                names: names().into(),
+                spec: spec.into(),
+                addresses: std::sync::Arc::default(),
+            },
         )]),
         instances: instances.into_iter().collect(),
         network: None,

@@ -168,6 +168,7 @@ mod tests {
             generation: Generation(2),
             names: names.into(),
             spec: ServiceSpec::container("image").into(),
+            address: None,
         }
     }
 

@@ -5,9 +5,9 @@ use std::{
     net::Ipv4Addr,
 };
 
-use addressing::{AddressKind, stable_address};
 use model::{
-    AddedFile, DirectConstraint, Mebibytes, Millicores, PortMapping, Resources, ServiceSpec, Virtualization,
+    AddedFile, AddressKind, DirectConstraint, Mebibytes, Millicores, PortMapping, Resources, ServiceSpec,
+    StableAddress, Virtualization,
 };
 use serde_json::{Map, Value};
 
@@ -65,7 +65,7 @@ fn round_robin(fields: &Fields<'_>, problems: &mut Problems) -> Option<Ipv4Addr>
     if text.is_empty() {
         return None;
     }
-    let address = text.parse().ok().filter(|v4| stable_address(AddressKind::RoundRobin, *v4).is_some());
+    let address = text.parse().ok().filter(|v4| StableAddress::of(AddressKind::RoundRobin, *v4).is_some());
     if address.is_none() {
         let is_wrong =
             format!("must be an IPv4 address from 10.30.0.1 to 10.31.255.254, but is \"{}\"", shown(text));

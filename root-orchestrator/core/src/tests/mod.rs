@@ -217,11 +217,16 @@ fn an_instance_goes_to_a_cluster_in_a_whole_assignment() {
         panic!("one assignment, not {:?}", plan.effects);
     };
     assert_eq!(*to, cluster);
+    let address = root.state.instance(id).expect("there").address;
+    assert!(address.is_some(), "an instance has its address before anybody is told of it");
     assert_eq!(
         assignment.instances,
-        [AssignedInstance { id, revision: REVISION, generation: FIRST, desired: Desired::Running }]
+        [AssignedInstance { id, revision: REVISION, generation: FIRST, desired: Desired::Running, address }]
     );
-    assert_eq!(assignment.services[&RevisionId { service, number: REVISION }].spec, small().into());
+    let assigned = &assignment.services[&RevisionId { service, number: REVISION }];
+    assert_eq!(assigned.spec, small().into());
+    assert_eq!(assigned.addresses, root.state.service(service).expect("there").addresses);
+    assert_eq!(assigned.addresses.len(), 4, "one of each policy");
     assert!(assignment.network.is_some(), "a cluster has addresses to lend from its first assignment on");
     assert_eq!(root.phase(id), Phase::ClusterScheduled);
 }

@@ -5,14 +5,18 @@
 //! ```
 
 use std::{
+    collections::BTreeMap,
     io::{self, Read, Write},
-    net::{SocketAddr, SocketAddrV6, TcpListener, TcpStream, UdpSocket},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream, UdpSocket},
     os::fd::{AsRawFd, OwnedFd},
     thread,
     time::Duration,
 };
 
-use model::{Generation, InstanceId, NetworkLease, PortMapping, ServiceId};
+use model::{
+    AddressKind, CallableInstance, CallableService, Generation, InstanceId, NetworkLease, NetworkNews, Peer,
+    PortMapping, ServiceId, ServiceNames, WorkerId,
+};
 use net_core::{AttachRequest, Attachment, Command, Effect, Namespace, NetworkState, reconcile};
 use net_manager::datapath::{Datapath, KernelDatapath};
 use nlink::netlink::{
@@ -136,6 +140,34 @@ pub(crate) fn instance(number: u32) -> InstanceId {
     InstanceId { service: ServiceId::from_bytes([3; 12]), number }
 }
 
+/// The addresses of the service all instances are of.
+pub(crate) const SERVICE: [(AddressKind, &str); 4] = [
+    (AddressKind::RoundRobin, "10.30.0.1"),
+    (AddressKind::Closest, "10.30.0.2"),
+    (AddressKind::LeastUsed, "10.30.0.3"),
+    (AddressKind::Affinity, "10.30.0.4"),
+];
+
+/// The address instance `number` keeps.
+pub(crate) fn stable(number: u32) -> Ipv4Addr {
+    let last = u8::try_from(number).expect("few instances");
+    Ipv4Addr::new(10, 30, 1, last)
+}
+
+fn names() -> ServiceNames {
+    ServiceNames {
+        application: "shop".to_owned(),
+        application_namespace: "prod".to_owned(),
+        service: "web".to_owned(),
+        service_namespace: "front".to_owned(),
+    }
+}
+
+/// Who has the device with this number.
+pub(crate) fn worker(number: u8) -> WorkerId {
+    WorkerId::new(uuid::Uuid::from_bytes([number; 16]))
+}
+
 pub(crate) fn lease(v4: &str, v6: &str) -> NetworkLease {
     NetworkLease { v4: vec![v4.parse().expect("a network")], v6: vec![v6.parse().expect("a network")] }
 }
@@ -152,12 +184,31 @@ impl Lab {
     pub(crate) async fn new() -> Self {
         let (device, outside) = (Place::new(), Place::new());
         connect(&device, &outside).await;
+        Self::on(device, outside, lease("10.18.0.0/26", "fc00::/120")).await
+    }
+
+    async fn on(device: Place, outside: Place, lease: NetworkLease) -> Self {
         let datapath = KernelDatapath::open_in(device.netns.try_clone().expect("a namespace"))
             .await
             .expect("a datapath");
         let mut lab = Self { device, outside, datapath, state: NetworkState::default() };
-        lab.submit(Command::UseLease(lease("10.18.0.0/26", "fc00::/120"))).await;
+        lab.submit(Command::UseLease(lease)).await;
         lab
+    }
+
+    /// Two devices that are each other's outside: 192.0.2.1 and 192.0.2.2.
+    pub(crate) async fn pair() -> (Self, Self) {
+        let (first, second) = (Place::new(), Place::new());
+        connect(&first, &second).await;
+        let other = |place: &Place| Place {
+            netns: place.netns.try_clone().expect("a namespace"),
+            fd: place.fd.try_clone().expect("a file descriptor"),
+        };
+        let (beyond_first, beyond_second) = (other(&second), other(&first));
+        (
+            Self::on(first, beyond_first, lease("10.18.0.0/26", "fc00::/120")).await,
+            Self::on(second, beyond_second, lease("10.18.0.64/26", "fc00::100/120")).await,
+        )
     }
 
     /// Accepts a command and brings the kernel after it. Returns what was done.
@@ -196,15 +247,62 @@ impl Lab {
     }
 
     pub(crate) async fn attach_in(&mut self, place: &Place, number: u32, ports: &str) -> Attachment {
+        self.attach_as(place, number, ports, None).await
+    }
+
+    /// Attaches instance `number` in a namespace of its own, with the address it keeps.
+    pub(crate) async fn attach_stable(&mut self, number: u32) -> Place {
+        let place = Place::new();
+        self.attach_as(&place, number, "", Some(stable(number))).await;
+        place
+    }
+
+    async fn attach_as(
+        &mut self,
+        place: &Place,
+        number: u32,
+        ports: &str,
+        address: Option<Ipv4Addr>,
+    ) -> Attachment {
         let ports = PortMapping::parse_list(ports).expect("port mappings");
         let request = AttachRequest {
             id: instance(number),
             generation: Generation(1),
             namespace: place.namespace(),
             ports,
+            address,
         };
         self.submit(Command::Attach(request)).await;
         self.state.attachment(instance(number)).expect("it was attached").clone()
+    }
+
+    pub(crate) async fn detach(&mut self, number: u32) -> Vec<Effect> {
+        self.submit(Command::Detach(instance(number))).await
+    }
+
+    /// The cluster tells all there is to know of the service, and of other devices.
+    pub(crate) async fn hear(&mut self, instances: &[(u32, WorkerId, bool)], peers: &[(WorkerId, Peer)]) {
+        let instances = instances.iter().map(|(number, worker, ready)| CallableInstance {
+            number: *number,
+            address: stable(*number),
+            worker: *worker,
+            ready: *ready,
+        });
+        let service = CallableService {
+            names: names().into(),
+            addresses: SERVICE
+                .map(|(kind, v4)| (kind, parse(v4)))
+                .into_iter()
+                .collect::<BTreeMap<_, _>>()
+                .into(),
+            instances: instances.collect(),
+        };
+        self.state.hear(NetworkNews {
+            whole: true,
+            services: BTreeMap::from([(instance(0).service, Some(service.into()))]),
+            peers: peers.iter().map(|(worker, peer)| (*worker, Some(peer.clone()))).collect(),
+        });
+        self.settle().await;
     }
 }
 

@@ -1,9 +1,8 @@
-//! The datapath on a real kernel, in network namespaces of the tests' own. Needs root.
-
-mod support;
+//! One device: cables, ports, and what others do to them.
 
 use std::{collections::BTreeSet, time::Instant};
 
+use crate::support::{Lab, Place, echo, index_of, instance, lease, parse};
 use ipnet::IpNet;
 use model::{Generation, InstanceId, PortMapping};
 use net_core::{AttachRequest, Command, Effect, Element, LinkName, ObservedKernel};
@@ -15,7 +14,6 @@ use nlink::netlink::{
     nftables::{BaseChain, Chain, Family, FilterHook, Policy, Priority, Rule, Verdict},
     types::route::RouteProtocol,
 };
-use support::{Lab, Place, echo, index_of, instance, lease, parse};
 
 #[tokio::test]
 async fn instances_and_the_device_reach_each_other_under_their_own_addresses() {
@@ -117,7 +115,7 @@ async fn what_the_device_offers_only_to_itself_stays_its_own() {
     let loopback = Ipv4Address::with_index(1, parse("127.0.0.1"), 8);
     inside.route().del_address_config(loopback).await.expect("its loopback address");
     inside.udp("10.18.0.2:0").send_to(b"?", "127.0.0.1:9").expect("it leaves the instance");
-    std::thread::sleep(support::PATIENCE / 4);
+    std::thread::sleep(crate::support::PATIENCE / 4);
     assert!(private.recv(&mut [0; 8]).is_err(), "127.0.0.1 of the device was reached");
 }
 
@@ -130,7 +128,7 @@ async fn an_instance_that_poses_as_a_router_is_not_heard() {
     // Its link-local address is tentative for a moment, and the advertisement must come from it.
     for _ in 0..20 {
         liar.advertise_router("eth0").await;
-        std::thread::sleep(support::PATIENCE / 20);
+        std::thread::sleep(crate::support::PATIENCE / 20);
     }
     let routes = lab.device.route().get_routes().await.expect("netlink");
     let learnt = routes.iter().filter(|route| route.protocol() == RouteProtocol::Ra).count();
@@ -149,7 +147,7 @@ async fn detaching_leaves_nothing_and_a_purge_takes_the_rest() {
     assert_eq!(lab.datapath.observe().await.expect("a kernel"), before);
     assert!(lab.outside.ask("192.0.2.1:8080").is_err());
 
-    lab.attach(0, "8080:80").await;
+    let _until_the_end = lab.attach(0, "8080:80").await;
     let report = lab.datapath.purge_all().await.expect("a purge");
     let subnets: Vec<IpNet> = vec![parse("10.18.0.0/26"), parse("fc00::/120")];
     assert_eq!((report.links.len(), report.subnets, report.table), (1, subnets, true));
@@ -184,6 +182,7 @@ async fn attaching_again_does_nothing_and_a_new_namespace_gets_a_new_cable() {
         generation: Generation(generation),
         namespace: place.namespace(),
         ports: PortMapping::parse_list("8080:80").expect("port mappings"),
+        address: None,
     };
     assert_eq!(lab.submit(Command::Attach(request(&old, 1))).await, []);
 
@@ -260,7 +259,15 @@ async fn a_cable_that_leads_nowhere_any_more_is_removed_with_its_ports() {
     };
     let gone = attachment.addresses.all().map(Element::Instance).into_iter();
     let gone: BTreeSet<Element> = gone.chain(attachment.addresses.all().map(port)).collect();
-    assert_eq!(effects[0], Effect::ChangeElements { remove: gone, add: BTreeSet::new() });
+    assert_eq!(
+        effects[0],
+        Effect::ChangeElements {
+            remove: gone,
+            add: BTreeSet::new(),
+            close: BTreeSet::new(),
+            open: BTreeSet::new()
+        }
+    );
 }
 
 #[tokio::test]
@@ -371,7 +378,8 @@ async fn many_instances_attach_quickly() {
     for (number, place) in (0..).zip(&places) {
         let id: InstanceId = instance(number);
         let ports = PortMapping::parse_list(&format!("{}:80", 8000 + number)).expect("port mappings");
-        let request = AttachRequest { id, generation: Generation(1), namespace: place.namespace(), ports };
+        let (generation, namespace) = (Generation(1), place.namespace());
+        let request = AttachRequest { id, generation, namespace, ports, address: None };
         let begun = Instant::now();
         for change in lab.state.accept(Command::Attach(request)).expect("room") {
             lab.state.apply(change);

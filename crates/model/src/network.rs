@@ -1,0 +1,95 @@
+//! What a NetManager is told of others: which services its instances may call, who answers for them, and how the devices
+//! they run on are reached. Made in `cluster-orchestrator/core`, carried out in `net-manager/core`.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{AddressKind, NetworkLease, ServiceId, ServiceNames, WorkerId};
+
+/// A service that may be called.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallableService {
+    /// Its names.
+    pub names: Arc<ServiceNames>,
+    /// The addresses it is called by.
+    pub addresses: Arc<BTreeMap<AddressKind, Ipv4Addr>>,
+    /// Instances that run, in order of their numbers. One that is lost or gone is not among them.
+    pub instances: Vec<CallableInstance>,
+}
+
+/// An instance that runs somewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallableInstance {
+    /// Which of its service.
+    pub number: u32,
+    /// The address it keeps wherever it runs.
+    pub address: Ipv4Addr,
+    /// The device it runs on.
+    pub worker: WorkerId,
+    /// Whether new connections may be led to it. Those it has go on in any case.
+    pub ready: bool,
+}
+
+/// Another device of the same site.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    /// The address it is reached at.
+    pub underlay: IpAddr,
+    /// The ranges it answers for.
+    pub lease: NetworkLease,
+}
+
+/// All that a NetManager was told.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Surroundings {
+    /// Services that may be called.
+    pub services: BTreeMap<ServiceId, Arc<CallableService>>,
+    /// Devices their instances run on, without the device itself.
+    pub peers: BTreeMap<WorkerId, Peer>,
+}
+
+/// What is different from what was told before over the same connection. The first message of a connection is `whole`:
+/// whatever is not in it is no more.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NetworkNews {
+    /// Nothing that was told before counts.
+    pub whole: bool,
+    /// Services that are new or different, or may not be called any more.
+    pub services: BTreeMap<ServiceId, Option<Arc<CallableService>>>,
+    /// Devices likewise.
+    pub peers: BTreeMap<WorkerId, Option<Peer>>,
+}
+
+impl NetworkNews {
+    /// Whether it tells anything.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        !self.whole && self.services.is_empty() && self.peers.is_empty()
+    }
+}
+
+impl Surroundings {
+    /// Takes on news.
+    pub fn take(&mut self, news: NetworkNews) {
+        if news.whole {
+            *self = Self::default();
+        }
+        for (id, service) in news.services {
+            match service {
+                Some(service) => self.services.insert(id, service),
+                None => self.services.remove(&id),
+            };
+        }
+        for (id, peer) in news.peers {
+            match peer {
+                Some(peer) => self.peers.insert(id, peer),
+                None => self.peers.remove(&id),
+            };
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! What follows for the kernel from what the cluster tells of others: which addresses lead to whom, and the ways there.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr},
+};
+
+use addressing::{InstanceAddresses, Subnet};
+use ipnet::IpNet;
+use model::{AddressKind, CallableService, InstanceId, Peer, StableAddress, Surroundings};
+
+use crate::{Attachment, Chain, DesiredKernel, DirectLink, Element, Mac, Path};
+
+impl DesiredKernel {
+    /// Adds what leads to services and to the devices of others.
+    pub(crate) fn lead_to_others(
+        &mut self,
+        surroundings: &Surroundings,
+        attachments: &[Attachment],
+        subnet: Subnet,
+    ) {
+        let (v4, v6) = subnet.gateway();
+        let source = InstanceAddresses { v4, v6 };
+        self.direct = Some(DirectLink { mac: mac_of(v4), source });
+        let gateways: BTreeMap<_, _> = surroundings
+            .peers
+            .iter()
+            .filter_map(|(worker, peer)| Some((*worker, self.lead_to_device(peer, source)?)))
+            .collect();
+        let attached: BTreeSet<InstanceId> = attachments.iter().map(|attachment| attachment.id).collect();
+        // Every device begins somewhere else, or the first calls of all of them would go to the same instance.
+        let begin = u32::from(v4) / 64;
+        for (id, service) in &surroundings.services {
+            let mut here = Vec::new();
+            let mut ready = Vec::new();
+            for instance in &service.instances {
+                let address = StableAddress::of(AddressKind::Instance, instance.address);
+                let Some(address) = address else { continue };
+                if attached.contains(&InstanceId { service: *id, number: instance.number }) {
+                    if instance.ready {
+                        here.push(address);
+                        ready.push(address);
+                    }
+                } else if let Some(gateway) = gateways.get(&instance.worker) {
+                    self.lead_to_instance(address, *gateway, source);
+                    if instance.ready {
+                        ready.push(address);
+                    }
+                }
+            }
+            self.lead_to_service(service, &here, &ready, begin);
+        }
+    }
+
+    /// `None` for a device without ranges.
+    fn lead_to_device(&mut self, peer: &Peer, source: InstanceAddresses) -> Option<InstanceAddresses> {
+        let (v4, v6) = Subnet::first_of(&peer.lease)?.gateway();
+        let mac = mac_of(v4);
+        self.elements.insert(Element::Peer(peer.underlay));
+        self.paths.insert(Path::Device { mac, underlay: peer.underlay });
+        for gateway in [IpAddr::V4(v4), IpAddr::V6(v6)] {
+            self.paths.insert(Path::Neighbour { gateway, mac });
+        }
+        for range in &peer.lease.v4 {
+            self.paths.insert(Path::Route { to: IpNet::V4(*range), via: v4.into(), from: source.v4.into() });
+        }
+        for range in &peer.lease.v6 {
+            self.paths.insert(Path::Route { to: IpNet::V6(*range), via: v6.into(), from: source.v6.into() });
+        }
+        Some(InstanceAddresses { v4, v6 })
+    }
+
+    fn lead_to_instance(
+        &mut self,
+        address: StableAddress,
+        gateway: InstanceAddresses,
+        source: InstanceAddresses,
+    ) {
+        let ways = gateway.all().into_iter().zip(source.all());
+        for (to, (via, from)) in address.all().into_iter().zip(ways) {
+            self.elements.insert(Element::Known(to));
+            self.paths.insert(Path::Route { to: to.into(), via, from });
+        }
+    }
+
+    fn lead_to_service(
+        &mut self,
+        service: &CallableService,
+        here: &[StableAddress],
+        ready: &[StableAddress],
+        begin: u32,
+    ) {
+        for (kind, v4) in &*service.addresses {
+            let Some(address) = StableAddress::of(*kind, *v4) else { continue };
+            let chosen = match kind {
+                AddressKind::Closest if !here.is_empty() => here,
+                AddressKind::Closest
+                | AddressKind::RoundRobin
+                | AddressKind::LeastUsed
+                | AddressKind::Affinity => ready,
+                AddressKind::Instance => continue,
+            };
+            match chosen {
+                // Refused at once: nobody has the address.
+                [] => {}
+                [only] => {
+                    for (from, to) in address.all().into_iter().zip(only.all()) {
+                        self.elements.insert(Element::Known(from));
+                        self.elements.insert(Element::Single { from, to });
+                    }
+                }
+                several => self.spread(*kind, address, several, begin),
+            }
+        }
+    }
+
+    fn spread(&mut self, kind: AddressKind, address: StableAddress, among: &[StableAddress], begin: u32) {
+        let count = u32::try_from(among.len()).unwrap_or(u32::MAX);
+        let (chain, begin) = match kind {
+            AddressKind::Instance | AddressKind::RoundRobin | AddressKind::Closest => {
+                (Chain::Turn { of: address.v4, count }, begin % count)
+            }
+            AddressKind::LeastUsed => (Chain::Random { count }, 0),
+            // The same order everywhere, so that a caller that moves meets the same instance.
+            AddressKind::Affinity => (Chain::Hash { count }, 0),
+        };
+        self.chains.insert(chain);
+        for from in address.all() {
+            self.elements.insert(Element::Known(from));
+            self.elements.insert(Element::Spread { from, chain });
+        }
+        for (index, to) in (0..count).map(|index| (index + count - begin) % count).zip(among) {
+            for (of, to) in address.all().into_iter().zip(to.all()) {
+                self.elements.insert(Element::Backend { of, index, to });
+            }
+        }
+    }
+}
+
+/// The address of a device on the link: locally administered, told by its own address, which is unique.
+fn mac_of(gateway: Ipv4Addr) -> Mac {
+    let [a, b, c, d] = gateway.octets();
+    [0x02, 0x6d, a, b, c, d]
+}

@@ -1,0 +1,5 @@
+//! The datapath on a real kernel, in network namespaces of the tests' own. Needs root.
+
+mod cables;
+mod services;
+mod support;

@@ -1,0 +1,199 @@
+//! Calls to services on a real kernel: one device, and two that are joined.
+
+use std::collections::BTreeMap;
+
+use crate::support::{Lab, Place, SERVICE, echo, lease, parse, stable, worker};
+use model::Peer;
+
+const HERE: u8 = 1;
+const THERE: u8 = 2;
+
+/// How often each answer came in so many calls.
+fn answers(caller: &Place, address: &str, calls: usize) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for _ in 0..calls {
+        let answer = caller.ask(address).unwrap_or_else(|error| panic!("{address}: {error}"));
+        *counts.entry(answer).or_default() += 1;
+    }
+    counts
+}
+
+fn counts<const N: usize>(expected: [(&str, usize); N]) -> BTreeMap<String, usize> {
+    expected.map(|(answer, count)| (answer.to_owned(), count)).into_iter().collect()
+}
+
+/// Four instances on one device, three of which serve.
+async fn one_device() -> (Lab, Place, [Place; 3]) {
+    let mut lab = Lab::new().await;
+    let caller = lab.attach_stable(0).await;
+    let servers = [lab.attach_stable(1).await, lab.attach_stable(2).await, lab.attach_stable(3).await];
+    for (server, name) in servers.iter().zip(["one", "two", "three"]) {
+        server.serve(name, 80);
+        server.serve_udp(name, 53);
+    }
+    (lab, caller, servers)
+}
+
+fn at(number: u8, ready: &[u32]) -> Vec<(u32, model::WorkerId, bool)> {
+    ready.iter().map(|instance| (*instance, worker(number), true)).collect()
+}
+
+#[tokio::test]
+async fn calls_go_to_each_instance_in_turn_and_show_the_callers_own_address() {
+    let (mut lab, caller, _servers) = one_device().await;
+    lab.hear(&at(HERE, &[1, 2, 3]), &[]).await;
+
+    let v4 = [("one to 10.30.1.0", 10), ("two to 10.30.1.0", 10), ("three to 10.30.1.0", 10)];
+    assert_eq!(answers(&caller, "10.30.0.1:80", 30), counts(v4));
+    let v6 = [("one to fdff::100", 10), ("two to fdff::100", 10), ("three to fdff::100", 10)];
+    assert_eq!(answers(&caller, "[fdff:2000::1]:80", 30), counts(v6));
+    let own = [("one to 10.18.0.1", 10), ("two to 10.18.0.1", 10), ("three to 10.18.0.1", 10)];
+    assert_eq!(answers(&lab.device, "10.30.0.1:80", 30), counts(own), "the device itself calls too");
+}
+
+#[tokio::test]
+async fn each_policy_has_an_address_and_each_instance_its_own() {
+    let (mut lab, caller, _servers) = one_device().await;
+    lab.hear(&at(HERE, &[1, 2, 3]), &[]).await;
+
+    for (kind, address) in SERVICE {
+        let all = answers(&caller, &format!("{address}:80"), 60);
+        let expected = if kind == model::AddressKind::Affinity { 1 } else { 3 };
+        assert_eq!(all.len(), expected, "{kind:?}: {all:?}");
+    }
+    assert_eq!(caller.ask("10.30.1.2:80").expect("an answer"), "two to 10.30.1.0");
+    assert_eq!(caller.ask("[fdff::102]:80").expect("an answer"), "two to fdff::100");
+    assert_eq!(echo(&caller.udp("0.0.0.0:0"), "10.30.1.2:53").as_deref(), Some("two"));
+}
+
+#[tokio::test]
+async fn whom_nobody_has_is_refused_at_once() {
+    let (mut lab, caller, _servers) = one_device().await;
+    lab.hear(&[], &[]).await;
+    for address in ["10.30.0.1:80", "[fdff:2000::1]:80", "10.31.7.7:80", "10.30.1.9:80"] {
+        let refused = caller.ask(address).expect_err("nobody is there");
+        assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused, "{address}");
+        let refused = lab.device.ask(address).expect_err("nobody is there");
+        assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused, "{address} from the device");
+    }
+}
+
+#[tokio::test]
+async fn one_that_is_not_ready_gets_no_new_calls_and_keeps_its_own_address() {
+    let (mut lab, caller, _servers) = one_device().await;
+    let mut instances = at(HERE, &[1, 2, 3]);
+    instances[1].2 = false;
+    lab.hear(&instances, &[]).await;
+    let expected = counts([("one to 10.30.1.0", 5), ("three to 10.30.1.0", 5)]);
+    assert_eq!(answers(&caller, "10.30.0.1:80", 10), expected);
+    assert_eq!(caller.ask("10.30.1.2:80").expect("an answer"), "two to 10.30.1.0");
+
+    instances[0].2 = false;
+    lab.hear(&instances, &[]).await;
+    assert_eq!(answers(&caller, "10.30.0.1:80", 4), counts([("three to 10.30.1.0", 4)]));
+}
+
+#[tokio::test]
+async fn an_instance_calls_itself_through_its_service() {
+    let (mut lab, _caller, [one, ..]) = one_device().await;
+    lab.hear(&at(HERE, &[1]), &[]).await;
+    assert_eq!(one.ask("10.30.0.1:80").expect("an answer"), "one to 10.18.0.1");
+    assert_eq!(one.ask("[fdff:2000::1]:80").expect("an answer"), "one to fc00::1");
+    assert_eq!(one.ask("10.30.1.1:80").expect("an answer"), "one to 10.30.1.1");
+}
+
+#[tokio::test]
+async fn an_instance_speaks_to_the_world_from_the_address_of_its_device() {
+    let (lab, caller, _servers) = one_device().await;
+    lab.outside.serve("outside", 80);
+    assert_eq!(caller.ask("198.51.100.7:80").expect("an answer"), "outside to 192.0.2.1");
+    assert_eq!(caller.ask("[2001:db8::2]:80").expect("an answer"), "outside to 2001:db8::1");
+}
+
+fn peer(underlay: &str, v4: &str, v6: &str) -> Peer {
+    Peer { underlay: parse(underlay), lease: lease(v4, v6) }
+}
+
+/// A caller on the first device; instance 1 beside it, instances 2 and 3 on the second.
+async fn two_devices() -> (Lab, Lab, Place, [Place; 3]) {
+    let (mut first, mut second) = Lab::pair().await;
+    let caller = first.attach_stable(0).await;
+    let servers =
+        [first.attach_stable(1).await, second.attach_stable(2).await, second.attach_stable(3).await];
+    for (server, name) in servers.iter().zip(["one", "two", "three"]) {
+        server.serve(name, 80);
+        server.serve_udp(name, 53);
+    }
+    let mut instances = at(HERE, &[0, 1]);
+    instances[0].2 = false;
+    instances.extend(at(THERE, &[2, 3]));
+    tell_both(&mut first, &mut second, &instances).await;
+    (first, second, caller, servers)
+}
+
+async fn tell_both(first: &mut Lab, second: &mut Lab, instances: &[(u32, model::WorkerId, bool)]) {
+    let beyond = peer("192.0.2.2", "10.18.0.64/26", "fc00::100/120");
+    first.hear(instances, &[(worker(THERE), beyond)]).await;
+    let beyond = peer("192.0.2.1", "10.18.0.0/26", "fc00::/120");
+    second.hear(instances, &[(worker(HERE), beyond)]).await;
+}
+
+#[tokio::test]
+async fn instances_of_another_device_are_called_like_those_of_the_own() {
+    let (first, _second, caller, [one, two, _three]) = two_devices().await;
+    let v4 = [("one to 10.30.1.0", 5), ("two to 10.30.1.0", 5), ("three to 10.30.1.0", 5)];
+    assert_eq!(answers(&caller, "10.30.0.1:80", 15), counts(v4));
+    let v6 = [("one to fdff::100", 5), ("two to fdff::100", 5), ("three to fdff::100", 5)];
+    assert_eq!(answers(&caller, "[fdff:2000::1]:80", 15), counts(v6));
+    assert_eq!(caller.ask("10.30.1.3:80").expect("an answer"), "three to 10.30.1.0");
+    assert_eq!(two.ask("10.30.1.1:80").expect("an answer"), "one to 10.30.1.2");
+    assert_eq!(echo(&one.udp("0.0.0.0:0"), "10.30.1.3:53").as_deref(), Some("three"));
+    assert_eq!(first.device.ask("10.30.1.3:80").expect("an answer"), "three to 10.18.0.1");
+    assert_eq!(first.device.ask("[fdff::103]:80").expect("an answer"), "three to fc00::1");
+    assert_eq!(answers(&caller, "10.30.0.2:80", 5), counts([("one to 10.30.1.0", 5)]), "the closest is here");
+}
+
+#[tokio::test]
+async fn an_instance_that_moves_keeps_its_address() {
+    let (mut first, mut second, caller, [_, two, _]) = two_devices().await;
+    assert_eq!(caller.ask("10.30.1.3:80").expect("an answer"), "three to 10.30.1.0");
+    let moved = first.attach_stable(3).await;
+    moved.serve("moved", 80);
+    second.detach(3).await;
+    let mut instances = at(HERE, &[0, 1, 3]);
+    instances.extend(at(THERE, &[2]));
+    tell_both(&mut first, &mut second, &instances).await;
+    assert_eq!(caller.ask("10.30.1.3:80").expect("an answer"), "moved to 10.30.1.0");
+    assert_eq!(two.ask("10.30.1.3:80").expect("an answer"), "moved to 10.30.1.2");
+}
+
+#[tokio::test]
+async fn only_devices_of_the_site_may_send_packets_of_instances() {
+    let (mut first, mut second, caller, _servers) = two_devices().await;
+    assert_eq!(caller.ask("10.30.1.3:80").expect("an answer"), "three to 10.30.1.0");
+    // The second no longer counts the first among its own, though the first knows the way.
+    let mut instances = at(HERE, &[0, 1]);
+    instances.extend(at(THERE, &[2, 3]));
+    second.hear(&instances, &[]).await;
+    caller.ask("10.30.1.3:80").expect_err("its packets are dropped");
+    tell_both(&mut first, &mut second, &instances).await;
+    assert_eq!(caller.ask("10.30.1.3:80").expect("an answer"), "three to 10.30.1.0");
+}
+
+#[tokio::test]
+async fn a_connection_to_an_instance_that_is_gone_is_reset() {
+    use std::io::{Read, Write};
+    let (mut first, mut second, caller, [_, two, _]) = two_devices().await;
+    // One that says nothing by itself.
+    let listener = two.run(|| std::net::TcpListener::bind("10.30.1.2:7")).expect("a free port");
+    let mut stream = caller.run(|| std::net::TcpStream::connect("10.30.1.2:7")).expect("a connection");
+    let _accepted = listener.accept().expect("a connection");
+    let mut instances = at(HERE, &[0, 1]);
+    instances.extend(at(THERE, &[3]));
+    tell_both(&mut first, &mut second, &instances).await;
+    stream.write_all(b"?").expect("it is not known yet");
+    stream.set_read_timeout(Some(crate::support::PATIENCE)).expect("a deadline");
+    let ended = stream.read(&mut [0; 1]).expect_err("nobody answers");
+    assert_eq!(ended.kind(), std::io::ErrorKind::ConnectionReset);
+    assert_eq!(stable(2).to_string(), "10.30.1.2");
+}
