@@ -183,11 +183,20 @@ impl v1::cluster_link_server::ClusterLink for Downlink {
     ) -> Result<Response<Self::ConnectNetworkStream>, Status> {
         let worker = self.calling_network(&request)?;
         let mut said = request.into_inner();
-        tracing::info!(%worker, "NetManager connected");
+        let Some(v1::NetworkToCluster { underlay, .. }) = said.message().await? else {
+            return Err(Status::invalid_argument("it must say first who it is"));
+        };
+        let underlay = match &*underlay {
+            "" => None,
+            address => Some(address.parse().map_err(|_| {
+                Status::invalid_argument(format!("`underlay` is not an IP address: {address}"))
+            })?),
+        };
+        tracing::info!(%worker, ?underlay, "NetManager connected");
         let (number, outbox) = self.links.connect_network(worker);
         self.brain
             .observe(move |state, _| {
-                state.network_connected(worker);
+                state.network_connected(worker, number, underlay);
                 Vec::new()
             })
             .await
@@ -202,7 +211,7 @@ impl v1::cluster_link_server::ClusterLink for Downlink {
             if listening.links.disconnect_network(worker, number) {
                 tracing::info!(%worker, "NetManager disconnected");
                 let observed = listening.brain.observe(move |state, _| {
-                    state.network_disconnected(worker);
+                    state.network_disconnected(worker, number);
                     Vec::new()
                 });
                 if observed.await.is_err() {

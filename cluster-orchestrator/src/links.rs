@@ -121,9 +121,14 @@ impl Links {
         self.networks.disconnect(worker, number)
     }
 
-    /// Tells a NetManager its lease.
-    pub(crate) fn send_to_network(&self, worker: WorkerId, lease: v1::ClusterToNetwork) -> bool {
-        self.networks.send(worker, lease)
+    /// As [`Links::send_over`], to its NetManager.
+    pub(crate) fn send_to_network(
+        &self,
+        worker: WorkerId,
+        number: u64,
+        message: v1::ClusterToNetwork,
+    ) -> bool {
+        self.networks.is_current(worker, number) && self.networks.send(worker, message)
     }
 
     /// From now on messages to the root go this way; `None` when the root is away.

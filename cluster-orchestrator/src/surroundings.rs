@@ -46,9 +46,12 @@ impl Surroundings<State> for ClusterSurroundings {
                 }
                 Effect::AskForBeat { worker, session } => self.beats.ask(worker, session),
                 Effect::Report => is_news = true,
-                Effect::SendLease { worker, lease } => {
-                    let lease = v1::ClusterToNetwork { lease: lease.as_ref().map(Into::into) };
-                    self.links.send_to_network(worker, lease);
+                Effect::TellNetwork { worker, session, lease, news } => {
+                    self.links.send_to_network(
+                        worker,
+                        session,
+                        proto::network_message(lease.as_ref(), &news),
+                    );
                 }
             }
         }

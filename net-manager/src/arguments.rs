@@ -17,7 +17,7 @@ use crate::{Config, config::NetworkConfig};
                   not interrupt traffic; `NetManager purge` removes everything it put into the kernel."
 )]
 pub struct Arguments {
-    /// Configuration in Oakestra's form. ClusterUrl is used; its other keys are accepted and named in a warning. A
+    /// Configuration in Oakestra's form. ClusterUrl and NodePublicAddress are used; its other keys are accepted and named in a warning. A
     /// missing file means defaults.
     #[arg(long, global = true, env = "MANGROVE_NETCFG", default_value = "/etc/netmanager/netcfg.json")]
     pub config: PathBuf,
@@ -69,7 +69,7 @@ impl Arguments {
             network: NetworkConfig::load(&self.config)?,
             state_directory: self.state_dir,
             local_key: self.local_key,
-            lease_source: None,
+            uplink_source: None,
         })
     }
 }

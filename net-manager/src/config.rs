@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::IpAddr,
     path::{Path, PathBuf},
 };
 
@@ -9,7 +10,7 @@ use serde_json::Value;
 
 /// Keys of Oakestra's file and what they mean here.
 const KEYS: [(&str, Meaning); 9] = [
-    ("ClusterUrl", Meaning::Text),
+    ("ClusterUrl", Meaning::Cluster),
     ("Debug", Meaning::Switch("set MANGROVE_LOG=debug in the environment to log more")),
     (
         "ClusterMqttPort",
@@ -18,15 +19,17 @@ const KEYS: [(&str, Meaning); 9] = [
     ("DefaultInterface", Meaning::Superseded("traffic leaves by whatever route the kernel has")),
     ("MqttCert", Meaning::Superseded("the cluster is reached with a certificate it issued itself")),
     ("MqttKey", Meaning::Superseded("the key is made on this device and never leaves it")),
-    ("NodePublicAddress", Meaning::Superseded("the cluster sees the address this worker connects from")),
+    ("NodePublicAddress", Meaning::Underlay),
     ("NodePublicPort", Meaning::Superseded("this worker needs no inbound port")),
-    ("PublicIPNetworking", Meaning::Superseded("the cluster sees the address this worker connects from")),
+    ("PublicIPNetworking", Meaning::Superseded("set NodePublicAddress to an address of this device")),
 ];
 
 #[derive(Debug, Clone, Copy)]
 enum Meaning {
-    /// An address; 0.0.0.0 and empty stand for "not set", as in the file that is shipped.
-    Text,
+    /// A host; 0.0.0.0 and empty stand for "not set", as in the file that is shipped.
+    Cluster,
+    /// An IP address; 0.0.0.0 and empty as above.
+    Underlay,
     /// On or off; off is as good as absent, on is answered with the sentence.
     Switch(&'static str),
     /// Accepted for the sake of existing files; the reason is told.
@@ -38,6 +41,8 @@ enum Meaning {
 pub struct NetworkConfig {
     /// Host of the cluster, in place of the one NodeEngine names.
     pub cluster_url: Option<String>,
+    /// Where other devices of the site reach this one, in place of the address it speaks to the cluster from.
+    pub underlay: Option<IpAddr>,
     /// One sentence for each key that is set and means nothing here.
     pub warnings: Vec<String>,
 }
@@ -136,10 +141,14 @@ impl NetworkConfig {
                         config.warnings.push(format!("`{key}` has no effect: {advice}"));
                     }
                 }
-                Meaning::Text => {
+                Meaning::Cluster => {
                     let host = value.as_str().ok_or_else(|| wrong("a host name or address in quotes"))?;
-                    let unset = host.is_empty() || host == "0.0.0.0";
-                    config.cluster_url = (!unset).then(|| host.to_owned());
+                    config.cluster_url = (!is_unset(host)).then(|| host.to_owned());
+                }
+                Meaning::Underlay => {
+                    let text = value.as_str().ok_or_else(|| wrong("an IP address in quotes"))?;
+                    let address = (!is_unset(text)).then(|| text.parse()).transpose();
+                    config.underlay = address.map_err(|_| wrong("an IP address in quotes"))?;
                 }
                 Meaning::Superseded(reason) => {
                     config.warnings.push(format!("`{key}` has no effect: {reason}"))
@@ -148,6 +157,10 @@ impl NetworkConfig {
         }
         Ok(config)
     }
+}
+
+fn is_unset(text: &str) -> bool {
+    text.is_empty() || text == "0.0.0.0"
 }
 
 fn line_of(text: &str, key: &str) -> usize {
@@ -182,7 +195,7 @@ mod tests {
         }"#;
         let config = parse(shipped).expect("Oakestra's file");
         assert_eq!(config.cluster_url, None);
-        assert_eq!(config.warnings.len(), 7, "{:?}", config.warnings);
+        assert_eq!(config.warnings.len(), 6, "{:?}", config.warnings);
         assert_eq!(
             config.warnings[0],
             "`ClusterMqttPort` has no effect: there is no message broker; NodeEngine says where the cluster is"
@@ -202,6 +215,12 @@ mod tests {
         assert_eq!(
             parse("{\"Debug\": \"yes\"}"),
             Err("configuration file netcfg.json, line 1: `Debug` must be true or false, not \"yes\""
+                .to_owned())
+        );
+        assert_eq!(
+            parse("{\"NodePublicAddress\": \"example.org\"}"),
+            Err("configuration file netcfg.json, line 1: `NodePublicAddress` must be an IP address in quotes, not \
+                 \"example.org\""
                 .to_owned())
         );
         let broken = parse("{\n\"Debug\" true}").expect_err("no colon");

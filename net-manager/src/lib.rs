@@ -30,11 +30,11 @@ use crate::{
     config::NetworkConfig,
     datapath::{Datapath, KernelDatapath, PurgeReport},
     service::Service,
-    uplink::{LeaseEvent, Uplink},
+    uplink::{Uplink, UplinkEvent},
 };
 
-/// Lease events that wait for the service; each replaces the one before, so few are ever worth keeping.
-const LEASE_QUEUE: usize = 8;
+/// What the cluster tells and the service has yet to take in; more than this waits on the way.
+const UPLINK_QUEUE: usize = 8;
 
 /// All a NetManager needs to know.
 #[derive(Debug)]
@@ -45,8 +45,8 @@ pub struct Config {
     pub state_directory: PathBuf,
     /// Where the key of the local API is written.
     pub local_key: PathBuf,
-    /// Where leases come from; `None` is the cluster, tests pass a channel.
-    pub lease_source: Option<mpsc::Receiver<LeaseEvent>>,
+    /// Where leases and news come from; `None` is the cluster, tests pass a channel.
+    pub uplink_source: Option<mpsc::Receiver<UplinkEvent>>,
 }
 
 /// Serves on `listener` with the kernel of this device, until `shutdown`.
@@ -73,12 +73,13 @@ pub async fn run_with(
 ) -> anyhow::Result<()> {
     let key = local_key::load_or_make(&config.local_key)?;
     let directory = Arc::new(StateDirectory::open(&config.state_directory)?);
-    let uplink = Uplink::open(Arc::clone(&directory), config.network.cluster_url.clone())?;
+    let uplink =
+        Uplink::open(Arc::clone(&directory), config.network.cluster_url.clone(), config.network.underlay)?;
     let (service, handle) = Service::open(directory, uplink.clone(), datapath)?;
-    let leases = match config.lease_source {
+    let leases = match config.uplink_source {
         Some(leases) => leases,
         None => {
-            let (events, leases) = mpsc::channel(LEASE_QUEUE);
+            let (events, leases) = mpsc::channel(UPLINK_QUEUE);
             tokio::spawn(uplink.clone().run(events, shutdown.clone()));
             leases
         }

@@ -11,17 +11,21 @@ use net_core::{
 };
 use tokio::{
     sync::{mpsc, oneshot},
-    time::MissedTickBehavior,
+    time::{Instant, MissedTickBehavior},
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     datapath::{Datapath, DatapathError, PortInUse},
     status::{Connection, Facts, Status},
-    uplink::{LeaseEvent, Uplink},
+    uplink::{Uplink, UplinkEvent},
 };
 
 const STATE_FILE: &str = "network.json";
+/// What the cluster tells of others, for a start while it is away.
+const SURROUNDINGS_FILE: &str = "surroundings.json";
+/// What the cluster tells is written so long after it came: in a busy cluster it changes many times a second.
+const WRITE_AFTER: Duration = Duration::from_secs(1);
 /// How often the kernel is read and put right unasked. Another program that flushes the firewall or a container that
 /// died is noticed within this; a read takes about a millisecond.
 const PASS_INTERVAL: Duration = Duration::from_secs(10);
@@ -139,6 +143,8 @@ pub struct Service<D> {
     connection: Connection,
     datapath_error: Option<String>,
     requests: mpsc::Receiver<Request>,
+    /// Since when what the cluster told is not yet written.
+    unwritten_since: Option<Instant>,
 }
 
 impl<D: Datapath> Service<D> {
@@ -158,8 +164,18 @@ impl<D: Datapath> Service<D> {
             })?,
             None => NetworkState::default(),
         };
+        let mut state: NetworkState = state;
+        match directory.read_file(SURROUNDINGS_FILE).context("read what the cluster told")? {
+            // The cluster tells it again; until then instances of this device are all there is.
+            Some(content) => match serde_json::from_slice(&content) {
+                Ok(surroundings) => state.recall(surroundings),
+                Err(error) => tracing::warn!(%error, "what the cluster told before cannot be read"),
+            },
+            None => {}
+        }
         let (sender, requests) = mpsc::channel(QUEUE);
         let service = Self {
+            unwritten_since: None,
             datapath,
             directory,
             uplink,
@@ -173,7 +189,7 @@ impl<D: Datapath> Service<D> {
     }
 
     /// Serves until `shutdown`. What the kernel holds then keeps carrying traffic.
-    pub async fn run(mut self, mut leases: mpsc::Receiver<LeaseEvent>, shutdown: CancellationToken) {
+    pub async fn run(mut self, mut leases: mpsc::Receiver<UplinkEvent>, shutdown: CancellationToken) {
         self.resume().await;
         let mut passes = tokio::time::interval(PASS_INTERVAL);
         passes.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -181,7 +197,7 @@ impl<D: Datapath> Service<D> {
         let mut leases_open = true;
         loop {
             tokio::select! {
-                () = shutdown.cancelled() => return,
+                () = shutdown.cancelled() => return self.write_surroundings(),
                 request = self.requests.recv() => match request {
                     Some(request) => self.serve(request).await,
                     None => return,
@@ -191,6 +207,7 @@ impl<D: Datapath> Service<D> {
                     None => leases_open = false,
                 },
                 _ = passes.tick() => self.pass().await,
+                () = at(self.unwritten_since.map(|since| since + WRITE_AFTER)) => self.write_surroundings(),
             }
         }
     }
@@ -292,16 +309,35 @@ impl<D: Datapath> Service<D> {
         Ok(())
     }
 
-    async fn hear(&mut self, event: LeaseEvent) {
+    async fn hear(&mut self, event: UplinkEvent) {
         match event {
-            LeaseEvent::Connected => self.connection = Connection::Up,
-            LeaseEvent::Disconnected(reason) => {
+            UplinkEvent::Connected => self.connection = Connection::Up,
+            UplinkEvent::Disconnected(reason) => {
                 if !matches!(self.connection, Connection::Down(_)) {
                     tracing::warn!(reason, "not connected to the cluster");
                 }
                 self.connection = Connection::Down(reason);
             }
-            LeaseEvent::Lease(lease) => self.take_lease(lease).await,
+            UplinkEvent::Lease(lease) => self.take_lease(lease).await,
+            UplinkEvent::News(news) => {
+                self.connection = Connection::Up;
+                self.state.hear(news);
+                self.unwritten_since.get_or_insert_with(Instant::now);
+                let outcome = self.settle(Wanted::Everything).await;
+                self.report(outcome.as_ref().err());
+            }
+        }
+    }
+
+    fn write_surroundings(&mut self) {
+        if self.unwritten_since.take().is_none() {
+            return;
+        }
+        let written = serde_json::to_vec(self.state.surroundings())
+            .context("write down")
+            .and_then(|content| Ok(self.directory.replace_file(SURROUNDINGS_FILE, &content)?));
+        if let Err(error) = written {
+            tracing::error!(error = format!("{error:#}"), "what the cluster told could not be kept");
         }
     }
 
@@ -394,6 +430,13 @@ impl<D: Datapath> Service<D> {
             subnet_v6: subnet.map(|subnet| subnet.v6.to_string()),
             instances: self.state.attachments().len(),
         }
+    }
+}
+
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -1,28 +1,34 @@
 //! The way up: this NetManager's identity, and the lease that comes over its one connection to the cluster.
 
 use std::{
-    net::Ipv6Addr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     sync::{Arc, Mutex},
 };
 
 use anyhow::Context;
 use daemon::StateDirectory;
-use link::{Backoff, Dial, Identity, KeyPair, Subject, dial};
-use model::{ClusterId, NetworkLease, WorkerId};
+use link::{Backoff, Dial, Dialled, Identity, KeyPair, Subject, dial_to};
+use model::{ClusterId, NetworkLease, NetworkNews, WorkerId};
 use proto::v1::{NetworkToCluster, cluster_link_client::ClusterLinkClient};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 const REGISTRATION_FILE: &str = "registration.json";
+/// A device that calls 20 000 services is told some 4 MB when it connects.
+const LARGEST_MESSAGE: usize = 64 << 20;
+/// Of a range for documentation (RFC 5737), to which packets take the default route.
+const ANYWHERE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 
 /// What the uplink tells the service.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LeaseEvent {
+pub enum UplinkEvent {
     /// The cluster answers.
     Connected,
     /// The cluster lends these ranges.
     Lease(NetworkLease),
+    /// The cluster tells of services and devices.
+    News(NetworkNews),
     /// The cluster does not answer, and why.
     Disconnected(String),
 }
@@ -105,14 +111,20 @@ pub struct Uplink {
     /// Registrations and certificates come one at a time, each with its files.
     turn: Arc<Mutex<()>>,
     cluster_host: Option<String>,
+    underlay: Option<IpAddr>,
 }
 
 impl Uplink {
-    /// Goes on where the state directory says it was. `cluster_host` takes the place of the host NodeEngine names.
+    /// Goes on where the state directory says it was. `cluster_host` takes the place of the host NodeEngine names,
+    /// `underlay` that of the address this device speaks to the cluster from.
     ///
     /// # Errors
     /// When the files are there and cannot be used.
-    pub fn open(state: Arc<StateDirectory>, cluster_host: Option<String>) -> anyhow::Result<Self> {
+    pub fn open(
+        state: Arc<StateDirectory>,
+        cluster_host: Option<String>,
+        underlay: Option<IpAddr>,
+    ) -> anyhow::Result<Self> {
         let registration = state
             .read_file(REGISTRATION_FILE)
             .context("read the registration")?
@@ -123,7 +135,13 @@ impl Uplink {
             .transpose()?;
         let identity = Identity::load(&state).context("read the identity of this NetManager")?.map(Arc::new);
         let progress = watch::Sender::new(Progress { registration, identity });
-        Ok(Self { state, progress: Arc::new(progress), turn: Arc::new(Mutex::new(())), cluster_host })
+        Ok(Self {
+            state,
+            progress: Arc::new(progress),
+            turn: Arc::new(Mutex::new(())),
+            cluster_host,
+            underlay,
+        })
     }
 
     /// The registration, once there is one.
@@ -197,7 +215,7 @@ impl Uplink {
 
     /// Keeps a connection to the cluster as soon as there is a certificate, and tells what comes of it, until
     /// `shutdown`.
-    pub async fn run(self, events: mpsc::Sender<LeaseEvent>, shutdown: CancellationToken) {
+    pub async fn run(self, events: mpsc::Sender<UplinkEvent>, shutdown: CancellationToken) {
         let mut progress = self.progress.subscribe();
         let mut backoff = Backoff::default();
         loop {
@@ -207,12 +225,12 @@ impl Uplink {
                     return std::future::pending().await;
                 };
                 let address = self.dialled_address(registration);
-                let ended = match follow_lease(&address, registration, identity, &events, &mut backoff).await
-                {
+                let session = Session { address: &address, registration, identity, underlay: self.underlay };
+                let ended = match session.follow(&events, &mut backoff).await {
                     Ok(()) => format!("the cluster at {address} closed the connection"),
                     Err(error) => format!("{error:#}"),
                 };
-                if events.send(LeaseEvent::Disconnected(ended)).await.is_ok() {
+                if events.send(UplinkEvent::Disconnected(ended)).await.is_ok() {
                     tokio::time::sleep(backoff.wait()).await;
                 }
             };
@@ -241,37 +259,65 @@ fn expected_subject(registration: &Registration) -> Result<Subject, UplinkError>
     Ok(Subject::Network { root, cluster: registration.cluster_id, worker: registration.worker_id })
 }
 
-/// One connection, until it ends.
-async fn follow_lease(
-    address: &str,
-    registration: &Registration,
-    identity: &Identity,
-    events: &mpsc::Sender<LeaseEvent>,
-    backoff: &mut Backoff,
-) -> anyhow::Result<()> {
-    let cluster = Subject::Cluster { root: identity.subject().root(), cluster: registration.cluster_id };
-    let channel = dial(address, Dial::As(identity, cluster)).await?;
-    let hello = NetworkToCluster { version: env!("CARGO_PKG_VERSION").to_owned() };
-    // The sending half stays open, as the cluster takes its end for ours.
-    let (sender, receiver) = mpsc::channel(1);
-    sender.send(hello).await.context("greet the cluster")?;
-    let outbound = tokio_stream::wrappers::ReceiverStream::new(receiver);
-    let mut inbound = ClusterLinkClient::new(channel)
-        .connect_network(outbound)
-        .await
-        .map_err(|status| anyhow::anyhow!("the cluster at {address} refused: {}", status.message()))?
-        .into_inner();
-    backoff.reset();
-    tracing::info!(address, "connected to the cluster");
-    events.send(LeaseEvent::Connected).await.context("hand on")?;
-    loop {
-        let message = inbound.message().await.map_err(|status| {
-            anyhow::anyhow!("the connection to the cluster at {address} broke: {}", status.message())
-        })?;
-        let Some(message) = message else { return Ok(()) };
-        if let Some(lease) = message.lease {
-            let lease = NetworkLease::try_from(lease).context("read the lease of the cluster")?;
-            events.send(LeaseEvent::Lease(lease)).await.context("hand on")?;
+/// All that is needed for one connection.
+struct Session<'a> {
+    address: &'a str,
+    registration: &'a Registration,
+    identity: &'a Identity,
+    underlay: Option<IpAddr>,
+}
+
+impl Session<'_> {
+    /// Connects and hands on what the cluster tells, until the connection ends.
+    async fn follow(&self, events: &mpsc::Sender<UplinkEvent>, backoff: &mut Backoff) -> anyhow::Result<()> {
+        let Self { address, registration, identity, underlay } = *self;
+        let cluster = Subject::Cluster { root: identity.subject().root(), cluster: registration.cluster_id };
+        let Dialled { channel, address: reached } = dial_to(address, Dial::As(identity, cluster)).await?;
+        let underlay = underlay.or_else(|| own_address_towards(reached));
+        let hello = NetworkToCluster {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            underlay: underlay.map(|underlay| underlay.to_string()).unwrap_or_default(),
+        };
+        // The sending half stays open, as the cluster takes its end for ours.
+        let (sender, receiver) = mpsc::channel(1);
+        sender.send(hello).await.context("greet the cluster")?;
+        let outbound = tokio_stream::wrappers::ReceiverStream::new(receiver);
+        let mut inbound = ClusterLinkClient::new(channel)
+            .max_decoding_message_size(LARGEST_MESSAGE)
+            .connect_network(outbound)
+            .await
+            .map_err(|status| anyhow::anyhow!("the cluster at {address} refused: {}", status.message()))?
+            .into_inner();
+        backoff.reset();
+        tracing::info!(address, "connected to the cluster");
+        events.send(UplinkEvent::Connected).await.context("hand on")?;
+        loop {
+            let message = inbound.message().await.map_err(|status| {
+                anyhow::anyhow!("the connection to the cluster at {address} broke: {}", status.message())
+            })?;
+            let Some(message) = message else { return Ok(()) };
+            let (lease, news) =
+                proto::read_network_message(message).context("read what the cluster tells")?;
+            if let Some(lease) = lease {
+                events.send(UplinkEvent::Lease(lease)).await.context("hand on")?;
+            }
+            if !news.is_empty() {
+                events.send(UplinkEvent::News(news)).await.context("hand on")?;
+            }
         }
     }
+}
+
+/// The address packets to `peer` leave from; where the cluster is on this very device, the one packets to anywhere leave
+/// from. Nothing is sent.
+fn own_address_towards(peer: SocketAddr) -> Option<IpAddr> {
+    let towards = |peer: SocketAddr| {
+        let any =
+            if peer.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
+        let socket = UdpSocket::bind((any, 0)).ok()?;
+        socket.connect(peer).ok()?;
+        Some(socket.local_addr().ok()?.ip())
+            .filter(|address| !address.is_loopback() && !address.is_unspecified())
+    };
+    towards(peer).or_else(|| towards(SocketAddr::from((ANYWHERE, 9))))
 }

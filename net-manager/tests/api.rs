@@ -13,7 +13,7 @@ use net_manager::{
     Config,
     config::NetworkConfig,
     datapath::{Datapath, DatapathError, PortInUse},
-    uplink::LeaseEvent,
+    uplink::UplinkEvent,
 };
 use serde_json::{Value, json};
 use tokio::{
@@ -71,7 +71,7 @@ impl Datapath for Remembered {
 struct Daemon {
     address: SocketAddr,
     key: String,
-    leases: mpsc::Sender<LeaseEvent>,
+    leases: mpsc::Sender<UplinkEvent>,
     shutdown: CancellationToken,
     task: JoinHandle<anyhow::Result<()>>,
 }
@@ -79,12 +79,12 @@ struct Daemon {
 impl Daemon {
     async fn start(directory: &tempfile::TempDir, datapath: Remembered) -> Self {
         let local_key = directory.path().join("run/key");
-        let (leases, lease_source) = mpsc::channel(4);
+        let (leases, uplink_source) = mpsc::channel(4);
         let config = Config {
             network: NetworkConfig::default(),
             state_directory: directory.path().join("state"),
             local_key: local_key.clone(),
-            lease_source: Some(lease_source),
+            uplink_source: Some(uplink_source),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
@@ -130,7 +130,7 @@ impl Daemon {
             v4: vec!["10.18.0.0/26".parse().expect("a network")],
             v6: vec!["fc00::/120".parse().expect("a network")],
         };
-        self.leases.send(LeaseEvent::Lease(lease)).await.expect("it listens");
+        self.leases.send(UplinkEvent::Lease(lease)).await.expect("it listens");
         self.wait_for_state("ready").await;
     }
 
@@ -337,10 +337,10 @@ async fn a_worker_registers_as_often_as_it_likes_and_another_one_is_refused() {
 async fn a_worker_that_loses_its_cluster_stays_ready() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let daemon = Daemon::start(&directory, Remembered::default()).await;
-    daemon.leases.send(LeaseEvent::Connected).await.expect("it listens");
+    daemon.leases.send(UplinkEvent::Connected).await.expect("it listens");
     daemon.wait_for_state("waiting_for_subnet").await;
     daemon.lend().await;
-    daemon.leases.send(LeaseEvent::Disconnected("the cable is out".to_owned())).await.expect("it listens");
+    daemon.leases.send(UplinkEvent::Disconnected("the cable is out".to_owned())).await.expect("it listens");
     for _ in 0..200 {
         let status = daemon.get("/status").await;
         assert_eq!(status["state"], "ready");

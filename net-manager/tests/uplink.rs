@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use daemon::StateDirectory;
 use link::{Authority, Identity, KeyPair, Subject, require_peer, serve};
 use model::{ClusterId, NetworkLease, WorkerId};
-use net_manager::uplink::{LeaseEvent, Registration, Uplink, UplinkError};
+use net_manager::uplink::{Registration, Uplink, UplinkError, UplinkEvent};
 use proto::v1::{
     Certificate, CertificateRequest, ClusterToNetwork, ClusterToWorker, NetworkToCluster, WorkerToCluster,
     cluster_link_server::{ClusterLink, ClusterLinkServer},
@@ -61,7 +61,10 @@ impl ClusterLink for Lender {
             let hello = request.into_inner().message().await.expect("a stream").expect("a greeting");
             assert_eq!(hello.version, env!("CARGO_PKG_VERSION"));
             for lease in [None, Some((&lease()).into())] {
-                sender.send(Ok(ClusterToNetwork { lease })).await.expect("it listens");
+                sender
+                    .send(Ok(ClusterToNetwork { lease, ..ClusterToNetwork::default() }))
+                    .await
+                    .expect("it listens");
             }
             hang_up.cancelled().await;
         });
@@ -94,7 +97,8 @@ impl World {
 
     fn uplink(&self) -> Uplink {
         let path: &Path = &self.directory.path().join("network");
-        Uplink::open(Arc::new(StateDirectory::open(path).expect("a directory")), None).expect("an uplink")
+        Uplink::open(Arc::new(StateDirectory::open(path).expect("a directory")), None, None)
+            .expect("an uplink")
     }
 
     fn registration(&self, port: u16) -> Registration {
@@ -121,7 +125,7 @@ impl World {
     }
 }
 
-async fn next(events: &mut mpsc::Receiver<LeaseEvent>) -> LeaseEvent {
+async fn next(events: &mut mpsc::Receiver<UplinkEvent>) -> UplinkEvent {
     let deadline = Duration::from_secs(10);
     tokio::time::timeout(deadline, events.recv()).await.expect("an event in time").expect("the uplink runs")
 }
@@ -139,10 +143,10 @@ async fn a_certified_network_manager_gets_its_lease_and_tells_when_the_cluster_g
     let test = async {
         let certificate = world.certificate(&uplink, port, network_subject());
         uplink.certify(&certificate).expect("its certificate");
-        assert_eq!(next(&mut events).await, LeaseEvent::Connected);
-        assert_eq!(next(&mut events).await, LeaseEvent::Lease(lease()));
+        assert_eq!(next(&mut events).await, UplinkEvent::Connected);
+        assert_eq!(next(&mut events).await, UplinkEvent::Lease(lease()));
         cluster_ends.cancel();
-        assert!(matches!(next(&mut events).await, LeaseEvent::Disconnected(_)));
+        assert!(matches!(next(&mut events).await, UplinkEvent::Disconnected(_)));
     };
     let ((), ()) = tokio::join!(world.serve(listener, cluster_ends.clone()), test);
     shutdown.cancel();
@@ -188,7 +192,7 @@ async fn a_cluster_that_is_not_there_is_told_with_its_address() {
     let (sender, mut events) = mpsc::channel(8);
     let shutdown = CancellationToken::new();
     let running = tokio::spawn(uplink.run(sender, shutdown.clone()));
-    let LeaseEvent::Disconnected(reason) = next(&mut events).await else { panic!("nobody is there") };
+    let UplinkEvent::Disconnected(reason) = next(&mut events).await else { panic!("nobody is there") };
     assert!(reason.starts_with(&format!("{address} cannot be reached: ")), "{reason}");
     shutdown.cancel();
     running.await.expect("no panic");

@@ -6,7 +6,7 @@
 mod codec;
 mod convert;
 
-pub use convert::WireError;
+pub use convert::{WireError, network_message, read_network_message};
 
 /// Generated messages and services, version 1.
 pub mod v1 {

@@ -16,6 +16,7 @@
 mod assignment;
 mod contact;
 mod enrolment;
+mod network;
 mod observation;
 mod placing;
 mod reconcile;

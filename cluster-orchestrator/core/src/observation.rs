@@ -34,6 +34,7 @@ impl State {
             inventory,
             generation: known.map_or(Generation::default(), |worker| worker.generation),
             scheduling: known.map(|worker| worker.scheduling).unwrap_or_default(),
+            underlay: known.and_then(|worker| worker.underlay),
         };
         if known == Some(&worker) { Vec::new() } else { vec![Change::Worker(id, Some(worker))] }
     }
@@ -46,17 +47,6 @@ impl State {
     /// A beat of the worker's newest session came.
     pub fn worker_beat(&mut self, id: WorkerId, session: u64, sequence: u64, now: Now) {
         self.contacts.beat(id, session, sequence, now.moment);
-    }
-
-    /// The NetManager of a worker connected.
-    pub fn network_connected(&mut self, id: WorkerId) {
-        self.networks.insert(id, None);
-        self.networks_due.insert(id);
-    }
-
-    /// The connection of a NetManager ended.
-    pub fn network_disconnected(&mut self, id: WorkerId) {
-        self.networks.remove(&id);
     }
 
     /// A worker reported over the connection `session`. Reports of another connection, or older than one that came

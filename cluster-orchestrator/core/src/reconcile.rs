@@ -1,6 +1,6 @@
 //! Desired against observed: the only place that asks for effects.
 
-use model::{Assignment, Brain, Moment, NetworkLease, Now, WorkerId};
+use model::{Assignment, Brain, Moment, NetworkLease, NetworkNews, Now, WorkerId};
 
 use crate::{Change, State, Worker};
 
@@ -19,12 +19,16 @@ pub enum Effect {
         /// All it should have.
         assignment: Assignment,
     },
-    /// Tell a NetManager which subnet is its worker's.
-    SendLease {
-        /// Which worker.
+    /// Tell a NetManager what is new to it.
+    TellNetwork {
+        /// Which worker's.
         worker: WorkerId,
-        /// Its subnet; `None` while the cluster has no block from the root, or none left.
+        /// Which of its connections.
+        session: u64,
+        /// The subnet of its worker, if it is another than before.
         lease: Option<NetworkLease>,
+        /// What it may call.
+        news: NetworkNews,
     },
     /// Tell a worker how often to beat.
     SetBeats {
@@ -71,6 +75,7 @@ impl Brain for State {
         self.lend_subnets(&mut plan);
         self.bump_generations(&mut plan);
         self.offer(&mut plan, now.moment);
+        self.tell_networks(&mut plan);
         if std::mem::take(&mut self.root_behind) {
             plan.effects.push(Effect::Report);
         }
@@ -95,6 +100,7 @@ impl State {
         for worker in self.contacts.take_news() {
             self.root_behind = true;
             self.looked_at.remove(&worker);
+            self.worker_seen_otherwise(worker);
             if self.contacts.lost_since(worker).is_some() {
                 continue;
             }
@@ -160,14 +166,6 @@ impl State {
                     plan.effects.push(Effect::SendAssignment { worker: id, session, assignment });
                     plan.wake(now.plus_millis(OFFER_AGAIN_MILLIS));
                 }
-            }
-        }
-        for id in std::mem::take(&mut self.networks_due) {
-            let Some(offered) = self.networks.get_mut(&id) else { continue };
-            let lease: Option<NetworkLease> = self.subnets.subnet_of(&id).map(Into::into);
-            if lease.is_some() && *offered != lease {
-                offered.clone_from(&lease);
-                plan.effects.push(Effect::SendLease { worker: id, lease });
             }
         }
     }

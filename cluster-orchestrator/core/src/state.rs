@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr},
     sync::Arc,
 };
 
@@ -14,7 +14,7 @@ use model::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::contact::Contacts;
+use crate::{contact::Contacts, network::Networks};
 
 /// What the cluster last took on from the root, apart from the instances. Durable.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -90,6 +90,9 @@ pub struct Worker {
     /// Whether it takes instances.
     #[serde(default)]
     pub scheduling: Scheduling,
+    /// Where other devices of the site reach it, as its NetManager says.
+    #[serde(default)]
+    pub underlay: Option<IpAddr>,
 }
 
 /// Tokens that may be honoured here while the root is away, and their uses it has not confirmed. Durable.
@@ -127,10 +130,8 @@ pub struct State {
     pub(crate) enrolments: Enrolments,
     /// Who is connected, who is alive.
     pub(crate) contacts: Contacts,
-    /// NetManagers that are connected, with the lease each was last given.
-    pub(crate) networks: BTreeMap<WorkerId, Option<NetworkLease>>,
-    /// NetManagers whose lease may have changed.
-    pub(crate) networks_due: BTreeSet<WorkerId>,
+    /// NetManagers that are connected and what they were told.
+    pub(crate) networks: Networks,
     /// Instances that wait for a worker.
     pub(crate) pending: BTreeSet<InstanceId>,
     /// Copies on each worker.
@@ -171,6 +172,7 @@ impl State {
     pub(crate) fn take(&mut self, change: Change) {
         match change {
             Change::Held(held) => {
+                self.networks.hold(held.services.iter().map(|(id, service)| (id.service, service)));
                 self.held = held;
                 self.looked_at.clear();
             }
@@ -181,6 +183,7 @@ impl State {
                     (&before.inventory, before.scheduling) != (&worker.inventory, worker.scheduling)
                 });
                 self.subnets_due |= before.is_none();
+                self.networks.tell(id);
                 self.capacity_changed |= differs;
                 self.behind.insert(id);
                 if worker.scheduling == Scheduling::Draining {
@@ -200,7 +203,7 @@ impl State {
             Change::Subnets(subnets) => {
                 self.subnets_due |= subnets.blocks() != self.subnets.blocks();
                 self.subnets = subnets;
-                self.networks_due.extend(self.networks.keys());
+                self.networks.tell_all();
             }
             Change::Enrolments(enrolments) => self.enrolments = enrolments,
         }
@@ -227,6 +230,7 @@ impl State {
                 continue;
             }
             self.dirty.insert(worker);
+            self.networks.tell(worker);
             if let Some((_, reserved, _)) = was {
                 self.vacate(worker, id, &reserved);
             }
@@ -234,6 +238,9 @@ impl State {
                 Some((_, reserved, _)) => self.occupy(worker, id, &reserved),
                 None => self.capacity_changed = true,
             }
+        }
+        if Self::appearance(before.as_ref()) != Self::appearance(instance.as_ref()) {
+            self.networks.service_changed(id.service);
         }
         let holds = |set: &mut BTreeSet<InstanceId>, holds: bool| {
             if holds {

@@ -97,6 +97,12 @@ macro_rules! uuid_id {
                 Self(id)
             }
 
+            /// The UUID itself.
+            #[must_use]
+            pub const fn as_uuid(&self) -> &Uuid {
+                &self.0
+            }
+
             /// The id as a number, for compact arrays of candidates.
             #[must_use]
             pub const fn as_u128(&self) -> u128 {

@@ -50,8 +50,14 @@ pub(crate) enum Input {
         worker: WorkerId,
         session: u64,
     },
-    NetworkConnected(WorkerId),
-    NetworkDisconnected(WorkerId),
+    NetworkConnected {
+        worker: WorkerId,
+        session: u64,
+    },
+    NetworkDisconnected {
+        worker: WorkerId,
+        session: u64,
+    },
     Request(ClusterRequest),
     /// To be answered after whatever is to be told before.
     Echo {
@@ -286,7 +292,9 @@ impl World {
                 Effect::SendAssignment { worker, session, assignment } => {
                     self.tell_worker(index, WorkerIndex::of(worker), session, assignment);
                 }
-                Effect::SendLease { worker, lease } => {
+                // Which instances may be called is not simulated.
+                Effect::TellNetwork { lease: None, .. } => {}
+                Effect::TellNetwork { worker, lease, .. } => {
                     let worker = WorkerIndex::of(worker);
                     let session = self.worker_ref(worker).link.session;
                     self.send(Envelope { child: Child::Worker(worker), session, body: Body::Lease(lease) });
@@ -400,12 +408,12 @@ fn take_in(brain: &mut State, input: Input, now: model::Now, mutant: Option<Muta
             brain.worker_disconnected(worker, session, now);
             Vec::new()
         }
-        Input::NetworkConnected(worker) => {
-            brain.network_connected(worker);
+        Input::NetworkConnected { worker, session } => {
+            brain.network_connected(worker, session, None);
             Vec::new()
         }
-        Input::NetworkDisconnected(worker) => {
-            brain.network_disconnected(worker);
+        Input::NetworkDisconnected { worker, session } => {
+            brain.network_disconnected(worker, session);
             Vec::new()
         }
         Input::Request(wish) => brain.request(&wish, now).1,

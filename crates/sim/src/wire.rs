@@ -187,7 +187,7 @@ impl World {
                 self.send(Envelope { child, session, body: Body::Welcome });
             }
             Body::NetworkHello => {
-                self.enqueue_at_cluster(cluster, cluster::Input::NetworkConnected(worker));
+                self.enqueue_at_cluster(cluster, cluster::Input::NetworkConnected { worker, session });
             }
             Body::WorkerReport(report) => {
                 if self.cluster_ref(cluster).sessions.get(&index) != Some(&session) {
@@ -345,7 +345,7 @@ impl World {
                 self.enqueue_at_cluster(cluster, cluster::Input::Disconnected { worker, session });
                 if self.cluster_ref(cluster).sessions.get(&index) == Some(&session) {
                     self.cluster_mut(cluster).sessions.remove(&index);
-                    self.enqueue_at_cluster(cluster, cluster::Input::NetworkDisconnected(worker));
+                    self.enqueue_at_cluster(cluster, cluster::Input::NetworkDisconnected { worker, session });
                 }
             }
         }

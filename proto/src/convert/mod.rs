@@ -1,6 +1,7 @@
 //! Wire ⇄ model. From the model it cannot fail; from the wire every value is checked and the error names the field.
 
 mod assignment;
+mod network;
 mod policy;
 mod report;
 mod upkeep;
@@ -8,6 +9,8 @@ mod upkeep;
 use model::{Capability, InstanceId, Resources, ServiceId};
 
 use crate::v1;
+
+pub use network::{network_message, read_network_message};
 
 /// A message that breaks the protocol.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

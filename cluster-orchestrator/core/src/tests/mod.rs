@@ -1,6 +1,7 @@
 //! The rules of a cluster, one by one. Those of survival are in `survival.rs`, of what people
 //! ask of workers in `upkeep.rs`.
 
+mod network;
 mod survival;
 mod upkeep;
 
@@ -10,10 +11,10 @@ use std::{
 };
 
 use model::{
-    AssignedInstance, AssignedService, Assignment, Brain, Capability, ClusterRequest, Desired,
+    AddressKind, AssignedInstance, AssignedService, Assignment, Brain, Capability, ClusterRequest, Desired,
     DirectConstraint, Generation, InstanceId, InstanceReport, Mebibytes, Millicores, Moment, NetworkLease,
-    Now, Phase, Plan, PortMapping, Resources, RevisionId, Scheduling, ServiceId, ServiceNames, ServiceSpec,
-    Timestamp, WorkerId, WorkerInventory, WorkerReport,
+    NetworkNews, Now, Phase, Plan, PortMapping, Resources, RevisionId, Scheduling, ServiceId, ServiceNames,
+    ServiceSpec, Timestamp, WorkerId, WorkerInventory, WorkerReport,
 };
 use proptest::prelude::*;
 
@@ -85,7 +86,7 @@ impl Cluster {
             "a second pass without news finds nothing to do"
         );
         plan.effects.retain(|effect| match effect {
-            Effect::SendAssignment { .. } | Effect::SendLease { .. } => true,
+            Effect::SendAssignment { .. } | Effect::TellNetwork { .. } => true,
             Effect::SetBeats { .. } | Effect::AskForBeat { .. } | Effect::Report => false,
         });
         plan
@@ -122,7 +123,7 @@ impl Cluster {
                 AssignedService {
                     names: names.into(),
                     spec: spec.into(),
-                    addresses: std::sync::Arc::default(),
+                    addresses: BTreeMap::from([(AddressKind::RoundRobin, [10, 30, 0, 1].into())]).into(),
                 },
             )]
             .into(),
@@ -367,22 +368,27 @@ fn reports_name_no_worker() {
 fn every_worker_has_a_subnet_of_its_own_and_keeps_it() {
     let mut cluster = Cluster::default();
     cluster.connect(1, 4, 1000);
-    cluster.state.network_connected(worker(1));
+    cluster.state.network_connected(worker(1), 1, None);
     assert_eq!(cluster.reconcile().effects.len(), 0, "no block, no lease, nothing to say");
     cluster.assign(small(), vec![]);
     let effects = cluster.reconcile().effects;
     let lease = cluster.state.lease_of(worker(1));
     assert!(lease.is_some());
-    assert!(effects.contains(&Effect::SendLease { worker: worker(1), lease: lease.clone() }), "{effects:?}");
+    let news = NetworkNews { whole: true, ..NetworkNews::default() };
+    let tell = |session| {
+        let (lease, news) = (lease.clone(), news.clone());
+        Effect::TellNetwork { worker: worker(1), session, lease, news }
+    };
+    assert!(effects.contains(&tell(1)), "{effects:?}");
 
     cluster.connect(2, 4, 1000);
     cluster.reconcile();
     assert_ne!(cluster.state.lease_of(worker(2)), lease);
 
-    cluster.state.network_disconnected(worker(1));
-    cluster.state.network_connected(worker(1));
+    cluster.state.network_disconnected(worker(1), 1);
+    cluster.state.network_connected(worker(1), 2, None);
     let effects = cluster.reconcile().effects;
-    assert_eq!(effects, [Effect::SendLease { worker: worker(1), lease }], "the same again after a reconnect");
+    assert_eq!(effects, [tell(2)], "the same again after a reconnect");
 }
 
 #[test]

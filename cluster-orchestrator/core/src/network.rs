@@ -1,0 +1,261 @@
+//! What NetManagers are told of each other: the services their instances may call, who answers for them, and the devices
+//! those run on. A device that has an instance of an application is told of all services of it, so that nobody waits for
+//! an answer at the first call. Carried out in `net-manager/core/src/others.rs`.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
+
+use model::{
+    AssignedService, CallableInstance, CallableService, Desired, InstanceId, NetworkLease, NetworkNews, Peer,
+    Phase, RevisionId, ServiceId, ServiceNames, WorkerId,
+};
+
+use crate::{Change, Effect, Instance, State, Worker, reconcile::Plan};
+
+/// A connected NetManager and what it was told.
+#[derive(Debug)]
+struct Told {
+    /// Its connection.
+    session: u64,
+    /// Where other devices of the site reach its device, as it says.
+    underlay: Option<IpAddr>,
+    /// `None` before its first news.
+    lease: Option<NetworkLease>,
+    services: BTreeMap<ServiceId, Arc<CallableService>>,
+    peers: BTreeMap<WorkerId, Peer>,
+}
+
+/// What other devices can see of an instance.
+type Appearance = Option<(Option<WorkerId>, Option<Ipv4Addr>, bool, bool)>;
+
+/// See the module's description. In memory only: whoever connects is told everything.
+#[derive(Debug, Default)]
+pub(crate) struct Networks {
+    told: BTreeMap<WorkerId, Told>,
+    /// NetManagers that may have to be told something.
+    due: BTreeSet<WorkerId>,
+    /// Services as they are told, made when they are needed.
+    callable: BTreeMap<ServiceId, Arc<CallableService>>,
+    /// Services that may be different.
+    changed: BTreeSet<ServiceId>,
+    /// The services of each application, and the application of each.
+    applications: BTreeMap<(String, String), BTreeSet<ServiceId>>,
+    application_of: BTreeMap<ServiceId, (String, String)>,
+}
+
+fn application(names: &ServiceNames) -> (String, String) {
+    (names.application.clone(), names.application_namespace.clone())
+}
+
+impl Networks {
+    pub(crate) fn tell_all(&mut self) {
+        self.due.extend(self.told.keys());
+    }
+
+    /// What is placed on a device is different, or its way to others.
+    pub(crate) fn tell(&mut self, worker: WorkerId) {
+        self.due.insert(worker);
+    }
+
+    pub(crate) fn service_changed(&mut self, service: ServiceId) {
+        self.changed.insert(service);
+    }
+
+    /// The services there are.
+    pub(crate) fn hold<'a>(&mut self, services: impl Iterator<Item = (ServiceId, &'a AssignedService)>) {
+        let mut gone: BTreeSet<ServiceId> = self.application_of.keys().copied().collect();
+        for (id, service) in services {
+            gone.remove(&id);
+            let known = self.callable.get(&id);
+            if known.is_some_and(|known| known.addresses != service.addresses) {
+                self.changed.insert(id);
+            }
+            if !self.application_of.contains_key(&id) {
+                let application = application(&service.names);
+                self.applications.entry(application.clone()).or_default().insert(id);
+                self.application_of.insert(id, application);
+                self.changed.insert(id);
+            }
+        }
+        for id in gone {
+            self.changed.insert(id);
+        }
+    }
+
+    fn forget(&mut self, service: ServiceId) {
+        self.callable.remove(&service);
+        let Some(application) = self.application_of.remove(&service) else { return };
+        if let Some(services) = self.applications.get_mut(&application) {
+            services.remove(&service);
+            if services.is_empty() {
+                self.applications.remove(&application);
+            }
+        }
+    }
+
+    /// All services of the application of one.
+    fn beside(&self, service: ServiceId) -> impl Iterator<Item = ServiceId> + '_ {
+        let application = self.application_of.get(&service);
+        application.and_then(|application| self.applications.get(application)).into_iter().flatten().copied()
+    }
+}
+
+impl State {
+    /// The NetManager of a worker connected; `session` is greater than that of each of its connections before.
+    /// `underlay` is where other devices of the site reach it, as it says itself.
+    pub fn network_connected(&mut self, id: WorkerId, session: u64, underlay: Option<IpAddr>) {
+        let (services, peers) = (BTreeMap::new(), BTreeMap::new());
+        self.networks.told.insert(id, Told { session, underlay, lease: None, services, peers });
+        self.networks.tell(id);
+    }
+
+    /// A connection of a NetManager ended.
+    pub fn network_disconnected(&mut self, id: WorkerId, session: u64) {
+        if self.networks.told.get(&id).is_some_and(|told| told.session == session) {
+            self.networks.told.remove(&id);
+        }
+    }
+
+    /// What others see of an instance; `None` when there is nothing to see.
+    pub(crate) fn appearance(instance: Option<&Instance>) -> Appearance {
+        let instance = instance?;
+        let runs = instance.report.phase == Phase::Running || instance.report.phase == Phase::Undeploying;
+        let ready = instance.desired == Desired::Running && instance.report.ready;
+        Some((instance.holder(), instance.address, runs, ready))
+    }
+
+    /// What runs on a worker is seen otherwise, as it is lost or back, or reached at another address.
+    pub(crate) fn worker_seen_otherwise(&mut self, worker: WorkerId) {
+        let services: Vec<ServiceId> = self.on_worker(worker).map(|instance| instance.id.service).collect();
+        for service in services {
+            self.networks.service_changed(service);
+        }
+    }
+
+    /// Tells NetManagers what is new to them.
+    pub(crate) fn tell_networks(&mut self, plan: &mut Plan) {
+        self.keep_underlays(plan);
+        for id in std::mem::take(&mut self.networks.changed) {
+            self.renew(id);
+        }
+        for id in std::mem::take(&mut self.networks.due) {
+            if let Some(effect) = self.news_for(id) {
+                plan.effects.push(effect);
+            }
+        }
+    }
+
+    /// Where devices are reached is kept: after a restart those that are back first must not lose the others.
+    fn keep_underlays(&mut self, plan: &mut Plan) {
+        for id in self.networks.due.clone() {
+            let (Some(told), Some(worker)) = (self.networks.told.get(&id), self.workers.get(&id)) else {
+                continue;
+            };
+            if told.underlay.is_some() && worker.underlay != told.underlay {
+                let moved = Worker { underlay: told.underlay, ..worker.clone() };
+                self.change(plan, Change::Worker(id, Some(moved)));
+                self.worker_seen_otherwise(id);
+            }
+        }
+    }
+
+    /// Makes a service as it is told anew; whoever may call it is to be told.
+    fn renew(&mut self, id: ServiceId) {
+        let callers: BTreeSet<WorkerId> = self
+            .networks
+            .beside(id)
+            .filter_map(|service| self.spread.get(&service))
+            .flat_map(BTreeMap::keys)
+            .copied()
+            .collect();
+        match self.callable(id) {
+            Some(service) => {
+                self.networks.callable.insert(id, service);
+            }
+            None => self.networks.forget(id),
+        }
+        self.networks.due.extend(callers);
+    }
+
+    fn callable(&self, id: ServiceId) -> Option<Arc<CallableService>> {
+        let of = |number| RevisionId { service: id, number };
+        let mut revisions = self.held.services.range(of(0)..=of(u32::MAX)).rev();
+        let (_, service) = revisions.find(|(_, service)| !service.addresses.is_empty())?;
+        let instances = self.instances.range(InstanceId::all_of(id)).filter_map(|(id, instance)| {
+            let (holder, address, runs, ready) = Self::appearance(Some(instance))?;
+            let worker = holder.filter(|worker| runs && self.contacts.lost_since(*worker).is_none())?;
+            Some(CallableInstance { number: id.number, address: address?, worker, ready })
+        });
+        Some(Arc::new(CallableService {
+            names: Arc::clone(&service.names),
+            addresses: Arc::clone(&service.addresses),
+            instances: instances.collect(),
+        }))
+    }
+
+    fn news_for(&mut self, id: WorkerId) -> Option<Effect> {
+        // Without a subnet it can do nothing with it.
+        let lease = self.lease_of(id)?;
+        let told = self.networks.told.get(&id)?;
+        let whole = told.lease.is_none();
+        let services = self.services_for(id);
+        let peers = self.peers_for(id, &services);
+        let mut news = NetworkNews { whole, ..NetworkNews::default() };
+        for (service, callable) in &services {
+            if told.services.get(service).is_none_or(|before| !Arc::ptr_eq(before, callable)) {
+                news.services.insert(*service, Some(Arc::clone(callable)));
+            }
+        }
+        for (peer, way) in &peers {
+            if told.peers.get(peer) != Some(way) {
+                news.peers.insert(*peer, Some(way.clone()));
+            }
+        }
+        news.services
+            .extend(told.services.keys().filter(|id| !services.contains_key(id)).map(|id| (*id, None)));
+        news.peers.extend(told.peers.keys().filter(|id| !peers.contains_key(id)).map(|id| (*id, None)));
+        let new_lease = (told.lease.as_ref() != Some(&lease)).then(|| lease.clone());
+        let session = told.session;
+        let told = self.networks.told.get_mut(&id)?;
+        (told.lease, told.services, told.peers) = (Some(lease), services, peers);
+        if new_lease.is_none() && news.is_empty() {
+            return None;
+        }
+        Some(Effect::TellNetwork { worker: id, session, lease: new_lease, news })
+    }
+
+    fn services_for(&self, worker: WorkerId) -> BTreeMap<ServiceId, Arc<CallableService>> {
+        let here: BTreeSet<ServiceId> =
+            self.placed.get(&worker).into_iter().flatten().map(|id| id.service).collect();
+        let mut services = BTreeMap::new();
+        for service in here {
+            if services.contains_key(&service) {
+                continue;
+            }
+            for id in self.networks.beside(service) {
+                if let Some(callable) = self.networks.callable.get(&id) {
+                    services.insert(id, Arc::clone(callable));
+                }
+            }
+        }
+        services
+    }
+
+    fn peers_for(
+        &self,
+        worker: WorkerId,
+        services: &BTreeMap<ServiceId, Arc<CallableService>>,
+    ) -> BTreeMap<WorkerId, Peer> {
+        let instances = services.values().flat_map(|service| &service.instances);
+        let others: BTreeSet<WorkerId> =
+            instances.map(|instance| instance.worker).filter(|other| *other != worker).collect();
+        let way = |other: WorkerId| {
+            let underlay = self.workers.get(&other)?.underlay?;
+            Some((other, Peer { underlay, lease: self.lease_of(other)? }))
+        };
+        others.into_iter().filter_map(way).collect()
+    }
+}

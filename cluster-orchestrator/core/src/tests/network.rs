@@ -1,0 +1,179 @@
+//! What NetManagers are told of services and of each other.
+
+use std::{collections::BTreeMap, net::Ipv4Addr};
+
+use model::{AddressKind, CallableInstance, NetworkNews, Peer};
+
+use super::*;
+use crate::Instance;
+
+/// As [`wanted`], with the address it keeps.
+fn addressed(number: u32, desired: Desired) -> AssignedInstance {
+    AssignedInstance { address: Some(address(number)), ..wanted(number, desired) }
+}
+
+fn address(number: u32) -> Ipv4Addr {
+    Ipv4Addr::new(10, 30, 1, u8::try_from(number).expect("few"))
+}
+
+fn underlay(number: u8) -> IpAddr {
+    IpAddr::from([192, 0, 2, number])
+}
+
+/// Two workers whose NetManagers are there, and a service with an instance on each.
+fn two_workers() -> Cluster {
+    let mut cluster = Cluster::default();
+    for number in [1, 2] {
+        cluster.connect(number, 1, 1000);
+        cluster.state.network_connected(worker(number), 1, Some(underlay(number)));
+    }
+    let instances = [0, 1].map(|number| addressed(number, Desired::Running)).to_vec();
+    cluster.assign(small(), instances);
+    cluster.reconcile();
+    cluster
+}
+
+/// What each NetManager is told in a pass.
+fn told(cluster: &mut Cluster) -> BTreeMap<WorkerId, NetworkNews> {
+    let effects = cluster.reconcile().effects.into_iter();
+    effects
+        .filter_map(|effect| match effect {
+            Effect::TellNetwork { worker, news, .. } => Some((worker, news)),
+            Effect::SendAssignment { .. }
+            | Effect::SetBeats { .. }
+            | Effect::AskForBeat { .. }
+            | Effect::Report => None,
+        })
+        .collect()
+}
+
+fn running(cluster: &Cluster, number: u32, ready: bool) -> CallableInstance {
+    let worker = cluster.state.instance(instance(number)).and_then(Instance::holder).expect("it is placed");
+    CallableInstance { number, address: address(number), worker, ready }
+}
+
+/// The worker that has an instance says so.
+fn say(cluster: &mut Cluster, number: u32, phase: Phase) {
+    let holder = cluster.holder(number).expect("it is placed");
+    let worker = if holder == worker(1) { 1 } else { 2 };
+    cluster.say(worker, number, phase);
+}
+
+/// The instances of the only service in news.
+fn instances(news: &NetworkNews) -> Vec<CallableInstance> {
+    let service = news.services[&instance(0).service].as_ref();
+    service.expect("it may be called").instances.clone()
+}
+
+#[test]
+fn who_has_an_instance_is_told_of_all_that_run_and_where() {
+    let mut cluster = two_workers();
+    say(&mut cluster, 0, Phase::Running);
+    say(&mut cluster, 1, Phase::Running);
+    let news = told(&mut cluster);
+    let expected = [running(&cluster, 0, true), running(&cluster, 1, true)];
+    for number in [1, 2] {
+        let other = 3 - number;
+        let news = &news[&worker(number)];
+        assert_eq!(instances(news), expected);
+        let lease = cluster.state.lease_of(worker(other)).expect("it has a subnet");
+        let peer = Peer { underlay: underlay(other), lease };
+        assert_eq!(news.peers, BTreeMap::from([(worker(other), Some(peer))]));
+        assert!(!news.whole, "only what is new");
+    }
+    assert_eq!(told(&mut cluster), BTreeMap::new());
+}
+
+#[test]
+fn nothing_is_told_of_what_does_not_run_and_of_the_lost() {
+    let mut cluster = two_workers();
+    say(&mut cluster, 0, Phase::Running);
+    let news = told(&mut cluster);
+    let first = running(&cluster, 0, true);
+    assert_eq!(news.len(), 2, "whoever may call it");
+    assert!(news.values().all(|news| instances(news) == [first]), "{news:?}");
+
+    say(&mut cluster, 1, Phase::Running);
+    told(&mut cluster);
+    say(&mut cluster, 1, Phase::Dead);
+    let news = told(&mut cluster);
+    assert!(news.values().all(|news| instances(news) == [first]), "{news:?}");
+
+    say(&mut cluster, 1, Phase::Running);
+    told(&mut cluster);
+    let survivor = cluster.state.instance(instance(0)).and_then(Instance::holder).expect("placed");
+    let number = if survivor == worker(1) { 1 } else { 2 };
+    for _ in 0..40 {
+        cluster.beat(number);
+        cluster.wait(250);
+    }
+    cluster.state.network_connected(survivor, 2, None);
+    assert_eq!(instances(&told(&mut cluster)[&survivor]), [first], "the other is lost");
+}
+
+#[test]
+fn one_that_goes_gets_no_new_calls_until_it_is_gone() {
+    let mut cluster = two_workers();
+    say(&mut cluster, 0, Phase::Running);
+    say(&mut cluster, 1, Phase::Running);
+    told(&mut cluster);
+    let going = addressed(1, Desired::Removed);
+    cluster.assign(small(), vec![addressed(0, Desired::Running), going]);
+    let expected = [running(&cluster, 0, true), running(&cluster, 1, false)];
+    let news = told(&mut cluster);
+    assert!(!news.is_empty() && news.values().all(|news| instances(news) == expected), "{news:?}");
+
+    let holder = running(&cluster, 1, false).worker;
+    say(&mut cluster, 1, Phase::Removed);
+    let news = told(&mut cluster);
+    let remaining = running(&cluster, 0, true).worker;
+    assert_eq!(instances(&news[&remaining]), [running(&cluster, 0, true)]);
+    assert_eq!(news[&remaining].peers, BTreeMap::from([(holder, None)]), "nobody there is called any more");
+    assert_eq!(news[&holder].services, BTreeMap::from([(instance(0).service, None)]), "and it calls nobody");
+}
+
+#[test]
+fn a_netmanager_that_connects_again_is_told_everything() {
+    let mut cluster = two_workers();
+    say(&mut cluster, 0, Phase::Running);
+    told(&mut cluster);
+    cluster.state.network_disconnected(worker(1), 1);
+    cluster.state.network_connected(worker(1), 2, Some(underlay(1)));
+    let news = told(&mut cluster);
+    let news = &news[&worker(1)];
+    assert!(news.whole);
+    assert_eq!(instances(news), [running(&cluster, 0, true)]);
+    // The end of the connection before comes late.
+    cluster.state.network_disconnected(worker(1), 1);
+    say(&mut cluster, 1, Phase::Running);
+    assert!(told(&mut cluster).contains_key(&worker(1)));
+}
+
+#[test]
+fn where_devices_are_reached_is_kept_and_told_when_it_changes() {
+    let mut cluster = two_workers();
+    say(&mut cluster, 0, Phase::Running);
+    say(&mut cluster, 1, Phase::Running);
+    told(&mut cluster);
+    cluster.state.network_connected(worker(2), 2, Some(underlay(9)));
+    let plan = cluster.reconcile();
+    let kept = plan.changes.iter().any(|change| {
+        matches!(change, Change::Worker(id, Some(it)) if *id == worker(2) && it.underlay == Some(underlay(9)))
+    });
+    assert!(kept, "{:?}", plan.changes);
+    let told = plan.effects.iter().any(|effect| {
+        matches!(effect, Effect::TellNetwork { worker: to, news, .. }
+            if *to == worker(1) && news.peers[&worker(2)].as_ref().is_some_and(|peer| peer.underlay == underlay(9)))
+    });
+    assert!(told, "{:?}", plan.effects);
+}
+
+#[test]
+fn a_service_has_the_addresses_the_root_gave_it() {
+    let mut cluster = two_workers();
+    say(&mut cluster, 0, Phase::Running);
+    let news = told(&mut cluster);
+    let service = news[&worker(1)].services[&instance(0).service].clone().expect("it may be called");
+    let expected = BTreeMap::from([(AddressKind::RoundRobin, Ipv4Addr::new(10, 30, 0, 1))]);
+    assert_eq!((&*service.addresses, service.names.service.as_str()), (&expected, "service"));
+}
