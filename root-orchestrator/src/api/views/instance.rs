@@ -1,8 +1,8 @@
 //! Instances, as far as the root can know them: one whose cluster is silent is shown as lost.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use model::{Desired, InstanceReport, Now, Phase, RefusalCode, Timestamp};
+use model::{AddressKind, Desired, InstanceReport, Now, Phase, RefusalCode, StableAddress, Timestamp};
 use root_core::{Instance, Service, State};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -44,8 +44,14 @@ pub(crate) struct InstanceView {
     revision: u32,
     /// It runs and its probes say that it may be counted on; or it has completed.
     ready: bool,
+    /// Those it has on its present device.
     #[schema(value_type = Vec<String>)]
     addresses: Vec<IpAddr>,
+    /// The address it keeps wherever it runs; other instances reach it there.
+    #[schema(value_type = Option<String>)]
+    instance_ip: Option<Ipv4Addr>,
+    #[schema(value_type = Option<String>)]
+    instance_ip_v6: Option<Ipv6Addr>,
     /// `host:container/protocol`
     ports: Vec<String>,
     #[schema(value_type = Option<String>)]
@@ -157,6 +163,7 @@ pub(super) fn instance(
     let usage = state.usage(instance.id);
     let published_at = report.published_at.filter(|_| seen.phase == Phase::Running);
     let public = published_at.map(|address| address.to_string()).unwrap_or_default();
+    let stable = instance.address.and_then(|address| StableAddress::of(AddressKind::Instance, address));
     let ports = &service.spec_of(instance.revision).unwrap_or_else(|| service.spec()).ports;
     InstanceView {
         instance_number: instance.id.number,
@@ -180,6 +187,8 @@ pub(super) fn instance(
         revision: instance.revision,
         ready: seen.ready,
         addresses: report.addresses.clone(),
+        instance_ip: stable.map(|address| address.v4),
+        instance_ip_v6: stable.map(|address| address.v6),
         ports: ports.iter().map(ToString::to_string).collect(),
         published_at,
         restarts: report.restarts,

@@ -1,8 +1,11 @@
 //! Services, what they were, and changes under way.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, Ipv6Addr},
+};
 
-use model::{Now, Phase};
+use model::{AddressKind, Now, Phase, StableAddress};
 use root_core::{Instance, Rollout, Service, State};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -44,9 +47,39 @@ pub(crate) struct ServiceView {
     #[serde(skip_serializing_if = "Option::is_none")]
     rollout: Option<RolloutView>,
     instance_list: Vec<InstanceView>,
+    /// The addresses instances call it by, one for each way to choose who answers.
+    service_ip_list: Vec<ServiceAddressView>,
     #[serde(flatten)]
     #[schema(additional_properties)]
     sent: Map<String, Value>,
+}
+
+/// An address that leads to a service.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[expect(non_snake_case, reason = "the names are Oakestra's")]
+pub(crate) struct ServiceAddressView {
+    /// `RR` (each instance in turn), `Closest`, `LeastUsed` or `Affinity` (the same instance for the same caller).
+    #[schema(example = "RR")]
+    IpType: &'static str,
+    #[schema(value_type = String, example = "10.30.0.1")]
+    Address: Ipv4Addr,
+    #[schema(value_type = String, example = "fdff:2000::1")]
+    Address_v6: Ipv6Addr,
+}
+
+fn service_addresses(service: &Service) -> Vec<ServiceAddressView> {
+    let shown = |(kind, address): (&AddressKind, &Ipv4Addr)| {
+        let ip_type = match kind {
+            AddressKind::RoundRobin => "RR",
+            AddressKind::Closest => "Closest",
+            AddressKind::LeastUsed => "LeastUsed",
+            AddressKind::Affinity => "Affinity",
+            AddressKind::Instance => return None,
+        };
+        let StableAddress { v4, v6 } = StableAddress::of(*kind, *address)?;
+        Some(ServiceAddressView { IpType: ip_type, Address: v4, Address_v6: v6 })
+    };
+    service.addresses.iter().filter_map(shown).collect()
 }
 
 /// A change of revision under way.
@@ -123,6 +156,7 @@ pub(crate) fn service(
                 instance(state, service, one, seen, log)
             })
             .collect(),
+        service_ip_list: service_addresses(service),
         sent,
     }
 }
