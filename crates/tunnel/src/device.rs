@@ -7,7 +7,10 @@ use std::{
     sync::Arc,
 };
 
-use rustix::io::Errno;
+use rustix::{
+    io::Errno,
+    net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with},
+};
 use tun_rs::{DeviceBuilder, ExpandBuffer, GROTable, SyncDevice, VIRTIO_NET_HDR_LEN};
 
 /// Into how many packets one read may be cut: what 64 KiB are at the smallest segment that TCP agrees on in practice.
@@ -50,6 +53,10 @@ impl Queue {
     pub(crate) fn open(name: &str, mtu: u16, count: usize) -> io::Result<Vec<Arc<Self>>> {
         if name.is_empty() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "an interface needs a name"));
+        }
+        if exists(name)? {
+            // Otherwise the kernel would let us have a part of somebody else's packets.
+            return Err(io::ErrorKind::AlreadyExists.into());
         }
         let device = DeviceBuilder::new()
             .name(name)
@@ -96,6 +103,15 @@ impl AsFd for Queue {
 impl std::fmt::Debug for Queue {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str("Queue")
+    }
+}
+
+fn exists(name: &str) -> io::Result<bool> {
+    let any = socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    match netdevice::name_to_index(&any, name) {
+        Ok(_) => Ok(true),
+        Err(Errno::NODEV | Errno::NAMETOOLONG) => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 
