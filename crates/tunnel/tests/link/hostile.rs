@@ -56,9 +56,7 @@ fn garbage_at_the_port_changes_nothing() {
             socket.send_to(&datagram, to).expect("a route");
         }
     }
-    let drops =
-        wait_until(|| left.tunnel().drops(), |drops| drops.malformed_outside > 20 && drops.asides > 10);
-    assert_eq!(drops.no_peer, 0);
+    wait_until(|| left.tunnel().drops(), |drops| drops.malformed_outside > 20 && drops.asides > 10);
     transfer(&left.place, &right.place, right.place.inside(), 1_000_000);
     assert_eq!(left.peer_status().endpoint, right.as_peer().endpoint, "garbage moves nobody");
 }
