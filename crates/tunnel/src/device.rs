@@ -16,6 +16,9 @@ use tun_rs::{DeviceBuilder, ExpandBuffer, GROTable, SyncDevice, VIRTIO_NET_HDR_L
 /// Into how many packets one read may be cut: what 64 KiB are at the smallest segment that TCP agrees on in practice.
 pub(crate) const SEGMENTS: usize = 512;
 
+/// Packets are padded to multiples of this, as the protocol asks, to hide their true length a little.
+const PADDING: usize = 16;
+
 /// What one read may bring: a packet of the largest size and what the kernel says about it.
 const LARGEST_READ: usize = VIRTIO_NET_HDR_LEN + 65_535;
 
@@ -106,6 +109,11 @@ impl std::fmt::Debug for Queue {
     }
 }
 
+/// The most bytes of a packet from inside. What is longer, as somebody else raised the MTU, is refused when it is read.
+pub(crate) fn largest_packet(mtu: u16) -> usize {
+    usize::from(mtu).next_multiple_of(PADDING)
+}
+
 fn exists(name: &str) -> io::Result<bool> {
     let any = socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
     match netdevice::name_to_index(&any, name) {
@@ -123,24 +131,21 @@ pub(crate) fn is_gone(error: &io::Error) -> bool {
 
 impl Segments {
     pub(crate) fn new(mtu: u16) -> Self {
-        let mtu = usize::from(mtu);
-        // One packet may be longer than the interface is told to send, when the MTU was just lowered.
-        let room = mtu.next_multiple_of(16) + 144;
         Self {
             raw: vec![0; LARGEST_READ],
-            packets: vec![vec![0; room]; SEGMENTS],
+            packets: vec![vec![0; largest_packet(mtu)]; SEGMENTS],
             sizes: vec![0; SEGMENTS],
             count: 0,
-            mtu,
+            mtu: mtu.into(),
         }
     }
 
-    /// The packets, each with zeros behind it up to a multiple of 16, which hide its true length a little. The other
-    /// side cuts them off by the length in the header.
+    /// The packets, each padded with zeros as far as the MTU allows. The other side cuts them off by the length in the
+    /// header.
     pub(crate) fn iter(&mut self) -> impl Iterator<Item = &[u8]> {
         let mtu = self.mtu;
         self.packets.iter_mut().zip(&self.sizes).take(self.count).map(move |(packet, size)| {
-            let padded = size.next_multiple_of(16).min(mtu.max(*size));
+            let padded = size.next_multiple_of(PADDING).min(mtu.max(*size));
             packet[*size..padded].fill(0);
             &packet[..padded]
         })

@@ -1,6 +1,9 @@
 //! Handshakes as they arrive: who may have one at all, whose it is, and what is answered.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use boringtun::{
     noise::{
@@ -18,6 +21,10 @@ use crate::{
 /// address is its own. A handshake costs about a quarter of a millisecond, so this is a fortieth of one processor.
 const HANDSHAKES_PER_SECOND: u64 = 100;
 
+/// How many handshakes a second are looked at by us at all, cookie or not: a quarter of one processor. Whoever is turned
+/// away tries again after five seconds.
+const MOST_HANDSHAKES_PER_SECOND: u64 = 1_000;
+
 /// The largest answer to a handshake.
 const ANSWER: usize = 148;
 
@@ -28,6 +35,7 @@ pub(crate) struct Doorkeeper {
     limiter: RateLimiter,
     /// What each peer's state machine asks again, after the limiter let a handshake in: never under load.
     lenient: Arc<RateLimiter>,
+    looked_at: AtomicU64,
 }
 
 /// What a handshake message turned out to be.
@@ -38,7 +46,7 @@ enum Visitor<'table> {
     Stranger,
     /// Not made by somebody who knows our key, or no handshake at all.
     Malformed,
-    /// To be answered by this many bytes of cookie.
+    /// One too many, to be answered by this many bytes of cookie, or by nothing.
     TooMany(usize),
 }
 
@@ -48,7 +56,7 @@ impl Doorkeeper {
         let public = x25519::PublicKey::from(&secret);
         let limiter = RateLimiter::new(&public, HANDSHAKES_PER_SECOND);
         let lenient = Arc::new(RateLimiter::new(&public, u64::MAX));
-        Self { secret, public, limiter, lenient }
+        Self { secret, public, limiter, lenient, looked_at: AtomicU64::new(0) }
     }
 
     /// The state of the protocol with a new peer.
@@ -56,9 +64,10 @@ impl Doorkeeper {
         Tunn::new(self.secret.clone(), peer.point(), None, None, slot, Some(Arc::clone(&self.lenient)))
     }
 
-    /// To be called about once a second or more often.
+    /// To be called once a second.
     pub(crate) fn tick(&self) {
         self.limiter.reset_count();
+        self.looked_at.store(0, Ordering::Relaxed);
     }
 
     fn admit<'table>(
@@ -69,6 +78,11 @@ impl Doorkeeper {
         answer: &mut [u8; ANSWER],
     ) -> Visitor<'table> {
         let peer = match self.limiter.verify_packet(Some(from.address.ip()), message, answer) {
+            Ok(Packet::HandshakeInit(_) | Packet::HandshakeResponse(_))
+                if self.looked_at.fetch_add(1, Ordering::Relaxed) >= MOST_HANDSHAKES_PER_SECOND =>
+            {
+                return Visitor::TooMany(0);
+            }
             Ok(Packet::HandshakeInit(start)) => parse_handshake_anon(&self.secret, &self.public, &start)
                 .ok()
                 .and_then(|half| table.by_key(&PublicKey::from(half.peer_static_public))),
@@ -107,8 +121,10 @@ impl Desk {
             }
             Visitor::TooMany(size) => {
                 self.counters.under_load.fetch_add(1, Ordering::Relaxed);
-                self.outbox.room(0)[..size].copy_from_slice(&answer[..size]);
-                self.outbox.push(from, size);
+                if size > 0 {
+                    self.outbox.room(0)[..size].copy_from_slice(&answer[..size]);
+                    self.outbox.push(from, size);
+                }
             }
         }
     }
@@ -124,7 +140,7 @@ impl Desk {
                 session.endpoint = Some(from);
                 self.outbox.push(from, size);
                 if agreed {
-                    session.release(self.mtu, &mut self.outbox, &mut self.sender, &self.stop);
+                    session.release(self.largest_packet, &mut self.outbox, &mut self.sender, &self.stop);
                 }
             }
             // A cookie, for the next try. It proves nothing about where the peer is.

@@ -60,8 +60,8 @@ pub(crate) struct Desk {
     pub(crate) asides: Option<mpsc::Sender<Aside>>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) stop: Arc<Stop>,
-    /// The longest packet that may wait for a handshake.
-    pub(crate) mtu: usize,
+    /// The most bytes of a packet that may wait for a handshake.
+    pub(crate) largest_packet: usize,
 }
 
 /// The peer of the last datagram, kept locked as the next one is most often from the same.
@@ -191,13 +191,15 @@ impl Desk {
             session.received += size as u64;
             self.deliveries.push(size);
         }
-        session.release(self.mtu, &mut self.outbox, &mut self.sender, &self.stop);
+        session.release(self.largest_packet, &mut self.outbox, &mut self.sender, &self.stop);
     }
 
     fn pass_aside(&self, from: Endpoint, datagram: &[u8]) {
-        let aside = Aside { from: from.address, payload: datagram.to_vec() };
-        if self.asides.as_ref().is_none_or(|asides| asides.try_send(aside).is_err()) {
-            self.counters.asides.fetch_add(1, Ordering::Relaxed);
+        match self.asides.as_ref().and_then(|asides| asides.try_reserve().ok()) {
+            Some(place) => place.send(Aside { from: from.address, payload: datagram.to_vec() }),
+            None => {
+                self.counters.asides.fetch_add(1, Ordering::Relaxed);
+            }
         }
     }
 

@@ -12,7 +12,7 @@ use std::{
 use crate::{
     Drops, Error, Peer, PeerStatus, PublicKey, Settings,
     counters::Counters,
-    device::{Deliveries, Queue, Segments},
+    device::{Deliveries, Queue, Segments, largest_packet},
     handshake::Doorkeeper,
     inbound::{Arrivals, Desk, Inbound},
     outbound::Outbound,
@@ -267,7 +267,7 @@ impl Workshop<'_> {
             asides: self.settings.asides.clone(),
             counters: Arc::clone(&self.counters),
             stop: Arc::clone(&self.stop),
-            mtu: usize::from(self.settings.mtu),
+            largest_packet: largest_packet(self.settings.mtu),
         };
         let receiver = Receiver::new(socket)?;
         Ok(Inbound { receiver, arrivals: Arrivals::new(), view: View::new(&self.tables), desk })

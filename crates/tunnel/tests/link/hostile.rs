@@ -12,7 +12,8 @@ use boringtun::{
 use tunnel::{PeerDrops, PrivateKey};
 
 use crate::support::{
-    PATIENCE, PORT, Place, SILENCE, Side, content, pair, peer, places, strangers, transfer, wait_until,
+    INTERFACE, PATIENCE, PORT, Place, SILENCE, Side, content, pair, peer, places, strangers, transfer,
+    wait_until,
 };
 
 #[test]
@@ -151,6 +152,25 @@ fn packets_inside_that_are_none_are_dropped() {
     let mut buffer = [0; 100];
     let length = receiver.recv(&mut buffer).expect("the packet");
     assert_eq!(&buffer[..length], b"well formed");
+}
+
+/// Also while packets wait for a handshake, when they are kept whole.
+#[test]
+fn packets_that_somebody_made_too_long_are_dropped() {
+    let (left, right) = strangers();
+    left.set_peers(vec![right.as_peer()]);
+    left.place.set_mtu(INTERFACE, 9_000);
+    let sender = left.place.udp(SocketAddr::new(left.place.inside(), 0));
+    let receiver = right.place.udp(SocketAddr::new(right.place.inside(), 0));
+    let to = receiver.local_addr().expect("a bound socket");
+    for size in [1_392, 1_393, 1_396, 1_397, 1_500, 5_000, 8_972, 7] {
+        sender.send_to(&content(size), to).expect("a route");
+    }
+    wait_until(|| left.tunnel().drops().malformed_inside, |dropped| *dropped >= 4);
+    right.set_peers(vec![left.as_peer()]);
+    let mut buffer = [0; 9_000];
+    let arrived = [(); 4].map(|()| receiver.recv(&mut buffer).expect("a datagram"));
+    assert_eq!(arrived, [1_392, 1_393, 1_396, 7]);
 }
 
 /// Somebody who knows the public key of a side, and whom it does not know.

@@ -111,6 +111,10 @@ impl Place {
         block_on(async { self.route().get_link_by_name(name).await.expect("netlink").is_some() })
     }
 
+    pub(crate) fn set_mtu(&self, name: &str, mtu: u32) {
+        block_on(async { self.route().set_link_mtu(name, mtu).await.expect("an interface that is there") });
+    }
+
     pub(crate) fn remove_interface(&self, name: &str) {
         block_on(async { self.route().del_link(name).await.expect("an interface that was there") });
     }
