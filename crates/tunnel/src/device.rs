@@ -158,8 +158,9 @@ impl Segments {
 }
 
 impl Deliveries {
-    /// For as many packets as the kernel gives in one datagram of many, twice.
-    const COUNT: usize = 128;
+    /// As many packets as the kernel gives in one datagram of many. Each keeps 64 KiB, as any may become the first of a
+    /// long one.
+    const COUNT: usize = 64;
 
     pub(crate) fn new() -> Self {
         let packets =

@@ -76,13 +76,13 @@ impl Peer {
     }
 
     /// `None` once the peer was removed.
-    pub(crate) fn status(&self, now: Instant) -> Option<PeerStatus> {
+    pub(crate) fn status(&self) -> Option<PeerStatus> {
         let session = self.lock();
         let session = session.as_ref()?;
         Some(PeerStatus {
             public_key: self.key,
             endpoint: session.endpoint.map(|endpoint| endpoint.address),
-            last_handshake: session.tunn.time_since_last_handshake().and_then(|age| now.checked_sub(age)),
+            last_handshake: session.tunn.time_since_last_handshake(),
             received: session.received,
             sent: session.sent,
             drops: session.drops,

@@ -1,10 +1,6 @@
 //! What a tunnel is started with, and whom it talks to.
 
-use std::{
-    net::SocketAddr,
-    num::NonZeroUsize,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, num::NonZeroUsize, time::Duration};
 
 use ipnet::IpNet;
 
@@ -57,8 +53,8 @@ pub struct PeerStatus {
     pub public_key: PublicKey,
     /// Where packets to it go now: where its last authentic packet came from, or where it is tried.
     pub endpoint: Option<SocketAddr>,
-    /// When the keys in use were agreed on; `None` without any.
-    pub last_handshake: Option<Instant>,
+    /// How long ago the keys in use were agreed on; `None` without any.
+    pub last_handshake: Option<Duration>,
     /// Bytes of IP packets received from it and handed to the kernel.
     pub received: u64,
     /// Bytes of IP packets encrypted for it.

@@ -150,8 +150,7 @@ impl Tunnel {
 
     /// All peers, by key.
     pub fn status(&self) -> Vec<PeerStatus> {
-        let now = Instant::now();
-        self.tables.current().peers().filter_map(|peer| peer.status(now)).collect()
+        self.tables.current().peers().filter_map(|peer| peer.status()).collect()
     }
 
     /// What was dropped and belongs to no peer.
