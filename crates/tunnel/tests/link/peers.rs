@@ -93,7 +93,9 @@ fn a_peer_that_moves_is_followed() {
 #[test]
 fn a_peer_is_tried_at_its_new_endpoint_at_once() {
     let (left, right) = strangers();
-    right.set_peers(vec![left.as_peer()]);
+    let mut passive = left.as_peer();
+    passive.endpoint = None;
+    right.set_peers(vec![passive]);
     let mut wanted = right.as_peer();
     wanted.endpoint = Some("192.0.2.99:51820".parse().expect("an address"));
     left.set_peers(vec![wanted]);
