@@ -3,6 +3,7 @@
 use std::{
     io::Write,
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -22,6 +23,36 @@ fn a_tunnel_that_ends_leaves_nothing_behind() {
     let settings = Side::settings(&left.key);
     left.start(settings);
     assert_eq!(left.tunnel().port(), PORT);
+}
+
+#[test]
+fn a_tunnel_ends_while_traffic_flows() {
+    let (mut left, right) = pair();
+    assert!(left.place.pings(right.place.inside(), 56, PATIENCE));
+    let ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let floods = [
+            (&left.place, left.place.inside(), right.place.inside()),
+            (&right.place, right.place.inside(), left.place.inside()),
+            (&right.place, right.place.outside(), left.place.outside()),
+        ];
+        for (place, from, to) in floods {
+            let socket = place.udp(SocketAddr::new(from, 0));
+            let ended = &ended;
+            scope.spawn(move || {
+                while !ended.load(Ordering::Relaxed) {
+                    let _no_route = socket.send_to(&[7; 1_000], SocketAddr::new(to, PORT));
+                }
+            });
+        }
+        thread::sleep(SILENCE);
+        let stopping = Instant::now();
+        left.tunnel.take().expect("a tunnel").stop();
+        let took = stopping.elapsed();
+        ended.store(true, Ordering::Relaxed);
+        assert!(took < Duration::from_secs(3), "{took:?}");
+    });
+    assert!(!left.place.has_interface(INTERFACE));
 }
 
 #[test]
