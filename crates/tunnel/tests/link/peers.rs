@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tunnel::{Error, PrivateKey, Settings, Tunnel};
+use tunnel::{Error, Peer, PrivateKey, Settings, Tunnel};
 
 use crate::support::{
     INTERFACE, PATIENCE, PORT, SILENCE, Side, pair, peer, strangers, transfer, wait_until, with_asides,
@@ -95,6 +95,40 @@ fn sets_of_peers_that_contradict_themselves_change_nothing() {
     two.allowed = vec!["10.9.0.0/24".parse().expect("a network")];
     left.set_peers(vec![one, two]);
     assert!(left.place.pings(right.place.inside(), 56, PATIENCE), "the longer network wins");
+}
+
+#[test]
+fn two_peers_get_what_is_theirs() {
+    let (left, right) = pair();
+    let (here, there) = (IpAddr::from([10, 10, 0, 1]), IpAddr::from([10, 10, 0, 2]));
+    let key = PrivateKey::generate();
+    let settings = Settings { name: "wg1".to_owned(), port: 0, ..Side::settings(&key) };
+    let second = right.place.run(|| Tunnel::start(settings)).expect("a tunnel");
+    left.place.address(INTERFACE, here);
+    right.place.address("wg1", there);
+    second.set_peers(vec![Peer { allowed: vec![here.into()], ..left.as_peer() }]).expect("a set of peers");
+    let other = Peer {
+        public_key: key.public(),
+        endpoint: Some(SocketAddr::new(right.place.outside(), second.port())),
+        allowed: vec![there.into()],
+        keepalive: None,
+    };
+    let both = vec![right.as_peer(), other.clone()];
+    left.set_peers(both.clone());
+    thread::scope(|scope| {
+        for address in [right.place.inside(), there] {
+            let (from, to) = (&left.place, &right.place);
+            scope.spawn(move || transfer(from, to, address, 3_000_000));
+        }
+    });
+    assert!(left.tunnel().status().iter().all(|status| status.sent > 3_000_000));
+
+    left.set_peers(vec![other]);
+    assert!(!left.place.pings(right.place.inside(), 56, SILENCE));
+    assert!(left.place.pings(there, 56, PATIENCE));
+    left.set_peers(both);
+    assert!(left.place.pings(right.place.inside(), 56, PATIENCE));
+    assert!(left.place.pings(there, 56, PATIENCE));
 }
 
 #[test]
