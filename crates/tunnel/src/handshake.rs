@@ -140,7 +140,7 @@ impl Desk {
                 session.endpoint = Some(from);
                 self.outbox.push(from, size);
                 if agreed {
-                    session.release(self.largest_packet, &mut self.outbox, &mut self.sender, &self.stop);
+                    self.release(session);
                 }
             }
             // A cookie, for the next try. It proves nothing about where the peer is.

@@ -76,7 +76,7 @@ impl Arrivals {
 impl Inbound {
     /// Until the tunnel ends.
     pub(crate) fn run(mut self) {
-        loop {
+        while !self.desk.stop.is_set() {
             let Arrivals { buffers, details } = &mut self.arrivals;
             let mut slices = buffers.each_mut().map(|buffer| IoSliceMut::new(buffer));
             match self.receiver.receive(&mut slices, details) {
@@ -191,7 +191,15 @@ impl Desk {
             session.received += size as u64;
             self.deliveries.push(size);
         }
-        session.release(self.largest_packet, &mut self.outbox, &mut self.sender, &self.stop);
+        self.release(session);
+    }
+
+    /// Sends what waited for keys of this peer.
+    pub(crate) fn release(&mut self, session: &mut Session) {
+        let failed = session.release(self.largest_packet, &mut self.outbox, &mut self.sender, &self.stop);
+        if failed > 0 {
+            self.counters.not_sent.fetch_add(failed, Ordering::Relaxed);
+        }
     }
 
     fn pass_aside(&self, from: Endpoint, datagram: &[u8]) {
@@ -203,11 +211,13 @@ impl Desk {
         }
     }
 
+    /// Sends what is to be sent.
     pub(crate) fn flush(&mut self) {
         let failed = self.outbox.flush(&mut self.sender, &self.stop);
         self.counters.not_sent.fetch_add(failed, Ordering::Relaxed);
     }
 
+    /// Hands the kernel what it is to get.
     fn deliver(&mut self) {
         if self.deliveries.is_empty() {
             return;

@@ -39,7 +39,7 @@ pub(crate) struct Outbound {
 impl Outbound {
     /// Until the tunnel ends, or its interface is gone.
     pub(crate) fn run(mut self) {
-        loop {
+        while !self.stop.is_set() {
             match self.queue.read(&mut self.segments) {
                 Ok(()) => {
                     self.seal();

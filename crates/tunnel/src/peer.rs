@@ -126,32 +126,41 @@ impl Session {
         }
     }
 
-    /// Sends what waited for a handshake. To be called when there are keys.
-    pub(crate) fn release(&mut self, largest: usize, outbox: &mut Outbox, sender: &mut Sender, stop: &Stop) {
-        let Some(to) = self.endpoint else { return };
-        while self.waiting {
+    /// Puts what waited for a handshake into `outbox`, and sends that in between if it is too much. To be called when
+    /// there are keys. `largest` is the size of the largest packet that waits. Returns how many were not sent.
+    pub(crate) fn release(
+        &mut self,
+        largest: usize,
+        outbox: &mut Outbox,
+        sender: &mut Sender,
+        stop: &Stop,
+    ) -> u64 {
+        let mut failed = 0;
+        while self.waiting
+            && let Some(to) = self.endpoint
+        {
             if !outbox.has_room(largest) {
-                outbox.flush(sender, stop);
+                failed += outbox.flush(sender, stop);
             }
-            let size = match self.tunn.decapsulate(None, &[], outbox.room(largest)) {
-                TunnResult::WriteToNetwork(message) => {
-                    // A handshake means that the keys are not there after all, and the packet went back.
-                    self.waiting = message.first() == Some(&DATA);
-                    message.len()
+            match self.tunn.decapsulate(None, &[], outbox.room(largest)) {
+                TunnResult::WriteToNetwork([DATA, rest @ ..]) => {
+                    let size = 1 + rest.len();
+                    outbox.push(to, size);
+                    self.sent += size.saturating_sub(OVERHEAD) as u64;
+                }
+                TunnResult::WriteToNetwork(handshake) => {
+                    // The keys are not there after all, and the packet waits again.
+                    let size = handshake.len();
+                    outbox.push(to, size);
+                    return failed;
                 }
                 TunnResult::Done
                 | TunnResult::Err(_)
                 | TunnResult::WriteToTunnelV4(..)
-                | TunnResult::WriteToTunnelV6(..) => {
-                    self.waiting = false;
-                    return;
-                }
-            };
-            if self.waiting {
-                self.sent += size.saturating_sub(OVERHEAD) as u64;
+                | TunnResult::WriteToTunnelV6(..) => self.waiting = false,
             }
-            outbox.push(to, size);
         }
+        failed
     }
 
     /// Begins a handshake, though one may be under way.

@@ -70,7 +70,7 @@ pub struct PeerDrops {
     pub no_endpoint: u64,
     /// To it: they could not be encrypted.
     pub not_sealed: u64,
-    /// From it: not under keys that we agreed on, or altered, or of a handshake that is too old.
+    /// From it: not under keys that we agreed on, or altered, or of a handshake that another one overtook.
     pub not_authentic: u64,
     /// From it: seen before, or too late.
     pub replayed: u64,

@@ -250,3 +250,86 @@ fn is_without_ipv6(error: &io::Error) -> bool {
     let codes = [Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL].map(Errno::raw_os_error);
     error.raw_os_error().is_some_and(|code| codes.contains(&code))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The next datagrams at `receiver`, one by one, with where they are from.
+    fn arrivals(receiver: &Receiver, count: usize) -> Vec<(IpAddr, Vec<u8>)> {
+        let mut buffer = vec![0; 65_535];
+        let mut details = [RecvMeta::default()];
+        let mut arrived = Vec::new();
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while arrived.len() < count && Instant::now() < deadline {
+            if receiver.receive(&mut [IoSliceMut::new(&mut buffer)], &mut details).is_ok() {
+                let from = origin(&details[0]).address.ip();
+                let datagrams = buffer[..details[0].len].chunks(details[0].stride);
+                arrived.extend(datagrams.map(|datagram| (from, datagram.to_vec())));
+            }
+        }
+        arrived
+    }
+
+    fn endpoint(address: IpAddr, socket: &Socket) -> Endpoint {
+        SocketAddr::new(address, socket.port().unwrap()).into()
+    }
+
+    const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    #[test]
+    fn a_port_is_shared_with_nobody_else() {
+        let sockets = Socket::open(0, 3).unwrap();
+        let port = sockets[0].port().unwrap();
+        assert!(sockets.iter().all(|socket| socket.port().unwrap() == port));
+        assert_eq!(Socket::open(port, 1).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn datagrams_arrive_one_by_one_with_and_without_segmentation() {
+        let stop = Stop::new().unwrap();
+        let to = Socket::open(0, 1).unwrap().remove(0);
+        let receiver = Receiver::new(&to).unwrap();
+        let mut sender = Sender::new(&Socket::open(0, 1).unwrap()[0]).unwrap();
+        let datagrams = [[1; 100], [2; 100], [3; 100]].concat();
+        for address in [LOCALHOST, Ipv6Addr::LOCALHOST.into()] {
+            for pause in [Duration::ZERO, SEGMENTATION_PAUSE] {
+                sender.segmentation_off_until = Some(Instant::now() + pause);
+                assert_eq!(sender.send(&stop, endpoint(address, &to), &datagrams[..250], 100), 0);
+                let expected = [(address, vec![1; 100]), (address, vec![2; 100]), (address, vec![3; 50])];
+                assert_eq!(arrivals(&receiver, 3), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn without_ipv6_there_is_ipv4() {
+        let stop = Stop::new().unwrap();
+        let to = Arc::new(Socket::bind(AddressFamily::INET, 0, false).unwrap());
+        let receiver = Receiver::new(&to).unwrap();
+        let mut sender = Sender::new(&to).unwrap();
+        assert_eq!(sender.send(&stop, endpoint(LOCALHOST, &to), &[7], 1), 0);
+        assert_eq!(arrivals(&receiver, 1), [(LOCALHOST, vec![7])]);
+        assert_eq!(sender.send(&stop, endpoint(Ipv6Addr::LOCALHOST.into(), &to), &[7], 1), 1);
+    }
+
+    #[test]
+    fn an_address_of_ours_that_is_gone_stops_nothing() {
+        let stop = Stop::new().unwrap();
+        let to = Socket::open(0, 1).unwrap().remove(0);
+        let receiver = Receiver::new(&to).unwrap();
+        let mut sender = Sender::new(&Socket::open(0, 1).unwrap()[0]).unwrap();
+        let gone = Ipv4Addr::new(192, 0, 2, 99).to_ipv6_mapped();
+        let endpoint = Endpoint { local: Some(gone.into()), ..endpoint(LOCALHOST, &to) };
+        assert_eq!(sender.send(&stop, endpoint, &[7; 250], 100), 0);
+        assert_eq!(arrivals(&receiver, 3).len(), 3);
+    }
+
+    #[test]
+    fn what_the_kernel_refuses_is_counted() {
+        let stop = Stop::new().unwrap();
+        let mut sender = Sender::new(&Socket::open(0, 1).unwrap()[0]).unwrap();
+        let nowhere = SocketAddr::new(Ipv4Addr::BROADCAST.into(), 9).into();
+        assert_eq!(sender.send(&stop, nowhere, &[7; 250], 100), 3);
+    }
+}

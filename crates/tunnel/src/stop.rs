@@ -3,6 +3,7 @@
 use std::{
     io,
     os::fd::{BorrowedFd, OwnedFd},
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
@@ -10,7 +11,12 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 /// Set once, seen by all threads of a tunnel.
 #[derive(Debug)]
-pub(crate) struct Stop(OwnedFd);
+pub(crate) struct Stop {
+    /// For threads that wait.
+    event: OwnedFd,
+    /// For threads that never have to.
+    flag: AtomicBool,
+}
 
 /// What a wait ended with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,22 +29,28 @@ pub(crate) enum Wake {
 
 impl Stop {
     pub(crate) fn new() -> io::Result<Self> {
-        Ok(Self(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
+        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Self { event, flag: AtomicBool::new(false) })
     }
 
     pub(crate) fn set(&self) {
+        self.flag.store(true, Ordering::Relaxed);
         // It can only fail when the counter is full, and then it is set.
-        let _already_set = rustix::io::write(&self.0, &1_u64.to_ne_bytes());
+        let _already_set = rustix::io::write(&self.event, &1_u64.to_ne_bytes());
+    }
+
+    pub(crate) fn is_set(&self) -> bool {
+        self.flag.load(Ordering::Relaxed)
     }
 
     /// Waits until `file` is ready, at most `timeout`.
     pub(crate) fn wait_for(&self, file: BorrowedFd<'_>, readiness: PollFlags, timeout: Duration) -> Wake {
-        self.poll(&mut [PollFd::new(&self.0, PollFlags::IN), PollFd::new(&file, readiness)], timeout)
+        self.poll(&mut [PollFd::new(&self.event, PollFlags::IN), PollFd::new(&file, readiness)], timeout)
     }
 
     /// Waits for `timeout`.
     pub(crate) fn wait(&self, timeout: Duration) -> Wake {
-        self.poll(&mut [PollFd::new(&self.0, PollFlags::IN)], timeout)
+        self.poll(&mut [PollFd::new(&self.event, PollFlags::IN)], timeout)
     }
 
     /// The first of `files` is the event.

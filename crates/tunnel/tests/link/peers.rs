@@ -3,11 +3,12 @@
 use std::{
     io::Write,
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
-use tunnel::{Error, PrivateKey, Settings, Tunnel};
+use tunnel::{Error, Peer, PrivateKey, Settings, Tunnel};
 
 use crate::support::{
     INTERFACE, PATIENCE, PORT, SILENCE, Side, pair, peer, strangers, transfer, wait_until, with_asides,
@@ -22,6 +23,36 @@ fn a_tunnel_that_ends_leaves_nothing_behind() {
     let settings = Side::settings(&left.key);
     left.start(settings);
     assert_eq!(left.tunnel().port(), PORT);
+}
+
+#[test]
+fn a_tunnel_ends_while_traffic_flows() {
+    let (mut left, right) = pair();
+    assert!(left.place.pings(right.place.inside(), 56, PATIENCE));
+    let ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let floods = [
+            (&left.place, left.place.inside(), right.place.inside()),
+            (&right.place, right.place.inside(), left.place.inside()),
+            (&right.place, right.place.outside(), left.place.outside()),
+        ];
+        for (place, from, to) in floods {
+            let socket = place.udp(SocketAddr::new(from, 0));
+            let ended = &ended;
+            scope.spawn(move || {
+                while !ended.load(Ordering::Relaxed) {
+                    let _no_route = socket.send_to(&[7; 1_000], SocketAddr::new(to, PORT));
+                }
+            });
+        }
+        thread::sleep(SILENCE);
+        let stopping = Instant::now();
+        left.tunnel.take().expect("a tunnel").stop();
+        let took = stopping.elapsed();
+        ended.store(true, Ordering::Relaxed);
+        assert!(took < Duration::from_secs(3), "{took:?}");
+    });
+    assert!(!left.place.has_interface(INTERFACE));
 }
 
 #[test]
@@ -67,6 +98,40 @@ fn sets_of_peers_that_contradict_themselves_change_nothing() {
 }
 
 #[test]
+fn two_peers_get_what_is_theirs() {
+    let (left, right) = pair();
+    let (here, there) = (IpAddr::from([10, 10, 0, 1]), IpAddr::from([10, 10, 0, 2]));
+    let key = PrivateKey::generate();
+    let settings = Settings { name: "wg1".to_owned(), port: 0, ..Side::settings(&key) };
+    let second = right.place.run(|| Tunnel::start(settings)).expect("a tunnel");
+    left.place.address(INTERFACE, here);
+    right.place.address("wg1", there);
+    second.set_peers(vec![Peer { allowed: vec![here.into()], ..left.as_peer() }]).expect("a set of peers");
+    let other = Peer {
+        public_key: key.public(),
+        endpoint: Some(SocketAddr::new(right.place.outside(), second.port())),
+        allowed: vec![there.into()],
+        keepalive: None,
+    };
+    let both = vec![right.as_peer(), other.clone()];
+    left.set_peers(both.clone());
+    thread::scope(|scope| {
+        for address in [right.place.inside(), there] {
+            let (from, to) = (&left.place, &right.place);
+            scope.spawn(move || transfer(from, to, address, 3_000_000));
+        }
+    });
+    assert!(left.tunnel().status().iter().all(|status| status.sent > 3_000_000));
+
+    left.set_peers(vec![other]);
+    assert!(!left.place.pings(right.place.inside(), 56, SILENCE));
+    assert!(left.place.pings(there, 56, PATIENCE));
+    left.set_peers(both);
+    assert!(left.place.pings(right.place.inside(), 56, PATIENCE));
+    assert!(left.place.pings(there, 56, PATIENCE));
+}
+
+#[test]
 fn setting_the_same_peers_again_keeps_their_sessions() {
     let (left, right) = pair();
     assert!(left.place.pings(right.place.inside(), 56, PATIENCE));
@@ -93,7 +158,9 @@ fn a_peer_that_moves_is_followed() {
 #[test]
 fn a_peer_is_tried_at_its_new_endpoint_at_once() {
     let (left, right) = strangers();
-    right.set_peers(vec![left.as_peer()]);
+    let mut passive = left.as_peer();
+    passive.endpoint = None;
+    right.set_peers(vec![passive]);
     let mut wanted = right.as_peer();
     wanted.endpoint = Some("192.0.2.99:51820".parse().expect("an address"));
     left.set_peers(vec![wanted]);
