@@ -457,6 +457,7 @@ impl Wanted {
             | Effect::OpenDockerUser(_)
             | Effect::OpenDirect(_)
             | Effect::CloseDirect
+            | Effect::SetSecure(_)
             | Effect::ChangePaths { .. }
             | Effect::ClaimSubnet(_)
             | Effect::ReleaseSubnet(_) => true,

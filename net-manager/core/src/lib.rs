@@ -17,7 +17,7 @@ mod state;
 
 pub use kernel::{
     Chain, DesiredKernel, DirectLink, Effect, Element, Family, ForwardFilter, Mac, ObservedKernel,
-    ObservedLink, Path, Place, gateway_of,
+    ObservedLink, Path, Place, SecurePeer, gateway_of,
 };
 pub use link::{LinkName, LinkPlan, Namespace};
 pub use reconcile::{forward_warnings, reconcile};
