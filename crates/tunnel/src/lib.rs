@@ -13,6 +13,9 @@
 //! replaced as a whole, and lock a peer for one batch of packets. One peer is thereby at most one processor's worth of
 //! work at a time.
 //!
+//! `boringtun` logs under its own name, and at ERROR also what is ordinary, such as a peer that is away: a program that
+//! uses this crate does well to filter `boringtun` out.
+//!
 //! ```no_run
 //! # fn main() -> Result<(), tunnel::Error> {
 //! use tunnel::{Peer, PrivateKey, Settings, Tunnel};

@@ -17,7 +17,7 @@ pub struct Settings {
     pub port: u16,
     /// The largest IP packet inside: 1280 (what IPv6 asks for) to 9000. Outside it is up to 80 bytes longer.
     pub mtu: u16,
-    /// How many threads each direction has; `None` for one per processor, up to four.
+    /// How many threads each direction has, at most four; `None` for one per processor.
     pub queues: Option<NonZeroUsize>,
     /// Where datagrams go that are not WireGuard's; `None` drops them.
     pub asides: Option<tokio::sync::mpsc::Sender<Aside>>,
