@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context;
+use anyhow::Context as _;
 use daemon::StateDirectory;
 use model::{TunnelEnd, TunnelKey};
 use tokio::{
@@ -26,6 +26,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// A new engine has its socket after some milliseconds.
 const START_WITHIN: Duration = Duration::from_secs(3);
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// A way to the engine, made when it is needed.
 #[derive(Debug)]
@@ -64,26 +65,26 @@ impl Client {
         Self { state_directory: state_directory.to_owned(), port: 0, connection: None }
     }
 
-    pub(super) async fn peers(&mut self) -> Option<Peers> {
-        if self.connection.is_none() {
-            match self.find_or_start().await {
-                Ok(peers) => return Some(peers),
-                Err(error) => {
-                    tracing::warn!(error = format!("{error:#}"), "there can be no encrypted links now");
-                    return None;
-                }
-            }
-        }
-        match self.ask(&Request::Hello).await {
-            Ok(Reply::Hello { peers, .. }) => Some(peers.into_iter().collect()),
-            Ok(Reply::Done | Reply::Refused(_)) | Err(_) => {
-                self.connection = None;
-                self.find_or_start().await.ok()
+    /// What a running engine has; nothing when there is none, as it is started for the first peer only.
+    pub(super) async fn peers(&mut self) -> Peers {
+        match self.find().await {
+            Ok(peers) => peers,
+            Err(error) => {
+                tracing::debug!(error, "there is no engine of encrypted links");
+                Peers::new()
             }
         }
     }
 
+    /// Without peers there is no engine.
     pub(super) async fn set(&mut self, peers: &Peers) -> Result<(), Box<dyn Error + Send + Sync>> {
+        if peers.is_empty() {
+            self.stop().await;
+            return Ok(());
+        }
+        if self.find().await.is_err() {
+            self.start_anew().await?;
+        }
         let all = peers.iter().map(|(key, peer)| (*key, peer.clone())).collect();
         match self.ask(&Request::Set(all)).await? {
             Reply::Done => Ok(()),
@@ -103,32 +104,33 @@ impl Client {
         self.connection = None;
     }
 
-    /// An engine of another version, or on another port, gives way to one of ours.
-    async fn find_or_start(&mut self) -> anyhow::Result<Peers> {
-        if self.connect().await.is_ok()
-            && let Ok(Reply::Hello { version, port, peers }) = self.ask(&Request::Hello).await
-        {
-            if version == env!("CARGO_PKG_VERSION") && port == self.port {
-                return Ok(peers.into_iter().collect());
-            }
-            tracing::info!(version, port, "the engine of encrypted links is replaced");
-            self.stop().await;
+    /// An engine of this version on our port.
+    async fn find(&mut self) -> Result<Peers, Box<dyn Error + Send + Sync>> {
+        if self.connection.is_none() {
+            self.connect().await?;
         }
+        match self.ask(&Request::Hello).await? {
+            Reply::Hello { version, port, peers } if version == VERSION && port == self.port => {
+                Ok(peers.into_iter().collect())
+            }
+            Reply::Hello { version, port, .. } => {
+                tracing::info!(version, port, "the engine of encrypted links is replaced");
+                self.stop().await;
+                Err("it is another one".into())
+            }
+            Reply::Done | Reply::Refused(_) => Err("the engine answered another question".into()),
+        }
+    }
+
+    async fn start_anew(&mut self) -> anyhow::Result<()> {
         self.start()?;
-        let found = timeout(START_WITHIN, async {
-            loop {
-                if self.connect().await.is_ok()
-                    && let Ok(Reply::Hello { port, peers, .. }) = self.ask(&Request::Hello).await
-                    && port == self.port
-                {
-                    return peers;
-                }
+        let started = timeout(START_WITHIN, async {
+            while self.find().await.is_err() {
                 self.connection = None;
                 sleep(LOOK_AGAIN).await;
             }
         });
-        let peers = found.await.context("wait for the engine of encrypted links; its log says why")?;
-        Ok(peers.into_iter().collect())
+        started.await.context("wait for the engine of encrypted links; the log says why it does not start")
     }
 
     /// In a process group of its own: what ends this one does not end it.

@@ -1,5 +1,5 @@
 //! Encrypted links to other devices, by the engine of `crates/tunnel`. The engine is a process of its own, which outlives
-//! this one: stopping, killing or upgrading NetManager interrupts no link.
+//! this one: stopping or killing NetManager interrupts no link. It runs only while there is anybody to link to.
 //!
 //! ```text
 //!   NetManager ── client ──(tunnel.sock in the state directory)──► process: `NetManager tunnel` ══ mgvsecure, UDP port
@@ -66,10 +66,10 @@ pub enum SecureLinks {
 }
 
 impl SecureLinks {
-    /// The other ends there are; `None` when the engine cannot be had now.
-    pub(crate) async fn peers(&mut self) -> Option<Peers> {
+    /// The other ends there are.
+    pub(crate) async fn peers(&mut self) -> Peers {
         match self {
-            Self::Here(_, peers) => Some(peers.clone()),
+            Self::Here(_, peers) => peers.clone(),
             Self::Process(client) => client.peers().await,
         }
     }

@@ -1,7 +1,7 @@
 //! The process of the engine, `NetManager tunnel`: serves one NetManager after the other over a socket that only root
 //! reaches, and keeps what it was last told while there is none.
 
-use std::{path::Path, sync::Arc};
+use std::{num::NonZeroUsize, path::Path, sync::Arc, thread};
 
 use anyhow::Context;
 use tokio::{
@@ -26,7 +26,10 @@ struct Engine {
 pub async fn serve(state_directory: &Path, port: u16, shutdown: CancellationToken) -> anyhow::Result<()> {
     let key = std::fs::read_to_string(state_directory.join(KEY_FILE)).context("read the tunnel's key")?;
     let key: PrivateKey = key.parse().context("understand the tunnel's key")?;
-    let settings = Settings { name: INTERFACE.to_owned(), key, port, mtu: MTU, queues: None, asides: None };
+    // A queue is two threads, and takes some megabytes. One peer has one at a time.
+    let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let queues = NonZeroUsize::new(processors.div_ceil(2).min(4));
+    let settings = Settings { name: INTERFACE.to_owned(), key, port, mtu: MTU, queues, asides: None };
     let tunnel = Tunnel::start(settings).context("start the engine of encrypted links")?;
     let path = state_directory.join(SOCKET);
     // Whoever left it is gone: two engines cannot have the interface.

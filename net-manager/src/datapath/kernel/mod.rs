@@ -176,9 +176,8 @@ impl Datapath for KernelDatapath {
         let declared = ruleset::declare().map_err(failed())?;
         let snapshot = declared.snapshot(&self.nftables).await.map_err(failed())?;
         let difference = declared.diff_snapshot(&snapshot, &NftDiffOptions::default()).map_err(failed())?;
-        // First: an engine that has to be started makes its interface.
         let secure = match &mut self.secure {
-            Some(secure) => secure.peers().await,
+            Some(secure) => Some(secure.peers().await),
             None => None,
         };
         let (direct, paths) = direct::read(&self.route).await?;
