@@ -37,9 +37,9 @@ pub(crate) struct Networks {
     /// Nobody but devices of the site can listen or speak on its network.
     trusted: bool,
     told: BTreeMap<WorkerId, Told>,
-    /// NetManagers that may have to be told something.
+    /// NetManagers that are to be told everything that is new to them: who they may call may be different.
     due: BTreeSet<WorkerId>,
-    /// Services as they are told, made when they are needed.
+    /// Services that others are to be told of anew.
     callable: BTreeMap<ServiceId, Arc<CallableService>>,
     /// Services that may be different.
     changed: BTreeSet<ServiceId>,
@@ -59,7 +59,9 @@ impl Networks {
 
     /// What is placed on a device is different, or its way to others.
     pub(crate) fn tell(&mut self, worker: WorkerId) {
-        self.due.insert(worker);
+        if self.told.contains_key(&worker) {
+            self.due.insert(worker);
+        }
     }
 
     pub(crate) fn service_changed(&mut self, service: ServiceId) {
@@ -140,13 +142,20 @@ impl State {
     /// Tells NetManagers what is new to them.
     pub(crate) fn tell_networks(&mut self, plan: &mut Plan) {
         self.keep_reaches(plan);
+        let mut news: BTreeMap<WorkerId, NetworkNews> = BTreeMap::new();
         for id in std::mem::take(&mut self.networks.changed) {
-            self.renew(id);
+            self.renew(id, &mut news);
         }
         for id in std::mem::take(&mut self.networks.due) {
-            if let Some(effect) = self.news_for(id) {
+            let already = news.remove(&id).unwrap_or_default();
+            if let Some(effect) = self.news_for(id, already) {
                 plan.effects.push(effect);
             }
+        }
+        for (id, news) in news {
+            let Some(told) = self.networks.told.get(&id) else { continue };
+            let session = told.session;
+            plan.effects.push(Effect::TellNetwork { worker: id, session, lease: None, news });
         }
     }
 
@@ -160,26 +169,50 @@ impl State {
                 let moved = Worker { reach: told.reach, ..worker.clone() };
                 self.change(plan, Change::Worker(id, Some(moved)));
                 self.worker_seen_otherwise(id);
+                // Then it is not only the instances there that are told, but the way to them.
+                let here = self.placed.get(&id).into_iter().flatten();
+                for service in here.map(|instance| instance.service) {
+                    self.networks.callable.remove(&service);
+                }
             }
         }
     }
 
-    /// Makes a service as it is told anew; whoever may call it is to be told.
-    fn renew(&mut self, id: ServiceId) {
+    /// Makes a service as it is told anew. Whoever may call it and was told of it before is told of this one alone: a
+    /// service has many callers, and each of them many services.
+    fn renew(&mut self, id: ServiceId, news: &mut BTreeMap<WorkerId, NetworkNews>) {
         let callers: BTreeSet<WorkerId> = self
             .networks
             .beside(id)
             .filter_map(|service| self.spread.get(&service))
             .flat_map(BTreeMap::keys)
+            .filter(|worker| self.networks.told.contains_key(worker) && !self.networks.due.contains(worker))
             .copied()
             .collect();
-        match self.callable(id) {
-            Some(service) => {
-                self.networks.callable.insert(id, service);
-            }
-            None => self.networks.forget(id),
+        let Some(service) = self.callable(id) else {
+            self.networks.forget(id);
+            self.networks.due.extend(callers);
+            return;
+        };
+        let before = self.networks.callable.insert(id, Arc::clone(&service));
+        let devices = |service: &CallableService| -> BTreeSet<WorkerId> {
+            service.instances.iter().map(|instance| instance.worker).collect()
+        };
+        let there = devices(&service);
+        if before.is_none_or(|before| devices(&before) != there) {
+            // Others become peers, or are peers no more.
+            self.networks.due.extend(callers);
+            return;
         }
-        self.networks.due.extend(callers);
+        for caller in callers {
+            let Some(told) = self.networks.told.get_mut(&caller) else { continue };
+            if told.lease.is_none() {
+                self.networks.due.insert(caller);
+                continue;
+            }
+            told.services.insert(id, Arc::clone(&service));
+            news.entry(caller).or_default().services.insert(id, Some(Arc::clone(&service)));
+        }
     }
 
     fn callable(&self, id: ServiceId) -> Option<Arc<CallableService>> {
@@ -198,14 +231,15 @@ impl State {
         }))
     }
 
-    fn news_for(&mut self, id: WorkerId) -> Option<Effect> {
+    /// Everything that is new to it, beside what counts as told already.
+    fn news_for(&mut self, id: WorkerId, already: NetworkNews) -> Option<Effect> {
         // Without a subnet it can do nothing with it.
         let lease = self.lease_of(id)?;
         let told = self.networks.told.get(&id)?;
         let whole = told.lease.is_none();
         let services = self.services_for(id);
         let peers = self.peers_for(id, &services);
-        let mut news = NetworkNews { whole, ..NetworkNews::default() };
+        let mut news = NetworkNews { whole, ..already };
         for (service, callable) in &services {
             if told.services.get(service).is_none_or(|before| !Arc::ptr_eq(before, callable)) {
                 news.services.insert(*service, Some(Arc::clone(callable)));

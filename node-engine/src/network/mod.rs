@@ -331,7 +331,7 @@ mod tests {
             instance: InstanceId { service: ServiceId::from_bytes([0xab; 12]), number: 3 },
             generation: Generation(2),
             network_namespace: "/proc/7/ns/net".to_owned(),
-            address: None,
+            address: Some(Ipv4Addr::new(10, 30, 0, 7)),
             ports: PortMapping::parse_list("8080:80").expect("well formed"),
         }
     }
@@ -378,7 +378,7 @@ mod tests {
             requests[0]
         );
         assert!(requests[0].contains("authorization: Bearer secret\r\n"), "{}", requests[0]);
-        let body = r#"{"generation":2,"network_namespace":"/proc/7/ns/net","ports":["8080:80/tcp"]}"#;
+        let body = r#"{"address":"10.30.0.7","generation":2,"network_namespace":"/proc/7/ns/net","ports":["8080:80/tcp"]}"#;
         assert!(requests[0].ends_with(body), "{}", requests[0]);
         assert!(requests[1].starts_with("DELETE /instances/abababababababababababab/3 HTTP/1.1"));
     }

@@ -5,7 +5,9 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
 };
 
-use model::{AddressKind, CallableInstance, NetworkNews, Peer, Reach, TunnelEnd, TunnelKey, Way};
+use model::{
+    AddressKind, CallableInstance, NetworkNews, Peer, Reach, Surroundings, TunnelEnd, TunnelKey, Way,
+};
 
 use super::*;
 use crate::Instance;
@@ -202,4 +204,61 @@ fn in_a_trusted_site_packets_go_as_they_are() {
     let news = told(&mut cluster);
     let peer = news[&worker(1)].peers[&worker(2)].clone().expect("it is called");
     assert_eq!(peer.way, Way::Direct { underlay: reach(2).address });
+}
+
+/// Whatever happens, what a NetManager was told in pieces is what one is told that connects now.
+#[test]
+fn pieces_amount_to_the_whole() {
+    let mut cluster = two_workers();
+    let mut heard: BTreeMap<WorkerId, Surroundings> = BTreeMap::new();
+    let mut wanted = vec![addressed(0, Desired::Running), addressed(1, Desired::Running)];
+    let mut session = 2;
+    for number in [1, 2] {
+        cluster.state.network_connected(worker(number), session, Some(reach(number)));
+    }
+    for (worker, news) in told(&mut cluster) {
+        heard.entry(worker).or_default().take(news);
+    }
+    let steps: [&dyn Fn(&mut Cluster, &mut Vec<AssignedInstance>); 9] = [
+        &|_, _| {},
+        &|cluster, _| say(cluster, 0, Phase::Running),
+        &|cluster, _| {
+            say(cluster, 1, Phase::Running);
+            say(cluster, 0, Phase::Dead);
+        },
+        &|cluster, wanted| {
+            wanted.push(addressed(2, Desired::Running));
+            cluster.connect(3, 4, 4000);
+            cluster.state.network_connected(worker(3), 1, Some(reach(3)));
+            cluster.assign(small(), wanted.clone());
+        },
+        &|cluster, _| say(cluster, 0, Phase::Running),
+        &|cluster, _| {
+            let holder = cluster.holder(2).expect("it is placed");
+            assert_eq!(holder, worker(3), "the only one with room");
+            cluster.say(3, 2, Phase::Running);
+        },
+        &|cluster, wanted| {
+            wanted[1].desired = Desired::Removed;
+            cluster.assign(small(), wanted.clone());
+        },
+        &|cluster, _| say(cluster, 1, Phase::Removed),
+        &|cluster, _| cluster.say(3, 2, Phase::Failed),
+    ];
+    for step in steps {
+        step(&mut cluster, &mut wanted);
+        for (worker, news) in told(&mut cluster) {
+            heard.entry(worker).or_default().take(news);
+        }
+        session += 1;
+        for number in [1, 2, 3] {
+            cluster.state.network_connected(worker(number), session, Some(reach(number)));
+        }
+        for (worker, news) in told(&mut cluster) {
+            assert!(news.whole);
+            let mut whole = Surroundings::default();
+            whole.take(news);
+            assert_eq!(heard.get(&worker), Some(&whole), "{worker} after so many connections: {session}");
+        }
+    }
 }

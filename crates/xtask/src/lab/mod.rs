@@ -25,6 +25,7 @@ mod switch;
 mod tool;
 
 use std::{
+    fs::File,
     net::{IpAddr, SocketAddr},
     process::Command,
     time::Instant,
@@ -136,6 +137,12 @@ impl Lab {
         command.args(namespaces).arg("--").args(words);
         command.env("PATH", init::search_path()).env("MANGROVE_LAB_HOST", name);
         Ok(command)
+    }
+
+    /// The network namespace of a host that is on.
+    pub(crate) fn network_of(&self, host: &str) -> Result<File> {
+        let path = format!("/proc/{}/ns/net", self.init_of(self.host(host)?)?);
+        File::open(&path).with_context(|| format!("open {path}"))
     }
 
     fn host(&self, name: &str) -> Result<Host> {

@@ -194,6 +194,7 @@ pub static SERVICE: Level = Level {
         server_set("revision"),
         server_set("rollout"),
         server_set("instance_list"),
+        server_set("service_ip_list"),
         server_set("status"),
         server_set("status_detail"),
         server_set("last_modified_timestamp"),

@@ -4,6 +4,7 @@
 //! by requests to the services, and at every container engine. What is measured is printed as lines of JSON.
 
 mod agents;
+mod calls;
 mod clusters;
 mod containers;
 pub(crate) mod engines;
@@ -51,6 +52,8 @@ enum Trial {
     Exit,
     /// NodeEngine and NetManager are killed.
     Agents,
+    /// A service is called by its address, whatever happens meanwhile.
+    Calls,
     /// A worker loses its power.
     WorkerLost,
     /// What `on_partition` says.
@@ -120,6 +123,7 @@ impl Bench {
             Trial::Crash => containers::crash(self).await,
             Trial::Exit => containers::exit(self).await,
             Trial::Agents => agents::agents(self).await,
+            Trial::Calls => calls::calls(self).await,
             Trial::WorkerLost => workers::lost(self).await,
             Trial::OnPartition => workers::on_partition(self).await,
             Trial::WorkerReturns => workers::returns(self).await,
@@ -204,6 +208,7 @@ fn name_of(trial: Trial) -> &'static str {
         Trial::Crash => "crash",
         Trial::Exit => "exit",
         Trial::Agents => "agents",
+        Trial::Calls => "calls",
         Trial::WorkerLost => "worker-lost",
         Trial::OnPartition => "on-partition",
         Trial::WorkerReturns => "worker-returns",

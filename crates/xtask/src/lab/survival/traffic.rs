@@ -2,8 +2,10 @@
 //! nothing else that a trial does holds it up.
 
 use std::{
+    fs::File,
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
+    os::fd::AsFd,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -13,11 +15,14 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     task::JoinSet,
     time::{interval, timeout},
 };
+
+use crate::lab::Lab;
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n";
 const SUCCESS: &[u8] = b"HTTP/1.1 200";
@@ -49,11 +54,33 @@ pub(crate) struct Outcome {
 
 impl Traffic {
     pub(crate) fn to(addresses: Vec<SocketAddr>) -> Self {
+        Self::from(None, addresses)
+    }
+
+    /// As [`Traffic::to`], from a host of the lab.
+    ///
+    /// # Errors
+    /// The host is off.
+    pub(crate) fn on(lab: &Lab, host: &str, addresses: Vec<SocketAddr>) -> Result<Self> {
+        Ok(Self::from(Some(lab.network_of(host)?), addresses))
+    }
+
+    fn from(network: Option<File>, addresses: Vec<SocketAddr>) -> Self {
         let addresses = Arc::new(Mutex::new(addresses));
         let stop = Arc::new(AtomicBool::new(false));
         let client = thread::spawn({
             let (addresses, stop) = (Arc::clone(&addresses), Arc::clone(&stop));
-            move || ask_until(&stop, || addresses.lock().unwrap_or_else(PoisonError::into_inner).clone())
+            move || {
+                // The thread's own; it ends there.
+                let entered = network.as_ref().map_or(Ok(()), |network| {
+                    move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))
+                });
+                if let Err(error) = entered {
+                    let failures = vec![format!("enter the network of the host: {error}")];
+                    return Outcome { failures, ..Outcome::default() };
+                }
+                ask_until(&stop, || addresses.lock().unwrap_or_else(PoisonError::into_inner).clone())
+            }
         });
         Self { addresses, stop, client }
     }

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// The port of `hello` in its container.
-const HELLO: u16 = 8080;
+pub(super) const HELLO: u16 = 8080;
 /// Small against what is measured.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// Logged in anew after this: tokens expire.

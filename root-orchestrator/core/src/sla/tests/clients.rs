@@ -73,7 +73,7 @@ fn what_the_root_sets_is_ignored_when_a_client_sends_it_back() {
         "_id": {"$oid": "6b01503ab27188a5491fd346"}, "job_name": "a.b.c.d", "applicationID": "x",
         "app_name": "a", "app_ns": "b", "service_name": "c", "service_ns": "d",
         "image": "docker.io/library/nginx:latest", "next_instance_progressive_number": 7,
-        "instance_list": [{"instance_number": 0}], "status": "RUNNING", "status_detail": "fine",
+        "instance_list": [{"instance_number": 0}], "service_ip_list": [{"IpType": "RR"}], "status": "RUNNING", "status_detail": "fine",
         "RR_ip": null, "microserviceID": "", "description": "kept", "state": "", "memory": 10,
     });
     let sla = parsed(&sla_with(service_with(sent))).unwrap_or_else(|errors| panic!("{errors}"));

@@ -1,0 +1,94 @@
+//! A service is called by its address, from one device to instances on all: nobody who calls notices that instances come
+//! and go, that agents and orchestrators are killed, and only those who were just speaking to it that a device is lost.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use serde_json::json;
+use tokio::time::sleep;
+
+use super::{
+    Bench,
+    traffic::Traffic,
+    world::{HELLO, RUNS_WITHIN, Seen, Service, World, until},
+};
+use crate::lab::{Process, Then};
+
+/// From the moment the cluster knows of a loss until calls go elsewhere.
+const ELSEWHERE_WITHIN: f64 = 1.0;
+/// Long enough for calls to meet each instance.
+const A_WHILE: Duration = Duration::from_secs(2);
+
+pub(super) async fn calls(bench: &mut Bench) -> Result<()> {
+    let world = &mut bench.world;
+    let service = world.service(json!({"constraints": [{"type": "direct", "cluster": "c1"}]})).await?;
+    for _ in 0..2 {
+        world.deploy(&service).await?;
+    }
+    world.running(&service, 2, RUNS_WITHIN).await?;
+    let caller = world.copies(&service).await?[0].host.clone();
+    let address = round_robin(world, &service).await?;
+    let traffic = Traffic::on(&world.lab, &caller, vec![address])?;
+    sleep(A_WHILE).await;
+    for _ in 0..2 {
+        world.deploy(&service).await?;
+    }
+    world.running(&service, 4, RUNS_WITHIN).await?;
+    sleep(A_WHILE).await;
+    for host in world.workers_of("c1") {
+        world.lab.kill(&host, Process::NetManager, Then::Restart)?;
+    }
+    sleep(A_WHILE).await;
+    for number in newest_two(&world.seen(&service).await?) {
+        world.delete(&format!("/api/service/{}/instance/{number}", service.id)).await?;
+    }
+    world.running(&service, 2, RUNS_WITHIN).await?;
+    world.lab.kill("c1", Process::Cluster, Then::Restart)?;
+    world.lab.kill("root", Process::Root, Then::Restart)?;
+    sleep(A_WHILE * 2).await;
+    let outcome = traffic.end_without_failures()?;
+    eprintln!("    {} calls, the longest took {:?}", outcome.requests, outcome.longest);
+
+    let elsewhere = until("an instance is on another device", RUNS_WITHIN, async || {
+        Ok(world.copies(&service).await?.into_iter().map(|copy| copy.host).find(|host| *host != caller))
+    })
+    .await?;
+    world.lab.power_off(&elsewhere)?;
+    let known = world.lost(&elsewhere, RUNS_WITHIN).await?;
+    let all_answered = async || {
+        // Each in turn: as many calls as there are instances meet every one of them.
+        let traffic = Traffic::on(&world.lab, &caller, vec![address])?;
+        sleep(Duration::from_millis(150)).await;
+        Ok(traffic.end_without_failures().is_ok().then_some(()))
+    };
+    let begun = until("calls go elsewhere", RUNS_WITHIN, async || {
+        let begun = Instant::now();
+        Ok(all_answered().await?.map(|()| begun))
+    })
+    .await?;
+    bench.took(
+        "calls go elsewhere after the loss is known",
+        begun.saturating_duration_since(known),
+        ELSEWHERE_WITHIN,
+    );
+    Ok(())
+}
+
+/// The address that leads to each instance in turn.
+async fn round_robin(world: &mut World, service: &Service) -> Result<SocketAddr> {
+    let mut services = world.get(&format!("/api/services/{}", service.application)).await?;
+    let listed = services[0]["service_ip_list"].take();
+    let mut listed = listed.as_array().into_iter().flatten();
+    let address = listed.find(|one| one["IpType"] == "RR").context("the service has no address")?;
+    let address = address["Address"].as_str().context("the address is no text")?;
+    Ok(SocketAddr::new(address.parse().context("the address of the service")?, HELLO))
+}
+
+fn newest_two(seen: &[Seen]) -> Vec<u32> {
+    let mut numbers: Vec<u32> = seen.iter().map(|one| one.number).collect();
+    numbers.sort_unstable();
+    numbers.split_off(numbers.len().saturating_sub(2))
+}
