@@ -62,7 +62,7 @@ pub(super) async fn calls(bench: &mut Bench) -> Result<()> {
         // Each in turn: as many calls as there are instances meet every one of them.
         let traffic = Traffic::on(&world.lab, &caller, vec![address])?;
         sleep(Duration::from_millis(150)).await;
-        Ok(traffic.end_without_failures().is_ok().then_some(()))
+        Ok::<_, anyhow::Error>(traffic.end_without_failures().is_ok().then_some(()))
     };
     let begun = until("calls go elsewhere", RUNS_WITHIN, async || {
         let begun = Instant::now();
