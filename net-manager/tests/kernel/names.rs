@@ -1,6 +1,7 @@
 //! Names, as instances ask for them.
 
 use std::{
+    collections::BTreeMap,
     io::{self, Read, Write},
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     path::PathBuf,
@@ -13,13 +14,17 @@ use hickory_proto::{
     op::{Message, MessageType, OpCode, Query, ResponseCode},
     rr::{Name, RData, Record, RecordType},
 };
-use model::PortMapping;
+use model::{CallableService, NetworkNews, PortMapping, ServiceId};
 use net_core::Effect;
 use net_manager::{
-    datapath::Datapath,
+    Config,
+    config::NetworkConfig,
+    datapath::{Datapath, KernelDatapath},
     names::{Bulletin, Responder},
+    uplink::UplinkEvent,
 };
 use nlink::netlink::route::Ipv4Route;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{Lab, PATIENCE, Place, echo, index_of, instance, parse, worker};
@@ -43,21 +48,39 @@ impl Names {
         let (bulletin, shutdown) = (Bulletin::default(), CancellationToken::new());
         bulletin.tell(&lab.state);
         let responder = Responder::new(bulletin.clone(), PathBuf::from(file.path()));
-        let device = lab.device.netns.try_clone().expect("a namespace");
-        let thread = thread::spawn({
+        let thread = run_in(&lab.device, {
             let shutdown = shutdown.clone();
-            move || {
-                let run = || {
-                    tokio::runtime::Builder::new_current_thread()
-                        .enable_all()
-                        .build()
-                        .expect("a runtime")
-                        .block_on(responder.run(shutdown));
-                };
-                device.run(run).expect("a thread in the namespace");
-            }
+            move || responder.run(shutdown)
         });
         Self { bulletin, resolvers: file, shutdown, thread: Some(thread) }
+    }
+}
+
+/// A thread in the namespace of `place` that runs what `start` makes to its end.
+fn run_in<F: Future<Output = ()>>(
+    place: &Place,
+    start: impl FnOnce() -> F + Send + 'static,
+) -> JoinHandle<()> {
+    let netns = place.netns.try_clone().expect("a namespace");
+    thread::spawn(move || {
+        let run = || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime").block_on(async { start().await });
+        };
+        netns.run(run).expect("a thread in the namespace");
+    })
+}
+
+/// Waits until `holds` is true of what `look` shows.
+fn wait_for(look: impl Fn() -> String, holds: impl Fn(&str) -> bool) {
+    let began = Instant::now();
+    loop {
+        let seen = look();
+        if holds(&seen) {
+            return;
+        }
+        assert!(began.elapsed() < 20 * PATIENCE, "at last: {seen}");
+        thread::sleep(PATIENCE / 20);
     }
 }
 
@@ -302,11 +325,7 @@ async fn a_port_that_is_taken_is_told_and_tried_again() {
     let (lab, caller) = lab_with_service().await;
     let taken = lab.device.udp(NAME_SERVER);
     let names = Names::on(&lab, "");
-    let began = Instant::now();
-    while names.bulletin.trouble().is_none() {
-        assert!(began.elapsed() < 10 * PATIENCE, "nothing is told");
-        thread::sleep(PATIENCE / 20);
-    }
+    wait_for(|| names.bulletin.trouble().unwrap_or_default(), |trouble| !trouble.is_empty());
     assert_eq!(
         names.bulletin.trouble().expect("it is told"),
         "instances cannot ask for names: cannot listen on 169.254.1.1:53: Address already in use (os error 98); if a \
@@ -330,4 +349,52 @@ async fn the_address_for_names_is_put_back_and_purged() {
     assert!(is_there(&lab).await);
     lab.datapath.purge_all().await.expect("a purge");
     assert!(!is_there(&lab).await);
+}
+
+#[tokio::test]
+async fn the_daemon_answers_what_the_cluster_told_and_says_what_keeps_it_from_answering() {
+    let (lab, _caller) = lab_with_service().await;
+    let directory = tempfile::tempdir().expect("a directory");
+    let key = directory.path().join("key");
+    let (cluster, uplink_source) = mpsc::channel(4);
+    let config = Config {
+        network: NetworkConfig::default(),
+        state_directory: directory.path().join("state"),
+        local_key: key.clone(),
+        uplink_source: Some(uplink_source),
+        resolvers: Some(directory.path().join("resolv.conf")),
+    };
+    let listener = lab.device.run(|| TcpListener::bind("127.0.0.1:0")).expect("a free port");
+    listener.set_nonblocking(true).expect("a setting");
+    let port = listener.local_addr().expect("an address").port();
+    let shutdown = CancellationToken::new();
+    let taken = lab.device.udp(NAME_SERVER);
+    let daemon = run_in(&lab.device, {
+        let shutdown = shutdown.clone();
+        async move || {
+            let datapath = KernelDatapath::open().await.expect("a kernel");
+            let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
+            net_manager::run_with(config, listener, shutdown, datapath).await.expect("an orderly end");
+        }
+    });
+    let told = |services: &BTreeMap<ServiceId, Arc<CallableService>>| {
+        let services = services.iter().map(|(id, service)| (*id, Some(Arc::clone(service)))).collect();
+        UplinkEvent::News(NetworkNews { whole: true, services, peers: BTreeMap::new() })
+    };
+    cluster.send(told(&lab.state.surroundings().services)).await.expect("it listens");
+
+    let status = || {
+        let answer = lab.device.run(|| net_manager::describe_status(port, &key));
+        answer.unwrap_or_else(|error| format!("{error:#}"))
+    };
+    wait_for(status, |status| status.contains("instances cannot ask for names"));
+    drop(taken);
+    assert_eq!(ask(&lab.device, "web.front.shop.mangrove.", RecordType::A), "10.30.0.1");
+    wait_for(status, |status| !status.contains("names"));
+
+    cluster.send(told(&BTreeMap::new())).await.expect("it listens");
+    let look = || ask(&lab.device, "web.front.shop.mangrove.", RecordType::A);
+    wait_for(look, |answer| answer == "NXDomain");
+    shutdown.cancel();
+    daemon.join().expect("no panic");
 }
