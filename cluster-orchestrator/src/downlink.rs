@@ -183,20 +183,16 @@ impl v1::cluster_link_server::ClusterLink for Downlink {
     ) -> Result<Response<Self::ConnectNetworkStream>, Status> {
         let worker = self.calling_network(&request)?;
         let mut said = request.into_inner();
-        let Some(v1::NetworkToCluster { underlay, .. }) = said.message().await? else {
+        let Some(hello) = said.message().await? else {
             return Err(Status::invalid_argument("it must say first who it is"));
         };
-        let underlay = match &*underlay {
-            "" => None,
-            address => Some(address.parse().map_err(|_| {
-                Status::invalid_argument(format!("`underlay` is not an IP address: {address}"))
-            })?),
-        };
-        tracing::info!(%worker, ?underlay, "NetManager connected");
+        let reach = proto::read_network_hello(hello)?;
+        let address = reach.map(|reach| reach.address.to_string()).unwrap_or_default();
+        tracing::info!(%worker, address, "NetManager connected");
         let (number, outbox) = self.links.connect_network(worker);
         self.brain
             .observe(move |state, _| {
-                state.network_connected(worker, number, underlay);
+                state.network_connected(worker, number, reach);
                 Vec::new()
             })
             .await

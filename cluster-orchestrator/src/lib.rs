@@ -52,7 +52,8 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
     let Subject::Cluster { root, cluster } = identity.subject() else {
         anyhow::bail!("the state directory belongs to {}; pass another --state-dir", identity.subject());
     };
-    let brain = documents::load(store.as_ref()).await.context("read the store")?;
+    let mut brain = documents::load(store.as_ref()).await.context("read the store")?;
+    brain.trust_site(config.trusted_site);
     let control = Control::new(brain);
     let links = Arc::new(links::Links::default());
     let beats = Arc::new(beats::Beats::bind(listener.local_addr()?)?);

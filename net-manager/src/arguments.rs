@@ -17,7 +17,7 @@ use crate::{Config, config::NetworkConfig};
                   not interrupt traffic; `NetManager purge` removes everything it put into the kernel."
 )]
 pub struct Arguments {
-    /// Configuration in Oakestra's form. ClusterUrl and NodePublicAddress are used; its other keys are accepted and named in a warning. A
+    /// Configuration in Oakestra's form. ClusterUrl, NodePublicAddress and NodePublicPort are used; its other keys are accepted and named in a warning. A
     /// missing file means defaults.
     #[arg(long, global = true, env = "MANGROVE_NETCFG", default_value = "/etc/netmanager/netcfg.json")]
     pub config: PathBuf,
@@ -54,6 +54,13 @@ pub enum Subcommand {
     Status,
     /// Print the version.
     Version,
+    /// Carry encrypted links; NetManager starts it and leaves it running.
+    #[command(hide = true)]
+    Tunnel {
+        /// The UDP port for all of them.
+        #[arg(long)]
+        tunnel_port: u16,
+    },
     /// Remove everything NetManager put into the kernel: interfaces, routes, addresses and rules. Instances lose their
     /// network. Run it after stopping NetManager.
     Purge,

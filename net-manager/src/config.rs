@@ -20,7 +20,7 @@ const KEYS: [(&str, Meaning); 9] = [
     ("MqttCert", Meaning::Superseded("the cluster is reached with a certificate it issued itself")),
     ("MqttKey", Meaning::Superseded("the key is made on this device and never leaves it")),
     ("NodePublicAddress", Meaning::Underlay),
-    ("NodePublicPort", Meaning::Superseded("this worker needs no inbound port")),
+    ("NodePublicPort", Meaning::TunnelPort),
     ("PublicIPNetworking", Meaning::Superseded("set NodePublicAddress to an address of this device")),
 ];
 
@@ -32,6 +32,8 @@ enum Meaning {
     Underlay,
     /// On or off; off is as good as absent, on is answered with the sentence.
     Switch(&'static str),
+    /// A port, as a number or, as in the file that is shipped, a text.
+    TunnelPort,
     /// Accepted for the sake of existing files; the reason is told.
     Superseded(&'static str),
 }
@@ -43,6 +45,8 @@ pub struct NetworkConfig {
     pub cluster_url: Option<String>,
     /// Where other devices of the site reach this one, in place of the address it speaks to the cluster from.
     pub underlay: Option<IpAddr>,
+    /// The UDP port of encrypted links.
+    pub tunnel_port: Option<u16>,
     /// One sentence for each key that is set and means nothing here.
     pub warnings: Vec<String>,
 }
@@ -150,6 +154,11 @@ impl NetworkConfig {
                     let address = (!is_unset(text)).then(|| text.parse()).transpose();
                     config.underlay = address.map_err(|_| wrong("an IP address in quotes"))?;
                 }
+                Meaning::TunnelPort => {
+                    let number = value.as_u64().or_else(|| value.as_str()?.parse().ok());
+                    let port = number.and_then(|number| u16::try_from(number).ok()).filter(|port| *port > 0);
+                    config.tunnel_port = Some(port.ok_or_else(|| wrong("a port number from 1 to 65535"))?);
+                }
                 Meaning::Superseded(reason) => {
                     config.warnings.push(format!("`{key}` has no effect: {reason}"))
                 }
@@ -195,7 +204,8 @@ mod tests {
         }"#;
         let config = parse(shipped).expect("Oakestra's file");
         assert_eq!(config.cluster_url, None);
-        assert_eq!(config.warnings.len(), 6, "{:?}", config.warnings);
+        assert_eq!(config.tunnel_port, Some(50103));
+        assert_eq!(config.warnings.len(), 5, "{:?}", config.warnings);
         assert_eq!(
             config.warnings[0],
             "`ClusterMqttPort` has no effect: there is no message broker; NodeEngine says where the cluster is"

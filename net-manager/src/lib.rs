@@ -12,14 +12,19 @@ pub mod config;
 pub mod datapath;
 pub mod local_key;
 pub mod names;
+pub mod secure;
 pub mod service;
 pub mod status;
 pub mod uplink;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::Context;
 use daemon::StateDirectory;
+use model::TunnelEnd;
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +36,7 @@ use crate::{
     config::NetworkConfig,
     datapath::{Datapath, KernelDatapath, PurgeReport},
     names::Responder,
+    secure::SecureLinks,
     service::Service,
     uplink::{Uplink, UplinkEvent},
 };
@@ -62,8 +68,12 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
     for warning in &config.network.warnings {
         tracing::warn!("netcfg.json: {warning}");
     }
-    let datapath = KernelDatapath::open().await?;
-    run_with(config, listener, shutdown, datapath).await
+    let directory = Arc::new(StateDirectory::open(&config.state_directory)?);
+    let port = config.network.tunnel_port.unwrap_or(secure::PORT);
+    let (client, end) = secure::Client::open(&directory, port)?;
+    let mut datapath = KernelDatapath::open().await?;
+    datapath.add_secure(SecureLinks::Process(client));
+    serve(config, directory, listener, shutdown, datapath, Some(end)).await
 }
 
 /// Serves on `listener` with `datapath`, until `shutdown`.
@@ -76,10 +86,21 @@ pub async fn run_with(
     shutdown: CancellationToken,
     datapath: impl Datapath,
 ) -> anyhow::Result<()> {
-    let key = local_key::load_or_make(&config.local_key)?;
     let directory = Arc::new(StateDirectory::open(&config.state_directory)?);
-    let uplink =
-        Uplink::open(Arc::clone(&directory), config.network.cluster_url.clone(), config.network.underlay)?;
+    serve(config, directory, listener, shutdown, datapath, None).await
+}
+
+async fn serve(
+    config: Config,
+    directory: Arc<StateDirectory>,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+    datapath: impl Datapath,
+    tunnel: Option<TunnelEnd>,
+) -> anyhow::Result<()> {
+    let key = local_key::load_or_make(&config.local_key)?;
+    let NetworkConfig { cluster_url, underlay, .. } = config.network;
+    let uplink = Uplink::open(Arc::clone(&directory), cluster_url, underlay, tunnel)?;
     let (service, handle) = Service::open(directory, uplink.clone(), datapath)?;
     let leases = match config.uplink_source {
         Some(leases) => leases,
@@ -114,8 +135,8 @@ pub async fn run_with(
 ///
 /// # Errors
 /// The first step that failed; another purge goes on from there.
-pub fn purge() -> anyhow::Result<PurgeReport> {
+pub fn purge(state_directory: &Path) -> anyhow::Result<PurgeReport> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("start a runtime")?;
-    Ok(runtime.block_on(KernelDatapath::purge())?)
+    Ok(runtime.block_on(KernelDatapath::purge(state_directory))?)
 }

@@ -21,9 +21,14 @@ fn main() -> ExitCode {
             })?;
             net_manager::run(arguments.into_config()?, listener, shutdown).await
         }),
+        Subcommand::Tunnel { tunnel_port } => {
+            daemon::run("NetManager tunnel", Threads::One, async move |shutdown| {
+                net_manager::secure::serve(&arguments.state_dir, tunnel_port, shutdown).await
+            })
+        }
         Subcommand::Status => print(net_manager::describe_status(arguments.port, &arguments.local_key)),
         Subcommand::Version => print(Ok(concat!("NetManager ", env!("CARGO_PKG_VERSION")))),
-        Subcommand::Purge => print(net_manager::purge()),
+        Subcommand::Purge => print(net_manager::purge(&arguments.state_dir)),
     }
 }
 

@@ -167,13 +167,12 @@ impl<D: Datapath> Service<D> {
             None => NetworkState::default(),
         };
         let mut state: NetworkState = state;
-        match directory.read_file(SURROUNDINGS_FILE).context("read what the cluster told")? {
-            // The cluster tells it again; until then instances of this device are all there is.
-            Some(content) => match serde_json::from_slice(&content) {
+        if let Some(content) = directory.read_file(SURROUNDINGS_FILE).context("read what the cluster told")? {
+            match serde_json::from_slice(&content) {
                 Ok(surroundings) => state.recall(surroundings),
+                // The cluster tells it again; until then instances of this device are all there is.
                 Err(error) => tracing::warn!(%error, "what the cluster told before cannot be read"),
-            },
-            None => {}
+            }
         }
         let (sender, requests) = mpsc::channel(QUEUE);
         let service = Self {
@@ -470,6 +469,7 @@ impl Wanted {
             | Effect::OpenDockerUser(_)
             | Effect::OpenDirect(_)
             | Effect::CloseDirect
+            | Effect::SetSecure(_)
             | Effect::ChangePaths { .. }
             | Effect::ClaimSubnet(_)
             | Effect::OfferNames

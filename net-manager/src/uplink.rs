@@ -8,8 +8,8 @@ use std::{
 use anyhow::Context;
 use daemon::StateDirectory;
 use link::{Backoff, Dial, Dialled, Identity, KeyPair, Subject, dial_to};
-use model::{ClusterId, NetworkLease, NetworkNews, WorkerId};
-use proto::v1::{NetworkToCluster, cluster_link_client::ClusterLinkClient};
+use model::{ClusterId, NetworkLease, NetworkNews, Reach, TunnelEnd, WorkerId};
+use proto::v1::cluster_link_client::ClusterLinkClient;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -112,11 +112,12 @@ pub struct Uplink {
     turn: Arc<Mutex<()>>,
     cluster_host: Option<String>,
     underlay: Option<IpAddr>,
+    tunnel: Option<TunnelEnd>,
 }
 
 impl Uplink {
     /// Goes on where the state directory says it was. `cluster_host` takes the place of the host NodeEngine names,
-    /// `underlay` that of the address this device speaks to the cluster from.
+    /// `underlay` that of the address this device speaks to the cluster from; `tunnel` is its end of encrypted links.
     ///
     /// # Errors
     /// When the files are there and cannot be used.
@@ -124,6 +125,7 @@ impl Uplink {
         state: Arc<StateDirectory>,
         cluster_host: Option<String>,
         underlay: Option<IpAddr>,
+        tunnel: Option<TunnelEnd>,
     ) -> anyhow::Result<Self> {
         let registration = state
             .read_file(REGISTRATION_FILE)
@@ -141,6 +143,7 @@ impl Uplink {
             turn: Arc::new(Mutex::new(())),
             cluster_host,
             underlay,
+            tunnel,
         })
     }
 
@@ -225,7 +228,13 @@ impl Uplink {
                     return std::future::pending().await;
                 };
                 let address = self.dialled_address(registration);
-                let session = Session { address: &address, registration, identity, underlay: self.underlay };
+                let session = Session {
+                    address: &address,
+                    registration,
+                    identity,
+                    underlay: self.underlay,
+                    tunnel: self.tunnel,
+                };
                 let ended = match session.follow(&events, &mut backoff).await {
                     Ok(()) => format!("the cluster at {address} closed the connection"),
                     Err(error) => format!("{error:#}"),
@@ -265,19 +274,18 @@ struct Session<'a> {
     registration: &'a Registration,
     identity: &'a Identity,
     underlay: Option<IpAddr>,
+    tunnel: Option<TunnelEnd>,
 }
 
 impl Session<'_> {
     /// Connects and hands on what the cluster tells, until the connection ends.
     async fn follow(&self, events: &mpsc::Sender<UplinkEvent>, backoff: &mut Backoff) -> anyhow::Result<()> {
-        let Self { address, registration, identity, underlay } = *self;
+        let Self { address, registration, identity, underlay, tunnel } = *self;
         let cluster = Subject::Cluster { root: identity.subject().root(), cluster: registration.cluster_id };
         let Dialled { channel, address: reached } = dial_to(address, Dial::As(identity, cluster)).await?;
         let underlay = underlay.or_else(|| own_address_towards(reached));
-        let hello = NetworkToCluster {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            underlay: underlay.map(|underlay| underlay.to_string()).unwrap_or_default(),
-        };
+        let reach = underlay.map(|address| Reach { address, tunnel });
+        let hello = proto::network_hello(env!("CARGO_PKG_VERSION"), reach.as_ref());
         // The sending half stays open, as the cluster takes its end for ours.
         let (sender, receiver) = mpsc::channel(1);
         sender.send(hello).await.context("greet the cluster")?;

@@ -97,7 +97,7 @@ impl World {
 
     fn uplink(&self) -> Uplink {
         let path: &Path = &self.directory.path().join("network");
-        Uplink::open(Arc::new(StateDirectory::open(path).expect("a directory")), None, None)
+        Uplink::open(Arc::new(StateDirectory::open(path).expect("a directory")), None, None, None)
             .expect("an uplink")
     }
 

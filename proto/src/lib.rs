@@ -6,7 +6,7 @@
 mod codec;
 mod convert;
 
-pub use convert::{WireError, network_message, read_network_message};
+pub use convert::{WireError, network_hello, network_message, read_network_hello, read_network_message};
 
 /// Generated messages and services, version 1.
 pub mod v1 {

@@ -4,13 +4,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv4Addr},
+    net::{Ipv4Addr, SocketAddr},
     sync::Arc,
 };
 
 use model::{
     AssignedService, CallableInstance, CallableService, Desired, InstanceId, NetworkLease, NetworkNews, Peer,
-    Phase, RevisionId, ServiceId, ServiceNames, WorkerId,
+    Phase, Reach, RevisionId, ServiceId, ServiceNames, Way, WorkerId,
 };
 
 use crate::{Change, Effect, Instance, State, Worker, reconcile::Plan};
@@ -20,8 +20,8 @@ use crate::{Change, Effect, Instance, State, Worker, reconcile::Plan};
 struct Told {
     /// Its connection.
     session: u64,
-    /// Where other devices of the site reach its device, as it says.
-    underlay: Option<IpAddr>,
+    /// Where other devices reach its device, as it says.
+    reach: Option<Reach>,
     /// `None` before its first news.
     lease: Option<NetworkLease>,
     services: BTreeMap<ServiceId, Arc<CallableService>>,
@@ -34,6 +34,8 @@ type Appearance = Option<(Option<WorkerId>, Option<Ipv4Addr>, bool, bool)>;
 /// See the module's description. In memory only: whoever connects is told everything.
 #[derive(Debug, Default)]
 pub(crate) struct Networks {
+    /// Nobody but devices of the site can listen or speak on its network.
+    trusted: bool,
     told: BTreeMap<WorkerId, Told>,
     /// NetManagers that may have to be told something.
     due: BTreeSet<WorkerId>,
@@ -105,10 +107,10 @@ impl Networks {
 
 impl State {
     /// The NetManager of a worker connected; `session` is greater than that of each of its connections before.
-    /// `underlay` is where other devices of the site reach it, as it says itself.
-    pub fn network_connected(&mut self, id: WorkerId, session: u64, underlay: Option<IpAddr>) {
+    /// `reach` is where other devices reach it, as it says itself.
+    pub fn network_connected(&mut self, id: WorkerId, session: u64, reach: Option<Reach>) {
         let (services, peers) = (BTreeMap::new(), BTreeMap::new());
-        self.networks.told.insert(id, Told { session, underlay, lease: None, services, peers });
+        self.networks.told.insert(id, Told { session, reach, lease: None, services, peers });
         self.networks.tell(id);
     }
 
@@ -137,7 +139,7 @@ impl State {
 
     /// Tells NetManagers what is new to them.
     pub(crate) fn tell_networks(&mut self, plan: &mut Plan) {
-        self.keep_underlays(plan);
+        self.keep_reaches(plan);
         for id in std::mem::take(&mut self.networks.changed) {
             self.renew(id);
         }
@@ -149,13 +151,13 @@ impl State {
     }
 
     /// Where devices are reached is kept: after a restart those that are back first must not lose the others.
-    fn keep_underlays(&mut self, plan: &mut Plan) {
+    fn keep_reaches(&mut self, plan: &mut Plan) {
         for id in self.networks.due.clone() {
             let (Some(told), Some(worker)) = (self.networks.told.get(&id), self.workers.get(&id)) else {
                 continue;
             };
-            if told.underlay.is_some() && worker.underlay != told.underlay {
-                let moved = Worker { underlay: told.underlay, ..worker.clone() };
+            if told.reach.is_some() && worker.reach != told.reach {
+                let moved = Worker { reach: told.reach, ..worker.clone() };
                 self.change(plan, Change::Worker(id, Some(moved)));
                 self.worker_seen_otherwise(id);
             }
@@ -252,10 +254,25 @@ impl State {
         let instances = services.values().flat_map(|service| &service.instances);
         let others: BTreeSet<WorkerId> =
             instances.map(|instance| instance.worker).filter(|other| *other != worker).collect();
-        let way = |other: WorkerId| {
-            let underlay = self.workers.get(&other)?.underlay?;
-            Some((other, Peer { underlay, lease: self.lease_of(other)? }))
+        let peer = |other: WorkerId| {
+            let way = self.way_to(self.workers.get(&other)?.reach?)?;
+            Some((other, Peer { way, lease: self.lease_of(other)? }))
         };
-        others.into_iter().filter_map(way).collect()
+        others.into_iter().filter_map(peer).collect()
+    }
+
+    /// Encrypted, unless the network of the site is trusted. `None` for a device that can have no encrypted links.
+    fn way_to(&self, reach: Reach) -> Option<Way> {
+        if self.networks.trusted && reach.address.is_ipv4() {
+            return Some(Way::Direct { underlay: reach.address });
+        }
+        let end = reach.tunnel?;
+        Some(Way::Secure { endpoint: SocketAddr::new(reach.address, end.port), key: end.key })
+    }
+
+    /// To be called once before anybody connects: whether devices of this site send each other packets of instances
+    /// without encrypting them.
+    pub fn trust_site(&mut self, trusted: bool) {
+        self.networks.trusted = trusted;
     }
 }

@@ -34,7 +34,7 @@ impl State {
             inventory,
             generation: known.map_or(Generation::default(), |worker| worker.generation),
             scheduling: known.map(|worker| worker.scheduling).unwrap_or_default(),
-            underlay: known.and_then(|worker| worker.underlay),
+            reach: known.and_then(|worker| worker.reach),
         };
         if known == Some(&worker) { Vec::new() } else { vec![Change::Worker(id, Some(worker))] }
     }

@@ -2,15 +2,15 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv4Addr},
+    net::Ipv4Addr,
     sync::Arc,
 };
 
 use addressing::SubnetPlan;
 use model::{
     AssignedInstance, AssignedService, Assignment, Desired, Generation, InstanceId, InstanceReport, Moment,
-    NetworkLease, Now, Phase, Refusal, Resources, RevisionId, Scheduling, ServiceId, ServiceSpec, SpentToken,
-    Tenure, WorkerId, WorkerInventory, WorkerToken,
+    NetworkLease, Now, Phase, Reach, Refusal, Resources, RevisionId, Scheduling, ServiceId, ServiceSpec,
+    SpentToken, Tenure, WorkerId, WorkerInventory, WorkerToken,
 };
 use serde::{Deserialize, Serialize};
 
@@ -90,9 +90,9 @@ pub struct Worker {
     /// Whether it takes instances.
     #[serde(default)]
     pub scheduling: Scheduling,
-    /// Where other devices of the site reach it, as its NetManager says.
+    /// Where other devices reach it, as its NetManager says.
     #[serde(default)]
-    pub underlay: Option<IpAddr>,
+    pub reach: Option<Reach>,
 }
 
 /// Tokens that may be honoured here while the root is away, and their uses it has not confirmed. Durable.

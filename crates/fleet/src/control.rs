@@ -163,6 +163,7 @@ async fn run_cluster(start: Start, listener: TcpListener) -> Result<()> {
         token: start.token.map(|token| token.parse()).transpose()?,
         token_file: None,
         worker_listen: start.for_workers,
+        trusted_site: false,
         state_dir: start.state,
     };
     cluster_orchestrator::run(config, adopt(listener)?, CancellationToken::new()).await

@@ -39,7 +39,9 @@ pub use ids::{
     ApplicationId, ClusterId, IdError, InstanceId, RevisionId, ServiceId, TokenId, UserId, WorkerId,
 };
 pub use instance::{InstanceReport, LastExit, Phase, Tier, Usage};
-pub use network::{CallableInstance, CallableService, NetworkNews, Peer, Surroundings};
+pub use network::{
+    CallableInstance, CallableService, NetworkNews, Peer, Reach, Surroundings, TunnelEnd, TunnelKey, Way,
+};
 pub use quantity::{Generation, Mebibytes, Millicores, Resources};
 pub use refusal::{CandidateVerdict, Refusal, RefusalCode};
 pub use service::{

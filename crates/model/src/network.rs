@@ -3,7 +3,8 @@
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr},
+    fmt,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
 };
 
@@ -35,13 +36,60 @@ pub struct CallableInstance {
     pub ready: bool,
 }
 
-/// Another device of the same site.
+/// The public key of a device's tunnel, as WireGuard has it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct TunnelKey(pub [u8; 32]);
+
+impl fmt::Debug for TunnelKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, ..] = self.0;
+        write!(f, "TunnelKey({a:02x}{b:02x}{c:02x}{d:02x}…)")
+    }
+}
+
+/// Where a device is reached by others, as it says itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reach {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its end of encrypted links; `None` when it can have none.
+    pub tunnel: Option<TunnelEnd>,
+}
+
+/// One end of encrypted links.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TunnelEnd {
+    /// Its UDP port.
+    pub port: u16,
+    /// Who it is.
+    pub key: TunnelKey,
+}
+
+/// Another device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Peer {
-    /// The address it is reached at.
-    pub underlay: IpAddr,
+    /// How packets get there.
+    pub way: Way,
     /// The ranges it answers for.
     pub lease: NetworkLease,
+}
+
+/// How packets get to another device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Way {
+    /// As they are, wrapped: both are of a site whose network is trusted.
+    Direct {
+        /// Where it is reached.
+        underlay: IpAddr,
+    },
+    /// Encrypted.
+    Secure {
+        /// Where its end is.
+        endpoint: SocketAddr,
+        /// Whose packets count.
+        key: TunnelKey,
+    },
 }
 
 /// All that a NetManager was told.

@@ -141,6 +141,7 @@ impl Cluster {
             token: Some(self.token.parse().expect("a token")),
             token_file: None,
             worker_listen: listener.local_addr().expect("bound"),
+            trusted_site: false,
             state_dir: self.state(),
         };
         Daemon::start(

@@ -38,7 +38,7 @@ enum Layer {
 }
 
 /// Every package of the workspace. One that is missing here is a finding, so that its place is decided.
-const LAYERS: [(&str, Layer); 23] = [
+const LAYERS: [(&str, Layer); 24] = [
     ("model", Layer::Model),
     ("placement", Layer::Policy),
     ("addressing", Layer::Policy),
@@ -51,6 +51,7 @@ const LAYERS: [(&str, Layer); 23] = [
     ("daemon", Layer::Shared),
     ("store", Layer::Shared),
     ("link", Layer::Shared),
+    ("tunnel", Layer::Shared),
     ("proto", Layer::Shared),
     ("root-orchestrator", Layer::Shell { core: "root-core" }),
     ("cluster-orchestrator", Layer::Shell { core: "cluster-core" }),

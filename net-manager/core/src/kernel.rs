@@ -8,7 +8,8 @@ use std::{
 
 use addressing::InstanceAddresses;
 use ipnet::IpNet;
-use model::Protocol;
+use model::{Protocol, TunnelKey};
+use serde::{Deserialize, Serialize};
 
 use crate::{LinkName, LinkPlan};
 
@@ -150,6 +151,22 @@ pub enum Path {
         /// From where this device itself speaks.
         from: IpAddr,
     },
+    /// The same over an encrypted link, which finds the device by the address.
+    Through {
+        /// A range of a device, or one instance.
+        to: IpNet,
+        /// From where this device itself speaks.
+        from: IpAddr,
+    },
+}
+
+/// The other end of an encrypted link.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecurePeer {
+    /// Where it is tried until it is heard from elsewhere.
+    pub endpoint: SocketAddr,
+    /// The addresses that are its own: packets to them go there, and it may send from no others.
+    pub allowed: BTreeSet<IpNet>,
 }
 
 /// What only one path can be for.
@@ -170,7 +187,7 @@ impl Path {
         match *self {
             Self::Device { mac, .. } => Place::Device(mac),
             Self::Neighbour { gateway, .. } => Place::Neighbour(gateway),
-            Self::Route { to, .. } => Place::Route(to),
+            Self::Route { to, .. } | Self::Through { to, .. } => Place::Route(to),
         }
     }
 }
@@ -219,6 +236,8 @@ pub struct DesiredKernel {
     pub paths: BTreeSet<Path>,
     /// Whether instances may ask this device for names.
     pub names: bool,
+    /// The other ends of encrypted links.
+    pub secure: BTreeMap<TunnelKey, SecurePeer>,
 }
 
 /// A cable as it is.
@@ -266,6 +285,8 @@ pub struct ObservedKernel {
     pub paths: BTreeSet<Path>,
     /// Whether the device has the address instances ask for names.
     pub names: bool,
+    /// The other ends of encrypted links; `None` when there can be no such links now.
+    pub secure: Option<BTreeMap<TunnelKey, SecurePeer>>,
     /// What others do to forwarded packets.
     pub forward: BTreeMap<Family, ForwardFilter>,
 }
@@ -291,6 +312,8 @@ pub enum Effect {
     OpenDirect(DirectLink),
     /// Take that link away.
     CloseDirect,
+    /// Make these all the ends of encrypted links there are.
+    SetSecure(BTreeMap<TunnelKey, SecurePeer>),
     /// Change paths, those that come first. One that takes the place of another replaces it at once.
     ChangePaths {
         /// Paths that go.
@@ -341,6 +364,7 @@ impl ObservedKernel {
                 self.direct = None;
                 self.paths.clear();
             }
+            Effect::SetSecure(peers) => self.secure = Some(peers.clone()),
             Effect::ChangePaths { remove, add } => {
                 self.paths.retain(|path| !remove.contains(path));
                 self.paths.extend(add);

@@ -18,7 +18,7 @@ mod state;
 
 pub use kernel::{
     Chain, DesiredKernel, DirectLink, Effect, Element, Family, ForwardFilter, Mac, ObservedKernel,
-    ObservedLink, Path, Place, gateway_of,
+    ObservedLink, Path, Place, SecurePeer, gateway_of,
 };
 pub use link::{LinkName, LinkPlan, Namespace};
 pub use names::{Answer, DomainName, NAME_SERVER, Names, Wanted, Zone, resolvers_of};

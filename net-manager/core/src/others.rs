@@ -7,9 +7,20 @@ use std::{
 
 use addressing::{InstanceAddresses, Subnet};
 use ipnet::IpNet;
-use model::{AddressKind, CallableService, InstanceId, Peer, StableAddress, Surroundings};
+use model::{
+    AddressKind, CallableService, InstanceId, Peer, StableAddress, Surroundings, TunnelKey, Way, WorkerId,
+};
 
-use crate::{Attachment, Chain, DesiredKernel, DirectLink, Element, Mac, Path};
+use crate::{Attachment, Chain, DesiredKernel, DirectLink, Element, Mac, Path, SecurePeer};
+
+/// How another device is led to.
+#[derive(Debug, Clone, Copy)]
+enum Device {
+    /// By its gateway on the link of the site.
+    Direct(InstanceAddresses),
+    /// Over an encrypted link.
+    Secure(TunnelKey),
+}
 
 impl DesiredKernel {
     /// Adds what leads to services and to the devices of others.
@@ -22,7 +33,7 @@ impl DesiredKernel {
         let (v4, v6) = subnet.gateway();
         let source = InstanceAddresses { v4, v6 };
         self.direct = Some(DirectLink { mac: mac_of(v4), source });
-        let gateways: BTreeMap<_, _> = surroundings
+        let devices: BTreeMap<WorkerId, Device> = surroundings
             .peers
             .iter()
             .filter_map(|(worker, peer)| Some((*worker, self.lead_to_device(peer, source)?)))
@@ -41,8 +52,8 @@ impl DesiredKernel {
                         here.push(address);
                         ready.push(address);
                     }
-                } else if let Some(gateway) = gateways.get(&instance.worker) {
-                    self.lead_to_instance(address, *gateway, source);
+                } else if let Some(device) = devices.get(&instance.worker) {
+                    self.lead_to_instance(address, *device, source);
                     if instance.ready {
                         ready.push(address);
                     }
@@ -53,33 +64,53 @@ impl DesiredKernel {
     }
 
     /// `None` for a device without ranges.
-    fn lead_to_device(&mut self, peer: &Peer, source: InstanceAddresses) -> Option<InstanceAddresses> {
+    fn lead_to_device(&mut self, peer: &Peer, source: InstanceAddresses) -> Option<Device> {
         let (v4, v6) = Subnet::first_of(&peer.lease)?.gateway();
-        let mac = mac_of(v4);
-        self.elements.insert(Element::Peer(peer.underlay));
-        self.paths.insert(Path::Device { mac, underlay: peer.underlay });
-        for gateway in [IpAddr::V4(v4), IpAddr::V6(v6)] {
-            self.paths.insert(Path::Neighbour { gateway, mac });
+        let device = match peer.way {
+            Way::Direct { underlay } => {
+                let mac = mac_of(v4);
+                self.elements.insert(Element::Peer(underlay));
+                self.paths.insert(Path::Device { mac, underlay });
+                for gateway in [IpAddr::V4(v4), IpAddr::V6(v6)] {
+                    self.paths.insert(Path::Neighbour { gateway, mac });
+                }
+                Device::Direct(InstanceAddresses { v4, v6 })
+            }
+            Way::Secure { endpoint, key } => {
+                self.secure.insert(key, SecurePeer { endpoint, allowed: BTreeSet::new() });
+                Device::Secure(key)
+            }
+        };
+        let ranges = peer.lease.v4.iter().copied().map(IpNet::V4);
+        for range in ranges.chain(peer.lease.v6.iter().copied().map(IpNet::V6)) {
+            self.lead_to_range(range, device, source);
         }
-        for range in &peer.lease.v4 {
-            self.paths.insert(Path::Route { to: IpNet::V4(*range), via: v4.into(), from: source.v4.into() });
-        }
-        for range in &peer.lease.v6 {
-            self.paths.insert(Path::Route { to: IpNet::V6(*range), via: v6.into(), from: source.v6.into() });
-        }
-        Some(InstanceAddresses { v4, v6 })
+        Some(device)
     }
 
-    fn lead_to_instance(
-        &mut self,
-        address: StableAddress,
-        gateway: InstanceAddresses,
-        source: InstanceAddresses,
-    ) {
-        let ways = gateway.all().into_iter().zip(source.all());
-        for (to, (via, from)) in address.all().into_iter().zip(ways) {
+    fn lead_to_range(&mut self, to: IpNet, device: Device, source: InstanceAddresses) {
+        let of_family = |both: InstanceAddresses| match to {
+            IpNet::V4(_) => IpAddr::V4(both.v4),
+            IpNet::V6(_) => IpAddr::V6(both.v6),
+        };
+        let from = of_family(source);
+        match device {
+            Device::Direct(gateway) => {
+                self.paths.insert(Path::Route { to, via: of_family(gateway), from });
+            }
+            Device::Secure(key) => {
+                self.paths.insert(Path::Through { to, from });
+                if let Some(peer) = self.secure.get_mut(&key) {
+                    peer.allowed.insert(to);
+                }
+            }
+        }
+    }
+
+    fn lead_to_instance(&mut self, address: StableAddress, device: Device, source: InstanceAddresses) {
+        for to in address.all() {
             self.elements.insert(Element::Known(to));
-            self.paths.insert(Path::Route { to: to.into(), via, from });
+            self.lead_to_range(to.into(), device, source);
         }
     }
 

@@ -29,7 +29,21 @@ pub fn reconcile(desired: &DesiredKernel, observed: &ObservedKernel) -> Vec<Effe
     for plan in desired.links.values() {
         push_link(&mut effects, plan, observed.links.get(&plan.name));
     }
-    let superfluous = push_paths(&mut effects, desired, observed);
+    let superfluous = match &observed.secure {
+        Some(there) => {
+            if *there != desired.secure {
+                effects.push(Effect::SetSecure(desired.secure.clone()));
+            }
+            push_paths(&mut effects, desired, observed)
+        }
+        // Without the interface of encrypted links nothing can be led over it; the rest can.
+        None => {
+            let possible = |path: &&Path| !matches!(path, Path::Through { .. });
+            let paths = desired.paths.iter().filter(possible).copied().collect();
+            let desired = DesiredKernel { paths, direct: desired.direct, ..DesiredKernel::default() };
+            push_paths(&mut effects, &desired, observed)
+        }
+    };
     push_elements(&mut effects, desired, observed);
     if !superfluous.is_empty() {
         effects.push(Effect::ChangePaths { remove: superfluous, add: BTreeSet::new() });

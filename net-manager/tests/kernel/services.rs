@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::support::{Lab, Place, SERVICE, echo, lease, parse, stable, worker};
-use model::Peer;
+use model::{Peer, TunnelKey, Way};
 
 const HERE: u8 = 1;
 const THERE: u8 = 2;
@@ -111,7 +111,7 @@ async fn an_instance_speaks_to_the_world_from_the_address_of_its_device() {
 }
 
 fn peer(underlay: &str, v4: &str, v6: &str) -> Peer {
-    Peer { underlay: parse(underlay), lease: lease(v4, v6) }
+    Peer { way: Way::Direct { underlay: parse(underlay) }, lease: lease(v4, v6) }
 }
 
 /// A caller on the first device; instance 1 beside it, instances 2 and 3 on the second.
@@ -196,4 +196,74 @@ async fn a_connection_to_an_instance_that_is_gone_is_reset() {
     let ended = stream.read(&mut [0; 1]).expect_err("nobody answers");
     assert_eq!(ended.kind(), std::io::ErrorKind::ConnectionReset);
     assert_eq!(stable(2).to_string(), "10.30.1.2");
+}
+
+/// As [`two_devices`], in a site that is not trusted.
+async fn two_strangers() -> (Lab, Lab, Place, [Place; 2], [TunnelKey; 2]) {
+    let ([mut first, mut second], keys) = Lab::secure_pair().await;
+    let caller = first.attach_stable(0).await;
+    let servers = [second.attach_stable(2).await, second.attach_stable(3).await];
+    for (server, name) in servers.iter().zip(["two", "three"]) {
+        server.serve(name, 80);
+        server.serve_udp(name, 53);
+    }
+    tell_strangers(&mut first, &mut second, keys).await;
+    (first, second, caller, servers, keys)
+}
+
+async fn tell_strangers(first: &mut Lab, second: &mut Lab, [first_key, second_key]: [TunnelKey; 2]) {
+    let mut instances = at(HERE, &[0]);
+    instances[0].2 = false;
+    instances.extend(at(THERE, &[2, 3]));
+    let secure = |endpoint: &str, key, v4, v6| {
+        let way = Way::Secure { endpoint: format!("{endpoint}:50103").parse().expect("an endpoint"), key };
+        Peer { way, lease: lease(v4, v6) }
+    };
+    let beyond = secure("192.0.2.2", second_key, "10.18.0.64/26", "fc00::100/120");
+    first.hear(&instances, &[(worker(THERE), beyond)]).await;
+    let beyond = secure("192.0.2.1", first_key, "10.18.0.0/26", "fc00::/120");
+    second.hear(&instances, &[(worker(HERE), beyond)]).await;
+}
+
+#[tokio::test]
+async fn between_devices_that_do_not_trust_their_network_calls_are_encrypted() {
+    let (first, _second, caller, [two, _three], _keys) = two_strangers().await;
+    let v4 = [("two to 10.30.1.0", 5), ("three to 10.30.1.0", 5)];
+    assert_eq!(answers(&caller, "10.30.0.1:80", 10), counts(v4));
+    let v6 = [("two to fdff::100", 5), ("three to fdff::100", 5)];
+    assert_eq!(answers(&caller, "[fdff:2000::1]:80", 10), counts(v6));
+    assert_eq!(echo(&caller.udp("0.0.0.0:0"), "10.30.1.3:53").as_deref(), Some("three"));
+    assert_eq!(first.device.ask("10.30.1.3:80").expect("an answer"), "three to 10.18.0.1");
+    assert_eq!(first.device.ask("[fdff::103]:80").expect("an answer"), "three to fc00::1");
+    caller.serve("caller", 80);
+    assert_eq!(two.ask("10.30.1.0:80").expect("an answer"), "caller to 10.30.1.2");
+}
+
+#[tokio::test]
+async fn a_device_without_the_right_key_gets_nothing_through() {
+    let (mut first, mut second, caller, _servers, [first_key, second_key]) = two_strangers().await;
+    assert!(caller.ask("10.30.1.2:80").is_ok());
+    tell_strangers(&mut first, &mut second, [TunnelKey([7; 32]), second_key]).await;
+    caller.ask("10.30.1.2:80").expect_err("the second no longer knows the first");
+    tell_strangers(&mut first, &mut second, [first_key, second_key]).await;
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while caller.ask("10.30.1.2:80").is_err() {
+        assert!(std::time::Instant::now() < until, "they know each other again");
+    }
+}
+
+#[tokio::test]
+async fn large_answers_pass_an_encrypted_link() {
+    use std::io::{Read, Write};
+    let (_first, _second, caller, [two, _], _keys) = two_strangers().await;
+    let listener = two.run(|| std::net::TcpListener::bind("10.30.1.2:7")).expect("a free port");
+    let sender = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a connection");
+        stream.write_all(&vec![7; 3_000_000]).expect("a reader");
+    });
+    let mut stream = caller.run(|| std::net::TcpStream::connect("10.30.1.2:7")).expect("a connection");
+    let mut received = Vec::new();
+    stream.read_to_end(&mut received).expect("all of it");
+    sender.join().expect("it sent");
+    assert_eq!((received.len(), received.iter().all(|byte| *byte == 7)), (3_000_000, true));
 }

@@ -15,10 +15,13 @@ use std::{
 
 use model::{
     AddressKind, CallableInstance, CallableService, Generation, InstanceId, NetworkLease, NetworkNews, Peer,
-    PortMapping, ServiceId, ServiceNames, WorkerId,
+    PortMapping, ServiceId, ServiceNames, TunnelKey, WorkerId,
 };
 use net_core::{AttachRequest, Attachment, Command, Effect, Namespace, NetworkState, reconcile};
-use net_manager::datapath::{Datapath, KernelDatapath};
+use net_manager::{
+    datapath::{Datapath, KernelDatapath},
+    secure::{INTERFACE, PORT, SecureLinks},
+};
 use nlink::netlink::{
     Connection, Route,
     addr::{Ipv4Address, Ipv6Address},
@@ -26,6 +29,7 @@ use nlink::netlink::{
     namespace::Netns,
     route::{Ipv4Route, Ipv6Route},
 };
+use tunnel::{PrivateKey, Settings, Tunnel};
 
 /// Long enough for a busy machine, short enough for a test that expects silence.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(700);
@@ -209,6 +213,27 @@ impl Lab {
             Self::on(first, beyond_first, lease("10.18.0.0/26", "fc00::/120")).await,
             Self::on(second, beyond_second, lease("10.18.0.64/26", "fc00::100/120")).await,
         )
+    }
+
+    /// As [`Lab::pair`], each with an engine of encrypted links; and the keys of these.
+    pub(crate) async fn secure_pair() -> ([Self; 2], [TunnelKey; 2]) {
+        let (first, second) = Self::pair().await;
+        let keys = [PrivateKey::generate(), PrivateKey::generate()];
+        let mut labs = [first, second];
+        for (lab, key) in labs.iter_mut().zip(&keys) {
+            let settings = Settings {
+                name: INTERFACE.to_owned(),
+                key: key.clone(),
+                port: PORT,
+                mtu: 1420,
+                queues: None,
+                asides: None,
+            };
+            let tunnel = lab.device.run(|| Tunnel::start(settings)).expect("an engine");
+            lab.datapath.add_secure(SecureLinks::Here(tunnel, BTreeMap::new()));
+            lab.settle().await;
+        }
+        (labs, keys.map(|key| TunnelKey(*key.public().as_bytes())))
     }
 
     /// Accepts a command and brings the kernel after it. Returns what was done.

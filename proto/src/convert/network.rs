@@ -1,17 +1,20 @@
 //! What NetManagers are told.
 
-use std::sync::Arc;
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use model::{
-    AddressKind, CallableInstance, CallableService, InstanceId, NetworkLease, NetworkNews, Peer, ServiceId,
-    ServiceNames, StableAddress, WorkerId,
+    AddressKind, CallableInstance, CallableService, InstanceId, NetworkLease, NetworkNews, Peer, Reach,
+    ServiceId, ServiceNames, StableAddress, TunnelEnd, TunnelKey, Way, WorkerId,
 };
 use uuid::Uuid;
 
 use super::{
     WireError,
     assignment::{addresses_from_wire, addresses_to_wire},
-    parse, required,
+    narrow, parse, required,
 };
 use crate::v1;
 
@@ -109,7 +112,14 @@ fn peer_to_wire(id: WorkerId, peer: Option<&Peer>) -> v1::NetworkPeer {
     match peer {
         Some(peer) => v1::NetworkPeer {
             worker,
-            underlay: peer.underlay.to_string(),
+            address: match peer.way {
+                Way::Direct { underlay } => underlay.to_string(),
+                Way::Secure { endpoint, .. } => endpoint.ip().to_string(),
+            },
+            tunnel: match peer.way {
+                Way::Direct { .. } => None,
+                Way::Secure { endpoint, key } => Some(TunnelEnd { port: endpoint.port(), key }.into()),
+            },
             lease: Some((&peer.lease).into()),
             gone: false,
         },
@@ -122,12 +132,54 @@ fn peer_from_wire(wire: v1::NetworkPeer) -> Result<(WorkerId, Option<Peer>), Wir
     if wire.gone {
         return Ok((id, None));
     }
-    let underlay = parse("peer.underlay", &wire.underlay)?;
+    let address: IpAddr = parse("peer.address", &wire.address)?;
+    let way = match wire.tunnel.map(TunnelEnd::try_from).transpose()? {
+        Some(end) => Way::Secure { endpoint: SocketAddr::new(address, end.port), key: end.key },
+        None => Way::Direct { underlay: address },
+    };
     let lease = required("peer.lease", wire.lease)?.try_into()?;
-    Ok((id, Some(Peer { underlay, lease })))
+    Ok((id, Some(Peer { way, lease })))
 }
 
 fn worker_from_wire(field: &'static str, bytes: &[u8]) -> Result<WorkerId, WireError> {
     let id = Uuid::from_slice(bytes).map_err(|error| WireError::new(field, error.to_string()))?;
     Ok(WorkerId::new(id))
+}
+
+impl From<TunnelEnd> for v1::TunnelEnd {
+    fn from(end: TunnelEnd) -> Self {
+        Self { port: end.port.into(), key: end.key.0.to_vec() }
+    }
+}
+
+impl TryFrom<v1::TunnelEnd> for TunnelEnd {
+    type Error = WireError;
+
+    fn try_from(wire: v1::TunnelEnd) -> Result<Self, WireError> {
+        let key = wire.key.try_into().map_err(|_| WireError::new("tunnel.key", "must be 32 bytes"))?;
+        Ok(Self { port: narrow("tunnel.port", wire.port)?, key: TunnelKey(key) })
+    }
+}
+
+/// What a NetManager says first.
+#[must_use]
+pub fn network_hello(version: &str, reach: Option<&Reach>) -> v1::NetworkToCluster {
+    v1::NetworkToCluster {
+        version: version.to_owned(),
+        address: reach.map(|reach| reach.address.to_string()).unwrap_or_default(),
+        tunnel: reach.and_then(|reach| reach.tunnel).map(Into::into),
+    }
+}
+
+/// Where the NetManager that says this is reached; `None` when it does not know.
+///
+/// # Errors
+/// When a part of it is not what it should be.
+pub fn read_network_hello(hello: v1::NetworkToCluster) -> Result<Option<Reach>, WireError> {
+    if hello.address.is_empty() {
+        return Ok(None);
+    }
+    let address = parse("network.address", &hello.address)?;
+    let tunnel = hello.tunnel.map(TryInto::try_into).transpose()?;
+    Ok(Some(Reach { address, tunnel }))
 }

@@ -20,6 +20,7 @@ mod placing;
 mod reconcile;
 mod rollout;
 mod service;
+mod sight;
 pub mod sla;
 mod state;
 #[cfg(test)]

@@ -7,7 +7,7 @@ use model::{
 
 use crate::{
     Change, Cluster, Instance, State,
-    state::{Session, Sight},
+    sight::{Session, Sight},
 };
 
 /// The reasons of instances that wait are as of this long ago at most.

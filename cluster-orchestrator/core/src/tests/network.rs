@@ -1,8 +1,11 @@
 //! What NetManagers are told of services and of each other.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+};
 
-use model::{AddressKind, CallableInstance, NetworkNews, Peer};
+use model::{AddressKind, CallableInstance, NetworkNews, Peer, Reach, TunnelEnd, TunnelKey, Way};
 
 use super::*;
 use crate::Instance;
@@ -16,8 +19,14 @@ fn address(number: u32) -> Ipv4Addr {
     Ipv4Addr::new(10, 30, 1, u8::try_from(number).expect("few"))
 }
 
-fn underlay(number: u8) -> IpAddr {
-    IpAddr::from([192, 0, 2, number])
+fn reach(number: u8) -> Reach {
+    let tunnel = TunnelEnd { port: 50103, key: TunnelKey([number; 32]) };
+    Reach { address: IpAddr::from([192, 0, 2, number]), tunnel: Some(tunnel) }
+}
+
+/// The way to a device in a site that is not trusted.
+fn way(number: u8) -> Way {
+    Way::Secure { endpoint: SocketAddr::new(reach(number).address, 50103), key: TunnelKey([number; 32]) }
 }
 
 /// Two workers whose NetManagers are there, and a service with an instance on each.
@@ -25,7 +34,7 @@ fn two_workers() -> Cluster {
     let mut cluster = Cluster::default();
     for number in [1, 2] {
         cluster.connect(number, 1, 1000);
-        cluster.state.network_connected(worker(number), 1, Some(underlay(number)));
+        cluster.state.network_connected(worker(number), 1, Some(reach(number)));
     }
     let instances = [0, 1].map(|number| addressed(number, Desired::Running)).to_vec();
     cluster.assign(small(), instances);
@@ -77,7 +86,7 @@ fn who_has_an_instance_is_told_of_all_that_run_and_where() {
         let news = &news[&worker(number)];
         assert_eq!(instances(news), expected);
         let lease = cluster.state.lease_of(worker(other)).expect("it has a subnet");
-        let peer = Peer { underlay: underlay(other), lease };
+        let peer = Peer { way: way(other), lease };
         assert_eq!(news.peers, BTreeMap::from([(worker(other), Some(peer))]));
         assert!(!news.whole, "only what is new");
     }
@@ -138,7 +147,7 @@ fn a_netmanager_that_connects_again_is_told_everything() {
     say(&mut cluster, 0, Phase::Running);
     told(&mut cluster);
     cluster.state.network_disconnected(worker(1), 1);
-    cluster.state.network_connected(worker(1), 2, Some(underlay(1)));
+    cluster.state.network_connected(worker(1), 2, Some(reach(1)));
     let news = told(&mut cluster);
     let news = &news[&worker(1)];
     assert!(news.whole);
@@ -155,15 +164,15 @@ fn where_devices_are_reached_is_kept_and_told_when_it_changes() {
     say(&mut cluster, 0, Phase::Running);
     say(&mut cluster, 1, Phase::Running);
     told(&mut cluster);
-    cluster.state.network_connected(worker(2), 2, Some(underlay(9)));
+    cluster.state.network_connected(worker(2), 2, Some(reach(9)));
     let plan = cluster.reconcile();
     let kept = plan.changes.iter().any(|change| {
-        matches!(change, Change::Worker(id, Some(it)) if *id == worker(2) && it.underlay == Some(underlay(9)))
+        matches!(change, Change::Worker(id, Some(it)) if *id == worker(2) && it.reach == Some(reach(9)))
     });
     assert!(kept, "{:?}", plan.changes);
     let told = plan.effects.iter().any(|effect| {
         matches!(effect, Effect::TellNetwork { worker: to, news, .. }
-            if *to == worker(1) && news.peers[&worker(2)].as_ref().is_some_and(|peer| peer.underlay == underlay(9)))
+            if *to == worker(1) && news.peers[&worker(2)].as_ref().is_some_and(|peer| peer.way == way(9)))
     });
     assert!(told, "{:?}", plan.effects);
 }
@@ -176,4 +185,21 @@ fn a_service_has_the_addresses_the_root_gave_it() {
     let service = news[&worker(1)].services[&instance(0).service].clone().expect("it may be called");
     let expected = BTreeMap::from([(AddressKind::RoundRobin, Ipv4Addr::new(10, 30, 0, 1))]);
     assert_eq!((&*service.addresses, service.names.service.as_str()), (&expected, "service"));
+}
+
+#[test]
+fn in_a_trusted_site_packets_go_as_they_are() {
+    let mut cluster = Cluster::default();
+    cluster.state.trust_site(true);
+    for number in [1, 2] {
+        cluster.connect(number, 1, 1000);
+        cluster.state.network_connected(worker(number), 1, Some(reach(number)));
+    }
+    cluster.assign(small(), [0, 1].map(|number| addressed(number, Desired::Running)).to_vec());
+    cluster.reconcile();
+    say(&mut cluster, 0, Phase::Running);
+    say(&mut cluster, 1, Phase::Running);
+    let news = told(&mut cluster);
+    let peer = news[&worker(1)].peers[&worker(2)].clone().expect("it is called");
+    assert_eq!(peer.way, Way::Direct { underlay: reach(2).address });
 }

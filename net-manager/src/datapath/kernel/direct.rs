@@ -1,6 +1,6 @@
 //! The link to other devices of the same site: a VXLAN that learns nothing. One entry per device says where it is, one
 //! route per range or instance leads there by the device's gateway. What nobody has is led here too and refused on the
-//! way (`ruleset`).
+//! way (`ruleset`). Ways over encrypted links, whose interface is the engine's (`crate::secure`), are set here too.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,14 +22,14 @@ use nlink::netlink::{
 };
 
 use super::{ROUTE_PROTOCOL, links::MTU};
-use crate::datapath::DatapathError;
+use crate::{datapath::DatapathError, secure::INTERFACE};
 
 /// Begins as the names of cables do, so that the rules for what instances may do hold for it.
 const NAME: &str = "mgvdirect";
 /// Spells `mgv`.
 const NETWORK: u32 = 0x006d_6776;
-/// The tunnel port of Oakestra's plan, so that firewalls need no new rule.
-pub(super) const PORT: u16 = 50103;
+/// Beside that of encrypted links.
+pub(super) const PORT: u16 = 50104;
 /// `IFF_UP`.
 const UP: u32 = 1;
 
@@ -83,6 +83,8 @@ pub(super) async fn change(
 ) -> Result<(), DatapathError> {
     let missing = || DatapathError::from_attempt("change the ways to other devices")("the link is gone");
     let index = index(route).await?.ok_or_else(missing)?;
+    let secure = route.get_link_by_name(INTERFACE).await.map_err(failed("look beside"))?;
+    let secure = || secure.as_ref().map(|link| link.ifindex()).ok_or_else(missing);
     for path in add {
         match *path {
             Path::Device { mac, underlay } => {
@@ -95,7 +97,12 @@ pub(super) async fn change(
             Path::Neighbour { gateway: IpAddr::V6(address), mac } => {
                 route.replace_neighbor(Neighbor::with_index_v6(index, address).lladdr(mac).permanent()).await
             }
-            Path::Route { to, via, from } => match Way::new(index, to, via, from) {
+            Path::Route { to, via, from } => match Way::new(index, to, Some(via), from) {
+                Some(Way::V4(way)) => route.replace_route(way).await,
+                Some(Way::V6(way)) => route.replace_route(way).await,
+                None => Ok(()),
+            },
+            Path::Through { to, from } => match Way::new(secure()?, to, None, from) {
                 Some(Way::V4(way)) => route.replace_route(way).await,
                 Some(Way::V6(way)) => route.replace_route(way).await,
                 None => Ok(()),
@@ -115,11 +122,19 @@ pub(super) async fn change(
             Path::Neighbour { gateway: IpAddr::V6(address), .. } => {
                 route.del_neighbor_v6_by_index(index, address).await
             }
-            Path::Route { to, via, from } => match Way::new(index, to, via, from) {
+            Path::Route { to, via, from } => match Way::new(index, to, Some(via), from) {
                 Some(Way::V4(way)) => route.del_route_if_exists(way).await.map(drop),
                 Some(Way::V6(way)) => route.del_route_if_exists(way).await.map(drop),
                 None => Ok(()),
             },
+            // With the interface its routes have gone.
+            Path::Through { to, from } => {
+                match secure().ok().and_then(|index| Way::new(index, to, None, from)) {
+                    Some(Way::V4(way)) => route.del_route_if_exists(way).await.map(drop),
+                    Some(Way::V6(way)) => route.del_route_if_exists(way).await.map(drop),
+                    None => Ok(()),
+                }
+            }
         };
         gone.or_else(|error| if error.is_not_found() { Ok(()) } else { Err(error) })
             .map_err(DatapathError::from_attempt(format!("remove the way to another device {path:?}")))?;
@@ -134,18 +149,28 @@ enum Way {
 
 impl Way {
     /// `None` when the families do not agree, which no brain asks for.
-    fn new(index: u32, to: IpNet, via: IpAddr, from: IpAddr) -> Option<Self> {
+    fn new(index: u32, to: IpNet, via: Option<IpAddr>, from: IpAddr) -> Option<Self> {
         let protocol = RouteProtocol::from(ROUTE_PROTOCOL);
-        match (to, via, from) {
-            (IpNet::V4(to), IpAddr::V4(via), IpAddr::V4(from)) => {
-                let way = Ipv4Route::new(to.network(), to.prefix_len()).gateway(via).dev_index(index);
-                Some(Self::V4(way.onlink().prefsrc(from).protocol(protocol)))
+        match (to, from) {
+            (IpNet::V4(to), IpAddr::V4(from)) => {
+                let way = Ipv4Route::new(to.network(), to.prefix_len()).dev_index(index);
+                let way = way.prefsrc(from).protocol(protocol);
+                Some(Self::V4(match via {
+                    Some(IpAddr::V4(via)) => way.gateway(via).onlink(),
+                    Some(IpAddr::V6(_)) => return None,
+                    None => way.scope(RouteScope::Link),
+                }))
             }
-            (IpNet::V6(to), IpAddr::V6(via), IpAddr::V6(from)) => {
-                let way = Ipv6Route::new(to.network(), to.prefix_len()).gateway(via).dev_index(index);
-                Some(Self::V6(way.onlink().prefsrc(from).protocol(protocol)))
+            (IpNet::V6(to), IpAddr::V6(from)) => {
+                let way = Ipv6Route::new(to.network(), to.prefix_len()).dev_index(index);
+                let way = way.prefsrc(from).protocol(protocol);
+                Some(Self::V6(match via {
+                    Some(IpAddr::V6(via)) => way.gateway(via).onlink(),
+                    Some(IpAddr::V4(_)) => return None,
+                    None => way,
+                }))
             }
-            (IpNet::V4(_) | IpNet::V6(_), _, _) => None,
+            (IpNet::V4(_) | IpNet::V6(_), _) => None,
         }
     }
 }
@@ -171,10 +196,18 @@ pub(super) async fn read(
         }
     }
     let mut sources: BTreeMap<IpNet, IpAddr> = BTreeMap::new();
+    let secure = route.get_link_by_name(INTERFACE).await.map_err(failed("look beside"))?;
+    let secure = secure.map(|link| link.ifindex());
     for entry in route.get_routes().await.map_err(failed("read the routes of"))? {
-        let ours = entry.protocol() == RouteProtocol::from(ROUTE_PROTOCOL) && entry.oif() == Some(index);
+        let ours = entry.protocol() == RouteProtocol::from(ROUTE_PROTOCOL);
         let (true, Some(to), Some(from)) = (ours, entry.destination(), entry.prefsrc()) else { continue };
         let Ok(to) = IpNet::new(*to, entry.dst_len()) else { continue };
+        if secure.is_some() && entry.oif() == secure {
+            paths.insert(Path::Through { to, from: *from });
+        }
+        if entry.oif() != Some(index) {
+            continue;
+        }
         match entry.gateway() {
             Some(via) => {
                 paths.insert(Path::Route { to, via: *via, from: *from });

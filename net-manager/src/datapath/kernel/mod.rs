@@ -21,7 +21,7 @@ mod spread;
 mod subnets;
 mod sysctl;
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, path::Path};
 
 use ipnet::IpNet;
 use model::{InstanceId, PortMapping};
@@ -33,6 +33,7 @@ use nlink::netlink::{
 };
 
 use super::{Datapath, DatapathError, PortInUse};
+use crate::secure::{Client, SecureLinks};
 use ports::Reservation;
 
 /// Our routes carry this protocol number, so that `ip route show proto 77` lists them.
@@ -45,6 +46,8 @@ pub struct KernelDatapath {
     nftables: Connection<Nftables>,
     conntrack: Connection<Netfilter>,
     reservations: BTreeMap<InstanceId, Vec<Reservation>>,
+    /// `None` where there are no encrypted links.
+    secure: Option<SecureLinks>,
 }
 
 impl fmt::Debug for KernelDatapath {
@@ -96,6 +99,11 @@ impl KernelDatapath {
         Ok(this)
     }
 
+    /// There are encrypted links from now on; their engine is in the same namespace.
+    pub fn add_secure(&mut self, secure: SecureLinks) {
+        self.secure = Some(secure);
+    }
+
     fn connect(host: Netns) -> Result<Self, DatapathError> {
         let failed = || DatapathError::from_attempt("open netlink, which needs root (CAP_NET_ADMIN)");
         Ok(Self {
@@ -104,6 +112,7 @@ impl KernelDatapath {
             conntrack: Connection::new_in(&host).map_err(failed())?,
             host,
             reservations: BTreeMap::new(),
+            secure: None,
         })
     }
 
@@ -112,10 +121,13 @@ impl KernelDatapath {
     ///
     /// # Errors
     /// The first step that failed; the rest is still tried at the next purge.
-    pub async fn purge() -> Result<PurgeReport, DatapathError> {
+    pub async fn purge(state_directory: &Path) -> Result<PurgeReport, DatapathError> {
         let host = Netns::current()
             .map_err(DatapathError::from_attempt("open the network namespace of this process"))?;
-        Self::connect(host)?.purge_all().await
+        let secure = SecureLinks::Process(Client::to_running(state_directory));
+        let mut this = Self::connect(host)?;
+        this.add_secure(secure);
+        this.purge_all().await
     }
 
     /// Takes away everything of ours; see [`KernelDatapath::purge`].
@@ -123,7 +135,9 @@ impl KernelDatapath {
     /// # Errors
     /// The first step that failed.
     pub async fn purge_all(&mut self) -> Result<PurgeReport, DatapathError> {
+        let running = self.secure.take();
         let observed = self.observe().await?;
+        self.secure = running;
         // To a state that wants nothing, everything there is superfluous.
         for effect in net_core::reconcile(&net_core::DesiredKernel::default(), &observed) {
             match effect {
@@ -137,9 +151,13 @@ impl KernelDatapath {
                 | Effect::RepairLink(_)
                 | Effect::OpenDirect(_)
                 | Effect::CloseDirect
+                | Effect::SetSecure(_)
                 | Effect::ChangePaths { .. }
                 | Effect::RemoveLink { .. } => self.apply(&effect).await?,
             }
+        }
+        if let Some(secure) = &mut self.secure {
+            secure.close().await;
         }
         forward::close(&self.nftables).await?;
         let table = self
@@ -161,8 +179,13 @@ impl Datapath for KernelDatapath {
         let declared = ruleset::declare().map_err(failed())?;
         let snapshot = declared.snapshot(&self.nftables).await.map_err(failed())?;
         let difference = declared.diff_snapshot(&snapshot, &NftDiffOptions::default()).map_err(failed())?;
+        let secure = match &mut self.secure {
+            Some(secure) => Some(secure.peers().await),
+            None => None,
+        };
         let (direct, paths) = direct::read(&self.route).await?;
         Ok(ObservedKernel {
+            secure,
             direct,
             paths,
             chains: spread::read(&snapshot.chains),
@@ -189,6 +212,13 @@ impl Datapath for KernelDatapath {
             Effect::OfferNames => names::offer(&self.route).await,
             Effect::WithdrawNames => names::withdraw(&self.route).await,
             Effect::OpenDirect(link) => direct::open(&self.route, *link).await,
+            Effect::SetSecure(peers) => match &mut self.secure {
+                Some(secure) => secure
+                    .set(peers)
+                    .await
+                    .map_err(DatapathError::from_attempt("set the other ends of encrypted links")),
+                None => Ok(()),
+            },
             Effect::CloseDirect => direct::close(&self.route).await,
             Effect::ChangePaths { remove, add } => direct::change(&self.route, remove, add).await,
             Effect::CreateLink(plan) => links::create(&self.route, plan).await,

@@ -8,10 +8,11 @@
 //!     iifname "mgv*" ip daddr 127.0.0.0/8 drop
 //!     iifname "mgv*" fib saddr . iif oif missing drop }                 # every instance speaks for itself only
 //!   chain input       { type filter hook input priority filter
-//!     udp dport 50103 ip  saddr != @peers4 drop                         # only other devices of the site
-//!     udp dport 50103 ip6 saddr != @peers6 drop
+//!     udp dport 50104 ip  saddr != @peers4 drop                         # only other devices of the site
+//!     udp dport 50104 ip6 saddr != @peers6 drop
 //!     ip daddr 169.254.1.1 iifname != "mgv*" iifname != "lo" drop }     # names are told to instances only
 //!   chain forward     { type filter hook forward priority filter        # and `local`, the same for the device itself
+//!     oifname "mgvsecure" tcp option maxseg size set rt mtu             # not in `local`
 //!     ip  daddr 10.30.0.0/15 ip  daddr != @known4 reject with tcp reset # whom nobody has is not waited for
 //!     ip  daddr 10.30.0.0/15 ip  daddr != @known4 reject
 //!     ip6 daddr fdff::/16    ip6 daddr != @known6 reject with tcp reset
@@ -54,7 +55,7 @@ use super::{
     link_prefix,
     spread::translate_to_found,
 };
-use crate::datapath::DatapathError;
+use crate::{datapath::DatapathError, secure::INTERFACE};
 
 /// The name of our table, of family inet.
 pub(super) const TABLE: &str = "mangrove";
@@ -142,12 +143,18 @@ fn nobody(table: DeclaredTableBuilder) -> DeclaredTableBuilder {
             .then(Match::ne(field, Value::set(peers.as_str())))
             .then(Verdict::Drop)
     };
+    // An instance thinks that 1450 bytes go everywhere.
+    let narrow = RuleSpec::new()
+        .then(Match::eq(Field::Oifname, INTERFACE))
+        .then(Match::eq(Field::L4Proto, 6_u8))
+        .then(Stmt::ClampTcpMssToPmtu);
     let table = table
         .chain("input", |chain| chain.base(BaseChain::filter(FilterHook::Input, Priority::Filter)))
         .push_rule_keyed("input", "stranger-4", stranger(Field::Ip4Saddr, SetName::Peers4))
         .push_rule_keyed("input", "stranger-6", stranger(Field::Ip6Saddr, SetName::Peers6))
         .push_rule_keyed("input", "names", names_from_outside())
         .chain("forward", |chain| chain.base(BaseChain::filter(FilterHook::Forward, Priority::Filter)))
+        .push_rule_keyed("forward", "narrow", narrow)
         .chain("local", |chain| chain.base(BaseChain::filter(FilterHook::Output, Priority::Filter)));
     ["forward", "local"].into_iter().fold(table, |table, chain| {
         rules.iter().fold(table, |table, (key, rule)| table.push_rule_keyed(chain, *key, rule.clone()))

@@ -66,3 +66,15 @@ fn a_chosen_address_is_for_one_service() {
     assert!(addresses_of(&root, ids[0]).contains(&free));
     assert_eq!(addresses_of(&root, ids[0]).len(), 4);
 }
+
+#[test]
+fn a_cluster_with_more_workers_gets_more_blocks() {
+    let mut root = Root::new();
+    let cluster = root.cluster(1, "one", &[resources(4, 1000)]);
+    root.reconcile();
+    assert_eq!(root.state.blocks.blocks_of(&cluster).v4.len(), 1);
+    let many = ClusterAggregate { known_workers: 57, ..aggregate(&[resources(4, 1000)]) };
+    root.report(cluster, many, vec![]);
+    root.reconcile();
+    assert_eq!(root.state.blocks.blocks_of(&cluster).v4.len(), 2);
+}

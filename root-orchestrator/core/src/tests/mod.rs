@@ -488,15 +488,3 @@ fn a_root_restored_from_a_backup_goes_on_above_what_its_cluster_holds() {
     let [Effect::SendAssignment { assignment, .. }] = &plan.effects[..] else { panic!("one assignment") };
     assert_eq!(assignment.generation, Generation(501));
 }
-
-#[test]
-fn a_cluster_with_more_workers_gets_more_blocks() {
-    let mut root = Root::new();
-    let cluster = root.cluster(1, "one", &[resources(4, 1000)]);
-    root.reconcile();
-    assert_eq!(root.state.blocks.blocks_of(&cluster).v4.len(), 1);
-    let many = ClusterAggregate { known_workers: 57, ..aggregate(&[resources(4, 1000)]) };
-    root.report(cluster, many, vec![]);
-    root.reconcile();
-    assert_eq!(root.state.blocks.blocks_of(&cluster).v4.len(), 2);
-}

@@ -1,5 +1,6 @@
 //! The rules of an SLA, one test each.
 
+mod addresses;
 mod changes;
 mod clients;
 mod policies;

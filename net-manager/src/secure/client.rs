@@ -1,0 +1,180 @@
+//! NetManager's side: finds the engine's process or starts it, and asks it.
+
+use std::{
+    error::Error,
+    io,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use daemon::StateDirectory;
+use model::{TunnelEnd, TunnelKey};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::UnixStream,
+    process::Command,
+    time::{sleep, timeout},
+};
+use tunnel::PrivateKey;
+
+use super::{KEY_FILE, Peers, Reply, Request, SOCKET};
+
+/// The engine answers in a millisecond; setting thousands of peers takes some more.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// A new engine has its socket after some milliseconds.
+const START_WITHIN: Duration = Duration::from_secs(3);
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// A way to the engine, made when it is needed.
+#[derive(Debug)]
+pub struct Client {
+    state_directory: PathBuf,
+    port: u16,
+    connection: Option<BufReader<UnixStream>>,
+}
+
+impl Client {
+    /// Makes the key if there is none, and says what others need to know.
+    ///
+    /// # Errors
+    /// When the state directory cannot be used.
+    pub fn open(directory: &StateDirectory, port: u16) -> anyhow::Result<(Self, TunnelEnd)> {
+        let key = match directory.read_file(KEY_FILE).context("read the tunnel's key")? {
+            Some(text) => {
+                let text = String::from_utf8(text).context("understand the tunnel's key")?;
+                text.parse().context("understand the tunnel's key; remove it to get another")?
+            }
+            None => {
+                let key = PrivateKey::generate();
+                directory
+                    .replace_file(KEY_FILE, key.to_base64().as_bytes())
+                    .context("keep the tunnel's key")?;
+                key
+            }
+        };
+        let client = Self { state_directory: directory.path().to_owned(), port, connection: None };
+        Ok((client, TunnelEnd { port, key: TunnelKey(*key.public().as_bytes()) }))
+    }
+
+    /// A way to an engine that may be there, for ending it.
+    #[must_use]
+    pub fn to_running(state_directory: &Path) -> Self {
+        Self { state_directory: state_directory.to_owned(), port: 0, connection: None }
+    }
+
+    /// What a running engine has; nothing when there is none, as it is started for the first peer only.
+    pub(super) async fn peers(&mut self) -> Peers {
+        match self.find().await {
+            Ok(peers) => peers,
+            Err(error) => {
+                tracing::debug!(error, "there is no engine of encrypted links");
+                Peers::new()
+            }
+        }
+    }
+
+    /// Without peers there is no engine.
+    pub(super) async fn set(&mut self, peers: &Peers) -> Result<(), Box<dyn Error + Send + Sync>> {
+        if peers.is_empty() {
+            self.stop().await;
+            return Ok(());
+        }
+        if self.find().await.is_err() {
+            self.start_anew().await?;
+        }
+        let all = peers.iter().map(|(key, peer)| (*key, peer.clone())).collect();
+        match self.ask(&Request::Set(all)).await? {
+            Reply::Done => Ok(()),
+            Reply::Refused(reason) => Err(reason.into()),
+            Reply::Hello { .. } => Err("the engine answered another question".into()),
+        }
+    }
+
+    /// Ends an engine that is there.
+    pub async fn stop(&mut self) {
+        if self.connection.is_none() && self.connect().await.is_err() {
+            return;
+        }
+        if let Err(error) = self.ask(&Request::Stop).await {
+            tracing::debug!(%error, "the engine of encrypted links did not confirm its end");
+        }
+        self.connection = None;
+    }
+
+    /// An engine of this version on our port.
+    async fn find(&mut self) -> Result<Peers, Box<dyn Error + Send + Sync>> {
+        if self.connection.is_none() {
+            self.connect().await?;
+        }
+        match self.ask(&Request::Hello).await? {
+            Reply::Hello { version, port, peers } if version == VERSION && port == self.port => {
+                Ok(peers.into_iter().collect())
+            }
+            Reply::Hello { version, port, .. } => {
+                tracing::info!(version, port, "the engine of encrypted links is replaced");
+                self.stop().await;
+                Err("it is another one".into())
+            }
+            Reply::Done | Reply::Refused(_) => Err("the engine answered another question".into()),
+        }
+    }
+
+    async fn start_anew(&mut self) -> anyhow::Result<()> {
+        self.start()?;
+        let started = timeout(START_WITHIN, async {
+            while self.find().await.is_err() {
+                self.connection = None;
+                sleep(LOOK_AGAIN).await;
+            }
+        });
+        started.await.context("wait for the engine of encrypted links; the log says why it does not start")
+    }
+
+    /// In a process group of its own: what ends this one does not end it.
+    fn start(&self) -> anyhow::Result<()> {
+        let program = std::env::current_exe().context("find this program")?;
+        let mut child = Command::new(program)
+            .arg("tunnel")
+            .arg("--state-dir")
+            .arg(&self.state_directory)
+            .arg("--tunnel-port")
+            .arg(self.port.to_string())
+            .stdin(Stdio::null())
+            .process_group(0)
+            .kill_on_drop(false)
+            .spawn()
+            .context("start the engine of encrypted links")?;
+        tokio::spawn(async move {
+            match child.wait().await {
+                Ok(status) => tracing::info!(%status, "the engine of encrypted links has ended"),
+                Err(error) => tracing::debug!(%error, "the engine of encrypted links cannot be waited for"),
+            }
+        });
+        Ok(())
+    }
+
+    async fn connect(&mut self) -> io::Result<()> {
+        let stream = UnixStream::connect(self.state_directory.join(SOCKET)).await?;
+        self.connection = Some(BufReader::new(stream));
+        Ok(())
+    }
+
+    async fn ask(&mut self, request: &Request) -> Result<Reply, Box<dyn Error + Send + Sync>> {
+        // Taken, so that an answer that comes too late is not taken for that to the next question.
+        let mut connection = self.connection.take().ok_or("the engine of encrypted links is not there")?;
+        let mut text = serde_json::to_vec(request)?;
+        text.push(b'\n');
+        let mut answer = String::new();
+        timeout(ANSWER_WITHIN, async {
+            connection.write_all(&text).await?;
+            connection.read_line(&mut answer).await
+        })
+        .await??;
+        let reply = serde_json::from_str(&answer)?;
+        self.connection = Some(connection);
+        Ok(reply)
+    }
+}

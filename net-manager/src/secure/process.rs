@@ -1,0 +1,90 @@
+//! The process of the engine, `NetManager tunnel`: serves one NetManager after the other over a socket that only root
+//! reaches, and keeps what it was last told while there is none.
+
+use std::{num::NonZeroUsize, path::Path, sync::Arc, thread};
+
+use anyhow::Context;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::{UnixListener, UnixStream},
+    sync::Mutex,
+};
+use tokio_util::sync::CancellationToken;
+use tunnel::{PrivateKey, Settings, Tunnel};
+
+use super::{INTERFACE, KEY_FILE, MTU, Peers, Reply, Request, SOCKET, for_engine};
+
+struct Engine {
+    tunnel: Tunnel,
+    peers: Mutex<Peers>,
+}
+
+/// Runs the engine on `port` with the key of the state directory, until it is told to end.
+///
+/// # Errors
+/// When there is no key, the interface cannot be made, or the port is taken.
+pub async fn serve(state_directory: &Path, port: u16, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let key = std::fs::read_to_string(state_directory.join(KEY_FILE)).context("read the tunnel's key")?;
+    let key: PrivateKey = key.parse().context("understand the tunnel's key")?;
+    // A queue is two threads, and takes some megabytes. One peer has one at a time.
+    let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let queues = NonZeroUsize::new(processors.div_ceil(2).min(4));
+    let settings = Settings { name: INTERFACE.to_owned(), key, port, mtu: MTU, queues, asides: None };
+    let tunnel = Tunnel::start(settings).context("start the engine of encrypted links")?;
+    let path = state_directory.join(SOCKET);
+    // Whoever left it is gone: two engines cannot have the interface.
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).context("remove the socket of the engine before");
+        }
+        Ok(()) | Err(_) => {}
+    }
+    let listener = UnixListener::bind(&path).context("make the engine's socket")?;
+    tracing::info!(port, "encrypted links can be made");
+    let engine = Arc::new(Engine { tunnel, peers: Mutex::default() });
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            accepted = listener.accept() => {
+                let (stream, _) = accepted.context("accept NetManager")?;
+                tokio::spawn(attend(stream, Arc::clone(&engine), shutdown.clone()));
+            }
+        }
+    }
+}
+
+async fn attend(stream: UnixStream, engine: Arc<Engine>, shutdown: CancellationToken) {
+    let (reader, mut writer) = stream.into_split();
+    let mut lines = BufReader::new(reader).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        let reply = match serde_json::from_str(&line) {
+            Ok(Request::Hello) => {
+                let peers = engine.peers.lock().await.clone().into_iter().collect();
+                let version = env!("CARGO_PKG_VERSION").to_owned();
+                Reply::Hello { version, port: engine.tunnel.port(), peers }
+            }
+            Ok(Request::Set(wanted)) => {
+                let wanted: Peers = wanted.into_iter().collect();
+                let mut peers = engine.peers.lock().await;
+                match engine.tunnel.set_peers(for_engine(&wanted)) {
+                    Ok(()) => {
+                        *peers = wanted;
+                        Reply::Done
+                    }
+                    Err(error) => Reply::Refused(daemon::chain(&error).to_string()),
+                }
+            }
+            Ok(Request::Stop) => {
+                tracing::info!("told to end");
+                shutdown.cancel();
+                Reply::Done
+            }
+            Err(error) => Reply::Refused(error.to_string()),
+        };
+        let Ok(mut text) = serde_json::to_vec(&reply) else { return };
+        text.push(b'\n');
+        if writer.write_all(&text).await.is_err() {
+            return;
+        }
+    }
+}
