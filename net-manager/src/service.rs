@@ -146,6 +146,7 @@ pub struct Service<D> {
     requests: mpsc::Receiver<Request>,
     /// Since when what the cluster told is not yet written.
     unwritten_since: Option<Instant>,
+    /// What names are answered from.
     bulletin: Bulletin,
 }
 

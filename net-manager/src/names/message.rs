@@ -1,5 +1,7 @@
 //! Questions and answers as they are on the wire (RFC 1035). What a name leads to is said by `net_core::Names`.
 
+use std::net::IpAddr;
+
 use hickory_proto::{
     op::{Edns, Header, Message, MessageType, OpCode, Query, ResponseCode},
     rr::{
@@ -83,8 +85,8 @@ impl Request {
             message.set_edns(edns);
         }
         let data = match answer {
-            Answer::Address(std::net::IpAddr::V4(address)) => RData::A(A(*address)),
-            Answer::Address(std::net::IpAddr::V6(address)) => RData::AAAA(AAAA(*address)),
+            Answer::Address(IpAddr::V4(address)) => RData::A(A(*address)),
+            Answer::Address(IpAddr::V6(address)) => RData::AAAA(AAAA(*address)),
             Answer::Pointer(labels) => {
                 RData::PTR(PTR(Name::from_labels(labels.iter().map(String::as_str)).ok()?))
             }
