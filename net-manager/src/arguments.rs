@@ -77,6 +77,7 @@ impl Arguments {
             state_directory: self.state_dir,
             local_key: self.local_key,
             uplink_source: None,
+            resolvers: Some(PathBuf::from("/etc/resolv.conf")),
         })
     }
 }

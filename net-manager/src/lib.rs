@@ -11,6 +11,7 @@ mod ask;
 pub mod config;
 pub mod datapath;
 pub mod local_key;
+pub mod names;
 pub mod secure;
 pub mod service;
 pub mod status;
@@ -34,6 +35,7 @@ use crate::{
     api::Api,
     config::NetworkConfig,
     datapath::{Datapath, KernelDatapath, PurgeReport},
+    names::Responder,
     secure::SecureLinks,
     service::Service,
     uplink::{Uplink, UplinkEvent},
@@ -53,6 +55,9 @@ pub struct Config {
     pub local_key: PathBuf,
     /// Where leases and news come from; `None` is the cluster, tests pass a channel.
     pub uplink_source: Option<mpsc::Receiver<UplinkEvent>>,
+    /// The `resolv.conf` that says who knows the names of others; `None` answers no names at all, for tests without a
+    /// kernel of their own.
+    pub resolvers: Option<PathBuf>,
 }
 
 /// Serves on `listener` with the kernel of this device, until `shutdown`.
@@ -105,6 +110,9 @@ async fn serve(
             leases
         }
     };
+    if let Some(resolvers) = config.resolvers {
+        tokio::spawn(Responder::new(service.bulletin(), resolvers).run(shutdown.clone()));
+    }
     // Whichever of the two ends first, by itself or by panic, ends the other.
     let guard = shutdown.clone().drop_guard();
     let served = tokio::spawn({

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     datapath::{Datapath, DatapathError, PortInUse},
+    names::Bulletin,
     status::{Connection, Facts, Status},
     uplink::{Uplink, UplinkEvent},
 };
@@ -145,6 +146,8 @@ pub struct Service<D> {
     requests: mpsc::Receiver<Request>,
     /// Since when what the cluster told is not yet written.
     unwritten_since: Option<Instant>,
+    /// What names are answered from.
+    bulletin: Bulletin,
 }
 
 impl<D: Datapath> Service<D> {
@@ -175,6 +178,7 @@ impl<D: Datapath> Service<D> {
         let (sender, requests) = mpsc::channel(QUEUE);
         let service = Self {
             unwritten_since: None,
+            bulletin: Bulletin::default(),
             datapath,
             directory,
             uplink,
@@ -185,6 +189,11 @@ impl<D: Datapath> Service<D> {
             requests,
         };
         Ok((service, Handle { requests: sender }))
+    }
+
+    /// What whoever answers names is told.
+    pub(crate) fn bulletin(&self) -> Bulletin {
+        self.bulletin.clone()
     }
 
     /// Serves until `shutdown`. What the kernel holds then keeps carrying traffic.
@@ -214,6 +223,7 @@ impl<D: Datapath> Service<D> {
     /// The first pass: ports of the instances that are still there are held again.
     async fn resume(&mut self) {
         self.pass().await;
+        self.bulletin.tell(&self.state);
         for attachment in self.state.attachments() {
             if let Err(error) = self.datapath.reserve_ports(attachment.id, &attachment.ports) {
                 tracing::warn!(instance = %attachment.id, %error, "a port in use by an instance is also a program's");
@@ -305,6 +315,7 @@ impl<D: Datapath> Service<D> {
         let content = serde_json::to_vec(&next).context("write the network state")?;
         self.directory.replace_file(STATE_FILE, &content).context("keep the network state")?;
         self.state = next;
+        self.bulletin.tell(&self.state);
         Ok(())
     }
 
@@ -321,6 +332,7 @@ impl<D: Datapath> Service<D> {
             UplinkEvent::News(news) => {
                 self.connection = Connection::Up;
                 self.state.hear(news);
+                self.bulletin.tell(&self.state);
                 self.unwritten_since.get_or_insert_with(Instant::now);
                 let outcome = self.settle(Wanted::Everything).await;
                 self.report(outcome.as_ref().err());
@@ -413,13 +425,14 @@ impl<D: Datapath> Service<D> {
     fn status(&self) -> Status {
         let registration = self.uplink.registration();
         let subnet = self.state.subnet();
+        let forwarding = self.kernel.as_ref().map(forward_warnings);
         let facts = Facts {
             registered: registration.is_some(),
             certified: self.uplink.is_certified(),
             connection: self.connection.clone(),
             has_subnet: subnet.is_some(),
             datapath_error: self.datapath_error.clone(),
-            warnings: self.kernel.as_ref().map(forward_warnings).unwrap_or_default(),
+            warnings: forwarding.into_iter().flatten().chain(self.bulletin.trouble()).collect(),
         };
         Status {
             state: facts.stage(),
@@ -460,6 +473,8 @@ impl Wanted {
             | Effect::SetSecure(_)
             | Effect::ChangePaths { .. }
             | Effect::ClaimSubnet(_)
+            | Effect::OfferNames
+            | Effect::WithdrawNames
             | Effect::ReleaseSubnet(_) => true,
         }
     }

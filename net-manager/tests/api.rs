@@ -85,6 +85,7 @@ impl Daemon {
             state_directory: directory.path().join("state"),
             local_key: local_key.clone(),
             uplink_source: Some(uplink_source),
+            resolvers: None,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");

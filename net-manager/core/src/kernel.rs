@@ -234,6 +234,8 @@ pub struct DesiredKernel {
     pub direct: Option<DirectLink>,
     /// The ways to them.
     pub paths: BTreeSet<Path>,
+    /// Whether instances may ask this device for names.
+    pub names: bool,
     /// The other ends of encrypted links.
     pub secure: BTreeMap<TunnelKey, SecurePeer>,
 }
@@ -281,6 +283,8 @@ pub struct ObservedKernel {
     pub direct: Option<DirectLink>,
     /// The ways to them.
     pub paths: BTreeSet<Path>,
+    /// Whether the device has the address instances ask for names.
+    pub names: bool,
     /// The other ends of encrypted links; `None` when there can be no such links now.
     pub secure: Option<BTreeMap<TunnelKey, SecurePeer>>,
     /// What others do to forwarded packets.
@@ -324,6 +328,10 @@ pub enum Effect {
     ClaimSubnet(IpNet),
     /// Undo that.
     ReleaseSubnet(IpNet),
+    /// Give the device the address instances ask for names, [`crate::NAME_SERVER`].
+    OfferNames,
+    /// Undo that.
+    WithdrawNames,
     /// Lay a cable that is not there.
     CreateLink(LinkPlan),
     /// Put right the device's end of a cable without cutting it.
@@ -370,6 +378,8 @@ impl ObservedKernel {
             Effect::ReleaseSubnet(subnet) => {
                 self.subnets.remove(subnet);
             }
+            Effect::OfferNames => self.names = true,
+            Effect::WithdrawNames => self.names = false,
             Effect::CreateLink(plan) | Effect::RepairLink(plan) => {
                 self.links.insert(plan.name.clone(), ObservedLink::as_planned(plan));
             }

@@ -11,6 +11,7 @@
 
 mod kernel;
 mod link;
+mod names;
 mod others;
 mod reconcile;
 mod state;
@@ -20,5 +21,6 @@ pub use kernel::{
     ObservedLink, Path, Place, SecurePeer, gateway_of,
 };
 pub use link::{LinkName, LinkPlan, Namespace};
+pub use names::{Answer, DomainName, NAME_SERVER, Names, Wanted, Zone, resolvers_of};
 pub use reconcile::{forward_warnings, reconcile};
 pub use state::{AttachRequest, Attachment, Change, Command, NetworkState, Rejection};

@@ -23,6 +23,9 @@ pub fn reconcile(desired: &DesiredKernel, observed: &ObservedKernel) -> Vec<Effe
     let claimed = |subnet| observed.subnets.get(subnet) == Some(&true);
     let unclaimed = desired.subnets.iter().filter(|subnet| !claimed(subnet));
     effects.extend(unclaimed.map(|subnet| Effect::ClaimSubnet(*subnet)));
+    if desired.names && !observed.names {
+        effects.push(Effect::OfferNames);
+    }
     for plan in desired.links.values() {
         push_link(&mut effects, plan, observed.links.get(&plan.name));
     }
@@ -53,6 +56,9 @@ pub fn reconcile(desired: &DesiredKernel, observed: &ObservedKernel) -> Vec<Effe
     }
     let unwanted = observed.subnets.keys().filter(|subnet| !desired.subnets.contains(subnet));
     effects.extend(unwanted.map(|subnet| Effect::ReleaseSubnet(*subnet)));
+    if observed.names && !desired.names {
+        effects.push(Effect::WithdrawNames);
+    }
     effects
 }
 

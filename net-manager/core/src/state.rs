@@ -326,6 +326,7 @@ impl NetworkState {
             elements: networks.chain(self.attachments.iter().flat_map(Attachment::elements)).collect(),
             subnets,
             links,
+            names: true,
             ..DesiredKernel::default()
         };
         if let Some(subnet) = self.subnet() {

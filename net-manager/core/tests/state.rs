@@ -95,6 +95,7 @@ fn an_attached_instance_asks_the_kernel_for_a_cable_and_its_ports() {
                 mac: [0x02, 0x6d, 10, 18, 0, 1],
                 source: pair("10.18.0.1", "fc00::1")
             }),
+            names: true,
             ..DesiredKernel::default()
         }
     );

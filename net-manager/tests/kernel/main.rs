@@ -1,5 +1,6 @@
 //! The datapath on a real kernel, in network namespaces of the tests' own. Needs root.
 
 mod cables;
+mod names;
 mod services;
 mod support;

@@ -14,6 +14,7 @@ mod direct;
 mod elements;
 mod forward;
 mod links;
+mod names;
 mod ports;
 mod ruleset;
 mod spread;
@@ -144,6 +145,8 @@ impl KernelDatapath {
                 Effect::ChangeElements { .. }
                 | Effect::ClaimSubnet(_)
                 | Effect::ReleaseSubnet(_)
+                | Effect::OfferNames
+                | Effect::WithdrawNames
                 | Effect::CreateLink(_)
                 | Effect::RepairLink(_)
                 | Effect::OpenDirect(_)
@@ -190,6 +193,7 @@ impl Datapath for KernelDatapath {
             elements: elements::read(&self.nftables, &snapshot.sets).await?,
             subnets: subnets::read(&self.route).await?,
             links: links::read(&self.route).await?,
+            names: names::read(&self.route).await?,
             forward: forward::read(&self.nftables, &snapshot.chains).await?,
         })
     }
@@ -205,6 +209,8 @@ impl Datapath for KernelDatapath {
             Effect::OpenDockerUser(family) => forward::open(&self.nftables, *family).await,
             Effect::ClaimSubnet(subnet) => subnets::claim(&self.route, *subnet).await,
             Effect::ReleaseSubnet(subnet) => subnets::release(&self.route, *subnet).await,
+            Effect::OfferNames => names::offer(&self.route).await,
+            Effect::WithdrawNames => names::withdraw(&self.route).await,
             Effect::OpenDirect(link) => direct::open(&self.route, *link).await,
             Effect::SetSecure(peers) => match &mut self.secure {
                 Some(secure) => secure

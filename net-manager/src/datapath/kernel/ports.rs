@@ -54,6 +54,8 @@ impl Reservation {
         // Both versions of IP with one socket.
         sockopt::set_ipv6_v6only(&socket, false)?;
         sockopt::set_socket_reuseaddr(&socket, matches!(reuse, Reuse::Yes))?;
+        // Names are answered at this port of an address of their own, which is not mapped (`names`).
+        sockopt::set_socket_reuseport(&socket, port.host == 53)?;
         bind(&socket, &SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, port.host, 0, 0))?;
         Ok(socket)
     }

@@ -9,7 +9,8 @@
 //!     iifname "mgv*" fib saddr . iif oif missing drop }                 # every instance speaks for itself only
 //!   chain input       { type filter hook input priority filter
 //!     udp dport 50104 ip  saddr != @peers4 drop                         # only other devices of the site
-//!     udp dport 50104 ip6 saddr != @peers6 drop }
+//!     udp dport 50104 ip6 saddr != @peers6 drop
+//!     ip daddr 169.254.1.1 iifname != "mgv*" iifname != "lo" drop }     # names are told to instances only
 //!   chain forward     { type filter hook forward priority filter        # and `local`, the same for the device itself
 //!     oifname "mgvsecure" tcp option maxseg size set rt mtu             # not in `local`
 //!     ip  daddr 10.30.0.0/15 ip  daddr != @known4 reject with tcp reset # whom nobody has is not waited for
@@ -17,6 +18,7 @@
 //!     ip6 daddr fdff::/16    ip6 daddr != @known6 reject with tcp reset
 //!     ip6 daddr fdff::/16    ip6 daddr != @known6 reject }
 //!   chain prerouting  { type nat hook prerouting priority dstnat
+//!     ip daddr 169.254.1.1 accept                                       # whatever ports are mapped
 //!     dnat ip  to ip  daddr map @single4                                # services with one instance
 //!     dnat ip6 to ip6 daddr map @single6
 //!     ip  daddr vmap @spread4                                           # services with several (`spread`)
@@ -35,6 +37,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use net_core::NAME_SERVER;
 use nlink::netlink::{
     Connection, Nftables,
     nftables::{
@@ -80,6 +83,7 @@ pub(super) fn declare() -> nlink::Result<NftablesConfig> {
             .chain("prerouting", |chain| chain.base(BaseChain::nat(NatHook::Prerouting, Priority::DstNat)))
             .chain("output", |chain| chain.base(BaseChain::nat(NatHook::Output, Priority::DstNat)));
         let table = ["prerouting", "output"].into_iter().fold(table, |table, chain| {
+            let table = table.push_rule_keyed(chain, "names", to_name_server().then(Verdict::Accept));
             services.iter().fold(table, |table, (key, rule)| table.push_rule_keyed(chain, *key, rule.clone()))
         });
         let table = table
@@ -148,12 +152,24 @@ fn nobody(table: DeclaredTableBuilder) -> DeclaredTableBuilder {
         .chain("input", |chain| chain.base(BaseChain::filter(FilterHook::Input, Priority::Filter)))
         .push_rule_keyed("input", "stranger-4", stranger(Field::Ip4Saddr, SetName::Peers4))
         .push_rule_keyed("input", "stranger-6", stranger(Field::Ip6Saddr, SetName::Peers6))
+        .push_rule_keyed("input", "names", names_from_outside())
         .chain("forward", |chain| chain.base(BaseChain::filter(FilterHook::Forward, Priority::Filter)))
         .push_rule_keyed("forward", "narrow", narrow)
         .chain("local", |chain| chain.base(BaseChain::filter(FilterHook::Output, Priority::Filter)));
     ["forward", "local"].into_iter().fold(table, |table, chain| {
         rules.iter().fold(table, |table, (key, rule)| table.push_rule_keyed(chain, *key, rule.clone()))
     })
+}
+
+fn to_name_server() -> RuleSpec {
+    RuleSpec::new().then(Match::eq(Field::Ip4Daddr, IpAddr::V4(NAME_SERVER)))
+}
+
+fn names_from_outside() -> RuleSpec {
+    to_name_server()
+        .then(Match::ne(Field::Iifname, Value::NamePrefix(link_prefix().to_owned())))
+        .then(Match::ne(Field::Iifname, "lo"))
+        .then(Verdict::Drop)
 }
 
 /// Connections to services go to instances.

@@ -13,6 +13,9 @@ use crate::{
     runtime::{GENERATION_LABEL, INSTANCE_LABEL, RuntimeError, SERVICE_LABEL},
 };
 
+/// Where NetManager answers names; see `net-manager/core/src/names`.
+const NAME_SERVER: &str = "169.254.1.1";
+
 /// What an image runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct ImageCommand {
@@ -67,6 +70,11 @@ pub(super) fn behind_a_gate(
     body.entrypoint = Some([vec![gate::PROGRAM.to_owned()], image.entrypoint, command].concat());
     let host = body.host_config.get_or_insert_default();
     host.network_mode = Some("none".to_owned());
+    host.dns = Some(vec![NAME_SERVER.to_owned()]);
+    host.dns_search = Some(vec![search_domain(order)]);
+    // Else the engine copies the options of the device. A name with a dot in it is tried as it is first, so that names
+    // of the world cost one question.
+    host.dns_options = Some(vec!["ndots:1".to_owned()]);
     host.mounts = Some(vec![
         mount(gates.program(), gate::PROGRAM),
         mount(gates.pipe(order.instance, order.generation), gate::PIPE),
@@ -121,6 +129,12 @@ pub(super) fn container_names(order: &StartOrder) -> [String; 2] {
         .collect();
     let unmistakable = format!("{readable}.{}.{}", order.instance.service, order.generation);
     [readable, unmistakable]
+}
+
+/// What ends the names of its neighbours: `web` is the service of that name in the same namespace.
+fn search_domain(order: &StartOrder) -> String {
+    let names = &order.names;
+    format!("{}.{}.{}.mangrove", names.service_namespace, names.application, names.application_namespace)
 }
 
 /// `<service>-<number>` in the letters a host name may have.
@@ -193,6 +207,20 @@ mod tests {
     fn without_a_limit_none_is_set() {
         let host = on_the_engines_network(&order("web")).host_config.expect("always there");
         assert_eq!((host.nano_cpus, host.memory, host.privileged), (None, None, None));
+    }
+
+    #[test]
+    fn only_behind_a_gate_names_are_asked_of_net_manager() {
+        let image = ImageCommand { command: vec!["run".into()], ..ImageCommand::default() };
+        let resolver = |body: ContainerCreateBody| {
+            let host = body.host_config.expect("always there");
+            (host.dns, host.dns_search, host.dns_options)
+        };
+        let body = behind_a_gate(&order("web"), &Gates::for_test("/state/gate"), image)
+            .expect("it says what to run");
+        let only = |text: &str| Some(vec![text.to_owned()]);
+        assert_eq!(resolver(body), (only("169.254.1.1"), only("front.shop.prod.mangrove"), only("ndots:1")));
+        assert_eq!(resolver(on_the_engines_network(&order("web"))), (None, None, None));
     }
 
     #[test]
