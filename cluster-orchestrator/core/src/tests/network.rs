@@ -206,6 +206,8 @@ fn in_a_trusted_site_packets_go_as_they_are() {
     assert_eq!(peer.way, Way::Direct { underlay: reach(2).address });
 }
 
+type Step<'a> = &'a dyn Fn(&mut Cluster, &mut Vec<AssignedInstance>);
+
 /// Whatever happens, what a NetManager was told in pieces is what one is told that connects now.
 #[test]
 fn pieces_amount_to_the_whole() {
@@ -219,7 +221,7 @@ fn pieces_amount_to_the_whole() {
     for (worker, news) in told(&mut cluster) {
         heard.entry(worker).or_default().take(news);
     }
-    let steps: [&dyn Fn(&mut Cluster, &mut Vec<AssignedInstance>); 9] = [
+    let steps: [Step<'_>; 9] = [
         &|_, _| {},
         &|cluster, _| say(cluster, 0, Phase::Running),
         &|cluster, _| {
