@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     service::{AttachError, AttachOrder, Handle},
-    status::Status,
+    status::{Link, Status},
     uplink::{Registered, Registration, Uplink, UplinkError},
 };
 
@@ -35,6 +35,7 @@ impl Api {
             .route("/register", post(register))
             .route("/certificate", post(certify))
             .route("/instances", get(list))
+            .route("/links", get(links))
             .route("/instances/{service}/{number}", put(attach).delete(detach))
             .route_layer(middleware::from_fn_with_state(self.clone(), require_key));
         Router::new()
@@ -232,6 +233,10 @@ async fn attach(
 async fn detach(State(api): State<Api>, Path(id): Path<(String, String)>) -> Result<Json<Done>, Refusal> {
     api.handle.detach(instance_id(id)?).await?;
     Ok(Json(Done {}))
+}
+
+async fn links(State(api): State<Api>) -> Result<Json<Vec<Link>>, Refusal> {
+    Ok(Json(api.handle.links().await?))
 }
 
 async fn list(State(api): State<Api>) -> Result<Json<Vec<InstanceAnswer>>, Refusal> {

@@ -9,7 +9,10 @@ use std::{
 
 use anyhow::{Context, bail};
 
-use crate::{local_key, status::Status};
+use crate::{
+    local_key,
+    status::{Link, Status},
+};
 
 /// The answer comes from this device; longer means it is stuck.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -43,7 +46,23 @@ pub fn describe_status(port: u16, key_file: &Path) -> anyhow::Result<String> {
             lines.push(format!("  {id}  {}  {}", list("addresses"), list("ports")));
         }
     }
+    if let Ok(key) = local_key::read(key_file) {
+        let links: Vec<Link> =
+            serde_json::from_str(&get(port, "/links", &format!("Authorization: Bearer {key}\r\n"))?)?;
+        lines.push(format!("links      {}", links.len()));
+        lines.extend(links.iter().map(describe_link));
+    }
     Ok(lines.join("\n"))
+}
+
+fn describe_link(link: &Link) -> String {
+    let Link { worker_id, way, endpoint, last_handshake_seconds, received, sent } = link;
+    let state = match (way.as_str(), last_handshake_seconds) {
+        ("direct", _) => String::new(),
+        (_, Some(ago)) => format!("  keys of {ago} s ago, {received} B in, {sent} B out"),
+        (_, None) => "  no answer yet: is its UDP port open?".to_owned(),
+    };
+    format!("  {worker_id}  {way}  {endpoint}{state}")
 }
 
 /// One request over one connection; HTTP/1.0, so that the answer ends with it.

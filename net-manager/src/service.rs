@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     datapath::{Datapath, DatapathError, PortInUse},
     names::Bulletin,
-    status::{Connection, Facts, Status},
+    status::{Connection, Facts, Link, Status},
     uplink::{Uplink, UplinkEvent},
 };
 
@@ -83,6 +83,7 @@ enum Request {
     Attach(AttachOrder, oneshot::Sender<Result<Attachment, AttachError>>),
     Detach(InstanceId, oneshot::Sender<Result<(), AttachError>>),
     List(oneshot::Sender<Vec<Attachment>>),
+    Links(oneshot::Sender<Vec<Link>>),
     Status(oneshot::Sender<Status>),
 }
 
@@ -121,6 +122,14 @@ impl Handle {
     /// When the service has stopped.
     pub async fn list(&self) -> Result<Vec<Attachment>, AttachError> {
         self.ask(Request::List).await
+    }
+
+    /// The ways to other devices.
+    ///
+    /// # Errors
+    /// When the service has stopped.
+    pub async fn links(&self) -> Result<Vec<Link>, AttachError> {
+        self.ask(Request::Links).await
     }
 
     /// Where it is.
@@ -379,6 +388,7 @@ impl<D: Datapath> Service<D> {
             Request::Attach(order, reply) => drop(reply.send(self.attach(order).await)),
             Request::Detach(id, reply) => drop(reply.send(self.detach(id).await)),
             Request::List(reply) => drop(reply.send(self.state.attachments().to_vec())),
+            Request::Links(reply) => drop(reply.send(self.links().await)),
             Request::Status(reply) => drop(reply.send(self.status())),
         }
     }
@@ -420,6 +430,12 @@ impl<D: Datapath> Service<D> {
             tracing::info!(instance = %id, "detached");
         }
         Ok(())
+    }
+
+    async fn links(&mut self) -> Vec<Link> {
+        let encrypted = self.datapath.encrypted().await;
+        let peers = &self.state.surroundings().peers;
+        peers.iter().map(|(worker, peer)| Link::of(*worker, peer.way, &encrypted)).collect()
     }
 
     fn status(&self) -> Status {

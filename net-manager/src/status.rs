@@ -1,7 +1,9 @@
 //! Where NetManager is on its way to being of use, in words that say what it waits for.
 
-use model::WorkerId;
+use model::{Way, WorkerId};
 use serde::{Deserialize, Serialize};
+
+use crate::secure::EncryptedLink;
 
 /// The steps, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +36,44 @@ pub struct Status {
     pub subnet_v6: Option<String>,
     /// How many instances are attached.
     pub instances: usize,
+}
+
+/// A way to another device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// Whose device.
+    pub worker_id: WorkerId,
+    /// `direct` or `encrypted`.
+    pub way: String,
+    /// Where it is reached now.
+    pub endpoint: String,
+    /// How long ago the keys in use were agreed on; `None` without any, and for direct links.
+    pub last_handshake_seconds: Option<u64>,
+    /// Bytes of packets from there, over an encrypted link.
+    pub received: u64,
+    /// Bytes of packets to there, over an encrypted link.
+    pub sent: u64,
+}
+
+impl Link {
+    pub(crate) fn of(worker_id: WorkerId, way: Way, encrypted: &[EncryptedLink]) -> Self {
+        let (way, endpoint, link) = match way {
+            Way::Direct { underlay } => ("direct", underlay.to_string(), None),
+            Way::Secure { endpoint, key } => {
+                let link = encrypted.iter().find(|link| link.key == key);
+                let endpoint = link.and_then(|link| link.endpoint).unwrap_or(endpoint);
+                ("encrypted", endpoint.to_string(), link)
+            }
+        };
+        Self {
+            worker_id,
+            way: way.to_owned(),
+            endpoint,
+            last_handshake_seconds: link.and_then(|link| link.last_handshake_seconds),
+            received: link.map_or(0, |link| link.received),
+            sent: link.map_or(0, |link| link.sent),
+        }
+    }
 }
 
 /// What the stage follows from.

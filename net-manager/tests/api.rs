@@ -13,6 +13,7 @@ use net_manager::{
     Config,
     config::NetworkConfig,
     datapath::{Datapath, DatapathError, PortInUse},
+    secure::EncryptedLink,
     uplink::UplinkEvent,
 };
 use serde_json::{Value, json};
@@ -56,6 +57,10 @@ impl Datapath for Remembered {
         }
         self.kernel.lock().expect("no panic").after(effect);
         Ok(())
+    }
+
+    async fn encrypted(&mut self) -> Vec<EncryptedLink> {
+        Vec::new()
     }
 
     fn reserve_ports(&mut self, _: InstanceId, ports: &[PortMapping]) -> Result<(), PortInUse> {

@@ -7,6 +7,8 @@ use std::{error::Error, future::Future};
 use model::{InstanceId, PortMapping};
 use net_core::{Effect, ObservedKernel};
 
+use crate::secure::EncryptedLink;
+
 pub use kernel::{KernelDatapath, PurgeReport};
 
 /// Reads and changes what carries the traffic. It decides nothing.
@@ -16,6 +18,9 @@ pub trait Datapath: Send + 'static {
 
     /// Does one effect, or as good as nothing of it: what is left half done is seen by the next `observe`.
     fn apply(&mut self, effect: &Effect) -> impl Future<Output = Result<(), DatapathError>> + Send;
+
+    /// How encrypted links fare.
+    fn encrypted(&mut self) -> impl Future<Output = Vec<EncryptedLink>> + Send;
 
     /// Takes these ports of the device for `holder`, in place of those it had, so that no program can listen on
     /// them unheard.

@@ -19,7 +19,7 @@ use tokio::{
 };
 use tunnel::PrivateKey;
 
-use super::{KEY_FILE, Peers, Reply, Request, SOCKET};
+use super::{EncryptedLink, KEY_FILE, Peers, Reply, Request, SOCKET};
 
 /// The engine answers in a millisecond; setting thousands of peers takes some more.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -89,7 +89,18 @@ impl Client {
         match self.ask(&Request::Set(all)).await? {
             Reply::Done => Ok(()),
             Reply::Refused(reason) => Err(reason.into()),
-            Reply::Hello { .. } => Err("the engine answered another question".into()),
+            Reply::Hello { .. } | Reply::Links(_) => Err("the engine answered another question".into()),
+        }
+    }
+
+    /// How they fare; nothing when there is no engine.
+    pub(super) async fn links(&mut self) -> Vec<EncryptedLink> {
+        if self.connection.is_none() && self.connect().await.is_err() {
+            return Vec::new();
+        }
+        match self.ask(&Request::Links).await {
+            Ok(Reply::Links(links)) => links,
+            Ok(Reply::Hello { .. } | Reply::Done | Reply::Refused(_)) | Err(_) => Vec::new(),
         }
     }
 
@@ -118,7 +129,9 @@ impl Client {
                 self.stop().await;
                 Err("it is another one".into())
             }
-            Reply::Done | Reply::Refused(_) => Err("the engine answered another question".into()),
+            Reply::Links(_) | Reply::Done | Reply::Refused(_) => {
+                Err("the engine answered another question".into())
+            }
         }
     }
 

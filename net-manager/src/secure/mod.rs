@@ -8,7 +8,7 @@
 mod client;
 mod process;
 
-use std::{collections::BTreeMap, error::Error};
+use std::{collections::BTreeMap, error::Error, net::SocketAddr};
 
 use model::TunnelKey;
 use net_core::SecurePeer;
@@ -38,8 +38,25 @@ enum Request {
     Hello,
     /// Make these all the other ends there are.
     Set(Vec<(TunnelKey, SecurePeer)>),
+    /// How do they fare?
+    Links,
     /// End.
     Stop,
+}
+
+/// An encrypted link as the engine has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EncryptedLink {
+    /// The other end.
+    pub key: TunnelKey,
+    /// Where packets to it go now: where it was last heard from, or where it is tried.
+    pub endpoint: Option<SocketAddr>,
+    /// How long ago the keys in use were agreed on; `None` without any.
+    pub last_handshake_seconds: Option<u64>,
+    /// Bytes of packets from there.
+    pub received: u64,
+    /// Bytes of packets to there.
+    pub sent: u64,
 }
 
 /// One line back.
@@ -52,6 +69,7 @@ enum Reply {
         port: u16,
         peers: Vec<(TunnelKey, SecurePeer)>,
     },
+    Links(Vec<EncryptedLink>),
     Done,
     Refused(String),
 }
@@ -86,6 +104,14 @@ impl SecureLinks {
         }
     }
 
+    /// How they fare.
+    pub(crate) async fn links(&mut self) -> Vec<EncryptedLink> {
+        match self {
+            Self::Here(tunnel, _) => links_of(tunnel),
+            Self::Process(client) => client.links().await,
+        }
+    }
+
     /// Ends the engine; its interface goes with it.
     pub(crate) async fn close(&mut self) {
         match self {
@@ -93,6 +119,17 @@ impl SecureLinks {
             Self::Process(client) => client.stop().await,
         }
     }
+}
+
+fn links_of(tunnel: &Tunnel) -> Vec<EncryptedLink> {
+    let link = |peer: tunnel::PeerStatus| EncryptedLink {
+        key: TunnelKey(*peer.public_key.as_bytes()),
+        endpoint: peer.endpoint,
+        last_handshake_seconds: peer.last_handshake.map(|ago| ago.as_secs()),
+        received: peer.received,
+        sent: peer.sent,
+    };
+    tunnel.status().into_iter().map(link).collect()
 }
 
 fn for_engine(peers: &Peers) -> Vec<tunnel::Peer> {

@@ -12,7 +12,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tunnel::{PrivateKey, Settings, Tunnel};
 
-use super::{INTERFACE, KEY_FILE, MTU, Peers, Reply, Request, SOCKET, for_engine};
+use super::{INTERFACE, KEY_FILE, MTU, Peers, Reply, Request, SOCKET, for_engine, links_of};
 
 struct Engine {
     tunnel: Tunnel,
@@ -74,6 +74,7 @@ async fn attend(stream: UnixStream, engine: Arc<Engine>, shutdown: CancellationT
                     Err(error) => Reply::Refused(daemon::chain(&error).to_string()),
                 }
             }
+            Ok(Request::Links) => Reply::Links(links_of(&engine.tunnel)),
             Ok(Request::Stop) => {
                 tracing::info!("told to end");
                 shutdown.cancel();

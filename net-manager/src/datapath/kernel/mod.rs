@@ -33,7 +33,7 @@ use nlink::netlink::{
 };
 
 use super::{Datapath, DatapathError, PortInUse};
-use crate::secure::{Client, SecureLinks};
+use crate::secure::{Client, EncryptedLink, SecureLinks};
 use ports::Reservation;
 
 /// Our routes carry this protocol number, so that `ip route show proto 77` lists them.
@@ -227,6 +227,13 @@ impl Datapath for KernelDatapath {
                 links::remove(&self.route, name).await?;
                 links::forget_connections(&self.conntrack, addresses).await
             }
+        }
+    }
+
+    async fn encrypted(&mut self) -> Vec<EncryptedLink> {
+        match &mut self.secure {
+            Some(secure) => secure.links().await,
+            None => Vec::new(),
         }
     }
 
