@@ -32,6 +32,8 @@ const LAST_WORDS_WITHIN: Duration = Duration::from_secs(10);
 const ASK_ENGINE_WITHIN: Duration = Duration::from_secs(10);
 /// An engine that needs longer for a step than this has lost it.
 const STEP_WITHIN: Duration = Duration::from_secs(120);
+/// By then every device that calls an instance has heard that it goes: it is told at the same time, in milliseconds.
+const LAST_CALLS: Duration = Duration::from_millis(250);
 /// Slow links and large images are normal at the edge.
 const PULL_WITHIN: Duration = Duration::from_secs(3600);
 
@@ -249,6 +251,9 @@ impl Hands {
 
     async fn remove(&self, order: RemoveOrder) -> Outcome {
         tracing::info!(instance = %order.instance, containers = ?order.containers, "removing");
+        if order.is_called {
+            tokio::time::sleep(LAST_CALLS).await;
+        }
         if let Err(error) = self.runtime.remove(&order).await {
             return outcome_of(error, None);
         }

@@ -132,6 +132,9 @@ pub struct RemoveOrder {
     pub generation: Generation,
     /// Which; none when only the network is left to release.
     pub containers: Vec<ContainerId>,
+    /// One of them answers calls: whoever may call it is told of its end at this moment, and until all have heard of it
+    /// some still call.
+    pub is_called: bool,
 }
 
 /// What the shell saw.

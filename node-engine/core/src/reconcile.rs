@@ -151,7 +151,7 @@ impl Node {
         if containers.is_empty() {
             return Step::Rest;
         }
-        let order = RemoveOrder { instance: id, generation, containers };
+        let order = RemoveOrder { instance: id, generation, containers, is_called: false };
         Step::Act(Box::new(Effect::Remove(order)), OperationKind::Removing { generation })
     }
 
@@ -189,7 +189,8 @@ impl Node {
         if containers.is_empty() && tracked.buried == Some(wanted.generation) {
             return Step::Rest;
         }
-        let order = RemoveOrder { instance: wanted.id, generation: wanted.generation, containers };
+        let is_called = self.settings.overlay && tracked.answers_calls();
+        let order = RemoveOrder { instance: wanted.id, generation: wanted.generation, containers, is_called };
         Step::Act(Box::new(Effect::Remove(order)), OperationKind::Removing { generation: wanted.generation })
     }
 
@@ -198,8 +199,8 @@ impl Node {
         let (Some(tracked), Some(spec)) = (self.instances.get(&id), self.spec(id)) else { return Step::Rest };
         let generations = tracked.containers.values().map(|container| container.generation);
         if let Some(superseded) = generations.filter(|older| *older < generation).max() {
-            let order =
-                RemoveOrder { instance: id, generation: superseded, containers: tracked.up_to(superseded) };
+            let containers = tracked.up_to(superseded);
+            let order = RemoveOrder { instance: id, generation: superseded, containers, is_called: false };
             return Step::Act(
                 Box::new(Effect::Remove(order)),
                 OperationKind::Removing { generation: superseded },

@@ -170,6 +170,12 @@ impl Tracked {
             .collect()
     }
 
+    /// Whether a container runs and others can reach it.
+    pub(crate) fn answers_calls(&self) -> bool {
+        let running = |container: &Container| matches!(container.state, ContainerState::Running { .. });
+        self.containers.values().any(|container| running(container) && container.network.confirmed)
+    }
+
     /// Forgets the failures of what was wanted before.
     pub(crate) fn begin_anew(&mut self) {
         self.attempts = 0;
