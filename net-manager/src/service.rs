@@ -212,6 +212,7 @@ impl<D: Datapath> Service<D> {
         passes.set_missed_tick_behavior(MissedTickBehavior::Delay);
         passes.reset();
         let mut leases_open = true;
+        let broken = self.datapath.broken();
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return self.write_surroundings(),
@@ -224,6 +225,7 @@ impl<D: Datapath> Service<D> {
                     None => leases_open = false,
                 },
                 _ = passes.tick() => self.pass().await,
+                () = broken.notified() => self.pass().await,
                 () = at(self.unwritten_since.map(|since| since + WRITE_AFTER)) => self.write_surroundings(),
             }
         }

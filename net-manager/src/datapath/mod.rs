@@ -2,10 +2,11 @@
 
 mod kernel;
 
-use std::{error::Error, future::Future};
+use std::{error::Error, future::Future, sync::Arc};
 
 use model::{InstanceId, PortMapping};
 use net_core::{Effect, ObservedKernel};
+use tokio::sync::Notify;
 
 use crate::secure::EncryptedLink;
 
@@ -18,6 +19,11 @@ pub trait Datapath: Send + 'static {
 
     /// Does one effect, or as good as nothing of it: what is left half done is seen by the next `observe`.
     fn apply(&mut self, effect: &Effect) -> impl Future<Output = Result<(), DatapathError>> + Send;
+
+    /// Told when something broke that the next pass puts right, so that nobody waits for it.
+    fn broken(&self) -> Arc<Notify> {
+        Arc::default()
+    }
 
     /// How encrypted links fare.
     fn encrypted(&mut self) -> impl Future<Output = Vec<EncryptedLink>> + Send;

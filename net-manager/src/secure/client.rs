@@ -5,6 +5,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     process::Stdio,
+    sync::Arc,
     time::Duration,
 };
 
@@ -12,9 +13,11 @@ use anyhow::Context as _;
 use daemon::StateDirectory;
 use model::{TunnelEnd, TunnelKey};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::UnixStream,
-    process::Command,
+    process::{Child, Command},
+    sync::Notify,
+    task::JoinHandle,
     time::{sleep, timeout},
 };
 use tunnel::PrivateKey;
@@ -34,6 +37,9 @@ pub struct Client {
     state_directory: PathBuf,
     port: u16,
     connection: Option<BufReader<UnixStream>>,
+    broken: Arc<Notify>,
+    /// Waits for the engine's end.
+    watch: Option<JoinHandle<()>>,
 }
 
 impl Client {
@@ -55,14 +61,23 @@ impl Client {
                 key
             }
         };
-        let client = Self { state_directory: directory.path().to_owned(), port, connection: None };
+        let client = Self::at(directory.path(), port);
         Ok((client, TunnelEnd { port, key: TunnelKey(*key.public().as_bytes()) }))
     }
 
     /// A way to an engine that may be there, for ending it.
     #[must_use]
     pub fn to_running(state_directory: &Path) -> Self {
-        Self { state_directory: state_directory.to_owned(), port: 0, connection: None }
+        Self::at(state_directory, 0)
+    }
+
+    fn at(state_directory: &Path, port: u16) -> Self {
+        let state_directory = state_directory.to_owned();
+        Self { state_directory, port, connection: None, broken: Arc::default(), watch: None }
+    }
+
+    pub(super) fn broken(&self) -> Arc<Notify> {
+        Arc::clone(&self.broken)
     }
 
     /// What a running engine has; nothing when there is none, as it is started for the first peer only.
@@ -104,8 +119,27 @@ impl Client {
         }
     }
 
+    /// Holds a connection that says nothing, and ends with the engine.
+    fn watch(&mut self) {
+        if self.watch.as_ref().is_some_and(|watch| !watch.is_finished()) {
+            return;
+        }
+        let (path, broken) = (self.state_directory.join(SOCKET), Arc::clone(&self.broken));
+        self.watch = Some(tokio::spawn(async move {
+            if let Ok(mut stream) = UnixStream::connect(path).await {
+                // The engine says nothing unasked: whatever this ends with, it is the engine's end.
+                let ended = stream.read_u8().await;
+                tracing::debug!(?ended, "the engine of encrypted links has gone");
+            }
+            broken.notify_one();
+        }));
+    }
+
     /// Ends an engine that is there.
     pub async fn stop(&mut self) {
+        if let Some(watch) = self.watch.take() {
+            watch.abort();
+        }
         if self.connection.is_none() && self.connect().await.is_err() {
             return;
         }
@@ -122,6 +156,7 @@ impl Client {
         }
         match self.ask(&Request::Hello).await? {
             Reply::Hello { version, port, peers } if version == VERSION && port == self.port => {
+                self.watch();
                 Ok(peers.into_iter().collect())
             }
             Reply::Hello { version, port, .. } => {
@@ -136,20 +171,32 @@ impl Client {
     }
 
     async fn start_anew(&mut self) -> anyhow::Result<()> {
-        self.start()?;
+        let mut child = self.start()?;
         let started = timeout(START_WITHIN, async {
             while self.find().await.is_err() {
                 self.connection = None;
                 sleep(LOOK_AGAIN).await;
+                // The interface of an engine that was killed may be in the way for a moment.
+                if child.try_wait().context("look after the engine of encrypted links")?.is_some() {
+                    child = self.start()?;
+                }
+            }
+            anyhow::Ok(())
+        });
+        let started = started.await;
+        tokio::spawn(async move {
+            match child.wait().await {
+                Ok(status) => tracing::info!(%status, "the engine of encrypted links has ended"),
+                Err(error) => tracing::debug!(%error, "the engine of encrypted links cannot be waited for"),
             }
         });
-        started.await.context("wait for the engine of encrypted links; the log says why it does not start")
+        started.context("wait for the engine of encrypted links; the log says why it does not start")?
     }
 
     /// In a process group of its own: what ends this one does not end it.
-    fn start(&self) -> anyhow::Result<()> {
+    fn start(&self) -> anyhow::Result<Child> {
         let program = std::env::current_exe().context("find this program")?;
-        let mut child = Command::new(program)
+        Command::new(program)
             .arg("tunnel")
             .arg("--state-dir")
             .arg(&self.state_directory)
@@ -159,14 +206,7 @@ impl Client {
             .process_group(0)
             .kill_on_drop(false)
             .spawn()
-            .context("start the engine of encrypted links")?;
-        tokio::spawn(async move {
-            match child.wait().await {
-                Ok(status) => tracing::info!(%status, "the engine of encrypted links has ended"),
-                Err(error) => tracing::debug!(%error, "the engine of encrypted links cannot be waited for"),
-            }
-        });
-        Ok(())
+            .context("start the engine of encrypted links")
     }
 
     async fn connect(&mut self) -> io::Result<()> {

@@ -8,11 +8,12 @@
 mod client;
 mod process;
 
-use std::{collections::BTreeMap, error::Error, net::SocketAddr};
+use std::{collections::BTreeMap, error::Error, net::SocketAddr, sync::Arc};
 
 use model::TunnelKey;
 use net_core::SecurePeer;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 use tunnel::Tunnel;
 
 pub use client::Client;
@@ -101,6 +102,14 @@ impl SecureLinks {
                 Ok(())
             }
             Self::Process(client) => client.set(wanted).await,
+        }
+    }
+
+    /// Told when the engine ends unasked.
+    pub(crate) fn broken(&self) -> Arc<Notify> {
+        match self {
+            Self::Here(..) => Arc::default(),
+            Self::Process(client) => client.broken(),
         }
     }
 

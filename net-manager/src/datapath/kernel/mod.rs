@@ -21,7 +21,7 @@ mod spread;
 mod subnets;
 mod sysctl;
 
-use std::{collections::BTreeMap, fmt, path::Path};
+use std::{collections::BTreeMap, fmt, path::Path, sync::Arc};
 
 use ipnet::IpNet;
 use model::{InstanceId, PortMapping};
@@ -31,6 +31,8 @@ use nlink::netlink::{
     namespace::Netns,
     nftables::{Family, config::NftDiffOptions},
 };
+
+use tokio::sync::Notify;
 
 use super::{Datapath, DatapathError, PortInUse};
 use crate::secure::{Client, EncryptedLink, SecureLinks};
@@ -227,6 +229,13 @@ impl Datapath for KernelDatapath {
                 links::remove(&self.route, name).await?;
                 links::forget_connections(&self.conntrack, addresses).await
             }
+        }
+    }
+
+    fn broken(&self) -> Arc<Notify> {
+        match &self.secure {
+            Some(secure) => secure.broken(),
+            None => Arc::default(),
         }
     }
 
