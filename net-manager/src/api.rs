@@ -15,7 +15,7 @@ use net_core::{Attachment, Rejection};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
-    service::{AttachError, AttachOrder, Handle},
+    handle::{AttachError, AttachOrder, Handle},
     status::{Link, Status},
     uplink::{Registered, Registration, Uplink, UplinkError},
 };

@@ -10,6 +10,7 @@ mod arguments;
 mod ask;
 pub mod config;
 pub mod datapath;
+pub mod handle;
 pub mod local_key;
 pub mod names;
 pub mod secure;

@@ -1,22 +1,23 @@
 //! The one owner of the state and the datapath. Everybody else holds a [`Handle`].
 
-use std::{collections::BTreeSet, net::Ipv4Addr, os::unix::fs::MetadataExt, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, os::unix::fs::MetadataExt, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use daemon::StateDirectory;
-use model::{Generation, InstanceId, NetworkLease, PortMapping};
+use model::{InstanceId, NetworkLease};
 use net_core::{
     AttachRequest, Attachment, Change, Command, Effect, LinkName, Namespace, NetworkState, ObservedKernel,
-    Rejection, forward_warnings, reconcile,
+    forward_warnings, reconcile,
 };
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::mpsc,
     time::{Instant, MissedTickBehavior},
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    datapath::{Datapath, DatapathError, PortInUse},
+    datapath::{Datapath, DatapathError},
+    handle::{AttachError, AttachOrder, Handle, Request},
     names::Bulletin,
     status::{Connection, Facts, Link, Status},
     uplink::{Uplink, UplinkEvent},
@@ -30,117 +31,6 @@ const WRITE_AFTER: Duration = Duration::from_secs(1);
 /// How often the kernel is read and put right unasked. Another program that flushes the firewall or a container that
 /// died is noticed within this; a read takes about a millisecond.
 const PASS_INTERVAL: Duration = Duration::from_secs(10);
-/// Requests come from one NodeEngine, one per instance at most; more waiting than this is backpressure, not load.
-const QUEUE: usize = 64;
-
-/// Why an instance is not attached.
-#[derive(Debug, thiserror::Error)]
-pub enum AttachError {
-    /// The state says no.
-    #[error(transparent)]
-    Rejected(#[from] Rejection),
-    /// A program on the device has the port.
-    #[error(transparent)]
-    PortInUse(#[from] PortInUse),
-    /// There is no such namespace.
-    #[error(
-        "network namespace {path} cannot be found: {problem}; the container must be running when it is attached"
-    )]
-    NoNamespace {
-        /// Where it should be.
-        path: String,
-        /// Why it is not.
-        problem: std::io::Error,
-    },
-    /// The kernel refused; it is tried again with every pass.
-    #[error("the kernel refused")]
-    Datapath(#[from] DatapathError),
-    /// The state directory refused.
-    #[error("the state could not be kept")]
-    State(#[source] anyhow::Error),
-    /// The service has stopped.
-    #[error("NetManager is stopping; ask again when it runs")]
-    Stopping,
-}
-
-/// What to attach, as NodeEngine asks for it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AttachOrder {
-    /// Which instance.
-    pub id: InstanceId,
-    /// Which placement of it.
-    pub generation: Generation,
-    /// Path of its network namespace.
-    pub network_namespace: String,
-    /// Ports of the device that lead to it.
-    pub ports: Vec<PortMapping>,
-    /// The address it keeps wherever it runs.
-    pub address: Option<Ipv4Addr>,
-}
-
-#[derive(Debug)]
-enum Request {
-    Attach(AttachOrder, oneshot::Sender<Result<Attachment, AttachError>>),
-    Detach(InstanceId, oneshot::Sender<Result<(), AttachError>>),
-    List(oneshot::Sender<Vec<Attachment>>),
-    Links(oneshot::Sender<Vec<Link>>),
-    Status(oneshot::Sender<Status>),
-}
-
-/// How the rest of the daemon talks to the service.
-#[derive(Debug, Clone)]
-pub struct Handle {
-    requests: mpsc::Sender<Request>,
-}
-
-impl Handle {
-    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, AttachError> {
-        let (sender, receiver) = oneshot::channel();
-        self.requests.send(request(sender)).await.map_err(|_| AttachError::Stopping)?;
-        receiver.await.map_err(|_| AttachError::Stopping)
-    }
-
-    /// Attaches an instance; asking again changes nothing.
-    ///
-    /// # Errors
-    /// Why it is not attached.
-    pub async fn attach(&self, order: AttachOrder) -> Result<Attachment, AttachError> {
-        self.ask(|reply| Request::Attach(order, reply)).await?
-    }
-
-    /// Detaches an instance; asking again changes nothing.
-    ///
-    /// # Errors
-    /// When the kernel or the state directory refused.
-    pub async fn detach(&self, id: InstanceId) -> Result<(), AttachError> {
-        self.ask(|reply| Request::Detach(id, reply)).await?
-    }
-
-    /// Every attached instance, in order of the ids.
-    ///
-    /// # Errors
-    /// When the service has stopped.
-    pub async fn list(&self) -> Result<Vec<Attachment>, AttachError> {
-        self.ask(Request::List).await
-    }
-
-    /// The ways to other devices.
-    ///
-    /// # Errors
-    /// When the service has stopped.
-    pub async fn links(&self) -> Result<Vec<Link>, AttachError> {
-        self.ask(Request::Links).await
-    }
-
-    /// Where it is.
-    ///
-    /// # Errors
-    /// When the service has stopped.
-    pub async fn status(&self) -> Result<Status, AttachError> {
-        self.ask(Request::Status).await
-    }
-}
-
 /// See the module.
 #[derive(Debug)]
 pub struct Service<D> {
@@ -184,7 +74,7 @@ impl<D: Datapath> Service<D> {
                 Err(error) => tracing::warn!(%error, "what the cluster told before cannot be read"),
             }
         }
-        let (sender, requests) = mpsc::channel(QUEUE);
+        let (handle, requests) = Handle::new();
         let service = Self {
             unwritten_since: None,
             bulletin: Bulletin::default(),
@@ -197,7 +87,7 @@ impl<D: Datapath> Service<D> {
             datapath_error: None,
             requests,
         };
-        Ok((service, Handle { requests: sender }))
+        Ok((service, handle))
     }
 
     /// What whoever answers names is told.
