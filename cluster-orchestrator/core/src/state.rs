@@ -183,7 +183,10 @@ impl State {
                     (&before.inventory, before.scheduling) != (&worker.inventory, worker.scheduling)
                 });
                 self.subnets_due |= before.is_none();
-                self.networks.tell(id);
+                if before.is_none() {
+                    // Its NetManager may have been there first.
+                    self.networks.tell(id);
+                }
                 self.capacity_changed |= differs;
                 self.behind.insert(id);
                 if worker.scheduling == Scheduling::Draining {

@@ -77,16 +77,16 @@ impl State {
         }
     }
 
-    /// Whether services and so many instances can have addresses.
+    /// Whether new services can have addresses.
     ///
     /// # Errors
     /// When a chosen address is in use or there are not enough.
-    pub(crate) fn ensure_addresses(&self, services: &[SlaService], instances: usize) -> Result<(), Rejected> {
+    pub(crate) fn ensure_addresses(&self, services: &[SlaService]) -> Result<(), Rejected> {
         let chosen = || services.iter().filter_map(|service| Some((service, service.round_robin?)));
         if let Some((service, address)) = chosen().find(|(_, address)| self.stable.is_used(*address)) {
             return Err(Rejected::AddressTaken { service: service.name.clone(), address });
         }
-        if self.stable.left() < services.len() * AddressKind::OF_A_SERVICE.len() + instances {
+        if self.stable.left() < services.len() * AddressKind::OF_A_SERVICE.len() {
             return Err(Rejected::NoAddress { limit: StablePlan::LIMIT });
         }
         Ok(())

@@ -106,7 +106,7 @@ impl State {
         let mut created = Vec::new();
         let mut changes = Vec::new();
         for application in &wanted {
-            self.ensure_addresses(&application.services, 0)?;
+            self.ensure_addresses(&application.services)?;
         }
         for application in wanted {
             if let Some(existing) = self.named(owner, &application.name, &application.namespace) {
@@ -155,7 +155,7 @@ impl State {
                 namespace: service.namespace.clone(),
             });
         }
-        self.ensure_addresses(&wanted, 0)?;
+        self.ensure_addresses(&wanted)?;
         let mut added = Vec::new();
         let mut changes = Vec::new();
         for service in wanted {

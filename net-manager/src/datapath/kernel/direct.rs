@@ -97,16 +97,8 @@ pub(super) async fn change(
             Path::Neighbour { gateway: IpAddr::V6(address), mac } => {
                 route.replace_neighbor(Neighbor::with_index_v6(index, address).lladdr(mac).permanent()).await
             }
-            Path::Route { to, via, from } => match Way::new(index, to, Some(via), from) {
-                Some(Way::V4(way)) => route.replace_route(way).await,
-                Some(Way::V6(way)) => route.replace_route(way).await,
-                None => Ok(()),
-            },
-            Path::Through { to, from } => match Way::new(secure()?, to, None, from) {
-                Some(Way::V4(way)) => route.replace_route(way).await,
-                Some(Way::V6(way)) => route.replace_route(way).await,
-                None => Ok(()),
-            },
+            Path::Route { to, via, from } => Way::new(index, to, Some(via), from).set(route).await,
+            Path::Through { to, from } => Way::new(secure()?, to, None, from).set(route).await,
         }
         .map_err(DatapathError::from_attempt(format!("set the way to another device {path:?}")))?;
     }
@@ -122,19 +114,12 @@ pub(super) async fn change(
             Path::Neighbour { gateway: IpAddr::V6(address), .. } => {
                 route.del_neighbor_v6_by_index(index, address).await
             }
-            Path::Route { to, via, from } => match Way::new(index, to, Some(via), from) {
-                Some(Way::V4(way)) => route.del_route_if_exists(way).await.map(drop),
-                Some(Way::V6(way)) => route.del_route_if_exists(way).await.map(drop),
-                None => Ok(()),
+            Path::Route { to, via, from } => Way::new(index, to, Some(via), from).remove(route).await,
+            Path::Through { to, from } => match secure() {
+                Ok(index) => Way::new(index, to, None, from).remove(route).await,
+                // With the interface its routes have gone.
+                Err(_) => Ok(()),
             },
-            // With the interface its routes have gone.
-            Path::Through { to, from } => {
-                match secure().ok().and_then(|index| Way::new(index, to, None, from)) {
-                    Some(Way::V4(way)) => route.del_route_if_exists(way).await.map(drop),
-                    Some(Way::V6(way)) => route.del_route_if_exists(way).await.map(drop),
-                    None => Ok(()),
-                }
-            }
         };
         gone.or_else(|error| if error.is_not_found() { Ok(()) } else { Err(error) })
             .map_err(DatapathError::from_attempt(format!("remove the way to another device {path:?}")))?;
@@ -145,32 +130,49 @@ pub(super) async fn change(
 enum Way {
     V4(Ipv4Route),
     V6(Ipv6Route),
+    /// The families do not agree, which no brain asks for.
+    Nonsense,
 }
 
 impl Way {
-    /// `None` when the families do not agree, which no brain asks for.
-    fn new(index: u32, to: IpNet, via: Option<IpAddr>, from: IpAddr) -> Option<Self> {
+    fn new(index: u32, to: IpNet, via: Option<IpAddr>, from: IpAddr) -> Self {
         let protocol = RouteProtocol::from(ROUTE_PROTOCOL);
         match (to, from) {
             (IpNet::V4(to), IpAddr::V4(from)) => {
                 let way = Ipv4Route::new(to.network(), to.prefix_len()).dev_index(index);
                 let way = way.prefsrc(from).protocol(protocol);
-                Some(Self::V4(match via {
-                    Some(IpAddr::V4(via)) => way.gateway(via).onlink(),
-                    Some(IpAddr::V6(_)) => return None,
-                    None => way.scope(RouteScope::Link),
-                }))
+                match via {
+                    Some(IpAddr::V4(via)) => Self::V4(way.gateway(via).onlink()),
+                    Some(IpAddr::V6(_)) => Self::Nonsense,
+                    None => Self::V4(way.scope(RouteScope::Link)),
+                }
             }
             (IpNet::V6(to), IpAddr::V6(from)) => {
                 let way = Ipv6Route::new(to.network(), to.prefix_len()).dev_index(index);
                 let way = way.prefsrc(from).protocol(protocol);
-                Some(Self::V6(match via {
-                    Some(IpAddr::V6(via)) => way.gateway(via).onlink(),
-                    Some(IpAddr::V4(_)) => return None,
-                    None => way,
-                }))
+                match via {
+                    Some(IpAddr::V6(via)) => Self::V6(way.gateway(via).onlink()),
+                    Some(IpAddr::V4(_)) => Self::Nonsense,
+                    None => Self::V6(way),
+                }
             }
-            (IpNet::V4(_) | IpNet::V6(_), _) => None,
+            (IpNet::V4(_) | IpNet::V6(_), _) => Self::Nonsense,
+        }
+    }
+
+    async fn set(self, route: &Connection<Route>) -> nlink::netlink::Result<()> {
+        match self {
+            Self::V4(way) => route.replace_route(way).await,
+            Self::V6(way) => route.replace_route(way).await,
+            Self::Nonsense => Ok(()),
+        }
+    }
+
+    async fn remove(self, route: &Connection<Route>) -> nlink::netlink::Result<()> {
+        match self {
+            Self::V4(way) => route.del_route_if_exists(way).await.map(drop),
+            Self::V6(way) => route.del_route_if_exists(way).await.map(drop),
+            Self::Nonsense => Ok(()),
         }
     }
 }

@@ -56,15 +56,17 @@ pub(crate) struct ServiceView {
 
 /// An address that leads to a service.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-#[expect(non_snake_case, reason = "the names are Oakestra's")]
 pub(crate) struct ServiceAddressView {
     /// `RR` (each instance in turn), `Closest`, `LeastUsed` or `Affinity` (the same instance for the same caller).
     #[schema(example = "RR")]
-    IpType: &'static str,
+    #[serde(rename = "IpType")]
+    ip_type: &'static str,
     #[schema(value_type = String, example = "10.30.0.1")]
-    Address: Ipv4Addr,
+    #[serde(rename = "Address")]
+    address: Ipv4Addr,
     #[schema(value_type = String, example = "fdff:2000::1")]
-    Address_v6: Ipv6Addr,
+    #[serde(rename = "Address_v6")]
+    address_v6: Ipv6Addr,
 }
 
 fn service_addresses(service: &Service) -> Vec<ServiceAddressView> {
@@ -77,7 +79,7 @@ fn service_addresses(service: &Service) -> Vec<ServiceAddressView> {
             AddressKind::Instance => return None,
         };
         let StableAddress { v4, v6 } = StableAddress::of(*kind, *address)?;
-        Some(ServiceAddressView { IpType: ip_type, Address: v4, Address_v6: v6 })
+        Some(ServiceAddressView { ip_type, address: v4, address_v6: v6 })
     };
     service.addresses.iter().filter_map(shown).collect()
 }
