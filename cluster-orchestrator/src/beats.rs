@@ -89,13 +89,12 @@ impl Beats {
                 };
                 beats.iter().filter_map(whose).collect()
             };
-            let observed = brain.observe(move |state, now| {
-                for (worker, number, sequence) in known {
-                    state.worker_beat(worker, number, sequence, now);
-                }
-                Vec::new()
+            let noticed = brain.notice(move |state, now| {
+                known.into_iter().fold(false, |news, (worker, number, sequence)| {
+                    state.worker_beat(worker, number, sequence, now) || news
+                })
             });
-            if observed.await.is_err() {
+            if noticed.await.is_err() {
                 return;
             }
         }

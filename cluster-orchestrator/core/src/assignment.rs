@@ -1,7 +1,5 @@
 //! What the root wants: taken on whole, or not at all.
 
-use std::collections::BTreeSet;
-
 use model::{
     AssignedInstance, Assignment, Desired, Generation, InstanceId, InstanceReport, Now, Phase, Resources,
     RevisionId, Tenure, Timestamp,
@@ -31,29 +29,20 @@ impl State {
         if assignment.generation <= self.held.generation {
             return Err(Stale { offered: assignment.generation, held: self.held.generation });
         }
-        let listed: BTreeSet<InstanceId> = assignment.instances.iter().map(|instance| instance.id).collect();
-        let mut changes: Vec<Change> =
-            assignment.instances.iter().filter_map(|wanted| self.want(*wanted, now.date)).collect();
-        let absent = self.instances.values().filter(|instance| !listed.contains(&instance.id));
-        for instance in absent {
-            if instance.tenure.is_vacant() {
-                changes.push(Change::Instance(instance.id, None));
-            } else if instance.listed {
-                let unlisted = Instance { listed: false, ..instance.clone() };
-                changes.push(Change::Instance(instance.id, Some(unlisted)));
-            }
-        }
+        let mut changes = self.compare(assignment.instances, now.date);
         // A copy that is listed may be of a revision whose tombstone alone is listed, without its specification.
         let is_used = |id: &RevisionId| {
             let copies = self.instances.range(InstanceId::all_of(id.service));
             copies.into_iter().any(|(_, instance)| instance.revision == id.number)
         };
         let mut services = assignment.services;
-        for (id, service) in &*self.held.services {
-            if !services.contains_key(id) && is_used(id) {
-                services.insert(*id, service.clone());
-            }
-        }
+        let mut listed = services.keys().peekable();
+        let missing = self.held.services.iter().filter(|(id, _)| {
+            while listed.next_if(|listed| listed < id).is_some() {}
+            listed.peek() != Some(id) && is_used(id)
+        });
+        let kept: Vec<_> = missing.map(|(id, service)| (*id, service.clone())).collect();
+        services.extend(kept);
         if let Some(blocks) = assignment.network
             && blocks != *self.subnets.blocks()
         {
@@ -67,40 +56,62 @@ impl State {
         Ok(changes)
     }
 
-    fn want(&self, wanted: AssignedInstance, now: Timestamp) -> Option<Change> {
-        let known = self.instances.get(&wanted.id);
-        let instance = match known {
-            Some(known) if known.generation > wanted.generation => return None,
-            Some(known)
-                if known.generation == wanted.generation
-                    && known.desired == wanted.desired
-                    && known.address == wanted.address
-                    && known.listed =>
-            {
-                return None;
+    /// What is wanted and what is there, walked side by side: both are in order of their ids, and most is as it was.
+    fn compare(&self, mut wanted: Vec<AssignedInstance>, now: Timestamp) -> Vec<Change> {
+        wanted.sort_by_key(|instance| instance.id);
+        wanted.dedup_by_key(|instance| instance.id);
+        let mut changes = Vec::new();
+        let mut known = self.instances.values().peekable();
+        for instance in wanted {
+            while let Some(absent) = known.next_if(|known| known.id < instance.id) {
+                changes.extend(unlisted(absent));
             }
-            // The same placement; a tombstone is never taken back within one.
-            Some(known) if known.generation == wanted.generation => {
-                let desired = known.desired.max(wanted.desired);
-                Instance { desired, address: wanted.address, listed: true, ..known.clone() }
-            }
-            Some(_) | None => anew(known, wanted, now),
-        };
-        let report = match (instance.desired, instance.tenure.is_vacant()) {
-            // Nothing to remove: it is confirmed at once.
-            (Desired::Removed, true) => {
-                InstanceReport::new(instance.id, instance.generation, Phase::Removed, now)
-            }
-            (Desired::Removed, false) => InstanceReport {
-                phase: Phase::Undeploying,
-                ready: false,
-                since: now,
-                ..instance.report.clone()
-            },
-            (Desired::Running, _) => instance.report.clone(),
-        };
-        Some(Change::Instance(instance.id, Some(Instance { report, ..instance })))
+            let known = known.next_if(|known| known.id == instance.id);
+            changes.extend(want(known, instance, now));
+        }
+        changes.extend(known.filter_map(unlisted));
+        changes
     }
+}
+
+/// An instance that is no longer listed: forgotten if nobody has it, kept otherwise.
+fn unlisted(instance: &Instance) -> Option<Change> {
+    if instance.tenure.is_vacant() {
+        return Some(Change::Instance(instance.id, None));
+    }
+    let unlisted = || Instance { listed: false, ..instance.clone() };
+    instance.listed.then(|| Change::Instance(instance.id, Some(unlisted())))
+}
+
+fn want(known: Option<&Instance>, wanted: AssignedInstance, now: Timestamp) -> Option<Change> {
+    let instance = match known {
+        Some(known) if known.generation > wanted.generation => return None,
+        Some(known)
+            if known.generation == wanted.generation
+                && known.desired == wanted.desired
+                && known.address == wanted.address
+                && known.listed =>
+        {
+            return None;
+        }
+        // The same placement; a tombstone is never taken back within one.
+        Some(known) if known.generation == wanted.generation => {
+            let desired = known.desired.max(wanted.desired);
+            Instance { desired, address: wanted.address, listed: true, ..known.clone() }
+        }
+        Some(_) | None => anew(known, wanted, now),
+    };
+    let report = match (instance.desired, instance.tenure.is_vacant()) {
+        // Nothing to remove: it is confirmed at once.
+        (Desired::Removed, true) => {
+            InstanceReport::new(instance.id, instance.generation, Phase::Removed, now)
+        }
+        (Desired::Removed, false) => {
+            InstanceReport { phase: Phase::Undeploying, ready: false, since: now, ..instance.report.clone() }
+        }
+        (Desired::Running, _) => instance.report.clone(),
+    };
+    Some(Change::Instance(instance.id, Some(Instance { report, ..instance })))
 }
 
 /// A newer decision of the root: whatever copies there are of an older one must go.

@@ -15,6 +15,10 @@ use model::{Generation, Moment, WorkerId};
 /// attempts to connect.
 pub const RECONNECT_MILLIS: u64 = 15_000;
 
+/// Looks are made at multiples of this, so that many workers share one: a cluster of a thousand is woken no more often
+/// than one of ten.
+const STEP_MILLIS: u64 = 50;
+
 /// A look that comes this late says that this process did not run in time; beats wait in its socket.
 const STALL_MILLIS: u64 = 200;
 
@@ -59,8 +63,13 @@ impl Pulse {
     }
 
     fn next_look(&self) -> Moment {
-        self.detector.next_ask().map_or(self.deadline(), |ask| ask.min(self.deadline()))
+        in_step(self.detector.next_ask().map_or(self.deadline(), |ask| ask.min(self.deadline())))
     }
+}
+
+/// The first look from `moment` on.
+const fn in_step(moment: Moment) -> Moment {
+    Moment(moment.0.next_multiple_of(STEP_MILLIS))
 }
 
 /// What a look at the pulses found.
@@ -160,23 +169,28 @@ impl Contacts {
         self.sessions.get_mut(&worker)
     }
 
-    pub(crate) fn beat(&mut self, worker: WorkerId, session: u64, sequence: u64, now: Moment) {
+    /// Whether there is something to decide since: most beats say only that all is as it was.
+    pub(crate) fn beat(&mut self, worker: WorkerId, session: u64, sequence: u64, now: Moment) -> bool {
         let Some(pulse) = self.pulses.get_mut(&worker).filter(|pulse| pulse.session == session) else {
-            return;
+            return false;
         };
         pulse.detector.beat(sequence, now);
-        if pulse.told_interval != Some(pulse.detector.beat_interval_millis()) {
+        let other_interval = pulse.told_interval != Some(pulse.detector.beat_interval_millis());
+        if other_interval {
             self.intervals.insert(worker);
         }
         // With the first beats silence is borne for less long than before.
         let next_look = pulse.next_look();
-        if next_look < pulse.scheduled && self.schedule.remove(&(pulse.scheduled, worker)) {
+        let sooner = next_look < pulse.scheduled && self.schedule.remove(&(pulse.scheduled, worker));
+        if sooner {
             pulse.scheduled = next_look;
             self.schedule.insert((next_look, worker));
         }
-        if self.lost.contains_key(&worker) && pulse.detector.verdict(now) == Verdict::Alive {
+        let back = self.lost.contains_key(&worker) && pulse.detector.verdict(now) == Verdict::Alive;
+        if back {
             self.returned(worker, now);
         }
+        other_interval || sooner || back
     }
 
     fn returned(&mut self, worker: WorkerId, now: Moment) {
@@ -208,7 +222,7 @@ impl Contacts {
             let was_excused = std::mem::replace(&mut pulse.excused, now.millis_since(due) >= STALL_MILLIS);
             if pulse.excused && !was_excused {
                 // The cluster was held up, not the worker: what came meanwhile has yet to be taken in.
-                pulse.scheduled = now.plus_millis(STALL_MILLIS);
+                pulse.scheduled = in_step(now.plus_millis(STALL_MILLIS));
                 self.schedule.insert((pulse.scheduled, worker));
                 continue;
             }
@@ -223,7 +237,7 @@ impl Contacts {
                 findings.ask.push((worker, pulse.session));
             }
             // Never the same moment again, so that a pass ends.
-            pulse.scheduled = pulse.next_look().max(now.plus_millis(1));
+            pulse.scheduled = pulse.next_look().max(in_step(now.plus_millis(1)));
             self.schedule.insert((pulse.scheduled, worker));
         }
         findings

@@ -68,24 +68,32 @@ impl Networks {
         self.changed.insert(service);
     }
 
-    /// The services there are.
-    pub(crate) fn hold<'a>(&mut self, services: impl Iterator<Item = (ServiceId, &'a AssignedService)>) {
-        let mut gone: BTreeSet<ServiceId> = self.application_of.keys().copied().collect();
+    /// The services there are instead of those there were. Both are walked side by side: an assignment comes with every
+    /// change of one instance, and most of its services are those of the one before.
+    pub(crate) fn hold(
+        &mut self,
+        before: &BTreeMap<RevisionId, AssignedService>,
+        services: &BTreeMap<RevisionId, AssignedService>,
+    ) {
+        let mut before = before.iter().peekable();
         for (id, service) in services {
-            gone.remove(&id);
-            let known = self.callable.get(&id);
-            if known.is_some_and(|known| known.addresses != service.addresses) {
-                self.changed.insert(id);
+            while let Some((gone, _)) = before.next_if(|(known, _)| *known < id) {
+                self.changed.insert(gone.service);
             }
-            if !self.application_of.contains_key(&id) {
-                let application = application(&service.names);
-                self.applications.entry(application.clone()).or_default().insert(id);
-                self.application_of.insert(id, application);
-                self.changed.insert(id);
+            match before.next_if(|(known, _)| *known == id) {
+                Some((_, known)) if known.addresses == service.addresses => {}
+                Some(_) | None => self.begin(id.service, service),
             }
         }
-        for id in gone {
-            self.changed.insert(id);
+        self.changed.extend(before.map(|(gone, _)| gone.service));
+    }
+
+    fn begin(&mut self, id: ServiceId, service: &AssignedService) {
+        self.changed.insert(id);
+        if !self.application_of.contains_key(&id) {
+            let application = application(&service.names);
+            self.applications.entry(application.clone()).or_default().insert(id);
+            self.application_of.insert(id, application);
         }
     }
 
@@ -194,6 +202,10 @@ impl State {
             self.networks.due.extend(callers);
             return;
         };
+        let before = self.networks.callable.get(&id);
+        if before.is_some_and(|before| *before == service) {
+            return;
+        }
         let before = self.networks.callable.insert(id, Arc::clone(&service));
         let devices = |service: &CallableService| -> BTreeSet<WorkerId> {
             service.instances.iter().map(|instance| instance.worker).collect()

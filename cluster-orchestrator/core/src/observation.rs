@@ -44,9 +44,11 @@ impl State {
         self.contacts.disconnect(id, session);
     }
 
-    /// A beat of the worker's newest session came.
-    pub fn worker_beat(&mut self, id: WorkerId, session: u64, sequence: u64, now: Now) {
-        self.contacts.beat(id, session, sequence, now.moment);
+    /// A beat of the worker's newest session came. Whether that leaves anything to decide before the moment the last
+    /// pass asked to be woken at.
+    #[must_use]
+    pub fn worker_beat(&mut self, id: WorkerId, session: u64, sequence: u64, now: Now) -> bool {
+        self.contacts.beat(id, session, sequence, now.moment)
     }
 
     /// A worker reported over the connection `session`. Reports of another connection, or older than one that came

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use model::{
     Capability, ClusterAggregate, ClusterReport, Desired, InstanceId, InstanceReport, Moment, Now,
-    OnPartition, Phase, Resources, Scheduling, Timestamp,
+    OnPartition, Phase, Resources, Scheduling, Timestamp, WorkerInventory,
 };
 use placement::frontier;
 
@@ -88,13 +88,21 @@ impl State {
         let mut free = Vec::new();
         let mut capabilities: BTreeSet<Capability> = BTreeSet::new();
         let mut architectures: BTreeSet<&str> = BTreeSet::new();
+        let mut last: Option<&WorkerInventory> = None;
         let (mut cpu_percent, mut memory_percent) = (0.0, 0.0);
         for worker in self.workers.values() {
             let Some(session) = self.contacts.reachable(worker.id) else { continue };
             active_workers += 1;
             allocatable = allocatable.plus(&worker.inventory.allocatable);
-            capabilities.extend(&worker.inventory.capabilities);
-            architectures.insert(&worker.inventory.architecture);
+            // Most workers of a site are alike.
+            let inventory = &worker.inventory;
+            if last.is_none_or(|last| last.capabilities != inventory.capabilities) {
+                capabilities.extend(&inventory.capabilities);
+            }
+            if last.is_none_or(|last| last.architecture != inventory.architecture) {
+                architectures.insert(&inventory.architecture);
+            }
+            last = Some(inventory);
             cpu_percent += session.cpu_percent;
             memory_percent += session.memory_percent;
             if worker.scheduling == Scheduling::Open {

@@ -172,7 +172,7 @@ impl State {
     pub(crate) fn take(&mut self, change: Change) {
         match change {
             Change::Held(held) => {
-                self.networks.hold(held.services.iter().map(|(id, service)| (id.service, service)));
+                self.networks.hold(&self.held.services, &held.services);
                 self.held = held;
                 self.looked_at.clear();
             }

@@ -27,7 +27,16 @@ const QUEUE: usize = 1024;
 const TURN: usize = 256;
 
 type Reply = Box<dyn FnOnce() + Send>;
-type Input<B> = Box<dyn FnOnce(&mut B, Now) -> (Vec<<B as Brain>::Change>, Reply) + Send>;
+type Input<B> = Box<dyn FnOnce(&mut B, Now) -> Taken<B> + Send>;
+
+/// What an input that was taken in asks for.
+struct Taken<B: Brain> {
+    changes: Vec<B::Change>,
+    /// To be called when they are durable.
+    reply: Option<Reply>,
+    /// There may be something to decide since.
+    news: bool,
+}
 
 /// The loop has ended; the daemon is stopping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -72,7 +81,7 @@ impl<B: Brain> Handle<B> {
                 Err(rejected) => (Vec::new(), Err(rejected)),
             };
             // The caller may have gone; what it asked for happens all the same.
-            (changes, Box::new(move || drop(reply.send(outcome))))
+            Taken { changes, reply: Some(Box::new(move || drop(reply.send(outcome)))), news: true }
         });
         self.inputs.send(input).await.map_err(|_| Stopping)?;
         answer.await.map_err(|_| Stopping)
@@ -86,7 +95,22 @@ impl<B: Brain> Handle<B> {
         &self,
         observe: impl FnOnce(&mut B, Now) -> Vec<B::Change> + Send + 'static,
     ) -> Result<(), Stopping> {
-        let input: Input<B> = Box::new(move |brain, now| (observe(brain, now), Box::new(|| ())));
+        let input: Input<B> =
+            Box::new(move |brain, now| Taken { changes: observe(brain, now), reply: None, news: true });
+        self.inputs.send(input).await.map_err(|_| Stopping)
+    }
+
+    /// Tells the brain what comes all the time and rarely leaves anything to decide. `notice` changes nothing durable and
+    /// says whether it did leave something; if nothing in a turn did, the brain is not asked before it wants to be.
+    ///
+    /// # Errors
+    /// [`Stopping`] when nobody listens any more.
+    pub async fn notice(
+        &self,
+        notice: impl FnOnce(&mut B, Now) -> bool + Send + 'static,
+    ) -> Result<(), Stopping> {
+        let input: Input<B> =
+            Box::new(move |brain, now| Taken { changes: Vec::new(), reply: None, news: notice(brain, now) });
         self.inputs.send(input).await.map_err(|_| Stopping)
     }
 }
@@ -151,8 +175,8 @@ impl<B: Brain> Control<B> {
         shutdown: CancellationToken,
     ) -> Result<(), StoreError> {
         let mut waiting: Vec<Input<B>> = Vec::with_capacity(TURN);
+        let mut wake_at = Some(daemon::present().moment);
         loop {
-            let wake_at = self.turn(&mut waiting, store.as_ref(), &mut surroundings).await?;
             let woken = async {
                 match wake_at {
                     Some(moment) => tokio::time::sleep_until(daemon::instant_of(moment).into()).await,
@@ -164,12 +188,15 @@ impl<B: Brain> Control<B> {
                 received = self.inputs.recv_many(&mut waiting, TURN) => if received == 0 { return Ok(()) },
                 () = woken => {}
             }
+            wake_at = self.turn(&mut waiting, wake_at, store.as_ref(), &mut surroundings).await?;
         }
     }
 
+    /// Takes in what waits; when to be called again.
     async fn turn(
         &self,
         waiting: &mut Vec<Input<B>>,
+        wake_at: Option<Moment>,
         store: &dyn Store,
         surroundings: &mut impl Surroundings<B>,
     ) -> Result<Option<Moment>, StoreError> {
@@ -177,11 +204,16 @@ impl<B: Brain> Control<B> {
         let mut state = self.handle.state.write().await;
         let mut changes = Vec::new();
         let mut replies = Vec::with_capacity(waiting.len());
+        let mut due = waiting.is_empty() || wake_at.is_some_and(|moment| moment <= now.moment);
         for input in waiting.drain(..) {
-            let (asked, reply) = input(&mut state, now);
-            asked.iter().for_each(|change| state.apply(change.clone()));
-            changes.extend(asked);
-            replies.push(reply);
+            let taken = input(&mut state, now);
+            taken.changes.iter().for_each(|change| state.apply(change.clone()));
+            changes.extend(taken.changes);
+            replies.extend(taken.reply);
+            due |= taken.news;
+        }
+        if !due {
+            return Ok(wake_at);
         }
         let plan = state.reconcile(now);
         changes.extend(plan.changes);
@@ -204,4 +236,86 @@ fn last_of_each(writes: Vec<Write>) -> Vec<Write> {
         writes.into_iter().rev().filter(|write| seen.insert((write.collection, write.key.clone()))).collect();
     last.reverse();
     last
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{convert::Infallible, time::Duration};
+
+    use model::Plan;
+    use store::SqliteStore;
+
+    use super::*;
+
+    /// How often it was asked; it wants to be asked again after that long.
+    struct Counting(u64, Option<u64>);
+
+    impl Brain for Counting {
+        type Change = ();
+        type Effect = ();
+
+        fn apply(&mut self, (): ()) {}
+
+        fn reconcile(&mut self, now: Now) -> Plan<(), ()> {
+            self.0 += 1;
+            let mut plan = Plan::default();
+            self.1.iter().for_each(|millis| plan.wake(now.moment.plus_millis(*millis)));
+            plan
+        }
+    }
+
+    struct Nothing;
+
+    impl Surroundings<Counting> for Nothing {
+        fn write(&self, (): &()) -> Write {
+            unreachable!("nothing changes")
+        }
+
+        fn after_commit(&mut self, _: &Counting, _: &[()], _: Vec<()>) {}
+    }
+
+    async fn asked_after(again: Option<u64>, notices: impl AsyncFnOnce(&Handle<Counting>)) -> u64 {
+        let control = Control::new(Counting(0, again));
+        let handle = control.handle();
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = Arc::new(SqliteStore::open(&directory.path().join("store")).expect("a store"));
+        let running = tokio::spawn(control.run(store, Nothing, CancellationToken::new()));
+        while handle.read().await.0 == 0 {
+            tokio::task::yield_now().await;
+        }
+        notices(&handle).await;
+        let asked = handle.ask(|brain, _| Ok::<_, Infallible>((brain.0, vec![]))).await;
+        running.abort();
+        asked.expect("it runs").expect("infallible")
+    }
+
+    #[tokio::test]
+    async fn what_leaves_nothing_to_decide_asks_for_no_decision() {
+        let quiet = async |handle: &Handle<Counting>| {
+            for _ in 0..10 {
+                handle.notice(|_, _| false).await.expect("it runs");
+                tokio::task::yield_now().await;
+            }
+        };
+        assert_eq!(asked_after(None, quiet).await, 1, "the first pass only");
+        let news = async |handle: &Handle<Counting>| {
+            handle.notice(|_, _| true).await.expect("it runs");
+            while handle.read().await.0 == 1 {
+                tokio::task::yield_now().await;
+            }
+        };
+        assert_eq!(asked_after(None, news).await, 2);
+    }
+
+    #[tokio::test]
+    async fn time_passes_also_while_nothing_but_what_is_quiet_comes() {
+        let quiet = async |handle: &Handle<Counting>| {
+            for _ in 0..20 {
+                handle.notice(|_, _| false).await.expect("it runs");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let asked = asked_after(Some(50), quiet).await;
+        assert!((3..=5).contains(&asked), "asked {asked} times in 200 ms");
+    }
 }

@@ -189,6 +189,27 @@ impl World {
         }
     }
 
+    /// A beat. Most leave nothing to decide: the loop takes them in and asks the brain nothing.
+    pub(crate) fn beat_at_cluster(
+        &mut self,
+        index: ClusterIndex,
+        worker: WorkerId,
+        session: u64,
+        sequence: u64,
+    ) {
+        let (now, mutant) = (self.now, self.scenario.mutant);
+        let daemon = &mut self.cluster_mut(index).daemon;
+        let present = daemon.process.present(now, mutant);
+        match &mut daemon.brain {
+            Some(brain) if daemon.inbox.is_empty() => {
+                if brain.worker_beat(worker, session, sequence, present) {
+                    self.cluster_starts_turning(index);
+                }
+            }
+            Some(_) | None => self.enqueue_at_cluster(index, Input::Beat { worker, session, sequence }),
+        }
+    }
+
     fn cluster_starts_turning(&mut self, index: ClusterIndex) {
         let pause = self.pause_before_turn();
         let at = self.now + pause;
@@ -401,7 +422,7 @@ fn take_in(brain: &mut State, input: Input, now: model::Now, mutant: Option<Muta
             brain.worker_reported(worker, session, Arc::unwrap_or_clone(report), now)
         }
         Input::Beat { worker, session, sequence } => {
-            brain.worker_beat(worker, session, sequence, now);
+            let _news = brain.worker_beat(worker, session, sequence, now);
             Vec::new()
         }
         Input::Disconnected { worker, session } => {

@@ -196,7 +196,7 @@ impl World {
                 self.enqueue_at_cluster(cluster, cluster::Input::Reported { worker, session, report });
             }
             Body::Beat { sequence } if !self.is_mutant(Mutant::NoBeats) => {
-                self.enqueue_at_cluster(cluster, cluster::Input::Beat { worker, session, sequence });
+                self.beat_at_cluster(cluster, worker, session, sequence);
             }
             Body::Echo { sent } if self.is_mutant(Mutant::EchoAtOnce) => {
                 self.send(Envelope { child, session, body: Body::Echoed { sent } });

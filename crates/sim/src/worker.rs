@@ -12,7 +12,6 @@ use model::{
 use node_core::{Before, History, Node, Observation, Settings};
 
 use crate::{
-    cluster,
     engine::Engine,
     event::{Body, Check, End, Envelope, Event},
     ids::{Child, ClusterIndex, Host, WorkerIndex},
@@ -348,7 +347,7 @@ impl World {
             let worker = index.id();
             let session =
                 if self.is_mutant(Mutant::StaleSessions) { self.link_ref(child).session } else { session };
-            self.enqueue_at_cluster(cluster, cluster::Input::Beat { worker, session, sequence });
+            self.beat_at_cluster(cluster, worker, session, sequence);
         }
     }
 

@@ -166,10 +166,11 @@ impl Cluster {
         self.beat_of(number, self.session(number));
     }
 
-    fn beat_of(&mut self, number: u8, session: u64) {
+    /// Whether that leaves anything to decide.
+    fn beat_of(&mut self, number: u8, session: u64) -> bool {
         let sequence = self.beats.entry(number).or_default();
         *sequence += 1;
-        self.state.worker_beat(worker(number), session, *sequence, self.now);
+        self.state.worker_beat(worker(number), session, *sequence, self.now)
     }
 
     /// A worker says of an instance what it would say of the copy it was told to have.

@@ -1,5 +1,7 @@
 //! What happens to instances when workers are lost, return, or do not begin.
 
+use std::collections::BTreeSet;
+
 use model::{ClusterAnswer, OnPartition, OnRejoin, RefusalCode, Scheduling, Span, SpentToken, WorkerToken};
 
 use super::*;
@@ -48,6 +50,38 @@ impl Cluster {
     pub(super) fn schedule(&mut self, number: u8, scheduling: Scheduling) -> ClusterAnswer {
         self.ask(ClusterRequest::Schedule { worker: format!("worker{number}"), scheduling })
     }
+}
+
+#[test]
+fn a_beat_leaves_nothing_to_decide_unless_its_worker_was_lost() {
+    let mut cluster = running(small());
+    let (first, second) = (cluster.session(1), cluster.session(2));
+    cluster.wait(400);
+    assert!(!cluster.beat_of(1, first));
+    assert!(!cluster.beat_of(2, second));
+    cluster.lose_the_first(4000);
+    assert_eq!(cluster.holder(0), Some(worker(2)));
+    assert!(cluster.beat_of(1, first), "it is back");
+}
+
+#[test]
+fn looks_at_many_workers_are_shared() {
+    let mut cluster = Cluster::default();
+    for number in 1..=100 {
+        cluster.wait(7);
+        cluster.connect(number, 1, 100);
+    }
+    let mut looks = BTreeSet::new();
+    let until = cluster.now.moment.plus_millis(2000);
+    let mut number = 0;
+    while cluster.now.moment < until {
+        let plan = cluster.state.reconcile(cluster.now);
+        looks.extend(plan.wake_at);
+        cluster.wait(4);
+        number = number % 100 + 1;
+        cluster.beat(number);
+    }
+    assert!((10..=42).contains(&looks.len()), "{} looks in two seconds", looks.len());
 }
 
 #[test]
