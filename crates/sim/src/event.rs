@@ -55,6 +55,38 @@ pub(crate) enum Event {
     Check(Check),
 }
 
+impl Event {
+    /// Where it happens: a number for each cluster with its workers, and one for everything else.
+    pub(crate) fn site(&self, clusters: u32) -> u32 {
+        let of_worker = |worker: &WorkerIndex| worker.0 % clusters;
+        let of_child = |child: &Child| match child {
+            Child::Cluster(cluster) => cluster.0,
+            Child::Worker(worker) => of_worker(worker),
+        };
+        match self {
+            Self::Arrives(envelope) => of_child(&envelope.child),
+            Self::Heartbeat { child, .. }
+            | Self::Dial { child, .. }
+            | Self::Unwelcomed { child, .. }
+            | Self::Unknown { child, .. }
+            | Self::Broken { child, .. }
+            | Self::Healed { child } => of_child(child),
+            Self::Beat { worker, .. }
+            | Self::Echo { worker, .. }
+            | Self::EngineBack { worker, .. }
+            | Self::Exit { worker, .. } => of_worker(worker),
+            Self::Engine(work) => of_worker(&work.worker),
+            Self::News { cluster, .. } => cluster.0,
+            Self::Turn { host, .. } | Self::Wake { host, .. } | Self::Restart { host, .. } => match host {
+                Host::Root => clusters,
+                Host::Cluster(cluster) => cluster.0,
+                Host::Worker(worker) => of_worker(worker),
+            },
+            Self::Fault(_) | Self::Calm | Self::User | Self::Check(_) => clusters,
+        }
+    }
+}
+
 /// The ends of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {

@@ -32,12 +32,14 @@ pub struct Outcome {
 }
 
 /// What is wanted of a run beside its outcome.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
     /// Keep the log.
     pub log: bool,
     /// Measure how long the brains take.
     pub timed: bool,
+    /// Called at every virtual minute with its number and the events so far: large worlds take hours.
+    pub each_minute: Option<fn(u64, u64)>,
 }
 
 /// Runs a scenario to its end, or to the first violation.
@@ -45,7 +47,7 @@ pub struct Options {
 pub fn run(scenario: &Scenario, options: Options) -> Outcome {
     let mut world = World::new(scenario.clone(), options.log);
     world.statistics.timed = options.timed;
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| world.run())) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| world.run(options.each_minute))) {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without words");
         let verdict = Err(format!("a brain panics: {text}"));

@@ -17,6 +17,9 @@ pub struct Scenario {
     pub minutes: u32,
     /// Instances wanted at most at one time.
     pub instances: u32,
+    /// Virtual milliseconds in which time passes. With more than one, what happens at one moment happens cluster by
+    /// cluster, and every delay is a multiple of it.
+    pub step: u32,
     /// What may go wrong.
     pub faults: BTreeSet<Fault>,
     /// What is not judged, to see what else there is.
@@ -144,6 +147,7 @@ impl Scenario {
             clusters: 3,
             minutes: 6,
             instances: 30,
+            step: 1,
             faults,
             ignored: BTreeSet::new(),
             mutant: None,
@@ -174,11 +178,14 @@ impl Scenario {
     /// The command that runs it again with its log.
     #[must_use]
     pub fn command(&self) -> String {
-        let Self { seed, workers, clusters, minutes, instances, .. } = self;
+        let Self { seed, workers, clusters, minutes, instances, step, .. } = self;
         let mut command = format!(
             "cargo xtask sim --seed {seed} --workers {workers} --clusters {clusters} --minutes {minutes} \
              --instances {instances}"
         );
+        if *step > 1 {
+            command.push_str(&format!(" --step {step}"));
+        }
         for fault in Self::small(*seed).faults.difference(&self.faults) {
             command.push_str(&format!(" --without {fault}"));
         }

@@ -25,6 +25,8 @@ const FIRST_DATE: u64 = 1_767_225_600_000;
 /// Steady time of a process begins here, as in `crates/daemon`.
 const FIRST_MOMENT: u64 = 3_600_000;
 
+const MINUTE: Millis = 60_000;
+
 #[derive(Debug)]
 pub(crate) struct World {
     pub(crate) scenario: Scenario,
@@ -100,7 +102,7 @@ impl World {
             (0..scenario.workers).map(|index| Worker::new(WorkerIndex(index), &scenario, &mut rng)).collect();
         let mut world = Self {
             now: 0,
-            queue: Queue::new(),
+            queue: Queue::new(Millis::from(scenario.step)),
             rng,
             root: Root::new(&scenario),
             clusters,
@@ -138,9 +140,15 @@ impl World {
     }
 
     /// Goes on until everything has come to rest or an invariant is violated.
-    pub(crate) fn run(&mut self) {
+    pub(crate) fn run(&mut self, each_minute: Option<fn(u64, u64)>) {
         while !self.finished && self.oracle.violation.is_none() {
-            let Some((at, event)) = self.queue.pop() else { break };
+            let clusters = self.scenario.clusters;
+            let Some((at, event)) = self.queue.pop(|event| event.site(clusters)) else { break };
+            if let Some(tell) = each_minute
+                && at / MINUTE > self.now / MINUTE
+            {
+                tell(at / MINUTE, self.statistics.events);
+            }
             self.now = at;
             self.trace.mix(at);
             self.statistics.events += 1;

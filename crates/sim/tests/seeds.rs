@@ -38,7 +38,7 @@ fn the_same_seed_gives_the_same_trace_and_another_seed_another() {
 
 #[test]
 fn a_log_changes_nothing_in_what_happens() {
-    let with = sim::run(&Scenario::small(3), Options { log: true, timed: false });
+    let with = sim::run(&Scenario::small(3), Options { log: true, ..Options::default() });
     let without = sim::run(&Scenario::small(3), Options::default());
     assert_eq!(with.hash, without.hash);
     assert!(!with.log.is_empty() && without.log.is_empty());

@@ -36,6 +36,10 @@ struct Arguments {
     /// Instances wanted at most at one time.
     #[arg(long)]
     instances: Option<u32>,
+    /// Virtual milliseconds in which time passes; with several, large worlds are faster and delays coarser. 1 unless
+    /// `--scale` is given, then 20.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=50))]
+    step: Option<u32>,
     /// With `--seeds`: goes on after a failure and tells one line of each.
     #[arg(long)]
     survey: bool,
@@ -103,6 +107,7 @@ impl Arguments {
         scenario.clusters = self.clusters.unwrap_or(scenario.clusters).min(scenario.workers);
         scenario.minutes = self.minutes.unwrap_or(scenario.minutes);
         scenario.instances = self.instances.unwrap_or(scenario.instances);
+        scenario.step = self.step.unwrap_or(scenario.step);
         scenario.faults.retain(|fault| !self.without.contains(fault));
         scenario.ignored = self.ignore.iter().copied().collect();
         scenario.mutant = self.mutant;
@@ -112,7 +117,8 @@ impl Arguments {
 
 fn one(arguments: &Arguments, seed: u64) -> ExitCode {
     let mut scenario = arguments.scenario(seed);
-    let (outcome, took) = timed(|| sim::run(&scenario, Options { log: !arguments.quiet, timed: true }));
+    let (outcome, took) =
+        timed(|| sim::run(&scenario, Options { log: !arguments.quiet, timed: true, ..Options::default() }));
     let wanted = |text: &str| arguments.about.as_ref().is_none_or(|about| text.contains(about));
     for line in outcome.log.iter().filter(|line| wanted(&line.text)) {
         println!("{line}");
@@ -188,6 +194,9 @@ fn mutants(arguments: &Arguments) -> ExitCode {
     if survivors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// Milliseconds in which time passes in `--scale`, unless it is told otherwise: as long as a message takes at most, mostly.
+const SCALE_STEP: u32 = 20;
+
 /// Worlds of a hundred workers per cluster and two instances per worker, each ten times as large as the one before.
 fn scale(arguments: &Arguments) -> Result<ExitCode> {
     println!(
@@ -211,9 +220,11 @@ fn scale(arguments: &Arguments) -> Result<ExitCode> {
         if arguments.workers.is_some_and(|most| workers > most) {
             break;
         }
-        let scenario = Scenario { clusters, workers, minutes, instances, ..arguments.scenario(1) };
+        let step = arguments.step.unwrap_or(SCALE_STEP);
+        let scenario = Scenario { clusters, workers, minutes, instances, step, ..arguments.scenario(1) };
         let before = processor_time()?;
-        let (outcome, took) = timed(|| sim::run(&scenario, Options { timed: true, log: false }));
+        let options = Options { timed: true, each_minute: Some(tell_minute), ..Options::default() };
+        let (outcome, took) = timed(|| sim::run(&scenario, options));
         let used = processor_time()?.saturating_sub(before);
         let Statistics { events, most_running, root, cluster, .. } = &outcome.statistics;
         #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
@@ -250,6 +261,12 @@ fn scale(arguments: &Arguments) -> Result<ExitCode> {
         );
     }
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// On the error output, which is no part of the table.
+#[expect(clippy::print_stderr, reason = "a command line tool speaks on it")]
+fn tell_minute(minute: u64, events: u64) {
+    eprintln!("  {minute} virtual minutes, {events} events");
 }
 
 fn growth(small: &sim::Times, large: &sim::Times, rank: u64) -> f64 {
