@@ -47,6 +47,9 @@ impl StablePlan {
     /// # Errors
     /// [`NoAddress::Exhausted`].
     pub fn allocate(&mut self, kind: AddressKind) -> Result<StableAddress, NoAddress> {
+        if self.left() == 0 {
+            return Err(NoAddress::Exhausted { limit: Self::LIMIT });
+        }
         let start = self.next.clamp(1, StableAddress::COUNT);
         let slot = (start..=StableAddress::COUNT).chain(1..start).find(|slot| !self.used.contains(slot));
         let slot = slot.ok_or(NoAddress::Exhausted { limit: Self::LIMIT })?;

@@ -55,6 +55,10 @@ impl State {
 
     /// Gives addresses to what has none yet. What is left over when there are none more waits for some to be free.
     pub(crate) fn give_addresses(&mut self, plan: &mut Plan) {
+        if self.stable.left() == 0 {
+            // Those that wait may be many.
+            return;
+        }
         for id in self.unaddressed.0.clone() {
             let Some(mut service) = self.services.get(&id).cloned() else { continue };
             let had = service.addresses.len();

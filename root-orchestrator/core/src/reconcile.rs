@@ -69,6 +69,8 @@ impl Brain for State {
             plan.wake(now.moment);
         }
         self.forget_deleted_services(&mut plan);
+        // Somebody may have waited for the addresses of those that are gone.
+        self.give_addresses(&mut plan);
         self.lend_blocks(&mut plan);
         self.bump_generations(&mut plan);
         self.offer_assignments(&mut plan, now.moment);

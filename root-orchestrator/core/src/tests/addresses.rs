@@ -2,6 +2,9 @@
 
 use std::{collections::BTreeSet, net::Ipv4Addr};
 
+use addressing::StablePlan;
+use model::AddressKind;
+
 use super::*;
 use crate::Rejected;
 
@@ -37,6 +40,24 @@ fn what_is_deleted_gives_its_addresses_back() {
     root.apply(changes);
     root.reconcile();
     assert_eq!(root.state.stable.left(), free);
+}
+
+#[test]
+fn who_waits_for_an_address_gets_one_with_the_turn_that_frees_it() {
+    let mut root = Root::new();
+    let (goes, stays) = (root.service(small()), root.service(small()));
+    root.reconcile();
+    let others: Vec<_> =
+        std::iter::from_fn(|| root.state.stable.allocate(AddressKind::Instance).ok()).collect();
+    assert_eq!(others.len(), StablePlan::LIMIT - 8);
+    let waits = root.deploy(stays);
+    root.reconcile();
+    assert_eq!(root.state.instance(waits).expect("it exists").address, None, "there is none left");
+    let service = root.state.service(goes).expect("it exists").clone();
+    let changes = root.state.delete_service(&service, root.now.date);
+    root.apply(changes);
+    root.reconcile();
+    assert!(root.state.instance(waits).expect("it exists").address.is_some());
 }
 
 #[test]
