@@ -3,7 +3,8 @@
 use std::path::Path;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = ["common", "enrolment", "root", "cluster"].map(|name| format!("mangrove/v1/{name}.proto"));
+    let files = ["common", "enrolment", "neighbours", "root", "cluster"]
+        .map(|name| format!("mangrove/v1/{name}.proto"));
     for file in &files {
         println!("cargo:rerun-if-changed={file}");
     }

@@ -12,6 +12,9 @@ const SUBNETS: &str = "subnets";
 const ASSIGNMENT: &str = "assignment";
 const ENROLMENTS: &str = "enrolments";
 const TOKENS: &str = "tokens";
+const SHARED: &str = "shared";
+const ELSEWHERE: &str = "elsewhere";
+const PEERS_ELSEWHERE: &str = "peers_elsewhere";
 
 /// The stored form of a change.
 pub(crate) fn write(change: &Change) -> Write {
@@ -21,6 +24,17 @@ pub(crate) fn write(change: &Change) -> Write {
         Change::Worker(id, worker) => document(WORKERS, id, worker.as_ref()),
         Change::Subnets(subnets) => put(PLANS, SUBNETS, subnets),
         Change::Enrolments(enrolments) => put(ENROLMENTS, TOKENS, enrolments),
+        Change::Shared(id, application) => {
+            document(SHARED, id, application.as_ref().map(|it| (id, it)).as_ref())
+        }
+        Change::Elsewhere(from, id, instances) => {
+            let document_of = instances.as_ref().map(|it| (from, id, it));
+            document(ELSEWHERE, format!("{from}/{id}"), document_of.as_ref())
+        }
+        Change::PeerElsewhere(from, id, peer) => {
+            let document_of = peer.as_ref().map(|it| (from, id, it));
+            document(PEERS_ELSEWHERE, format!("{from}/{id}"), document_of.as_ref())
+        }
     }
 }
 
@@ -32,6 +46,15 @@ pub(crate) async fn load(store: &dyn Store) -> Result<State, StoreError> {
     load_all(store, &mut state, INSTANCES, |it: Instance| Change::Instance(it.id, Some(it))).await?;
     load_all(store, &mut state, PLANS, Change::Subnets).await?;
     load_all(store, &mut state, ENROLMENTS, Change::Enrolments).await?;
+    load_all(store, &mut state, SHARED, |(id, application)| Change::Shared(id, Some(application))).await?;
+    load_all(store, &mut state, PEERS_ELSEWHERE, |(from, id, peer)| {
+        Change::PeerElsewhere(from, id, Some(peer))
+    })
+    .await?;
+    load_all(store, &mut state, ELSEWHERE, |(from, id, instances)| {
+        Change::Elsewhere(from, id, Some(instances))
+    })
+    .await?;
     state.loaded(daemon::present());
     Ok(state)
 }

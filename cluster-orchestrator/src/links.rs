@@ -11,6 +11,7 @@ use std::{
 use model::WorkerId;
 use proto::v1::{self, cluster_to_worker::Message};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 /// Messages on their way to one child; one that reads too slowly for this many is cut off and told everything anew
 /// when it returns.
@@ -62,6 +63,15 @@ impl<T> Table<T> {
     }
 }
 
+/// The connection to the root.
+#[derive(Debug)]
+struct ToRoot {
+    number: u64,
+    outbox: mpsc::Sender<v1::ClusterToRoot>,
+    /// Ends it.
+    cut: CancellationToken,
+}
+
 /// Who is connected. Decides nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Links {
@@ -69,7 +79,7 @@ pub(crate) struct Links {
     networks: Table<v1::ClusterToNetwork>,
     /// Logs the root asked for, and the worker that sends each.
     logs: Mutex<BTreeMap<u64, WorkerId>>,
-    to_root: Mutex<Option<mpsc::Sender<v1::ClusterToRoot>>>,
+    to_root: Mutex<Option<ToRoot>>,
     next: AtomicU64,
 }
 
@@ -105,6 +115,17 @@ impl Links {
         self.to_root(message)
     }
 
+    /// Sends over the connection `number` to the root, and cuts it if that cannot be: whoever is to hear this would miss
+    /// it. What was meant for one that has ended is worth nothing.
+    pub(crate) fn send_over_to_root(&self, number: u64, message: v1::cluster_to_root::Message) {
+        let root = lock(&self.to_root);
+        let Some(root) = root.as_ref().filter(|root| root.number == number) else { return };
+        if root.outbox.try_send(v1::ClusterToRoot { message: Some(message) }).is_err() {
+            tracing::warn!("the root does not read what it is sent; the connection is cut");
+            root.cut.cancel();
+        }
+    }
+
     /// From 1, each greater than those before.
     fn fresh_number(&self) -> u64 {
         self.next.fetch_add(1, Ordering::Relaxed) + 1
@@ -131,16 +152,21 @@ impl Links {
         self.networks.is_current(worker, number) && self.networks.send(worker, message)
     }
 
-    /// From now on messages to the root go this way; `None` when the root is away.
-    pub(crate) fn set_root(&self, sender: Option<mpsc::Sender<v1::ClusterToRoot>>) {
-        let gone = sender.is_none();
-        *lock(&self.to_root) = sender;
-        if gone {
-            // Whoever asked the root has been told that the log broke off.
-            let logs = std::mem::take(&mut *lock(&self.logs));
-            for (request, worker) in logs {
-                self.send_to_worker(worker, Message::LogCancel(v1::LogCancel { request }));
-            }
+    /// From now on messages to the root go this way, until the token is cancelled. The number tells the connection from
+    /// others.
+    pub(crate) fn connect_root(&self, outbox: mpsc::Sender<v1::ClusterToRoot>) -> (u64, CancellationToken) {
+        let (number, cut) = (self.fresh_number(), CancellationToken::new());
+        *lock(&self.to_root) = Some(ToRoot { number, outbox, cut: cut.clone() });
+        (number, cut)
+    }
+
+    /// The root is away.
+    pub(crate) fn disconnect_root(&self) {
+        *lock(&self.to_root) = None;
+        // Whoever asked the root has been told that the log broke off.
+        let logs = std::mem::take(&mut *lock(&self.logs));
+        for (request, worker) in logs {
+            self.send_to_worker(worker, Message::LogCancel(v1::LogCancel { request }));
         }
     }
 
@@ -198,7 +224,8 @@ impl Links {
 
     fn to_root(&self, message: v1::cluster_to_root::Message) -> bool {
         let root = lock(&self.to_root);
-        root.as_ref().is_some_and(|root| root.try_send(v1::ClusterToRoot { message: Some(message) }).is_ok())
+        root.as_ref()
+            .is_some_and(|root| root.outbox.try_send(v1::ClusterToRoot { message: Some(message) }).is_ok())
     }
 }
 

@@ -32,7 +32,7 @@ impl Surroundings<State> for ClusterSurroundings {
     }
 
     fn after_commit(&mut self, _state: &State, changes: &[Change], effects: Vec<Effect>) {
-        let mut is_news = !changes.is_empty();
+        let mut is_news = changes.iter().any(Change::concerns_the_root);
         for effect in effects {
             match effect {
                 Effect::SendAssignment { worker, session, assignment } => {
@@ -46,6 +46,10 @@ impl Surroundings<State> for ClusterSurroundings {
                 }
                 Effect::AskForBeat { worker, session } => self.beats.ask(worker, session),
                 Effect::Report => is_news = true,
+                Effect::TellNeighbour { session, to, epoch, news } => {
+                    let told = v1::ToNeighbour::new(to, epoch, &news);
+                    self.links.send_over_to_root(session, v1::cluster_to_root::Message::ToNeighbour(told));
+                }
                 Effect::TellNetwork { worker, session, lease, news } => {
                     self.links.send_to_network(
                         worker,

@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use link::{Backoff, Dial, Identity, Subject, dial};
-use model::{Assignment, ClusterReport, ClusterRequest, InstanceId, InstanceReport, SpentToken, WorkerToken};
+use model::{
+    Assignment, ClusterReport, ClusterRequest, InstanceId, InstanceReport, Neighbours, SpentToken,
+    WorkerToken,
+};
 use proto::v1::{self, cluster_to_root, root_link_client::RootLinkClient, root_to_cluster};
 use tokio::{
     sync::{mpsc, watch},
@@ -49,7 +52,7 @@ impl Uplink {
                 Ok(channel) => self.talk(channel).await,
                 Err(error) => error.to_string(),
             };
-            self.links.set_root(None);
+            self.links.disconnect_root();
             self.root_channel.send_replace(None);
             if started.elapsed() > GOOD {
                 backoff.reset();
@@ -78,18 +81,19 @@ impl Uplink {
             Err(status) => return status.message().to_owned(),
         };
         tracing::info!(root = self.config.root(), "connected to the root");
-        self.links.set_root(Some(outbox.clone()));
+        let (number, cut) = self.links.connect_root(outbox.clone());
         self.root_channel.send_replace(Some(channel.clone()));
         let brain = self.brain.clone();
         let renewing = renew(&self.certifier, channel);
         tokio::select! {
-            reason = self.listen(&mut said) => reason,
+            reason = self.listen(number, &mut said) => reason,
+            () = cut.cancelled() => "the root does not read what it is sent".to_owned(),
             reason = report(&brain, self.news.clone(), &outbox) => reason,
             never = renewing => match never {},
         }
     }
 
-    async fn listen(&self, said: &mut Streaming<v1::RootToCluster>) -> String {
+    async fn listen(&self, number: u64, said: &mut Streaming<v1::RootToCluster>) -> String {
         loop {
             let message = match said.message().await {
                 Ok(Some(v1::RootToCluster { message })) => message,
@@ -107,6 +111,8 @@ impl Uplink {
                 Some(root_to_cluster::Message::LogCancel(cancel)) => self.links.log_cancelled(cancel),
                 Some(root_to_cluster::Message::Tokens(tokens)) => self.honour(tokens).await,
                 Some(root_to_cluster::Message::Request(asked)) => self.answer(asked).await,
+                Some(root_to_cluster::Message::Neighbours(named)) => self.neighbours(number, named).await,
+                Some(root_to_cluster::Message::FromNeighbour(said)) => self.neighbour_said(said).await,
                 // A message of a later version is of no use here.
                 None => {}
             }
@@ -144,6 +150,35 @@ impl Uplink {
             let answer = v1::ClusterAnswer::new(request, answer);
             // A root that does not read loses its answers and is told so by its own deadline.
             self.links.send_to_root(cluster_to_root::Message::Answer(answer));
+        }
+    }
+
+    /// The root says who has instances of the same applications.
+    async fn neighbours(&self, number: u64, named: v1::Neighbours) {
+        let named = match Neighbours::try_from(named) {
+            Ok(named) => named,
+            Err(error) => {
+                return tracing::error!(%error, "the root names neighbours that cannot be understood");
+            }
+        };
+        if let Err(stopping) = self.brain.observe(move |state, _| state.neighbours_named(number, named)).await
+        {
+            tracing::debug!(%stopping, "neighbours came too late");
+        }
+    }
+
+    /// A neighbour says, by way of the root, which instances it has.
+    async fn neighbour_said(&self, said: v1::FromNeighbour) {
+        let (from, news) = match said.read() {
+            Ok(said) => said,
+            Err(error) => return tracing::warn!(%error, "a neighbour says what cannot be understood"),
+        };
+        let heard = self
+            .brain
+            .ask(move |state, _| Ok::<_, std::convert::Infallible>(state.neighbour_said(from, news)))
+            .await;
+        for why in heard.into_iter().flatten().flatten() {
+            tracing::warn!(neighbour = %from, "a neighbour says what it may not, which is left out: {why}");
         }
     }
 

@@ -269,6 +269,16 @@ impl Downlink {
                     let request = answer.request;
                     self.links.answered(request, ClusterAnswer::try_from(answer)?);
                 }
+                Some(Message::ToNeighbour(told)) => {
+                    let (to, epoch, news) = told.read()?;
+                    self.brain
+                        .observe(move |state, _| {
+                            state.neighbour_told(cluster, number, to, epoch, news);
+                            Vec::new()
+                        })
+                        .await
+                        .map_err(stopping)?;
+                }
                 // A second greeting changes nothing; a message of a later version is of no use here.
                 Some(Message::Hello(_)) | None => {}
             }

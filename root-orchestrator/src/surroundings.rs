@@ -48,6 +48,15 @@ impl Surroundings<State> for RootSurroundings {
                     };
                     self.links.send_over(cluster, session, v1::root_to_cluster::Message::Tokens(tokens));
                 }
+                Effect::TellNeighbours { cluster, session, neighbours } => {
+                    let message = v1::root_to_cluster::Message::Neighbours((&neighbours).into());
+                    self.links.send_over(cluster, session, message);
+                }
+                Effect::PassOn { cluster, session, from, news } => {
+                    let passed = v1::FromNeighbour::new(from, &news);
+                    let message = v1::root_to_cluster::Message::FromNeighbour(passed);
+                    self.links.send_over(cluster, session, message);
+                }
             }
         }
         let changed: BTreeSet<ServiceId> = changes

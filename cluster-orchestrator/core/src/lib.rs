@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   root ─────► take_on, honour   (assignment.rs, enrolment.rs) ─┐
+//!   others ───► neighbour_said    (neighbours.rs)                │
 //!   people ───► request           (upkeep.rs)                    ├─► changes ──► apply (state.rs)
 //!   workers ──► connected, reported, beats                       │
 //!               (contact.rs, observation.rs)                    ─┘
@@ -16,6 +17,7 @@
 mod assignment;
 mod contact;
 mod enrolment;
+mod neighbours;
 mod network;
 mod observation;
 mod placing;
@@ -29,6 +31,7 @@ mod upkeep;
 pub use assignment::Stale;
 pub use contact::RECONNECT_MILLIS;
 pub use enrolment::{Claim, EnrolmentRejected};
+pub use neighbours::Unacceptable;
 pub use observation::SETTLE_MILLIS;
 pub use placing::{BEGIN_WITHIN_MILLIS, MOVE_WITHIN_MILLIS, STOP_MARGIN_MILLIS};
 pub use reconcile::{Effect, OFFER_AGAIN_MILLIS};

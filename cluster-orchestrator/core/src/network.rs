@@ -9,11 +9,11 @@ use std::{
 };
 
 use model::{
-    AssignedService, CallableInstance, CallableService, Desired, InstanceId, NetworkLease, NetworkNews, Peer,
-    Phase, Reach, RevisionId, ServiceId, ServiceNames, Way, WorkerId,
+    AssignedService, CallableService, Desired, Generation, NetworkLease, NetworkNews, Peer, Phase, Reach,
+    RevisionId, ServiceId, ServiceNames, TunnelKey, Way, WorkerId,
 };
 
-use crate::{Change, Effect, Instance, State, Worker, reconcile::Plan};
+use crate::{Change, Effect, Instance, State, Worker, neighbours::difference, reconcile::Plan};
 
 /// A connected NetManager and what it was told.
 #[derive(Debug)]
@@ -29,7 +29,15 @@ struct Told {
 }
 
 /// What other devices can see of an instance.
-type Appearance = Option<(Option<WorkerId>, Option<Ipv4Addr>, bool, bool)>;
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Appearance {
+    pub(crate) holder: Option<WorkerId>,
+    pub(crate) address: Option<Ipv4Addr>,
+    pub(crate) runs: bool,
+    pub(crate) ready: bool,
+    /// The root's decision it is here by.
+    pub(crate) generation: Generation,
+}
 
 /// See the module's description. In memory only: whoever connects is told everything.
 #[derive(Debug, Default)]
@@ -68,8 +76,25 @@ impl Networks {
         self.changed.insert(service);
     }
 
-    /// The services there are instead of those there were. Both are walked side by side: an assignment comes with every
-    /// change of one instance, and most of its services are those of the one before.
+    /// The way to an instance of a service is different.
+    pub(crate) fn way_changed(&mut self, service: ServiceId) {
+        // Then it is not only the instances that are told, but the way to them.
+        self.callable.remove(&service);
+        self.changed.insert(service);
+    }
+
+    /// A service there is.
+    pub(crate) fn include(&mut self, id: ServiceId, names: &ServiceNames) {
+        self.changed.insert(id);
+        self.application_of.entry(id).or_insert_with(|| {
+            let application = application(names);
+            self.applications.entry(application.clone()).or_default().insert(id);
+            application
+        });
+    }
+
+    /// The services this cluster has copies of instead of those it had. Both are walked side by side: an assignment comes
+    /// with every change of one instance, and most of its services are those of the one before.
     pub(crate) fn hold(
         &mut self,
         before: &BTreeMap<RevisionId, AssignedService>,
@@ -82,19 +107,10 @@ impl Networks {
             }
             match before.next_if(|(known, _)| *known == id) {
                 Some((_, known)) if known.addresses == service.addresses => {}
-                Some(_) | None => self.begin(id.service, service),
+                Some(_) | None => self.include(id.service, &service.names),
             }
         }
         self.changed.extend(before.map(|(gone, _)| gone.service));
-    }
-
-    fn begin(&mut self, id: ServiceId, service: &AssignedService) {
-        self.changed.insert(id);
-        if !self.application_of.contains_key(&id) {
-            let application = application(&service.names);
-            self.applications.entry(application.clone()).or_default().insert(id);
-            self.application_of.insert(id, application);
-        }
     }
 
     fn forget(&mut self, service: ServiceId) {
@@ -132,11 +148,17 @@ impl State {
     }
 
     /// What others see of an instance; `None` when there is nothing to see.
-    pub(crate) fn appearance(instance: Option<&Instance>) -> Appearance {
+    pub(crate) fn appearance(instance: Option<&Instance>) -> Option<Appearance> {
         let instance = instance?;
         let runs = instance.report.phase == Phase::Running || instance.report.phase == Phase::Undeploying;
         let ready = instance.desired == Desired::Running && instance.report.ready;
-        Some((instance.holder(), instance.address, runs, ready))
+        Some(Appearance {
+            holder: instance.holder(),
+            address: instance.address,
+            runs,
+            ready,
+            generation: instance.generation,
+        })
     }
 
     /// What runs on a worker is seen otherwise, as it is lost or back, or reached at another address.
@@ -152,6 +174,7 @@ impl State {
         self.keep_reaches(plan);
         let mut news: BTreeMap<WorkerId, NetworkNews> = BTreeMap::new();
         for id in std::mem::take(&mut self.networks.changed) {
+            self.neighbourhood.service_changed(id);
             self.renew(id, &mut news);
         }
         for id in std::mem::take(&mut self.networks.due) {
@@ -176,11 +199,9 @@ impl State {
             if told.reach.is_some() && worker.reach != told.reach {
                 let moved = Worker { reach: told.reach, ..worker.clone() };
                 self.change(plan, Change::Worker(id, Some(moved)));
-                self.worker_seen_otherwise(id);
-                // Then it is not only the instances there that are told, but the way to them.
                 let here = self.placed.get(&id).into_iter().flatten();
                 for service in here.map(|instance| instance.service) {
-                    self.networks.callable.remove(&service);
+                    self.networks.way_changed(service);
                 }
             }
         }
@@ -230,16 +251,15 @@ impl State {
     fn callable(&self, id: ServiceId) -> Option<Arc<CallableService>> {
         let of = |number| RevisionId { service: id, number };
         let mut revisions = self.held.services.range(of(0)..=of(u32::MAX)).rev();
-        let (_, service) = revisions.find(|(_, service)| !service.addresses.is_empty())?;
-        let instances = self.instances.range(InstanceId::all_of(id)).filter_map(|(id, instance)| {
-            let (holder, address, runs, ready) = Self::appearance(Some(instance))?;
-            let worker = holder.filter(|worker| runs && self.contacts.lost_since(*worker).is_none())?;
-            Some(CallableInstance { number: id.number, address: address?, worker, ready })
-        });
+        let held = revisions.find(|(_, service)| !service.addresses.is_empty());
+        let (names, addresses) = match held {
+            Some((_, service)) => (&service.names, &service.addresses),
+            None => self.neighbourhood.service(id).map(|service| (&service.names, &service.addresses))?,
+        };
         Some(Arc::new(CallableService {
-            names: Arc::clone(&service.names),
-            addresses: Arc::clone(&service.addresses),
-            instances: instances.collect(),
+            names: Arc::clone(names),
+            addresses: Arc::clone(addresses),
+            instances: self.instances_anywhere(id),
         }))
     }
 
@@ -252,19 +272,8 @@ impl State {
         let services = self.services_for(id);
         let peers = self.peers_for(id, &services);
         let mut news = NetworkNews { whole, ..already };
-        for (service, callable) in &services {
-            if told.services.get(service).is_none_or(|before| !Arc::ptr_eq(before, callable)) {
-                news.services.insert(*service, Some(Arc::clone(callable)));
-            }
-        }
-        for (peer, way) in &peers {
-            if told.peers.get(peer) != Some(way) {
-                news.peers.insert(*peer, Some(way.clone()));
-            }
-        }
-        news.services
-            .extend(told.services.keys().filter(|id| !services.contains_key(id)).map(|id| (*id, None)));
-        news.peers.extend(told.peers.keys().filter(|id| !peers.contains_key(id)).map(|id| (*id, None)));
+        news.services.extend(difference(&told.services, &services));
+        news.peers.extend(difference(&told.peers, &peers));
         let new_lease = (told.lease.as_ref() != Some(&lease)).then(|| lease.clone());
         let session = told.session;
         let told = self.networks.told.get_mut(&id)?;
@@ -301,17 +310,42 @@ impl State {
         let others: BTreeSet<WorkerId> =
             instances.map(|instance| instance.worker).filter(|other| *other != worker).collect();
         let peer = |other: WorkerId| {
-            let way = self.way_to(self.workers.get(&other)?.reach?)?;
-            Some((other, Peer { way, lease: self.lease_of(other)? }))
+            let Some(here) = self.workers.get(&other) else {
+                return self.neighbourhood.peer(other).map(|peer| (other, peer.clone()));
+            };
+            Some((other, Peer { way: self.way_to(here.reach?)?, lease: self.lease_of(other)? }))
         };
-        others.into_iter().filter_map(peer).collect()
+        let mut peers: BTreeMap<WorkerId, Peer> = others.into_iter().filter_map(peer).collect();
+        self.drop_borrowed_keys(worker, &mut peers);
+        peers
     }
 
-    /// Encrypted, unless the network of the site is trusted. `None` for a device that can have no encrypted links.
+    /// A device of a neighbour that has the key of another is not led to: the other would be led to no more.
+    fn drop_borrowed_keys(&self, worker: WorkerId, peers: &mut BTreeMap<WorkerId, Peer>) {
+        let key_of = |peer: &Peer| match peer.way {
+            Way::Secure { key, .. } => Some(key),
+            Way::Direct { .. } => None,
+        };
+        let own = self.workers.get(&worker).and_then(|worker| Some(worker.reach?.tunnel?.key));
+        let mut times: BTreeMap<TunnelKey, usize> = own.map(|key| (key, 1)).into_iter().collect();
+        for key in peers.values().filter_map(key_of) {
+            *times.entry(key).or_default() += 1;
+        }
+        peers.retain(|id, peer| {
+            self.workers.contains_key(id) || key_of(peer).is_some_and(|key| times.get(&key) == Some(&1))
+        });
+    }
+
+    /// Encrypted, unless the network of the site is trusted.
     fn way_to(&self, reach: Reach) -> Option<Way> {
         if self.networks.trusted && reach.address.is_ipv4() {
             return Some(Way::Direct { underlay: reach.address });
         }
+        Self::secure_way(reach)
+    }
+
+    /// `None` for a device that can have no encrypted links.
+    pub(crate) fn secure_way(reach: Reach) -> Option<Way> {
         let end = reach.tunnel?;
         Some(Way::Secure { endpoint: SocketAddr::new(reach.address, end.port), key: end.key })
     }

@@ -1,6 +1,6 @@
 //! Desired against observed: the only place that asks for effects.
 
-use model::{Assignment, Brain, Moment, NetworkLease, NetworkNews, Now, WorkerId};
+use model::{Assignment, Brain, ClusterId, Moment, NeighbourNews, NetworkLease, NetworkNews, Now, WorkerId};
 
 use crate::{Change, State, Worker};
 
@@ -29,6 +29,18 @@ pub enum Effect {
         lease: Option<NetworkLease>,
         /// What it may call.
         news: NetworkNews,
+    },
+    /// Tell a neighbour what is new to it, by way of the root. Never asked for again: if it is lost, so is the connection
+    /// to the root.
+    TellNeighbour {
+        /// Over which connection to the root.
+        session: u64,
+        /// Which neighbour.
+        to: ClusterId,
+        /// Which of its connections.
+        epoch: u64,
+        /// What this cluster has.
+        news: NeighbourNews,
     },
     /// Tell a worker how often to beat.
     SetBeats {
@@ -76,6 +88,7 @@ impl Brain for State {
         self.bump_generations(&mut plan);
         self.offer(&mut plan, now.moment);
         self.tell_networks(&mut plan);
+        self.tell_neighbours(&mut plan);
         if std::mem::take(&mut self.root_behind) {
             plan.effects.push(Effect::Report);
         }

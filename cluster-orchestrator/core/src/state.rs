@@ -8,13 +8,18 @@ use std::{
 
 use addressing::SubnetPlan;
 use model::{
-    AssignedInstance, AssignedService, Assignment, Desired, Generation, InstanceId, InstanceReport, Moment,
-    NetworkLease, Now, Phase, Reach, Refusal, Resources, RevisionId, Scheduling, ServiceId, ServiceSpec,
-    SpentToken, Tenure, WorkerId, WorkerInventory, WorkerToken,
+    ApplicationId, AssignedInstance, AssignedService, Assignment, ClusterId, Desired, Generation, InstanceId,
+    InstanceReport, Moment, NetworkLease, Now, Peer, Phase, Reach, Refusal, Resources, RevisionId,
+    Scheduling, ServiceId, ServiceSpec, SharedApplication, SpentToken, Tenure, WorkerId, WorkerInventory,
+    WorkerToken,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{contact::Contacts, network::Networks};
+use crate::{
+    contact::Contacts,
+    neighbours::{Elsewhere, Neighbourhood},
+    network::Networks,
+};
 
 /// What the cluster last took on from the root, apart from the instances. Durable.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -118,6 +123,28 @@ pub enum Change {
     Subnets(SubnetPlan<WorkerId>),
     /// Tokens and their uses.
     Enrolments(Enrolments),
+    /// An application that other clusters have instances of too.
+    Shared(ApplicationId, Option<SharedApplication>),
+    /// What another cluster says of its instances of a service.
+    Elsewhere(ClusterId, ServiceId, Option<Elsewhere>),
+    /// What another cluster says of one of its devices.
+    PeerElsewhere(ClusterId, WorkerId, Option<Peer>),
+}
+
+impl Change {
+    /// Whether a report would tell of it.
+    #[must_use]
+    pub const fn concerns_the_root(&self) -> bool {
+        match self {
+            Self::Held(_)
+            | Self::Instance(..)
+            | Self::Worker(..)
+            | Self::Subnets(_)
+            | Self::Enrolments(_) => true,
+            // From the root, or by way of it.
+            Self::Shared(..) | Self::Elsewhere(..) | Self::PeerElsewhere(..) => false,
+        }
+    }
 }
 
 /// See the crate's description.
@@ -132,6 +159,8 @@ pub struct State {
     pub(crate) contacts: Contacts,
     /// NetManagers that are connected and what they were told.
     pub(crate) networks: Networks,
+    /// Other clusters with instances of the same applications.
+    pub(crate) neighbourhood: Neighbourhood,
     /// Instances that wait for a worker.
     pub(crate) pending: BTreeSet<InstanceId>,
     /// Copies on each worker.
@@ -207,8 +236,12 @@ impl State {
                 self.subnets_due |= subnets.blocks() != self.subnets.blocks();
                 self.subnets = subnets;
                 self.networks.tell_all();
+                self.neighbourhood.tell_all();
             }
             Change::Enrolments(enrolments) => self.enrolments = enrolments,
+            Change::Shared(id, application) => self.apply_shared(id, application),
+            Change::Elsewhere(from, id, instances) => self.apply_elsewhere(from, id, instances),
+            Change::PeerElsewhere(from, id, peer) => self.apply_peer_elsewhere(from, id, peer),
         }
     }
 

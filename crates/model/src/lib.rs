@@ -18,6 +18,7 @@ mod cluster;
 mod health;
 mod ids;
 mod instance;
+mod neighbours;
 mod network;
 mod quantity;
 mod refusal;
@@ -39,6 +40,9 @@ pub use ids::{
     ApplicationId, ClusterId, IdError, InstanceId, RevisionId, ServiceId, TokenId, UserId, WorkerId,
 };
 pub use instance::{InstanceReport, LastExit, Phase, Tier, Usage};
+pub use neighbours::{
+    Neighbour, NeighbourInstance, NeighbourNews, Neighbours, SharedApplication, SharedNews, SharedService,
+};
 pub use network::{
     CallableInstance, CallableService, NetworkNews, Peer, Reach, Surroundings, TunnelEnd, TunnelKey, Way,
 };

@@ -8,8 +8,8 @@ use std::{
 
 use cluster_core::{Change, Effect, State};
 use model::{
-    Assignment, Brain, ClusterRequest, Desired, Generation, InstanceId, WorkerId, WorkerInventory,
-    WorkerReport,
+    ApplicationId, Assignment, Brain, ClusterId, ClusterRequest, Desired, Generation, InstanceId,
+    NeighbourNews, Neighbours, Reach, ServiceId, WorkerId, WorkerInventory, WorkerReport,
 };
 
 use crate::{
@@ -53,10 +53,19 @@ pub(crate) enum Input {
     NetworkConnected {
         worker: WorkerId,
         session: u64,
+        reach: Reach,
     },
     NetworkDisconnected {
         worker: WorkerId,
         session: u64,
+    },
+    Neighbours {
+        session: u64,
+        named: Arc<Neighbours>,
+    },
+    FromNeighbour {
+        from: ClusterId,
+        news: Arc<NeighbourNews>,
     },
     Request(ClusterRequest),
     /// To be answered after whatever is to be told before.
@@ -76,6 +85,8 @@ pub(crate) struct Cluster {
     /// Numbers the reports.
     reports: u64,
     news: News,
+    /// Neighbours that were told everything, for [`Mutant::NeighboursToldOnce`].
+    introduced: BTreeSet<ClusterId>,
     /// The newest generation sent to each worker, for [`Mutant::SendOnce`].
     sent: BTreeMap<WorkerIndex, Generation>,
 }
@@ -100,6 +111,9 @@ pub(crate) enum Key {
     Instance(InstanceId),
     Subnets,
     Enrolments,
+    Shared(ApplicationId),
+    PeerElsewhere(ClusterId, WorkerId),
+    Elsewhere(ClusterId, ServiceId),
 }
 
 impl Document for Change {
@@ -112,6 +126,9 @@ impl Document for Change {
             Self::Worker(id, _) => Key::Worker(*id),
             Self::Subnets(_) => Key::Subnets,
             Self::Enrolments(_) => Key::Enrolments,
+            Self::Shared(id, _) => Key::Shared(*id),
+            Self::PeerElsewhere(from, id, _) => Key::PeerElsewhere(*from, *id),
+            Self::Elsewhere(from, id, _) => Key::Elsewhere(*from, *id),
         }
     }
 
@@ -119,6 +136,9 @@ impl Document for Change {
         match self {
             Self::Instance(_, instance) => instance.is_none(),
             Self::Worker(_, worker) => worker.is_none(),
+            Self::Shared(_, application) => application.is_none(),
+            Self::PeerElsewhere(_, _, peer) => peer.is_none(),
+            Self::Elsewhere(_, _, instances) => instances.is_none(),
             Self::Held(_) | Self::Subnets(_) | Self::Enrolments(_) => false,
         }
     }
@@ -132,6 +152,7 @@ impl Cluster {
             sessions: BTreeMap::new(),
             reports: 0,
             news: News::default(),
+            introduced: BTreeSet::new(),
             sent: BTreeMap::new(),
         }
     }
@@ -284,7 +305,7 @@ impl World {
         for (worker, session, sent) in echoes {
             self.send(Envelope { child: Child::Worker(worker), session, body: Body::Echoed { sent } });
         }
-        if !changes.is_empty() {
+        if changes.iter().any(Change::concerns_the_root) {
             self.cluster_mut(index).news.about.extend(changes.iter().filter_map(instance_of));
             self.cluster_has_news(index);
         }
@@ -313,12 +334,27 @@ impl World {
                 Effect::SendAssignment { worker, session, assignment } => {
                     self.tell_worker(index, WorkerIndex::of(worker), session, assignment);
                 }
-                // Which instances may be called is not simulated.
-                Effect::TellNetwork { lease: None, .. } => {}
-                Effect::TellNetwork { worker, lease, .. } => {
-                    let worker = WorkerIndex::of(worker);
-                    let session = self.worker_ref(worker).link.session;
-                    self.send(Envelope { child: Child::Worker(worker), session, body: Body::Lease(lease) });
+                Effect::TellNetwork { worker, session, lease, news } => {
+                    let index = WorkerIndex::of(worker);
+                    self.surroundings_are_told(index, session, news);
+                    if lease.is_some() {
+                        let session = self.worker_ref(index).link.session;
+                        self.send(Envelope {
+                            child: Child::Worker(index),
+                            session,
+                            body: Body::Lease(lease),
+                        });
+                    }
+                }
+                Effect::TellNeighbour { session, to, epoch, news } => {
+                    if self.is_mutant(Mutant::NeighboursToldOnce)
+                        && news.whole
+                        && !self.cluster_mut(index).introduced.insert(to)
+                    {
+                        continue;
+                    }
+                    let body = Body::ToNeighbour { to, epoch, news: Arc::new(news) };
+                    self.stream(Envelope { child: Child::Cluster(index), session, body });
                 }
                 Effect::SetBeats { worker, session, interval_millis } => {
                     let child = Child::Worker(WorkerIndex::of(worker));
@@ -429,14 +465,16 @@ fn take_in(brain: &mut State, input: Input, now: model::Now, mutant: Option<Muta
             brain.worker_disconnected(worker, session, now);
             Vec::new()
         }
-        Input::NetworkConnected { worker, session } => {
-            brain.network_connected(worker, session, None);
+        Input::NetworkConnected { worker, session, reach } => {
+            brain.network_connected(worker, session, Some(reach));
             Vec::new()
         }
         Input::NetworkDisconnected { worker, session } => {
             brain.network_disconnected(worker, session);
             Vec::new()
         }
+        Input::Neighbours { session, named } => brain.neighbours_named(session, Arc::unwrap_or_clone(named)),
+        Input::FromNeighbour { from, news } => brain.neighbour_said(from, Arc::unwrap_or_clone(news)).1,
         Input::Request(wish) => brain.request(&wish, now).1,
         // The shell's own.
         Input::Echo { .. } => Vec::new(),
@@ -446,7 +484,13 @@ fn take_in(brain: &mut State, input: Input, now: model::Now, mutant: Option<Muta
 const fn instance_of(change: &Change) -> Option<InstanceId> {
     match change {
         Change::Instance(id, _) => Some(*id),
-        Change::Held(_) | Change::Worker(..) | Change::Subnets(_) | Change::Enrolments(_) => None,
+        Change::Held(_)
+        | Change::Worker(..)
+        | Change::Subnets(_)
+        | Change::Enrolments(_)
+        | Change::Shared(..)
+        | Change::Elsewhere(..)
+        | Change::PeerElsewhere(..) => None,
     }
 }
 

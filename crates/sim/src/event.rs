@@ -2,7 +2,10 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use model::{Assignment, ClusterReport, Generation, NetworkLease, WorkerInventory, WorkerReport};
+use model::{
+    Assignment, ClusterId, ClusterReport, Generation, NeighbourNews, Neighbours, NetworkLease,
+    WorkerInventory, WorkerReport,
+};
 use node_core::{ContainerId, Submission};
 
 use crate::{
@@ -15,6 +18,8 @@ use crate::{
 pub(crate) enum Event {
     /// A message arrives.
     Arrives(Box<Envelope>),
+    /// The next message of a stream that loses none arrives.
+    Delivered { child: Child, session: u64, upward: bool },
     /// A worker sends its next beat.
     Beat { worker: WorkerIndex, token: u32 },
     /// The loop of the root or of a cluster takes in what waits and decides.
@@ -65,7 +70,8 @@ impl Event {
         };
         match self {
             Self::Arrives(envelope) => of_child(&envelope.child),
-            Self::Heartbeat { child, .. }
+            Self::Delivered { child, .. }
+            | Self::Heartbeat { child, .. }
             | Self::Dial { child, .. }
             | Self::Unwelcomed { child, .. }
             | Self::Unknown { child, .. }
@@ -156,6 +162,12 @@ pub(crate) enum Body {
     },
     /// NetManager to cluster.
     NetworkHello,
+    /// Cluster to root, for a connection of another.
+    ToNeighbour {
+        to: ClusterId,
+        epoch: u64,
+        news: Arc<NeighbourNews>,
+    },
     ClusterReport(Arc<ClusterReport>),
     WorkerReport(Arc<WorkerReport>),
     Beat {
@@ -170,6 +182,11 @@ pub(crate) enum Body {
     Welcome,
     Assignment(Arc<Assignment>),
     Lease(Option<NetworkLease>),
+    Neighbours(Arc<Neighbours>),
+    FromNeighbour {
+        from: ClusterId,
+        news: Arc<NeighbourNews>,
+    },
     SetBeats {
         interval_millis: u64,
     },
@@ -187,6 +204,7 @@ impl Body {
             Self::ClusterHello { .. }
             | Self::WorkerHello { .. }
             | Self::NetworkHello
+            | Self::ToNeighbour { .. }
             | Self::ClusterReport(_)
             | Self::WorkerReport(_)
             | Self::Beat { .. }
@@ -194,6 +212,8 @@ impl Body {
             Self::Welcome
             | Self::Assignment(_)
             | Self::Lease(_)
+            | Self::Neighbours(_)
+            | Self::FromNeighbour { .. }
             | Self::SetBeats { .. }
             | Self::AskForBeat
             | Self::Echoed { .. } => false,
@@ -207,12 +227,15 @@ impl Body {
             Self::ClusterHello { .. }
             | Self::WorkerHello { .. }
             | Self::NetworkHello
+            | Self::ToNeighbour { .. }
             | Self::ClusterReport(_)
             | Self::WorkerReport(_)
             | Self::Echo { .. }
             | Self::Welcome
             | Self::Assignment(_)
             | Self::Lease(_)
+            | Self::Neighbours(_)
+            | Self::FromNeighbour { .. }
             | Self::SetBeats { .. }
             | Self::Echoed { .. } => false,
         }

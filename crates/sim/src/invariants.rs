@@ -20,6 +20,8 @@ pub enum Invariant {
     Converge,
     /// Whoever is cut off keeps what it has.
     Autonomy,
+    /// Once faults stop, every device knows which instances of its applications can be called, wherever they run.
+    Callable,
     /// What was acknowledged stays.
     Durable,
     /// No address is lent twice.
@@ -38,12 +40,13 @@ pub enum Invariant {
 
 impl Invariant {
     /// Every one.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::OneOwner,
         Self::Fence,
         Self::NoOvercommit,
         Self::Converge,
         Self::Autonomy,
+        Self::Callable,
         Self::Durable,
         Self::UniqueIp,
         Self::NoNeedlessRestart,
@@ -68,6 +71,7 @@ impl Invariant {
             Self::NoOvercommit => "NO-OVERCOMMIT",
             Self::Converge => "CONVERGE",
             Self::Autonomy => "AUTONOMY",
+            Self::Callable => "CALLABLE",
             Self::Durable => "DURABLE",
             Self::UniqueIp => "UNIQUE-IP",
             Self::NoNeedlessRestart => "NO-NEEDLESS-RESTART",

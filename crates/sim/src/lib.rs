@@ -10,10 +10,12 @@
 //!        ├─ wire.rs ── link.rs                           connections, messages, beats
 //!        ├─ faults.rs, user.rs, wishes.rs                what goes wrong, what people want
 //!        └─ watch.rs ── oracle.rs ── invariants.rs       what must hold, after every event
+//!           callable.rs                                 what NetManagers must know, at rest
 //! ```
 //!
 //! Everything follows from the seed; `docs/invariants.md` says what is checked. `src/bin/sim.rs` is the command line.
 
+mod callable;
 mod cluster;
 mod daemon;
 mod engine;

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::queue::Millis;
+use crate::{event::Envelope, queue::Millis};
 
 /// How long cuts are remembered: longer than any policy of a service waits, and any message is under way.
 const MEMORY: Millis = 900_000;
@@ -30,6 +30,9 @@ pub(crate) struct Link {
     pub(crate) last_up: Millis,
     pub(crate) last_down: Millis,
     pub(crate) cuts: Cuts,
+    /// What is under way on a stream that loses none while the connection lasts, each way.
+    pub(crate) stream_up: VecDeque<Envelope>,
+    pub(crate) stream_down: VecDeque<Envelope>,
 }
 
 impl Link {
@@ -39,6 +42,10 @@ impl Link {
 
     pub(crate) const fn is_cut_either_way(&self, now: Millis) -> bool {
         self.is_cut(true, now) || self.is_cut(false, now)
+    }
+
+    pub(crate) const fn stream(&mut self, upward: bool) -> &mut VecDeque<Envelope> {
+        if upward { &mut self.stream_up } else { &mut self.stream_down }
     }
 
     /// The next wait before dialling.

@@ -42,6 +42,8 @@ pub enum Mutant {
     OversizedWorkers,
     /// A cluster answers whether a worker is cut off before it has told it everything.
     EchoAtOnce,
+    /// A cluster tells each neighbour everything once, whatever connections there are after.
+    NeighboursToldOnce,
     /// Workers report once per connection.
     ReportOnce,
     /// Chance comes from outside the seed.
@@ -50,7 +52,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// Every one.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::NeverStop,
         Self::SendOnce,
         Self::ForgetTombstones,
@@ -70,6 +72,7 @@ impl Mutant {
         Self::ForgetSubnets,
         Self::OversizedWorkers,
         Self::EchoAtOnce,
+        Self::NeighboursToldOnce,
         Self::ReportOnce,
         Self::OutsideChance,
     ];
@@ -97,6 +100,7 @@ impl Mutant {
             Self::ForgetSubnets => "forget-subnets",
             Self::OversizedWorkers => "oversized-workers",
             Self::EchoAtOnce => "echo-at-once",
+            Self::NeighboursToldOnce => "neighbours-told-once",
             Self::ReportOnce => "report-once",
             Self::OutsideChance => "outside-chance",
         }

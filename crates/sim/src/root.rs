@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use model::{
-    ApplicationId, Brain, ClusterId, ClusterReport, Generation, InstanceId, Location, Now, ServiceId, TokenId,
+    ApplicationId, Brain, ClusterId, ClusterReport, Generation, InstanceId, Location, NeighbourNews, Now,
+    ServiceId, TokenId,
 };
 use root_core::{Change, Effect, FreshIds, State};
 
@@ -34,6 +35,13 @@ pub(crate) enum Input {
     Disconnected {
         cluster: ClusterId,
         session: u64,
+    },
+    ToNeighbour {
+        from: ClusterId,
+        session: u64,
+        to: ClusterId,
+        epoch: u64,
+        news: Arc<NeighbourNews>,
     },
     /// A user's wish, to be answered.
     Wish(Wish),
@@ -270,6 +278,15 @@ impl World {
                     let body = Body::Assignment(Arc::new(assignment));
                     self.send(Envelope { child: Child::Cluster(cluster), session, body });
                 }
+                Effect::TellNeighbours { cluster, session, neighbours } => {
+                    let child = Child::Cluster(ClusterIndex::of(cluster));
+                    self.stream(Envelope { child, session, body: Body::Neighbours(Arc::new(neighbours)) });
+                }
+                Effect::PassOn { cluster, session, from, news } => {
+                    let child = Child::Cluster(ClusterIndex::of(cluster));
+                    let body = Body::FromNeighbour { from, news: Arc::new(news) };
+                    self.stream(Envelope { child, session, body });
+                }
                 // Nobody joins in these simulations.
                 Effect::SendTokens { .. } => {}
             }
@@ -294,6 +311,10 @@ fn take_in(
         }
         Input::Disconnected { cluster, session } => {
             brain.cluster_disconnected(cluster, session);
+            Vec::new()
+        }
+        Input::ToNeighbour { from, session, to, epoch, news } => {
+            brain.neighbour_told(from, session, to, epoch, Arc::unwrap_or_clone(news));
             Vec::new()
         }
         Input::Wish(wish) => {

@@ -111,6 +111,9 @@ impl World {
                     });
                 }
                 cluster_core::Change::Worker(..)
+                | cluster_core::Change::Shared(..)
+                | cluster_core::Change::Elsewhere(..)
+                | cluster_core::Change::PeerElsewhere(..)
                 | cluster_core::Change::Subnets(_)
                 | cluster_core::Change::Enrolments(_) => {}
             }
@@ -330,17 +333,21 @@ impl World {
         }
     }
 
-    /// CONVERGE: what is wanted runs exactly once, and nothing else does.
+    /// CONVERGE: what is wanted runs exactly once, and nothing else does. CALLABLE: then whoever may call it knows.
     fn check_rest(&mut self, attempt: u32) {
         let now = self.now;
         self.note_rollouts();
         let rested = self.unrest().next().is_none();
-        if rested {
+        let unaware = if rested { self.unaware() } else { None };
+        if rested && unaware.is_none() {
             self.statistics.rested = now.saturating_sub(self.scenario.quiet_from());
             self.finished = true;
             return;
         }
         let patient = now < self.scenario.quiet_from() + REST_WITHIN + REST_FIRST;
+        if let Some((index, detail)) = unaware.filter(|_| !patient) {
+            return self.oracle.judge(now, Invariant::Callable, None, Some(Host::Worker(index)), Err(detail));
+        }
         let stuck = self.unrest().find(|(id, _)| !patient && !self.oracle.rolls_out(now, id.service));
         let Some((id, detail)) = stuck else {
             let check = Check::Rest { attempt: attempt + 1 };

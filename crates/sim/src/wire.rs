@@ -4,6 +4,7 @@
 //! connection loses any. The brains must bear more than that.
 
 use crate::{
+    callable::reach_of,
     cluster,
     event::{Body, End, Envelope, Event},
     ids::{Child, ClusterIndex, Host, WorkerIndex},
@@ -115,6 +116,39 @@ impl World {
         self.queue.push(at, Event::Arrives(Box::new(envelope)));
     }
 
+    /// Puts a message on its way over a stream that is as on the real wire: nothing is lost but with the connection, and
+    /// nothing overtakes.
+    pub(crate) fn stream(&mut self, envelope: Envelope) {
+        let (child, session, upward) = (envelope.child, envelope.session, envelope.body.upward());
+        self.statistics.messages += 1;
+        let link = self.link_ref(child);
+        if link.session != session || !link.up {
+            return;
+        }
+        let again = self.has(Fault::Loss) && self.rng.per_mille(10);
+        let delay = if again { self.rng.spread(200, 5_000) } else { self.rng.between(1, 30) };
+        self.link_mut(child).stream(upward).push_back(envelope);
+        self.queue.push(self.now + delay, Event::Delivered { child, session, upward });
+    }
+
+    pub(crate) fn delivered(&mut self, child: Child, session: u64, upward: bool) {
+        let (link, now) = (self.link_ref(child), self.now);
+        if link.session != session || !link.up {
+            return;
+        }
+        if link.is_cut(upward, now) {
+            let again = now + self.rng.between(200, 1_000);
+            self.queue.push(again, Event::Delivered { child, session, upward });
+            return;
+        }
+        let Some(envelope) = self.link_mut(child).stream(upward).pop_front() else { return };
+        if upward && self.parent_is_up(child) {
+            self.arrives_above(envelope);
+        } else if !upward && self.child_is_up(child) {
+            self.arrives_below(envelope);
+        }
+    }
+
     pub(crate) fn arrives(&mut self, mut envelope: Envelope) {
         let (child, now) = (envelope.child, self.now);
         let upward = envelope.body.upward();
@@ -160,6 +194,9 @@ impl World {
                 }
                 self.enqueue_at_root(root::Input::Reported { cluster, session, report });
             }
+            Body::ToNeighbour { to, epoch, news } => {
+                self.enqueue_at_root(root::Input::ToNeighbour { from: cluster, session, to, epoch, news });
+            }
             Body::WorkerHello { .. }
             | Body::NetworkHello
             | Body::WorkerReport(_)
@@ -168,6 +205,8 @@ impl World {
             | Body::Welcome
             | Body::Assignment(_)
             | Body::Lease(_)
+            | Body::Neighbours(_)
+            | Body::FromNeighbour { .. }
             | Body::SetBeats { .. }
             | Body::AskForBeat
             | Body::Echoed { .. } => {}
@@ -187,7 +226,8 @@ impl World {
                 self.send(Envelope { child, session, body: Body::Welcome });
             }
             Body::NetworkHello => {
-                self.enqueue_at_cluster(cluster, cluster::Input::NetworkConnected { worker, session });
+                let reach = reach_of(index, self.worker_ref(index).address());
+                self.enqueue_at_cluster(cluster, cluster::Input::NetworkConnected { worker, session, reach });
             }
             Body::WorkerReport(report) => {
                 if self.cluster_ref(cluster).sessions.get(&index) != Some(&session) {
@@ -209,9 +249,12 @@ impl World {
             Body::Beat { .. }
             | Body::ClusterHello { .. }
             | Body::ClusterReport(_)
+            | Body::ToNeighbour { .. }
             | Body::Welcome
             | Body::Assignment(_)
             | Body::Lease(_)
+            | Body::Neighbours(_)
+            | Body::FromNeighbour { .. }
             | Body::SetBeats { .. }
             | Body::AskForBeat
             | Body::Echoed { .. } => {}
@@ -246,6 +289,12 @@ impl World {
                 self.cluster_is_told(index, &assignment);
                 self.enqueue_at_cluster(index, cluster::Input::Assignment(assignment));
             }
+            (Child::Cluster(index), Body::Neighbours(named)) => {
+                self.enqueue_at_cluster(index, cluster::Input::Neighbours { session, named });
+            }
+            (Child::Cluster(index), Body::FromNeighbour { from, news }) => {
+                self.enqueue_at_cluster(index, cluster::Input::FromNeighbour { from, news });
+            }
             (Child::Worker(index), Body::Assignment(assignment)) => self.worker_is_told(index, &assignment),
             (Child::Worker(index), Body::Lease(lease)) => self.network_is_told(index, lease),
             (Child::Worker(index), Body::SetBeats { interval_millis }) => {
@@ -258,11 +307,14 @@ impl World {
                 Body::ClusterHello { .. }
                 | Body::WorkerHello { .. }
                 | Body::NetworkHello
+                | Body::ToNeighbour { .. }
                 | Body::ClusterReport(_)
                 | Body::WorkerReport(_)
                 | Body::Beat { .. }
                 | Body::Echo { .. }
                 | Body::Lease(_)
+                | Body::Neighbours(_)
+                | Body::FromNeighbour { .. }
                 | Body::SetBeats { .. }
                 | Body::AskForBeat
                 | Body::Echoed { .. },
@@ -291,6 +343,8 @@ impl World {
         link.session += 1;
         link.up = true;
         link.welcomed = false;
+        link.stream_up.clear();
+        link.stream_down.clear();
         let session = link.session;
         self.queue.push(now + WELCOME_WITHIN, Event::Unwelcomed { child, session });
         self.say(|| format!("{child} connects, session {session}"));

@@ -6,7 +6,7 @@ use std::{
 };
 
 use model::{
-    Assignment, Capability, Generation, Mebibytes, Millicores, Moment, NetworkLease, Resources,
+    Assignment, Capability, Generation, Mebibytes, Millicores, Moment, NetworkLease, Resources, Surroundings,
     WorkerInventory,
 };
 use node_core::{Before, History, Node, Observation, Settings};
@@ -57,6 +57,8 @@ pub(crate) struct Worker {
     reported: Option<u64>,
     pub(crate) wakes_at: Option<Millis>,
     pub(crate) lease: Option<NetworkLease>,
+    /// What its NetManager was told over this connection.
+    pub(crate) surroundings: Surroundings,
     /// It asks its cluster every second how long it has been cut off.
     echoing: bool,
 }
@@ -95,8 +97,14 @@ impl Worker {
             reported: None,
             wakes_at: None,
             lease: None,
+            surroundings: Surroundings::default(),
             echoing: false,
         }
+    }
+
+    /// Where it is reached.
+    pub(crate) const fn address(&self) -> IpAddr {
+        self.address
     }
 
     pub(crate) const fn is_up(&self) -> bool {
@@ -261,7 +269,8 @@ impl World {
         let (inventory, address) = (Arc::clone(&worker.inventory), worker.address);
         let child = Child::Worker(index);
         self.send(Envelope { child, session, body: Body::WorkerHello { inventory, address } });
-        self.send(Envelope { child, session, body: Body::NetworkHello });
+        self.worker_mut(index).surroundings = Surroundings::default();
+        self.stream(Envelope { child, session, body: Body::NetworkHello });
         self.report_of_worker(index);
     }
 

@@ -159,6 +159,7 @@ impl World {
     fn happen(&mut self, event: Event) {
         match event {
             Event::Arrives(envelope) => self.arrives(*envelope),
+            Event::Delivered { child, session, upward } => self.delivered(child, session, upward),
             Event::Beat { worker, token } => self.beat(worker, token),
             Event::Turn { host, process } => self.turn(host, process),
             Event::Wake { host, process } => self.wake(host, process),

@@ -1,6 +1,7 @@
 //! Wire ⇄ model. From the model it cannot fail; from the wire every value is checked and the error names the field.
 
 mod assignment;
+mod neighbours;
 mod network;
 mod policy;
 mod report;
@@ -75,22 +76,28 @@ impl From<v1::Resources> for Resources {
     }
 }
 
+/// The twelve bytes of a service's id as two numbers.
+pub(crate) fn service_to_parts(id: ServiceId) -> (u64, u32) {
+    let [a, b, c, d, e, f, g, h, i, j, k, l] = id.to_bytes();
+    (u64::from_be_bytes([a, b, c, d, e, f, g, h]), u32::from_be_bytes([i, j, k, l]))
+}
+
+pub(crate) fn service_from_parts(high: u64, low: u32) -> ServiceId {
+    let [a, b, c, d, e, f, g, h] = high.to_be_bytes();
+    let [i, j, k, l] = low.to_be_bytes();
+    ServiceId::from_bytes([a, b, c, d, e, f, g, h, i, j, k, l])
+}
+
 impl From<InstanceId> for v1::InstanceId {
     fn from(id: InstanceId) -> Self {
-        let [a, b, c, d, e, f, g, h, i, j, k, l] = id.service.to_bytes();
-        Self {
-            service_high: u64::from_be_bytes([a, b, c, d, e, f, g, h]),
-            service_low: u32::from_be_bytes([i, j, k, l]),
-            number: id.number,
-        }
+        let (service_high, service_low) = service_to_parts(id.service);
+        Self { service_high, service_low, number: id.number }
     }
 }
 
 impl From<v1::InstanceId> for InstanceId {
     fn from(wire: v1::InstanceId) -> Self {
-        let [a, b, c, d, e, f, g, h] = wire.service_high.to_be_bytes();
-        let [i, j, k, l] = wire.service_low.to_be_bytes();
-        Self { service: ServiceId::from_bytes([a, b, c, d, e, f, g, h, i, j, k, l]), number: wire.number }
+        Self { service: service_from_parts(wire.service_high, wire.service_low), number: wire.number }
     }
 }
 

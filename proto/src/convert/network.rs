@@ -1,20 +1,21 @@
 //! What NetManagers are told.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
 };
 
 use model::{
-    AddressKind, CallableInstance, CallableService, InstanceId, NetworkLease, NetworkNews, Peer, Reach,
-    ServiceId, ServiceNames, StableAddress, TunnelEnd, TunnelKey, Way, WorkerId,
+    AddressKind, CallableInstance, CallableService, NetworkLease, NetworkNews, Peer, Reach, ServiceId,
+    ServiceNames, StableAddress, TunnelEnd, TunnelKey, Way, WorkerId,
 };
 use uuid::Uuid;
 
 use super::{
     WireError,
     assignment::{addresses_from_wire, addresses_to_wire},
-    narrow, parse, required,
+    narrow, parse, required, service_from_parts, service_to_parts,
 };
 use crate::v1;
 
@@ -47,16 +48,9 @@ pub fn read_network_message(
 }
 
 fn service_to_wire(id: ServiceId, service: Option<&CallableService>) -> v1::CallableService {
-    let v1::InstanceId { service_high: high, service_low: low, .. } =
-        InstanceId { service: id, number: 0 }.into();
+    let (high, low) = service_to_parts(id);
     let Some(service) = service else {
         return v1::CallableService { high, low, gone: true, ..v1::CallableService::default() };
-    };
-    let instance = |it: &CallableInstance| v1::CallableInstance {
-        number: it.number,
-        address: it.address.into(),
-        worker: it.worker.as_uuid().as_bytes().to_vec(),
-        ready: it.ready,
     };
     v1::CallableService {
         high,
@@ -66,7 +60,7 @@ fn service_to_wire(id: ServiceId, service: Option<&CallableService>) -> v1::Call
         service: service.names.service.clone(),
         service_namespace: service.names.service_namespace.clone(),
         addresses: addresses_to_wire(&service.addresses),
-        instances: service.instances.iter().map(instance).collect(),
+        instances: service.instances.iter().map(instance_to_wire).collect(),
         gone: false,
     }
 }
@@ -74,20 +68,11 @@ fn service_to_wire(id: ServiceId, service: Option<&CallableService>) -> v1::Call
 fn service_from_wire(
     wire: v1::CallableService,
 ) -> Result<(ServiceId, Option<Arc<CallableService>>), WireError> {
-    let id = v1::InstanceId { service_high: wire.high, service_low: wire.low, number: 0 };
-    let id = InstanceId::from(id).service;
+    let id = service_from_parts(wire.high, wire.low);
     if wire.gone {
         return Ok((id, None));
     }
-    let addresses = addresses_from_wire(&wire.addresses)?;
-    for (kind, address) in &addresses {
-        if StableAddress::of(*kind, *address).is_none() {
-            return Err(WireError::new(
-                "service.addresses",
-                format!("has {address}, which is not of the plan"),
-            ));
-        }
-    }
+    let addresses = stable_addresses(&wire.addresses)?;
     let instances = wire.instances.into_iter().map(instance_from_wire).collect::<Result<_, _>>()?;
     let names = ServiceNames {
         application: wire.application,
@@ -98,7 +83,29 @@ fn service_from_wire(
     Ok((id, Some(Arc::new(CallableService { names: names.into(), addresses: addresses.into(), instances }))))
 }
 
-fn instance_from_wire(wire: v1::CallableInstance) -> Result<CallableInstance, WireError> {
+/// Addresses that are all of the plan.
+pub(super) fn stable_addresses(
+    wire: &[v1::ServiceAddress],
+) -> Result<BTreeMap<AddressKind, Ipv4Addr>, WireError> {
+    let addresses = addresses_from_wire(wire)?;
+    match addresses.iter().find(|(kind, address)| StableAddress::of(**kind, **address).is_none()) {
+        Some((_, outside)) => {
+            Err(WireError::new("service.addresses", format!("has {outside}, which is not of the plan")))
+        }
+        None => Ok(addresses),
+    }
+}
+
+pub(super) fn instance_to_wire(instance: &CallableInstance) -> v1::CallableInstance {
+    v1::CallableInstance {
+        number: instance.number,
+        address: instance.address.into(),
+        worker: instance.worker.as_uuid().as_bytes().to_vec(),
+        ready: instance.ready,
+    }
+}
+
+pub(super) fn instance_from_wire(wire: v1::CallableInstance) -> Result<CallableInstance, WireError> {
     let address = wire.address.into();
     if StableAddress::of(AddressKind::Instance, address).is_none() {
         return Err(WireError::new("instance.address", format!("is {address}, which is not of the plan")));
@@ -107,7 +114,7 @@ fn instance_from_wire(wire: v1::CallableInstance) -> Result<CallableInstance, Wi
     Ok(CallableInstance { number: wire.number, address, worker, ready: wire.ready })
 }
 
-fn peer_to_wire(id: WorkerId, peer: Option<&Peer>) -> v1::NetworkPeer {
+pub(super) fn peer_to_wire(id: WorkerId, peer: Option<&Peer>) -> v1::NetworkPeer {
     let worker = id.as_uuid().as_bytes().to_vec();
     match peer {
         Some(peer) => v1::NetworkPeer {
@@ -127,7 +134,7 @@ fn peer_to_wire(id: WorkerId, peer: Option<&Peer>) -> v1::NetworkPeer {
     }
 }
 
-fn peer_from_wire(wire: v1::NetworkPeer) -> Result<(WorkerId, Option<Peer>), WireError> {
+pub(super) fn peer_from_wire(wire: v1::NetworkPeer) -> Result<(WorkerId, Option<Peer>), WireError> {
     let id = worker_from_wire("peer.worker", &wire.worker)?;
     if wire.gone {
         return Ok((id, None));

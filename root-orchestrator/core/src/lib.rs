@@ -15,6 +15,7 @@
 mod addresses;
 mod command;
 mod enrolment;
+mod neighbours;
 mod observation;
 mod placing;
 mod reconcile;

@@ -43,7 +43,9 @@ impl State {
         if observed > cluster.generation {
             updated.generation = observed.next();
         }
-        if updated == *cluster { Vec::new() } else { vec![Change::Cluster(id, Some(updated))] }
+        let differs = updated != *cluster;
+        self.meet_neighbours(id);
+        if differs { vec![Change::Cluster(id, Some(updated))] } else { Vec::new() }
     }
 
     /// A connection of a cluster ended.
@@ -52,6 +54,7 @@ impl State {
             return;
         }
         self.sessions.remove(&id);
+        self.neighbour_moved(id);
         // A connection that is given up for its silence ends long after the last sign of life, so this is none.
         self.silence_due = None;
         self.capacity_changed = true;

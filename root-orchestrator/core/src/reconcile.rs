@@ -1,7 +1,7 @@
 //! Desired against observed: the only place that asks for effects. Where instances go is in `placing.rs`, how
 //! revisions follow one another in `rollout.rs`.
 
-use model::{Assignment, Brain, ClusterId, Moment, Now, SpentToken, WorkerToken};
+use model::{Assignment, Brain, ClusterId, Moment, NeighbourNews, Neighbours, Now, SpentToken, WorkerToken};
 
 use crate::{Change, Cluster, State};
 
@@ -36,6 +36,26 @@ pub enum Effect {
         tokens: Vec<WorkerToken>,
         /// Uses it told of that are counted.
         settled: Vec<SpentToken>,
+    },
+    /// Tell a cluster what is new about its neighbours.
+    TellNeighbours {
+        /// Which cluster.
+        cluster: ClusterId,
+        /// Which of its connections.
+        session: u64,
+        /// All of it in the first for a connection.
+        neighbours: Neighbours,
+    },
+    /// Hand a cluster what another says to it. Never asked for again: if it is lost, so is the connection.
+    PassOn {
+        /// Which cluster.
+        cluster: ClusterId,
+        /// Which of its connections.
+        session: u64,
+        /// Who says it.
+        from: ClusterId,
+        /// What.
+        news: NeighbourNews,
     },
 }
 
@@ -75,6 +95,7 @@ impl Brain for State {
         self.bump_generations(&mut plan);
         self.offer_assignments(&mut plan, now.moment);
         self.offer_tokens(&mut plan, now);
+        self.tell_neighbours(&mut plan);
         plan
     }
 }

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Service, Token,
+    neighbours::Neighbourhood,
     sight::{HeldCopy, Session, Sight},
 };
 
@@ -132,6 +133,8 @@ pub struct State {
     pub(crate) unaddressed: (BTreeSet<ServiceId>, BTreeSet<InstanceId>),
     pub(crate) sessions: BTreeMap<ClusterId, Session>,
     pub(crate) sights: BTreeMap<ClusterId, Sight>,
+    /// Who has copies of the same applications.
+    pub(crate) neighbourhood: Neighbourhood,
     /// Why a cluster declined an instance; forgotten when the cluster has more to give.
     pub(crate) declined: BTreeMap<InstanceId, BTreeMap<ClusterId, Refusal>>,
     /// Instances that wait for a cluster.
@@ -192,6 +195,7 @@ impl State {
                     }
                 }
                 self.address_service(id, service.as_ref());
+                self.share_service(id, service.as_ref());
                 set(&mut self.services, id, service);
             }
             Change::Instance(id, instance) => self.apply_instance(id, instance),
@@ -212,7 +216,12 @@ impl State {
                 }
                 set(&mut self.tokens, id, token);
             }
-            Change::Blocks(blocks) => self.blocks = blocks,
+            Change::Blocks(blocks) => {
+                let lent = |id: &ClusterId| self.blocks.blocks_of(id) != blocks.blocks_of(id);
+                let moved: Vec<ClusterId> = self.clusters.keys().copied().filter(lent).collect();
+                moved.into_iter().for_each(|id| self.neighbour_moved(id));
+                self.blocks = blocks;
+            }
         }
     }
 
@@ -268,7 +277,11 @@ impl State {
                 let service = self.assigned_service(it.revision_id());
                 let copy = HeldCopy { assigned, service, said: None, usage };
                 self.held.entry(cluster).or_default().insert(id, copy);
-                *self.spread.entry(id.service).or_default().entry(cluster).or_default() += 1;
+                let copies = self.spread.entry(id.service).or_default().entry(cluster).or_default();
+                *copies += 1;
+                if *copies == 1 {
+                    self.spread_changed(id.service);
+                }
                 if was.is_none() {
                     let needs = instance.as_ref().and_then(|it| self.resources_of(it)).unwrap_or_default();
                     let sight = self.sights.entry(cluster).or_default();
@@ -313,9 +326,14 @@ impl State {
             if let Some(copies) = clusters.get_mut(&cluster) {
                 *copies -= 1;
             }
+            let before = clusters.len();
             clusters.retain(|_, copies| *copies > 0);
+            let fewer = clusters.len() < before;
             if clusters.is_empty() {
                 self.spread.remove(&id.service);
+            }
+            if fewer {
+                self.spread_changed(id.service);
             }
         }
     }

@@ -1,6 +1,7 @@
 //! The rules of a cluster, one by one. Those of survival are in `survival.rs`, of what people
 //! ask of workers in `upkeep.rs`.
 
+mod neighbours;
 mod network;
 mod survival;
 mod upkeep;
@@ -86,7 +87,7 @@ impl Cluster {
             "a second pass without news finds nothing to do"
         );
         plan.effects.retain(|effect| match effect {
-            Effect::SendAssignment { .. } | Effect::TellNetwork { .. } => true,
+            Effect::SendAssignment { .. } | Effect::TellNetwork { .. } | Effect::TellNeighbour { .. } => true,
             Effect::SetBeats { .. } | Effect::AskForBeat { .. } | Effect::Report => false,
         });
         plan

@@ -53,6 +53,7 @@ fn told(cluster: &mut Cluster) -> BTreeMap<WorkerId, NetworkNews> {
             Effect::SendAssignment { .. }
             | Effect::SetBeats { .. }
             | Effect::AskForBeat { .. }
+            | Effect::TellNeighbour { .. }
             | Effect::Report => None,
         })
         .collect()

@@ -32,6 +32,9 @@ impl Surroundings<State> for Nowhere {
             Change::Worker(id, worker) => document("workers", id, worker.as_ref()),
             Change::Subnets(subnets) => put("plans", "subnets", subnets),
             Change::Enrolments(enrolments) => put("enrolments", "tokens", enrolments),
+            Change::Shared(..) | Change::Elsewhere(..) | Change::PeerElsewhere(..) => {
+                unreachable!("it has no neighbours")
+            }
         }
     }
 

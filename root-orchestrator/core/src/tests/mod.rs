@@ -1,9 +1,10 @@
 //! The rules of the root, one by one. Those of survival are in `survival.rs`, those of revisions in `rollout.rs`,
-//! those of joining in `enrolment.rs`.
+//! those of joining in `enrolment.rs`, those of neighbours in `neighbours.rs`.
 
 mod addresses;
 mod enrolment;
 mod names;
+mod neighbours;
 mod rollout;
 mod survival;
 
@@ -95,7 +96,7 @@ impl Root {
         );
         plan.effects.retain(|effect| match effect {
             Effect::SendAssignment { .. } => true,
-            Effect::SendTokens { .. } => false,
+            Effect::SendTokens { .. } | Effect::TellNeighbours { .. } | Effect::PassOn { .. } => false,
         });
         plan
     }

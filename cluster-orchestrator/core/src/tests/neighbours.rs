@@ -1,0 +1,322 @@
+//! What other clusters say of their instances, and what they are told of those here.
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+
+use model::{
+    ApplicationId, CallableInstance, ClusterId, Neighbour, NeighbourInstance, NeighbourNews, Neighbours,
+    Peer, Reach, SharedNews, SharedService, Surroundings, TunnelEnd, TunnelKey, Way,
+};
+
+use super::*;
+use crate::Unacceptable;
+
+const APPLICATION: ApplicationId = ApplicationId::from_bytes([9; 12]);
+/// A service without copies here.
+const BACKEND: ServiceId = ServiceId::from_bytes([2; 12]);
+/// A worker of a neighbour.
+const AWAY: u8 = 50;
+
+fn neighbour(number: u8) -> ClusterId {
+    format!("00000000-0000-0000-0001-0000000000{number:02x}").parse().expect("a UUID")
+}
+
+fn lease(v4: &str, v6: &str) -> NetworkLease {
+    NetworkLease { v4: vec![v4.parse().expect("a range")], v6: vec![v6.parse().expect("a range")] }
+}
+
+/// The blocks of a neighbour.
+fn blocks(number: u8) -> NetworkLease {
+    lease(&format!("10.19.{}.0/20", u32::from(number) * 16), &format!("fc00::{number}:0/114"))
+}
+
+fn peer(neighbour: u8, key: u8) -> Peer {
+    let lease =
+        lease(&format!("10.19.{}.64/26", u32::from(neighbour) * 16), &format!("fc00::{neighbour}:100/120"));
+    let endpoint = SocketAddr::from(([198, 51, 100, key], 50103));
+    Peer { way: Way::Secure { endpoint, key: TunnelKey([key; 32]) }, lease }
+}
+
+fn away(number: u32, on: u8, generation: u64, ready: bool) -> NeighbourInstance {
+    let address = Ipv4Addr::new(10, 30, 1, u8::try_from(number).expect("few"));
+    let instance = CallableInstance { number, address, worker: worker(on), ready };
+    NeighbourInstance { instance, generation: Generation(generation) }
+}
+
+fn shared(service: ServiceId, name: &str) -> (ServiceId, SharedService) {
+    let names = ServiceNames {
+        application: "app".to_owned(),
+        application_namespace: "test".to_owned(),
+        service: name.to_owned(),
+        service_namespace: "test".to_owned(),
+    };
+    let address = Ipv4Addr::new(10, 30, 0, service.to_bytes()[0]);
+    let addresses = BTreeMap::from([(AddressKind::RoundRobin, address)]);
+    (service, SharedService { names: names.into(), addresses: addresses.into() })
+}
+
+/// What the root says: those neighbours with those connections share the application.
+fn named(whole: bool, epochs: &[(u8, Option<u64>)]) -> Neighbours {
+    let news = SharedNews {
+        services: Arc::new([shared(SERVICE, "service"), shared(BACKEND, "backend")].into()),
+        joined: epochs.iter().map(|(number, _)| neighbour(*number)).collect(),
+        left: [].into(),
+    };
+    let cluster = |(number, epoch): &(u8, Option<u64>)| {
+        (neighbour(*number), Neighbour { epoch: *epoch, blocks: blocks(*number) })
+    };
+    Neighbours {
+        whole,
+        applications: BTreeMap::from([(APPLICATION, (!epochs.is_empty()).then_some(news))]),
+        clusters: epochs.iter().map(cluster).collect(),
+    }
+}
+
+fn said(
+    whole: bool,
+    instances: &[(ServiceId, Vec<NeighbourInstance>)],
+    peers: &[(u8, Peer)],
+) -> NeighbourNews {
+    let services =
+        instances.iter().map(|(id, them)| (*id, (!them.is_empty()).then(|| Arc::new(them.clone()))));
+    let peers = peers.iter().map(|(number, peer)| (worker(*number), Some(peer.clone())));
+    NeighbourNews { whole, services: services.collect(), peers: peers.collect() }
+}
+
+/// A cluster, all it made durable, and what its NetManagers know.
+#[derive(Default)]
+struct Site {
+    cluster: Cluster,
+    durable: Vec<Change>,
+    known: BTreeMap<WorkerId, Surroundings>,
+    /// What neighbours were told in the last pass.
+    told: Vec<(ClusterId, u64, NeighbourNews)>,
+}
+
+impl Site {
+    /// One worker with an instance that runs, and a neighbour.
+    fn new() -> Self {
+        let mut site = Self::default();
+        site.cluster.connect(1, 4, 1000);
+        let reach =
+            Reach { address: ADDRESS, tunnel: Some(TunnelEnd { port: 50103, key: TunnelKey([1; 32]) }) };
+        site.cluster.state.network_connected(worker(1), 1, Some(reach));
+        let here = AssignedInstance { address: Some([10, 30, 1, 0].into()), ..wanted(0, Desired::Running) };
+        site.cluster.assign(small(), vec![here]);
+        site.turn();
+        site.cluster.say(1, 0, Phase::Running);
+        site.named(1, named(true, &[(1, Some(7))]));
+        site
+    }
+
+    fn take(&mut self, changes: Vec<Change>) {
+        self.durable.extend(changes.clone());
+        self.cluster.apply(changes);
+    }
+
+    fn turn(&mut self) {
+        let plan = self.cluster.reconcile();
+        self.durable.extend(plan.changes);
+        self.told.clear();
+        for effect in plan.effects {
+            match effect {
+                Effect::TellNetwork { worker, news, .. } => self.known.entry(worker).or_default().take(news),
+                Effect::TellNeighbour { to, epoch, news, .. } => self.told.push((to, epoch, news)),
+                _ => {}
+            }
+        }
+    }
+
+    fn named(&mut self, session: u64, neighbours: Neighbours) {
+        let changes = self.cluster.state.neighbours_named(session, neighbours);
+        self.take(changes);
+        self.turn();
+    }
+
+    fn hears(&mut self, from: u8, news: NeighbourNews) -> Vec<Unacceptable> {
+        let (unacceptable, changes) = self.cluster.state.neighbour_said(neighbour(from), news);
+        self.take(changes);
+        self.turn();
+        unacceptable
+    }
+
+    /// What the NetManager here knows of a service: its instances by number and worker.
+    fn callable(&self, service: ServiceId) -> Vec<(u32, WorkerId, bool)> {
+        let known = self.known[&worker(1)].services.get(&service);
+        let instances = known.into_iter().flat_map(|service| &service.instances);
+        instances.map(|it| (it.number, it.worker, it.ready)).collect()
+    }
+
+    fn peers(&self) -> Vec<WorkerId> {
+        self.known[&worker(1)].peers.keys().copied().collect()
+    }
+}
+
+#[test]
+fn instances_of_a_neighbour_are_called_as_those_here() {
+    let mut site = Site::new();
+    let backend = [away(4, AWAY, 1, true)];
+    let news = said(
+        true,
+        &[(SERVICE, vec![away(1, AWAY, 1, true)]), (BACKEND, backend.to_vec())],
+        &[(AWAY, peer(1, 5))],
+    );
+    assert_eq!(site.hears(1, news), []);
+    assert_eq!(site.callable(SERVICE), [(0, worker(1), true), (1, worker(AWAY), true)]);
+    assert_eq!(site.callable(BACKEND), [(4, worker(AWAY), true)]);
+    let known = &site.known[&worker(1)];
+    assert_eq!(known.peers, BTreeMap::from([(worker(AWAY), peer(1, 5))]));
+    let backend = &known.services[&BACKEND];
+    assert_eq!(
+        (&backend.names, &backend.addresses),
+        (&shared(BACKEND, "backend").1.names, &shared(BACKEND, "").1.addresses)
+    );
+
+    site.hears(1, said(false, &[(SERVICE, vec![]), (BACKEND, vec![])], &[]));
+    assert_eq!((site.callable(SERVICE).len(), site.peers()), (1, vec![]));
+    assert!(known_names(&site, BACKEND), "it is there, and nobody answers for it");
+}
+
+fn known_names(site: &Site, service: ServiceId) -> bool {
+    site.known[&worker(1)].services.contains_key(&service)
+}
+
+#[test]
+fn another_way_to_a_device_of_a_neighbour_is_told_on() {
+    let mut site = Site::new();
+    site.hears(1, said(true, &[(SERVICE, vec![away(1, AWAY, 1, true)])], &[(AWAY, peer(1, 5))]));
+    site.hears(1, said(false, &[], &[(AWAY, peer(1, 6))]));
+    assert_eq!(site.known[&worker(1)].peers[&worker(AWAY)], peer(1, 6));
+}
+
+#[test]
+fn a_neighbour_is_told_everything_once_for_each_connection_and_then_what_is_new() {
+    let mut site = Site::new();
+    let here = |generation, ready| {
+        let mut here = away(0, 1, generation, ready);
+        here.instance.address = [10, 30, 1, 0].into();
+        here
+    };
+    let way = Way::Secure { endpoint: SocketAddr::new(ADDRESS, 50103), key: TunnelKey([1; 32]) };
+    let own = Peer { way, lease: site.cluster.state.lease_of(worker(1)).expect("it has a subnet") };
+    let whole = said(true, &[(SERVICE, vec![here(1, true)])], &[(1, own)]);
+    assert_eq!(site.told, [(neighbour(1), 7, whole.clone())]);
+    site.named(1, named(false, &[(1, Some(7))]));
+    assert_eq!(site.told, [], "nothing is new");
+
+    site.named(1, named(false, &[(1, Some(8))]));
+    assert_eq!(site.told, [(neighbour(1), 8, whole.clone())], "it has another connection");
+    site.named(1, named(false, &[(1, None)]));
+    site.named(2, named(true, &[(1, Some(8))]));
+    assert_eq!(site.told, [(neighbour(1), 8, whole)], "this cluster has another connection");
+
+    site.cluster.say(1, 0, Phase::Dead);
+    site.turn();
+    let gone = NeighbourNews {
+        services: BTreeMap::from([(SERVICE, None)]),
+        peers: BTreeMap::from([(worker(1), None)]),
+        ..NeighbourNews::default()
+    };
+    assert_eq!(site.told, [(neighbour(1), 8, gone)]);
+}
+
+#[test]
+fn the_cluster_that_no_more_shares_and_then_does_is_told_again() {
+    let mut site = Site::new();
+    // Both at once, as when the cluster was busy: the neighbour has dropped what it was told in between.
+    for neighbours in [named(false, &[]), named(false, &[(1, Some(7))])] {
+        let changes = site.cluster.state.neighbours_named(1, neighbours);
+        site.take(changes);
+    }
+    site.turn();
+    let told =
+        site.told.iter().any(|(to, _, news)| *to == neighbour(1) && news.services.contains_key(&SERVICE));
+    assert!(told, "{:?}", site.told);
+}
+
+#[test]
+fn what_neighbours_said_outlives_a_restart_and_goes_when_the_root_names_them_no_more() {
+    let mut site = Site::new();
+    site.hears(1, said(true, &[(SERVICE, vec![away(1, AWAY, 1, true)])], &[(AWAY, peer(1, 5))]));
+    let mut state = State::default();
+    site.durable.iter().for_each(|change| state.apply(change.clone()));
+    let expected = site.cluster.state.instances_anywhere(SERVICE);
+    assert!(state.instances_anywhere(SERVICE).contains(&away(1, AWAY, 1, true).instance));
+    assert_eq!(expected.len(), 2);
+
+    // The neighbour is away from the root, which is no reason to call nobody there.
+    site.named(2, named(true, &[(1, None)]));
+    assert_eq!(site.callable(SERVICE).len(), 2);
+    site.named(3, Neighbours { whole: true, ..Neighbours::default() });
+    assert_eq!((site.callable(SERVICE), site.peers()), (vec![(0, worker(1), true)], vec![]));
+    let last = |of: fn(&Change) -> bool| site.durable.iter().rev().find(|change| of(change)).cloned();
+    assert_eq!(
+        last(|it| matches!(it, Change::Elsewhere(..))),
+        Some(Change::Elsewhere(neighbour(1), SERVICE, None))
+    );
+    assert_eq!(
+        last(|it| matches!(it, Change::PeerElsewhere(..))),
+        Some(Change::PeerElsewhere(neighbour(1), worker(AWAY), None))
+    );
+}
+
+#[test]
+fn whole_news_of_a_neighbour_replace_all_it_said() {
+    let mut site = Site::new();
+    site.hears(1, said(true, &[(SERVICE, vec![away(1, AWAY, 1, true)])], &[(AWAY, peer(1, 5))]));
+    site.hears(1, said(true, &[(BACKEND, vec![away(2, AWAY + 1, 1, true)])], &[(AWAY + 1, peer(1, 6))]));
+    assert_eq!(site.callable(SERVICE), [(0, worker(1), true)]);
+    assert_eq!(site.peers(), [worker(AWAY + 1)]);
+}
+
+#[test]
+fn of_two_copies_the_one_that_can_be_called_counts_and_then_the_newer() {
+    let mut site = Site::new();
+    let hear = |site: &mut Site, generation, ready| {
+        site.hears(
+            1,
+            said(true, &[(SERVICE, vec![away(0, AWAY, generation, ready)])], &[(AWAY, peer(1, 5))]),
+        );
+        site.callable(SERVICE)
+    };
+    assert_eq!(hear(&mut site, 1, true), [(0, worker(1), true)], "here");
+    assert_eq!(hear(&mut site, 2, false), [(0, worker(1), true)], "it is not ready");
+    assert_eq!(hear(&mut site, 2, true), [(0, worker(AWAY), true)]);
+}
+
+#[test]
+fn what_a_neighbour_may_not_say_is_left_out_and_named() {
+    let mut site = Site::new();
+    let stranger = ServiceId::from_bytes([3; 12]);
+    let direct = Peer { way: Way::Direct { underlay: ADDRESS }, ..peer(1, 7) };
+    let news = said(
+        true,
+        &[(stranger, vec![away(5, AWAY, 1, true)]), (SERVICE, vec![away(1, AWAY, 1, true)])],
+        &[(AWAY, peer(2, 5)), (AWAY + 1, Peer { lease: block(), ..peer(1, 6) }), (AWAY + 2, direct)],
+    );
+    assert_eq!(
+        site.hears(1, news.clone()),
+        [
+            Unacceptable::Ranges(worker(AWAY)),
+            Unacceptable::Ranges(worker(AWAY + 1)),
+            Unacceptable::Way(worker(AWAY + 2)),
+            Unacceptable::Service(stranger),
+        ]
+    );
+    assert_eq!(site.peers(), []);
+    assert!(!known_names(&site, stranger));
+    assert_eq!(site.hears(2, news).len(), 5, "nothing at all is shared with that one");
+}
+
+#[test]
+fn a_device_that_two_clusters_claim_or_that_has_the_key_of_another_is_not_led_to() {
+    let mut site = Site::new();
+    site.named(1, named(false, &[(1, Some(7)), (2, Some(8))]));
+    site.hears(1, said(true, &[(SERVICE, vec![away(1, AWAY, 1, true)])], &[(AWAY, peer(1, 5))]));
+    assert_eq!(site.peers(), [worker(AWAY)]);
+    let rival = |key| said(true, &[(SERVICE, vec![away(2, AWAY, 1, true)])], &[(AWAY, peer(2, key))]);
+    site.hears(2, rival(6));
+    assert_eq!(site.peers(), []);
+    // With another name, and the key of the device here.
+    site.hears(2, said(true, &[(SERVICE, vec![away(2, AWAY + 1, 1, true)])], &[(AWAY + 1, peer(2, 1))]));
+    assert_eq!(site.peers(), [worker(AWAY)]);
+}

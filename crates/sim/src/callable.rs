@@ -1,0 +1,118 @@
+//! CALLABLE: what NetManagers know of others once everything rests, against what follows from where things run.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use model::{
+    CallableInstance, CallableService, NetworkNews, Peer, Phase, Reach, ServiceId, Surroundings, TunnelEnd,
+    TunnelKey, Way, WorkerId,
+};
+
+use crate::{ids::WorkerIndex, world::World};
+
+/// The port of encrypted links.
+const PORT: u16 = 50_103;
+
+/// Where a device says that it is reached.
+pub(crate) fn reach_of(index: WorkerIndex, address: IpAddr) -> Reach {
+    let mut key = [0; 32];
+    key[..4].copy_from_slice(&index.0.to_be_bytes());
+    Reach { address, tunnel: Some(TunnelEnd { port: PORT, key: TunnelKey(key) }) }
+}
+
+impl World {
+    /// What a NetManager is told. Nothing of it is late: its stream is as good as its connection, which is what is tried
+    /// here.
+    pub(crate) fn surroundings_are_told(&mut self, index: WorkerIndex, session: u64, news: NetworkNews) {
+        let worker = self.worker_mut(index);
+        if worker.link.up && worker.link.session == session {
+            worker.surroundings.take(news);
+        }
+    }
+
+    /// A NetManager that knows something else than what is, and what.
+    pub(crate) fn unaware(&self) -> Option<(WorkerIndex, String)> {
+        let services = self.callable_services();
+        let workers = (0..self.scenario.workers).map(WorkerIndex);
+        workers
+            .filter(|index| self.worker_ref(*index).is_up() && self.worker_ref(*index).link.up)
+            .find_map(|index| Some((index, self.unknown_to(index, &services)?)))
+    }
+
+    /// Every service and the instances of it that run.
+    fn callable_services(&self) -> BTreeMap<ServiceId, Arc<CallableService>> {
+        let Some(root) = &self.root.daemon.brain else { return BTreeMap::new() };
+        let callable = |service: &root_core::Service| {
+            let instances = root.instances_of(service.id).filter(|it| it.report.phase == Phase::Running);
+            let runs = |instance: &root_core::Instance| {
+                let copy = self.oracle.instances.get(&instance.id)?.running.first()?;
+                Some(CallableInstance {
+                    number: instance.id.number,
+                    address: instance.address?,
+                    worker: copy.worker.id(),
+                    ready: instance.report.ready,
+                })
+            };
+            let (names, addresses) = (Arc::clone(&service.names), Arc::clone(&service.addresses));
+            let instances = instances.filter_map(runs).collect();
+            (service.id, Arc::new(CallableService { names, addresses, instances }))
+        };
+        root.services().map(callable).collect()
+    }
+
+    fn unknown_to(
+        &self,
+        index: WorkerIndex,
+        callable: &BTreeMap<ServiceId, Arc<CallableService>>,
+    ) -> Option<String> {
+        let root = self.root.daemon.brain.as_ref()?;
+        let cluster = self.cluster_ref(self.cluster_of(index)).daemon.brain.as_ref()?;
+        let assigned = cluster.assignment(cluster.workers().find(|worker| worker.id == index.id())?);
+        let here: BTreeSet<ServiceId> =
+            assigned.instances.iter().map(|instance| instance.id.service).collect();
+        let applications = here.iter().filter_map(|id| root.service(*id)).map(|service| service.application);
+        let parts = applications.flat_map(|application| root.services_of(application));
+        let services: BTreeMap<ServiceId, Arc<CallableService>> =
+            parts.filter_map(|part| Some((part.id, Arc::clone(callable.get(&part.id)?)))).collect();
+        let devices: BTreeSet<WorkerId> = services
+            .values()
+            .flat_map(|service| &service.instances)
+            .map(|instance| instance.worker)
+            .filter(|worker| *worker != index.id())
+            .collect();
+        let peers = devices.into_iter().filter_map(|worker| Some((worker, self.way_to(worker)?))).collect();
+        let expected = Surroundings { services, peers };
+        let known = &self.worker_ref(index).surroundings;
+        if *known == expected {
+            return None;
+        }
+        let service = expected.services.iter().find(|(id, service)| known.services.get(id) != Some(service));
+        Some(match service {
+            Some((id, service)) => {
+                format!("{index} knows {:?} of {id}, which is {service:?}", known.services.get(id))
+            }
+            None => {
+                let (more, fewer) = (known.services.keys(), expected.services.keys());
+                format!(
+                    "{index} knows services {:?} of {:?} and devices {:?} of {:?}",
+                    more.collect::<Vec<_>>(),
+                    fewer.collect::<Vec<_>>(),
+                    known.peers,
+                    expected.peers
+                )
+            }
+        })
+    }
+
+    fn way_to(&self, worker: WorkerId) -> Option<Peer> {
+        let index = WorkerIndex::of(worker);
+        let reach = reach_of(index, self.worker_ref(index).address());
+        let end = reach.tunnel?;
+        let way = Way::Secure { endpoint: SocketAddr::new(reach.address, end.port), key: end.key };
+        let lease = self.cluster_ref(self.cluster_of(index)).daemon.brain.as_ref()?.lease_of(worker)?;
+        Some(Peer { way, lease })
+    }
+}
