@@ -266,8 +266,10 @@ impl State {
             known.due.insert(cluster);
             if shared.is_empty() {
                 known.shared_with.remove(&cluster);
-                known.told.remove(&cluster);
-                known.blocks.remove(&cluster);
+                // Likewise, unless the same word of the root lets it share another.
+                if let Some(told) = known.told.get_mut(&cluster) {
+                    told.peers.clear();
+                }
             }
         }
     }
@@ -317,10 +319,15 @@ impl State {
         // The same for all of them.
         let mut here: BTreeMap<ServiceId, Elsewhere> = BTreeMap::new();
         for to in std::mem::take(&mut self.neighbourhood.due) {
-            let known = &self.neighbourhood;
+            let known = &mut self.neighbourhood;
+            if !known.shared_with.contains_key(&to) {
+                known.told.remove(&to);
+                known.blocks.remove(&to);
+            }
             if !known.told.contains_key(&to) {
                 continue;
             }
+            let known = &self.neighbourhood;
             let applications = known.shared_with.get(&to).into_iter().flatten();
             let shared = applications.filter_map(|id| known.shared.get(id));
             let mut services = BTreeMap::new();

@@ -7,8 +7,8 @@ use std::{
 };
 
 use model::{
-    CallableInstance, CallableService, NetworkNews, Peer, Phase, Reach, ServiceId, Surroundings, TunnelEnd,
-    TunnelKey, Way, WorkerId,
+    CallableInstance, CallableService, NeighbourNews, NetworkNews, Peer, Phase, Reach, ServiceId,
+    Surroundings, TunnelEnd, TunnelKey, Way, WorkerId,
 };
 
 use crate::{ids::WorkerIndex, world::World};
@@ -21,6 +21,22 @@ pub(crate) fn reach_of(index: WorkerIndex, address: IpAddr) -> Reach {
     let mut key = [0; 32];
     key[..4].copy_from_slice(&index.0.to_be_bytes());
     Reach { address, tunnel: Some(TunnelEnd { port: PORT, key: TunnelKey(key) }) }
+}
+
+/// What a cluster says to another, for the log.
+pub(crate) fn in_words(news: &NeighbourNews) -> String {
+    let told = news.services.iter().map(|(id, instances)| {
+        let instances = instances.iter().flat_map(|instances| instances.iter());
+        let numbers: Vec<String> = instances
+            .map(|it| {
+                let ready = if it.instance.ready { "" } else { " not ready" };
+                format!("{}#{}{ready}", it.instance.number, it.generation)
+            })
+            .collect();
+        format!("{id}: {}", numbers.join(", "))
+    });
+    let told: Vec<String> = told.collect();
+    format!("{}{}", if news.whole { "everything; " } else { "" }, told.join("; "))
 }
 
 impl World {

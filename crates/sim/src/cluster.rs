@@ -353,6 +353,10 @@ impl World {
                     {
                         continue;
                     }
+                    self.say(|| {
+                        let to = ClusterIndex::of(to);
+                        format!("{index} tells {to}, session {epoch}, {}", crate::callable::in_words(&news))
+                    });
                     let body = Body::ToNeighbour { to, epoch, news: Arc::new(news) };
                     self.stream(Envelope { child: Child::Cluster(index), session, body });
                 }

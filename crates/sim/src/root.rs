@@ -280,10 +280,15 @@ impl World {
                 }
                 Effect::TellNeighbours { cluster, session, neighbours } => {
                     let child = Child::Cluster(ClusterIndex::of(cluster));
+                    self.say(|| format!("root names neighbours to {child}: {neighbours:?}"));
                     self.stream(Envelope { child, session, body: Body::Neighbours(Arc::new(neighbours)) });
                 }
                 Effect::PassOn { cluster, session, from, news } => {
                     let child = Child::Cluster(ClusterIndex::of(cluster));
+                    self.say(|| {
+                        let (from, to) = (ClusterIndex::of(from), ClusterIndex::of(cluster));
+                        format!("root passes on from {from} to {to}, {}", crate::callable::in_words(&news))
+                    });
                     let body = Body::FromNeighbour { from, news: Arc::new(news) };
                     self.stream(Envelope { child, session, body });
                 }

@@ -234,6 +234,20 @@ fn the_cluster_that_no_more_shares_and_then_does_is_told_again() {
 }
 
 #[test]
+fn a_neighbour_that_shares_another_application_than_before_is_told() {
+    let mut site = Site::new();
+    // By the first word of a new connection the old application is gone; it is applied before the new one.
+    let older = ApplicationId::from_bytes([1; 12]);
+    let mut before = named(true, &[(1, Some(7))]);
+    let news = before.applications.remove(&APPLICATION).expect("it is shared");
+    before.applications.insert(older, news);
+    site.named(2, before);
+    site.named(3, named(true, &[(1, Some(8))]));
+    let [(to, 8, news)] = &site.told[..] else { panic!("one message, not {:?}", site.told) };
+    assert!(*to == neighbour(1) && news.whole && news.services.contains_key(&SERVICE), "{news:?}");
+}
+
+#[test]
 fn what_neighbours_said_outlives_a_restart_and_goes_when_the_root_names_them_no_more() {
     let mut site = Site::new();
     site.hears(1, said(true, &[(SERVICE, vec![away(1, AWAY, 1, true)])], &[(AWAY, peer(1, 5))]));
