@@ -121,7 +121,10 @@ impl Site {
             match effect {
                 Effect::TellNetwork { worker, news, .. } => self.known.entry(worker).or_default().take(news),
                 Effect::TellNeighbour { to, epoch, news, .. } => self.told.push((to, epoch, news)),
-                _ => {}
+                Effect::SendAssignment { .. }
+                | Effect::SetBeats { .. }
+                | Effect::AskForBeat { .. }
+                | Effect::Report => {}
             }
         }
     }

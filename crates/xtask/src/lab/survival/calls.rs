@@ -19,6 +19,8 @@ use crate::lab::{Process, Then};
 
 /// From the moment the cluster knows of a loss until calls go elsewhere.
 const ELSEWHERE_WITHIN: f64 = 1.0;
+/// From the moment the root knows that an instance runs until another cluster's devices lead calls to it.
+const ACROSS_WITHIN: f64 = 2.0;
 /// Long enough for calls to meet each instance.
 const A_WHILE: Duration = Duration::from_secs(2);
 
@@ -75,6 +77,83 @@ pub(super) async fn calls(bench: &mut Bench) -> Result<()> {
         ELSEWHERE_WITHIN,
     );
     Ok(())
+}
+
+/// Instances of one cluster are called from another: the first of them by its own address, which leads nowhere else, and
+/// all by that of the service.
+pub(super) async fn neighbours(bench: &mut Bench) -> Result<()> {
+    let world = &mut bench.world;
+    let service = world.service(json!({})).await?;
+    let (here, there) = (world.workers_of("c1"), world.workers_of("c2"));
+    close(world, &there).await?;
+    world.deploy(&service).await?;
+    world.running(&service, 1, RUNS_WITHIN).await?;
+    open(world, &there).await?;
+    // What comes from now on comes to the other cluster.
+    close(world, &here).await?;
+    let caller = world.copies(&service).await?[0].host.clone();
+    let first = world.deploy(&service).await?;
+    world.running(&service, 2, RUNS_WITHIN).await?;
+    let begun = Instant::now();
+    let own = own_address(world, &service, first).await?;
+    let answers = async || {
+        let traffic = Traffic::on(&world.lab, &caller, vec![own])?;
+        sleep(Duration::from_millis(150)).await;
+        Ok::<_, anyhow::Error>(traffic.end_without_failures().is_ok().then(Instant::now))
+    };
+    let answered = until("the other cluster answers", RUNS_WITHIN, answers).await?;
+    let traffic = [own, round_robin(world, &service).await?]
+        .into_iter()
+        .map(|address| Traffic::on(&world.lab, &caller, vec![address]))
+        .collect::<Result<Vec<_>>>()?;
+    for _ in 0..2 {
+        world.deploy(&service).await?;
+    }
+    world.running(&service, 4, RUNS_WITHIN).await?;
+    sleep(A_WHILE).await;
+    world.lab.kill("c2", Process::Cluster, Then::Restart)?;
+    sleep(A_WHILE).await;
+    world.lab.kill("root", Process::Root, Then::Nothing)?;
+    // While the root is away the caller's cluster starts with what it was told.
+    world.lab.kill("c1", Process::Cluster, Then::Restart)?;
+    sleep(A_WHILE * 2).await;
+    world.lab.start("root", Process::Root)?;
+    world.running(&service, 4, RUNS_WITHIN).await?;
+    for number in newest_two(&world.seen(&service).await?) {
+        world.delete(&format!("/api/service/{}/instance/{number}", service.id)).await?;
+    }
+    world.running(&service, 2, RUNS_WITHIN).await?;
+    sleep(A_WHILE).await;
+    for client in traffic {
+        let outcome = client.end_without_failures()?;
+        eprintln!("    {} calls, the longest took {:?}", outcome.requests, outcome.longest);
+    }
+    open(world, &here).await?;
+    bench.took("an instance that runs is called from the other cluster", answered - begun, ACROSS_WITHIN);
+    Ok(())
+}
+
+async fn close(world: &mut World, hosts: &[String]) -> Result<()> {
+    for host in hosts {
+        world.schedule(host, "cordon").await?;
+    }
+    Ok(())
+}
+
+async fn open(world: &mut World, hosts: &[String]) -> Result<()> {
+    for host in hosts {
+        world.schedule(host, "uncordon").await?;
+    }
+    Ok(())
+}
+
+/// The address that leads to one instance, wherever it is.
+async fn own_address(world: &mut World, service: &Service, number: u32) -> Result<SocketAddr> {
+    let services = world.get(&format!("/api/services/{}", service.application)).await?;
+    let instances = services[0]["instance_list"].as_array().context("the service has no instances")?;
+    let found = instances.iter().find(|one| one["instance_number"] == number);
+    let address = found.and_then(|one| one["instance_ip"].as_str()).context("the instance has no address")?;
+    Ok(SocketAddr::new(address.parse().context("the address of the instance")?, HELLO))
 }
 
 /// The address that leads to each instance in turn.

@@ -54,6 +54,8 @@ enum Trial {
     Agents,
     /// A service is called by its address, whatever happens meanwhile.
     Calls,
+    /// Instances in one cluster are called from another, whatever happens meanwhile.
+    Neighbours,
     /// A worker loses its power.
     WorkerLost,
     /// What `on_partition` says.
@@ -124,6 +126,7 @@ impl Bench {
             Trial::Exit => containers::exit(self).await,
             Trial::Agents => agents::agents(self).await,
             Trial::Calls => calls::calls(self).await,
+            Trial::Neighbours => calls::neighbours(self).await,
             Trial::WorkerLost => workers::lost(self).await,
             Trial::OnPartition => workers::on_partition(self).await,
             Trial::WorkerReturns => workers::returns(self).await,
@@ -209,6 +212,7 @@ fn name_of(trial: Trial) -> &'static str {
         Trial::Exit => "exit",
         Trial::Agents => "agents",
         Trial::Calls => "calls",
+        Trial::Neighbours => "neighbours",
         Trial::WorkerLost => "worker-lost",
         Trial::OnPartition => "on-partition",
         Trial::WorkerReturns => "worker-returns",
