@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Context;
-use link::{BeatListener, BeatSession};
+use link::{BeatListener, DatagramSession};
 use model::WorkerId;
 use proto::v1;
 
@@ -25,7 +25,7 @@ struct Sessions {
     /// By the id that beats carry: whose they are, and the connection they count for.
     by_beat: BTreeMap<u64, (WorkerId, u64)>,
     /// The newest of each worker; it outlives its connection, because a worker that is cut off from TCP may still beat.
-    by_worker: BTreeMap<WorkerId, (u64, BeatSession)>,
+    by_worker: BTreeMap<WorkerId, (u64, DatagramSession)>,
 }
 
 impl Beats {

@@ -3,7 +3,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use link::BeatSession;
+use link::DatagramSession;
 use proto::v1;
 use tokio::{sync::watch, task::AbortHandle};
 
@@ -15,7 +15,7 @@ pub(crate) struct Beats {
 
 #[derive(Debug)]
 struct Sender {
-    session: BeatSession,
+    session: DatagramSession,
     parent: SocketAddr,
     interval: watch::Sender<Duration>,
     task: AbortHandle,
@@ -33,7 +33,7 @@ impl Beats {
             );
             return;
         };
-        let session = BeatSession { id: ordered.id, key };
+        let session = DatagramSession { id: ordered.id, key };
         if let Some(sender) = &self.sender
             && (&sender.session, sender.parent) == (&session, parent)
             && !sender.task.is_finished()

@@ -13,6 +13,7 @@
 mod authority;
 mod beat;
 mod client;
+mod datagram;
 mod identity;
 mod intermediate;
 mod join;
@@ -23,8 +24,9 @@ mod tls;
 mod token;
 
 pub use authority::{Authority, AuthorityError, device_uuid, key_fingerprint};
-pub use beat::{Beat, BeatListener, BeatSession, send_beats};
+pub use beat::{Beat, BeatListener, send_beats};
 pub use client::{Backoff, Dial, DialError, Dialled, dial, dial_to};
+pub use datagram::{DatagramKey, DatagramSession};
 pub use identity::{Identity, IdentityError, KeyPair};
 pub use intermediate::Intermediate;
 pub use join::{JoinError, join};

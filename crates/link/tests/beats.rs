@@ -4,7 +4,7 @@
 mod beats {
     use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-    use link::{Beat, BeatListener, BeatSession, send_beats};
+    use link::{Beat, BeatListener, DatagramSession, send_beats};
     use tokio::{
         net::UdpSocket,
         sync::watch,
@@ -26,7 +26,7 @@ mod beats {
     /// A child that is dropped with the set. The sender of intervals is the caller's.
     fn child(
         parent: SocketAddr,
-        session: &BeatSession,
+        session: &DatagramSession,
         every: Duration,
     ) -> (JoinSet<()>, watch::Sender<Duration>) {
         let (tell, interval) = watch::channel(every);
@@ -205,7 +205,7 @@ mod beats {
     async fn beats_go_on_when_the_parents_port_was_closed_for_a_while() {
         let port = UdpSocket::bind(LOOPBACK).await.expect("a free port");
         let address = port.local_addr().expect("bound");
-        let session = BeatSession { id: 1, key: [7; 32] };
+        let session = DatagramSession { id: 1, key: [7; 32] };
         let (_child, _tell) = child(address, &session, Duration::from_millis(50));
         let mut buffer = [0; 64];
         timeout(PATIENCE, port.recv(&mut buffer)).await.expect("a beat").expect("received");
@@ -232,7 +232,7 @@ mod beats {
     #[tokio::test]
     async fn a_name_that_does_not_resolve_does_not_end_the_sender() {
         let (_tell, interval) = watch::channel(Duration::from_millis(100));
-        let session = BeatSession { id: 1, key: [7; 32] };
+        let session = DatagramSession { id: 1, key: [7; 32] };
         let sending = send_beats("no-such-name.invalid:1", session, interval);
         assert!(timeout(Duration::from_secs(1), sending).await.is_err());
     }
@@ -248,7 +248,7 @@ mod beats {
         runtime.block_on(async {
             let parent = Arc::new(listener());
             let address = parent.local_addr().expect("bound");
-            let keys: Vec<(BeatSession, ring::hmac::Key)> = (0..CHILDREN)
+            let keys: Vec<(DatagramSession, ring::hmac::Key)> = (0..CHILDREN)
                 .map(|_| {
                     let session = parent.register();
                     let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &session.key);

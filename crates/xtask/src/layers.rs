@@ -38,7 +38,7 @@ enum Layer {
 }
 
 /// Every package of the workspace. One that is missing here is a finding, so that its place is decided.
-const LAYERS: [(&str, Layer); 24] = [
+const LAYERS: [(&str, Layer); 25] = [
     ("model", Layer::Model),
     ("placement", Layer::Policy),
     ("addressing", Layer::Policy),
@@ -52,6 +52,7 @@ const LAYERS: [(&str, Layer); 24] = [
     ("store", Layer::Shared),
     ("link", Layer::Shared),
     ("tunnel", Layer::Shared),
+    ("relay", Layer::Shared),
     ("proto", Layer::Shared),
     ("root-orchestrator", Layer::Shell { core: "root-core" }),
     ("cluster-orchestrator", Layer::Shell { core: "cluster-core" }),

@@ -9,16 +9,10 @@ use std::{
 };
 
 use liveness::{Arrival, Window};
-use ring::{
-    hmac,
-    rand::{SecureRandom, SystemRandom},
-};
 use tokio::{io::Interest, net::UdpSocket, time::sleep};
 
-use super::{
-    BeatSession,
-    datagram::{self, Claim, Kind},
-};
+use super::datagram::{self, Claim, Kind};
+use crate::{DatagramKey, DatagramSession};
 
 /// Datagrams that wait while the parent is busy: at 100,000 beats a second the kernel's usual 208 KiB hold those of a
 /// few milliseconds, this holds those of some hundred. Memory is used only as they come.
@@ -41,7 +35,7 @@ pub struct Beat {
 }
 
 struct Session {
-    key: hmac::Key,
+    key: DatagramKey,
     came: Window,
     /// Where its newest beat came from.
     address: Option<SocketAddr>,
@@ -54,7 +48,6 @@ struct Session {
 pub struct BeatListener {
     socket: UdpSocket,
     sessions: Mutex<HashMap<u64, Session>>,
-    random: SystemRandom,
 }
 
 impl std::fmt::Debug for BeatListener {
@@ -75,11 +68,7 @@ impl BeatListener {
         if rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER).is_err() {
             rustix::net::sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER)?;
         }
-        Ok(Self {
-            socket: UdpSocket::from_std(socket)?,
-            sessions: Mutex::default(),
-            random: SystemRandom::new(),
-        })
+        Ok(Self { socket: UdpSocket::from_std(socket)?, sessions: Mutex::default() })
     }
 
     /// Where it listens.
@@ -92,20 +81,18 @@ impl BeatListener {
 
     /// A new session with a fresh key. It lasts until [`BeatListener::forget`].
     #[must_use]
-    pub fn register(&self) -> BeatSession {
+    pub fn register(&self) -> DatagramSession {
         let mut sessions = self.sessions();
         loop {
-            let id = u64::from_be_bytes(self.random_bytes());
-            // Ids are chosen at random, so that those of a parent before a restart mean nothing to it.
-            if let Entry::Vacant(place) = sessions.entry(id) {
-                let key = self.random_bytes();
+            let fresh = DatagramSession::generate();
+            if let Entry::Vacant(place) = sessions.entry(fresh.id) {
                 place.insert(Session {
-                    key: hmac::Key::new(hmac::HMAC_SHA256, &key),
+                    key: fresh.datagram_key(),
                     came: Window::EMPTY,
                     address: None,
                     asks: 0,
                 });
-                return BeatSession { id, key };
+                return fresh;
             }
         }
     }
@@ -176,12 +163,6 @@ impl BeatListener {
     fn sessions(&self) -> MutexGuard<'_, HashMap<u64, Session>> {
         // Whoever panicked with it has left it whole: each change is one step.
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn random_bytes<const COUNT: usize>(&self) -> [u8; COUNT] {
-        let mut bytes = [0; COUNT];
-        self.random.fill(&mut bytes).expect("the kernel gives random bytes on every supported system");
-        bytes
     }
 }
 

@@ -18,22 +18,5 @@ mod datagram;
 mod listener;
 mod sender;
 
-use std::fmt;
-
 pub use listener::{Beat, BeatListener};
 pub use sender::send_beats;
-
-/// What a parent hands a child for the beats of one connection, over that connection.
-#[derive(Clone, PartialEq, Eq)]
-pub struct BeatSession {
-    /// Which session.
-    pub id: u64,
-    /// What proves a beat is of it. A secret: it is not shown by `Debug`.
-    pub key: [u8; 32],
-}
-
-impl fmt::Debug for BeatSession {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "BeatSession({:016x}, key withheld)", self.id)
-    }
-}

@@ -7,17 +7,14 @@ use std::{
     time::Duration,
 };
 
-use ring::hmac;
 use tokio::{
     net::{UdpSocket, lookup_host},
     sync::watch,
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-use super::{
-    BeatSession,
-    datagram::{self, Claim, Kind},
-};
+use super::datagram::{self, Claim, Kind};
+use crate::{DatagramKey, DatagramSession};
 
 /// However short an interval is told, no faster than this.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(50);
@@ -38,10 +35,10 @@ const RESOLVE_DEADLINE: Duration = Duration::from_secs(5);
 /// When nobody can change `interval` any more, it stays as it is.
 pub async fn send_beats(
     parent: &str,
-    session: BeatSession,
+    session: DatagramSession,
     interval: watch::Receiver<Duration>,
 ) -> Infallible {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, &session.key);
+    let key = session.datagram_key();
     let mut beating =
         Beating { session: session.id, key, interval, told: true, next_number: 0, highest_ask: 0 };
     let mut attempt = 0;
@@ -79,7 +76,7 @@ fn choose(addresses: &[SocketAddr], attempt: usize) -> Option<&SocketAddr> {
 
 struct Beating {
     session: u64,
-    key: hmac::Key,
+    key: DatagramKey,
     interval: watch::Receiver<Duration>,
     /// Whether anybody can still change the interval.
     told: bool,
