@@ -18,11 +18,18 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         port: port.parse()?,
         mtu: 1420,
         queues: Some(queues.parse::<NonZeroUsize>()?),
+        relayed: None,
         asides: None,
     })?;
-    let endpoint = if endpoint == "-" { None } else { Some(endpoint.parse()?) };
+    let endpoints = if endpoint == "-" { Vec::new() } else { vec![endpoint.parse()?] };
     let allowed = allowed.iter().map(|network| network.parse()).collect::<Result<_, _>>()?;
-    tunnel.set_peers(vec![Peer { public_key: public_key.parse()?, endpoint, allowed, keepalive: None }])?;
+    tunnel.set_peers(vec![Peer {
+        public_key: public_key.parse()?,
+        endpoints,
+        relay: None,
+        allowed,
+        keepalive: None,
+    }])?;
     while tunnel.is_running() {
         thread::sleep(Duration::from_secs(5));
         let lines = format!("{:?}\n{:?}\n", tunnel.status(), tunnel.drops());

@@ -14,7 +14,12 @@ use boringtun::{
 };
 
 use crate::{
-    PrivateKey, PublicKey, inbound::Desk, outbox::OVERHEAD, peer::Peer, socket::Endpoint, table::Table,
+    PrivateKey, PublicKey,
+    inbound::Desk,
+    outbox::{HANDSHAKE, OVERHEAD},
+    path::Origin,
+    peer::Peer,
+    table::Table,
 };
 
 /// How many handshakes a second are taken from anybody. Past that, a sender first has to show, by a cookie, that its
@@ -24,9 +29,6 @@ const HANDSHAKES_PER_SECOND: u64 = 100;
 /// How many handshakes a second are looked at by us at all, cookie or not: a quarter of one processor. Whoever is turned
 /// away tries again after five seconds.
 const MOST_HANDSHAKES_PER_SECOND: u64 = 1_000;
-
-/// The largest answer to a handshake.
-const ANSWER: usize = 148;
 
 /// Who we are, and how much work strangers may make us.
 pub(crate) struct Doorkeeper {
@@ -73,11 +75,11 @@ impl Doorkeeper {
     fn admit<'table>(
         &self,
         table: &'table Table,
-        from: Endpoint,
+        origin: Origin,
         message: &[u8],
-        answer: &mut [u8; ANSWER],
+        answer: &mut [u8; HANDSHAKE],
     ) -> Visitor<'table> {
-        let peer = match self.limiter.verify_packet(Some(from.address.ip()), message, answer) {
+        let peer = match self.limiter.verify_packet(Some(origin.address().ip()), message, answer) {
             Ok(Packet::HandshakeInit(_) | Packet::HandshakeResponse(_))
                 if self.looked_at.fetch_add(1, Ordering::Relaxed) >= MOST_HANDSHAKES_PER_SECOND =>
             {
@@ -106,13 +108,13 @@ impl std::fmt::Debug for Doorkeeper {
 
 impl Desk {
     /// Takes a message that is of WireGuard and carries no packet. No peer is locked.
-    pub(crate) fn take_handshake(&mut self, table: &Table, from: Endpoint, message: &[u8]) {
-        let mut answer = [0; ANSWER];
-        if !self.outbox.has_room(ANSWER) {
+    pub(crate) fn take_handshake(&mut self, table: &Table, origin: Origin, message: &[u8]) {
+        let mut answer = [0; HANDSHAKE];
+        if !self.outbox.has_room(HANDSHAKE) {
             self.flush();
         }
-        match self.doorkeeper.admit(table, from, message, &mut answer) {
-            Visitor::Of(peer) => self.shake_hands(peer, from, message),
+        match self.doorkeeper.admit(table, origin, message, &mut answer) {
+            Visitor::Of(peer) => self.shake_hands(peer, origin, message),
             Visitor::Stranger => {
                 self.counters.unknown_sender.fetch_add(1, Ordering::Relaxed);
             }
@@ -121,7 +123,10 @@ impl Desk {
             }
             Visitor::TooMany(size) => {
                 self.counters.under_load.fetch_add(1, Ordering::Relaxed);
-                if size > 0 {
+                // Whoever came by a relay cannot be answered before it is known who it is, and tries again.
+                if size > 0
+                    && let Origin::Direct(from) = origin
+                {
                     self.outbox.room(0)[..size].copy_from_slice(&answer[..size]);
                     self.outbox.push(from, size);
                 }
@@ -129,16 +134,17 @@ impl Desk {
         }
     }
 
-    fn shake_hands(&mut self, peer: &Peer, from: Endpoint, message: &[u8]) {
+    fn shake_hands(&mut self, peer: &Peer, origin: Origin, message: &[u8]) {
         let mut session = peer.lock();
         let Some(session) = session.as_mut() else { return };
-        match session.tunn.decapsulate(Some(from.address.ip()), message, self.outbox.room(0)) {
+        let mut room = [0; HANDSHAKE];
+        match session.tunn.decapsulate(Some(origin.address().ip()), message, &mut room) {
             TunnResult::WriteToNetwork(answer) => {
                 // To a response the answer is a keepalive, under the new keys.
                 let agreed = answer.len() == OVERHEAD;
-                let size = answer.len();
-                session.endpoint = Some(from);
-                self.outbox.push(from, size);
+                // The answer is a probe itself.
+                let _place_of_the_answer = session.hear(origin);
+                session.answer(origin, answer, &mut self.outbox);
                 if agreed {
                     self.release(session);
                 }

@@ -21,6 +21,7 @@ use crate::{
     outbound::{IDLE, PAUSE},
     outbox::Outbox,
     packet,
+    path::Origin,
     peer::{Peer, Session},
     socket::{Endpoint, Receiver, Sender, origin},
     stop::{Stop, Wake},
@@ -57,6 +58,7 @@ pub(crate) struct Desk {
     pub(crate) deliveries: Deliveries,
     pub(crate) outbox: Outbox,
     pub(crate) doorkeeper: Arc<Doorkeeper>,
+    pub(crate) relayed: Option<u8>,
     pub(crate) asides: Option<mpsc::Sender<Aside>>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) stop: Arc<Stop>,
@@ -126,13 +128,29 @@ impl Desk {
         from: Endpoint,
         datagram: &[u8],
     ) {
-        if !packet::is_wireguard(datagram) {
-            return self.pass_aside(from, datagram);
+        if packet::is_wireguard(datagram) {
+            return self.take_message(table, held, Origin::Direct(from), datagram);
         }
+        match datagram {
+            // Whoever wrapped it: what is inside proves itself, and answers go to the peer's own relay.
+            [first, message @ ..] if Some(*first) == self.relayed && packet::is_wireguard(message) => {
+                self.take_message(table, held, Origin::Relayed(from), message);
+            }
+            _ => self.pass_aside(from, datagram),
+        }
+    }
+
+    fn take_message<'table>(
+        &mut self,
+        table: &'table Table,
+        held: &mut Held<'table>,
+        origin: Origin,
+        datagram: &[u8],
+    ) {
         let Some(header) = packet::DataHeader::read(datagram) else {
             // A handshake may be of any peer, so none may stay locked.
             *held = None;
-            return self.take_handshake(table, from, datagram);
+            return self.take_handshake(table, origin, datagram);
         };
         let slot = header.receiver >> 8;
         if held.as_ref().is_none_or(|(peer, _)| u32::try_from(peer.slot) != Ok(slot)) {
@@ -148,7 +166,7 @@ impl Desk {
             session.drops.replayed += 1;
             return;
         }
-        self.open(table, peer, session, from, datagram);
+        self.open(table, peer, session, origin, datagram);
         if self.deliveries.is_full() {
             *held = None;
             self.deliver();
@@ -156,7 +174,7 @@ impl Desk {
     }
 
     /// Decrypts a message that says it carries a packet of `peer`.
-    fn open(&mut self, table: &Table, peer: &Peer, session: &mut Session, from: Endpoint, datagram: &[u8]) {
+    fn open(&mut self, table: &Table, peer: &Peer, session: &mut Session, origin: Origin, datagram: &[u8]) {
         let delivered = match session.tunn.decapsulate(None, datagram, self.deliveries.room()) {
             TunnResult::WriteToTunnelV4(packet, _) | TunnResult::WriteToTunnelV6(packet, _) => {
                 match packet::source(packet) {
@@ -186,7 +204,12 @@ impl Desk {
                 return;
             }
         };
-        session.endpoint = Some(from);
+        if let Some(to) = session.hear(origin) {
+            if !self.outbox.has_room(0) {
+                self.flush();
+            }
+            session.probe(to, &mut self.outbox);
+        }
         if let Some(size) = delivered {
             session.received += size as u64;
             self.deliveries.push(size);

@@ -6,7 +6,7 @@
 //! ```text
 //!   kernel ── device ──► outbound: whose is it? encrypt ──► outbox ── socket ──► network
 //!   kernel ◄── device ── inbound:  whose is it? decrypt, may it be from there? ◄── socket ── network
-//!                        handshake: who may have one          timers: what is due
+//!                        handshake: who may have one   path: where is it?   timers: what is due
 //! ```
 //!
 //! There is a thread for each direction of each queue, and one for the clock. They share a table of peers, which is
@@ -27,11 +27,13 @@
 //!     port: 51820,
 //!     mtu: 1420,
 //!     queues: None,
+//!     relayed: None,
 //!     asides: None,
 //! })?;
 //! tunnel.set_peers(vec![Peer {
 //!     public_key: "hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=".parse().expect("a key"),
-//!     endpoint: Some(([192, 0, 2, 7], 51820).into()),
+//!     endpoints: vec![([192, 0, 2, 7], 51820).into()],
+//!     relay: None,
 //!     allowed: vec!["10.18.0.64/26".parse().expect("a network")],
 //!     keepalive: None,
 //! }])?;
@@ -48,6 +50,7 @@ mod key;
 mod outbound;
 mod outbox;
 mod packet;
+mod path;
 mod peer;
 mod routes;
 mod settings;
@@ -59,5 +62,5 @@ mod tunnel;
 
 pub use error::Error;
 pub use key::{KeyError, PrivateKey, PublicKey};
-pub use settings::{Aside, Drops, Peer, PeerDrops, PeerStatus, Settings};
+pub use settings::{Aside, Drops, KEEPALIVE, Peer, PeerDrops, PeerStatus, RELAY_PREFIX, Relay, Settings};
 pub use tunnel::Tunnel;

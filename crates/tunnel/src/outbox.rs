@@ -1,6 +1,8 @@
 //! Encrypted datagrams on their way out, laid side by side so that the kernel takes many in one call.
 
 use crate::{
+    path::{MOST_ENDPOINTS, Target},
+    settings::RELAY_PREFIX,
     socket::{Endpoint, Sender},
     stop::Stop,
 };
@@ -9,7 +11,10 @@ use crate::{
 pub(crate) const OVERHEAD: usize = 32;
 
 /// The largest message of a handshake, which may take the place of a packet.
-const HANDSHAKE: usize = 148;
+pub(crate) const HANDSHAKE: usize = 148;
+
+/// Kept free for handshakes that go everywhere at once, and for what goes in front of a message to a relay.
+const SPARE: usize = (MOST_ENDPOINTS + 3) * (HANDSHAKE + RELAY_PREFIX);
 
 /// What the kernel takes in one call: 64 segments, and what fits in one datagram of IPv4.
 const RUN_DATAGRAMS: usize = 64;
@@ -52,7 +57,20 @@ impl Outbox {
     }
 
     pub(crate) fn has_room(&self, packet: usize) -> bool {
-        self.length + (packet + OVERHEAD).max(HANDSHAKE) <= self.bytes.len()
+        self.length + (packet + OVERHEAD).max(HANDSHAKE) + SPARE <= self.bytes.len()
+    }
+
+    /// As [`Outbox::room`], behind `prefix`.
+    pub(crate) fn room_behind(&mut self, prefix: &[u8], packet: usize) -> &mut [u8] {
+        let (front, room) = self.bytes[self.length..].split_at_mut(prefix.len());
+        front.copy_from_slice(prefix);
+        &mut room[..(packet + OVERHEAD).max(HANDSHAKE)]
+    }
+
+    /// Takes a whole message, of at most the length of a handshake, for one of the places that it goes to.
+    pub(crate) fn put(&mut self, target: Target<'_>, message: &[u8]) {
+        self.room_behind(target.prefix, 0)[..message.len()].copy_from_slice(message);
+        self.push(target.to, target.prefix.len() + message.len());
     }
 
     /// Takes the first `size` bytes of the room as a datagram to `to`.

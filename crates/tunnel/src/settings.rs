@@ -19,7 +19,10 @@ pub struct Settings {
     pub mtu: u16,
     /// How many threads each direction has, at most four; `None` for one per processor.
     pub queues: Option<NonZeroUsize>,
-    /// Where datagrams go that are not WireGuard's; `None` drops them.
+    /// The first byte of what a relay passes on; the rest is a message of WireGuard. None of its own begins with it.
+    /// `None` where nothing is relayed.
+    pub relayed: Option<u8>,
+    /// Where datagrams go that are neither WireGuard's nor relayed; `None` drops them.
     pub asides: Option<tokio::sync::mpsc::Sender<Aside>>,
 }
 
@@ -37,22 +40,43 @@ pub struct Aside {
 pub struct Peer {
     /// Who it is.
     pub public_key: PublicKey,
-    /// Where it is tried, until an authentic packet arrives from elsewhere. `None` waits for the peer to speak first.
-    pub endpoint: Option<SocketAddr>,
+    /// Where it is tried, all at once and at most four, until an authentic packet arrives from elsewhere. With none, and
+    /// no relay, the peer must speak first.
+    pub endpoints: Vec<SocketAddr>,
+    /// What passes messages on to it that do not get there directly.
+    pub relay: Option<Relay>,
     /// The addresses inside that are the peer's: packets to them go to it, and it may send from no others. Of nested
     /// networks of several peers the longest wins.
     pub allowed: Vec<IpNet>,
-    /// How often to say something when there is nothing to say, so that a NAT in between stays open.
+    /// How often to say something when there is nothing to say, so that a NAT in between stays open. A peer that was
+    /// found by its relay is spoken to every [`KEEPALIVE`] in any case.
     pub keepalive: Option<Duration>,
 }
+
+/// Less than the 30 s after which the most forgetful NATs close.
+pub const KEEPALIVE: Duration = Duration::from_secs(25);
+
+/// Who passes messages on to a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Relay {
+    /// Where it is.
+    pub address: SocketAddr,
+    /// What goes in front of each message, and does not begin like one of WireGuard.
+    pub prefix: [u8; RELAY_PREFIX],
+}
+
+/// The length of [`Relay::prefix`].
+pub const RELAY_PREFIX: usize = 17;
 
 /// One peer, as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerStatus {
     /// Who it is.
     pub public_key: PublicKey,
-    /// Where packets to it go now: where its last authentic packet came from, or where it is tried.
+    /// Where packets to it go now: where its last authentic packet came from, or where it is tried, or its relay.
     pub endpoint: Option<SocketAddr>,
+    /// Whether that is its relay.
+    pub relayed: bool,
     /// How long ago the keys in use were agreed on; `None` without any.
     pub last_handshake: Option<Duration>,
     /// Bytes of IP packets received from it and handed to the kernel.
@@ -72,7 +96,7 @@ pub struct PeerDrops {
     pub not_sealed: u64,
     /// From it: not under keys that we agreed on, or altered, or of a handshake that another one overtook.
     pub not_authentic: u64,
-    /// From it: seen before, or too late.
+    /// From it: seen before, or too late; also a handshake that came by another way first.
     pub replayed: u64,
     /// From it: authentic, and no IP packet inside.
     pub malformed: u64,

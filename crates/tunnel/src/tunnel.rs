@@ -263,6 +263,7 @@ impl Workshop<'_> {
             deliveries: Deliveries::new(),
             outbox: Outbox::new(),
             doorkeeper: Arc::clone(&self.doorkeeper),
+            relayed: self.settings.relayed,
             asides: self.settings.asides.clone(),
             counters: Arc::clone(&self.counters),
             stop: Arc::clone(&self.stop),

@@ -59,7 +59,7 @@ fn garbage_at_the_port_changes_nothing() {
     }
     wait_until(|| left.tunnel().drops(), |drops| drops.malformed_outside > 20 && drops.asides > 10);
     transfer(&left.place, &right.place, right.place.inside(), 1_000_000);
-    assert_eq!(left.peer_status().endpoint, right.as_peer().endpoint, "garbage moves nobody");
+    assert_eq!(left.peer_status().endpoint, Some(right.as_peer().endpoints[0]), "garbage moves nobody");
 }
 
 /// A flood of handshakes by somebody who knows our key is answered by cookies, and costs no peer its link.
@@ -91,7 +91,7 @@ fn repeated_and_altered_packets_are_dropped() {
     thread::spawn(move || relay_twice(&relay, ends));
     for (side, other) in [(&left, &right), (&right, &left)] {
         let mut wanted = other.as_peer();
-        wanted.endpoint = Some(middle);
+        wanted.endpoints = vec![middle];
         side.set_peers(vec![wanted]);
     }
     transfer(&left.place, &right.place, right.place.inside(), 300_000);

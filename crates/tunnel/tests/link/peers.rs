@@ -109,7 +109,8 @@ fn two_peers_get_what_is_theirs() {
     second.set_peers(vec![Peer { allowed: vec![here.into()], ..left.as_peer() }]).expect("a set of peers");
     let other = Peer {
         public_key: key.public(),
-        endpoint: Some(SocketAddr::new(right.place.outside(), second.port())),
+        endpoints: vec![SocketAddr::new(right.place.outside(), second.port())],
+        relay: None,
         allowed: vec![there.into()],
         keepalive: None,
     };
@@ -159,10 +160,10 @@ fn a_peer_that_moves_is_followed() {
 fn a_peer_is_tried_at_its_new_endpoint_at_once() {
     let (left, right) = strangers();
     let mut passive = left.as_peer();
-    passive.endpoint = None;
+    passive.endpoints.clear();
     right.set_peers(vec![passive]);
     let mut wanted = right.as_peer();
-    wanted.endpoint = Some("192.0.2.99:51820".parse().expect("an address"));
+    wanted.endpoints = vec!["192.0.2.99:51820".parse().expect("an address")];
     left.set_peers(vec![wanted]);
     assert!(!left.place.pings(right.place.inside(), 56, SILENCE));
     left.set_peers(vec![right.as_peer()]);
@@ -198,7 +199,7 @@ fn a_peer_that_restarts_is_found_again_within_seconds() {
 fn a_peer_without_endpoint_is_known_when_it_speaks() {
     let (left, right) = strangers();
     let mut passive = right.as_peer();
-    passive.endpoint = None;
+    passive.endpoints.clear();
     left.set_peers(vec![passive]);
     assert!(!left.place.pings(right.place.inside(), 56, SILENCE));
     assert!(left.peer_status().drops.no_endpoint > 0);
@@ -210,7 +211,7 @@ fn a_peer_without_endpoint_is_known_when_it_speaks() {
 fn a_keepalive_tells_where_a_silent_peer_is() {
     let (left, right) = strangers();
     let mut passive = right.as_peer();
-    passive.endpoint = None;
+    passive.endpoints.clear();
     left.set_peers(vec![passive]);
     let mut kept = left.as_peer();
     kept.keepalive = Some(Duration::from_secs(1));
@@ -270,8 +271,7 @@ fn asides_arrive_past_the_protocol() {
     left.start(settings);
     let (settings, mut to_right) = with_asides(&right.key, 2);
     right.start(settings);
-    let (left_end, right_end) =
-        (left.as_peer().endpoint.expect("one"), right.as_peer().endpoint.expect("one"));
+    let (left_end, right_end) = (left.as_peer().endpoints[0], right.as_peer().endpoints[0]);
     left.tunnel().send_aside(b"where am I?", right_end);
     let question = to_right.blocking_recv().expect("an aside");
     assert_eq!((question.from, &question.payload[..]), (left_end, &b"where am I?"[..]));

@@ -141,6 +141,7 @@ impl Side {
             port: PORT,
             mtu: 1420,
             queues: None,
+            relayed: None,
             asides: None,
         }
     }
@@ -177,7 +178,8 @@ impl Side {
 pub(crate) fn peer(place: &Place, public_key: PublicKey) -> Peer {
     Peer {
         public_key,
-        endpoint: Some(SocketAddr::new(place.outside(), PORT)),
+        endpoints: vec![SocketAddr::new(place.outside(), PORT)],
+        relay: None,
         allowed: vec![place.inside().into(), place.inside_v6().into()],
         keepalive: None,
     }

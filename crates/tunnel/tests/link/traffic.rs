@@ -59,7 +59,7 @@ fn the_far_end_may_be_of_ipv6() {
     let (left, right) = strangers();
     for (side, other) in [(&left, &right), (&right, &left)] {
         let mut peer = other.as_peer();
-        peer.endpoint = Some(SocketAddr::new(other.place.outside_v6(), PORT));
+        peer.endpoints = vec![SocketAddr::new(other.place.outside_v6(), PORT)];
         side.set_peers(vec![peer]);
     }
     transfer(&left.place, &right.place, right.place.inside(), 3_000_000);
