@@ -2,5 +2,5 @@
 # scripts/images builds both.
 FROM scratch
 COPY cluster-orchestrator /cluster-orchestrator
-EXPOSE 10100/tcp 10100/udp
+EXPOSE 10100/tcp 10100/udp 50105/udp
 ENTRYPOINT ["/cluster-orchestrator"]

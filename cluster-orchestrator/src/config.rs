@@ -43,6 +43,15 @@ pub struct Config {
     #[arg(long, env = "MANGROVE_WORKER_LISTEN", default_value = "[::]:10100")]
     pub worker_listen: SocketAddr,
 
+    /// UDP port of the relay, at the address for workers: devices behind address translation need it for encrypted links.
+    #[arg(long, env = "MANGROVE_RELAY_PORT", default_value_t = 50105)]
+    pub relay_port: u16,
+
+    /// IP address and port at which devices reach the relay, if not at its port where they dial this cluster. Devices of
+    /// other clusters use it only if it is given.
+    #[arg(long, env = "MANGROVE_RELAY_ADDRESS")]
+    pub relay_address: Option<SocketAddr>,
+
     /// Nobody but the devices of this site can listen or speak on its network: they send each other the packets of
     /// instances as they are, not encrypted, which is several times faster.
     #[arg(long, env = "MANGROVE_TRUSTED_SITE")]

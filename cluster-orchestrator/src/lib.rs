@@ -3,7 +3,8 @@
 //! ```text
 //!   root ◄──► uplink.rs ─────┐                        ┌──► store (documents.rs)
 //!   workers ◄─► downlink.rs ─┼──► control ◄──► core ──┤
-//!   workers ──► beats.rs ────┘                        └──► effects: assignments and leases to workers (links.rs)
+//!   workers ──► beats.rs ────┤                        └──► effects: assignments and leases to workers (links.rs)
+//!   devices ◄─► relays.rs ───┘
 //! ```
 //!
 //! What was last assigned is in the store: workers are served whether the root is there or not.
@@ -15,6 +16,7 @@ mod documents;
 mod downlink;
 mod join;
 mod links;
+mod relays;
 mod surroundings;
 mod uplink;
 
@@ -54,10 +56,13 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
     };
     let mut brain = documents::load(store.as_ref()).await.context("read the store")?;
     brain.trust_site(config.trusted_site);
+    brain.relay_at(config.relay_address);
     let control = Control::new(brain);
     let links = Arc::new(links::Links::default());
     let beats = Arc::new(beats::Beats::bind(listener.local_addr()?)?);
-    let (surroundings, news) = surroundings::ClusterSurroundings::new(Arc::clone(&links), Arc::clone(&beats));
+    let relays = Arc::new(relays::Relays::bind(&config)?);
+    let (surroundings, news) =
+        surroundings::ClusterSurroundings::new(Arc::clone(&links), Arc::clone(&beats), Arc::clone(&relays));
     let certifier =
         Arc::new(certifier::Certifier::open(Arc::clone(&directory), identity.clone(), root, cluster)?);
     let (root_channel, root_channels) = tokio::sync::watch::channel(None);
@@ -70,7 +75,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
         root_channel,
         config,
     };
-    let handle = control.handle();
+    let (to_beats, to_relays) = (control.handle(), control.handle());
     let downlink = downlink::Downlink {
         brain: control.handle(),
         links,
@@ -86,8 +91,9 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
         async { control.run(store, surroundings, shutdown.clone()).await.context("keep the store") },
         async { downlink.serve(listener, &identity).await.context("serve the workers") },
         async {
-            // A task of its own: beats come all the time.
-            let beats = AbortOnDropHandle::new(tokio::spawn(async move { beats.pass_on(&handle).await }));
+            // Tasks of their own: beats and what is relayed come all the time.
+            let beats = AbortOnDropHandle::new(tokio::spawn(async move { beats.pass_on(&to_beats).await }));
+            let _relays = AbortOnDropHandle::new(tokio::spawn(async move { relays.serve(&to_relays).await }));
             tokio::select! {
                 () = uplink.hold(&identity) => {}
                 _ended = beats => {}

@@ -8,7 +8,7 @@ use proto::v1;
 use store::Write;
 use tokio::sync::watch;
 
-use crate::{beats::Beats, documents, links::Links};
+use crate::{beats::Beats, documents, links::Links, relays::Relays};
 
 /// Counts turns that the root should hear of.
 pub(crate) type News = watch::Receiver<u64>;
@@ -16,13 +16,14 @@ pub(crate) type News = watch::Receiver<u64>;
 pub(crate) struct ClusterSurroundings {
     links: Arc<Links>,
     beats: Arc<Beats>,
+    relays: Arc<Relays>,
     news: watch::Sender<u64>,
 }
 
 impl ClusterSurroundings {
-    pub(crate) fn new(links: Arc<Links>, beats: Arc<Beats>) -> (Self, News) {
+    pub(crate) fn new(links: Arc<Links>, beats: Arc<Beats>, relays: Arc<Relays>) -> (Self, News) {
         let (news, receiver) = watch::channel(0);
-        (Self { links, beats, news }, receiver)
+        (Self { links, beats, relays, news }, receiver)
     }
 }
 
@@ -49,6 +50,11 @@ impl Surroundings<State> for ClusterSurroundings {
                 Effect::TellNeighbour { session, to, epoch, news } => {
                     let told = v1::ToNeighbour::new(to, epoch, &news);
                     self.links.send_over_to_root(session, v1::cluster_to_root::Message::ToNeighbour(told));
+                }
+                Effect::OfferRelay { worker, session, key } => {
+                    if let Some(offer) = self.relays.offer(worker, session, key) {
+                        self.links.send_to_network(worker, session, proto::relay_message(&offer));
+                    }
                 }
                 Effect::TellNetwork { worker, session, lease, news } => {
                     self.links.send_to_network(

@@ -11,6 +11,7 @@ use anyhow::{Context, bail};
 
 use crate::{
     local_key,
+    secure::LinkPath,
     status::{Link, Status},
 };
 
@@ -56,13 +57,18 @@ pub fn describe_status(port: u16, key_file: &Path) -> anyhow::Result<String> {
 }
 
 fn describe_link(link: &Link) -> String {
-    let Link { worker_id, way, endpoint, last_handshake_seconds, received, sent } = link;
+    let Link { worker_id, way, path, endpoint, last_handshake_seconds, received, sent } = link;
+    let path = match path {
+        Some(LinkPath::Relayed) => ", relayed by".to_owned(),
+        Some(path) => format!(", {path}"),
+        None => String::new(),
+    };
     let state = match (way.as_str(), last_handshake_seconds) {
         ("direct", _) => String::new(),
         (_, Some(ago)) => format!("  keys of {ago} s ago, {received} B in, {sent} B out"),
-        (_, None) => "  no answer yet: is its UDP port open?".to_owned(),
+        (_, None) => "  no answer yet: is its UDP port open, or that of the relay?".to_owned(),
     };
-    format!("  {worker_id}  {way}  {endpoint}{state}")
+    format!("  {worker_id}  {way}{path}  {endpoint}{state}")
 }
 
 /// One request over one connection; HTTP/1.0, so that the answer ends with it.

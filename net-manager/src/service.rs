@@ -230,6 +230,7 @@ impl<D: Datapath> Service<D> {
                 self.connection = Connection::Down(reason);
             }
             UplinkEvent::Lease(lease) => self.take_lease(lease).await,
+            UplinkEvent::Relay(order) => self.datapath.use_relay(order).await,
             UplinkEvent::News(news) => {
                 self.connection = Connection::Up;
                 self.state.hear(news);

@@ -3,7 +3,7 @@
 use model::{Way, WorkerId};
 use serde::{Deserialize, Serialize};
 
-use crate::secure::EncryptedLink;
+use crate::secure::{EncryptedLink, LinkPath};
 
 /// The steps, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,7 +45,9 @@ pub struct Link {
     pub worker_id: WorkerId,
     /// `direct` or `encrypted`.
     pub way: String,
-    /// Where it is reached now.
+    /// How packets get there over an encrypted link; `None` while it has not answered, and for direct links.
+    pub path: Option<LinkPath>,
+    /// Where it is reached now; its relay, when they go by that.
     pub endpoint: String,
     /// How long ago the keys in use were agreed on; `None` without any, and for direct links.
     pub last_handshake_seconds: Option<u64>,
@@ -59,7 +61,7 @@ impl Link {
     pub(crate) fn of(worker_id: WorkerId, way: Way, encrypted: &[EncryptedLink]) -> Self {
         let (way, endpoint, link) = match way {
             Way::Direct { underlay } => ("direct", underlay.to_string(), None),
-            Way::Secure { endpoint, key } => {
+            Way::Secure { endpoint, key, .. } => {
                 let link = encrypted.iter().find(|link| link.key == key);
                 let endpoint = link.and_then(|link| link.endpoint).unwrap_or(endpoint);
                 ("encrypted", endpoint.to_string(), link)
@@ -68,6 +70,7 @@ impl Link {
         Self {
             worker_id,
             way: way.to_owned(),
+            path: link.and_then(|link| link.path),
             endpoint,
             last_handshake_seconds: link.and_then(|link| link.last_handshake_seconds),
             received: link.map_or(0, |link| link.received),

@@ -7,9 +7,10 @@ use std::{
 
 use anyhow::Context;
 use daemon::StateDirectory;
-use link::{Backoff, Dial, Dialled, Identity, KeyPair, Subject, dial_to};
-use model::{ClusterId, NetworkLease, NetworkNews, Reach, TunnelEnd, WorkerId};
-use proto::v1::cluster_link_client::ClusterLinkClient;
+use link::{Backoff, DatagramSession, Dial, Dialled, Identity, KeyPair, Subject, dial_to};
+use model::{ClusterId, NetworkLease, NetworkNews, Reach, RelayOffer, TunnelEnd, WorkerId};
+use proto::{NetworkMessage, v1::cluster_link_client::ClusterLinkClient};
+use relay::Order;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -29,6 +30,8 @@ pub enum UplinkEvent {
     Lease(NetworkLease),
     /// The cluster tells of services and devices.
     News(NetworkNews),
+    /// The cluster has a relay for this device.
+    Relay(Order),
     /// The cluster does not answer, and why.
     Disconnected(String),
 }
@@ -284,7 +287,8 @@ impl Session<'_> {
         let cluster = Subject::Cluster { root: identity.subject().root(), cluster: registration.cluster_id };
         let Dialled { channel, address: reached } = dial_to(address, Dial::As(identity, cluster)).await?;
         let underlay = underlay.or_else(|| own_address_towards(reached));
-        let reach = underlay.map(|address| Reach { address, tunnel });
+        let reach = underlay.map(|address| Reach { address, tunnel, observed: None });
+        let own = reach.and_then(|reach| Some(SocketAddr::new(reach.address, reach.tunnel?.port)));
         let hello = proto::network_hello(env!("CARGO_PKG_VERSION"), reach.as_ref());
         // The sending half stays open, as the cluster takes its end for ours.
         let (sender, receiver) = mpsc::channel(1);
@@ -304,13 +308,18 @@ impl Session<'_> {
                 anyhow::anyhow!("the connection to the cluster at {address} broke: {}", status.message())
             })?;
             let Some(message) = message else { return Ok(()) };
-            let (lease, news) =
+            let NetworkMessage { lease, news, relay } =
                 proto::read_network_message(message).context("read what the cluster tells")?;
             if let Some(lease) = lease {
                 events.send(UplinkEvent::Lease(lease)).await.context("hand on")?;
             }
             if !news.is_empty() {
                 events.send(UplinkEvent::News(news)).await.context("hand on")?;
+            }
+            if let Some(RelayOffer { address, port, session: id, key }) = relay {
+                let relay = SocketAddr::new(address.unwrap_or_else(|| reached.ip().to_canonical()), port);
+                let order = Order { relay, own, session: DatagramSession { id, key } };
+                events.send(UplinkEvent::Relay(order)).await.context("hand on")?;
             }
         }
     }

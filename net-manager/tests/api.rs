@@ -59,6 +59,8 @@ impl Datapath for Remembered {
         Ok(())
     }
 
+    async fn use_relay(&mut self, _: relay::Order) {}
+
     async fn encrypted(&mut self) -> Vec<EncryptedLink> {
         Vec::new()
     }

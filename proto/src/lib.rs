@@ -6,7 +6,10 @@
 mod codec;
 mod convert;
 
-pub use convert::{WireError, network_hello, network_message, read_network_hello, read_network_message};
+pub use convert::{
+    NetworkMessage, WireError, network_hello, network_message, read_network_hello, read_network_message,
+    relay_message,
+};
 
 /// Generated messages and services, version 1.
 pub mod v1 {

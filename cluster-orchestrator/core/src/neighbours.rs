@@ -8,6 +8,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
     sync::Arc,
 };
 
@@ -57,6 +58,8 @@ pub(crate) struct Neighbourhood {
     /// The application of each shared service, and the shared applications of each neighbour.
     application_of: BTreeMap<ServiceId, ApplicationId>,
     shared_with: BTreeMap<ClusterId, BTreeSet<ApplicationId>>,
+    /// Where devices of other clusters reach the relay of this one, if they do.
+    relay: Option<SocketAddr>,
     /// The connection to the root that counts; greater than those before.
     session: u64,
     blocks: BTreeMap<ClusterId, NetworkLease>,
@@ -112,6 +115,11 @@ impl Neighbourhood {
 }
 
 impl State {
+    /// To be called once before anybody connects: where devices of other clusters reach the relay of this one.
+    pub fn relay_at(&mut self, relay: Option<SocketAddr>) {
+        self.neighbourhood.relay = relay;
+    }
+
     /// The root named neighbours over the connection `session`; that is greater than those before.
     #[must_use]
     pub fn neighbours_named(&mut self, session: u64, named: Neighbours) -> Vec<Change> {
@@ -340,7 +348,7 @@ impl State {
             let instances = services.values().flat_map(|instances| instances.iter());
             let devices: BTreeSet<WorkerId> = instances.map(|it| it.instance.worker).collect();
             let peer = |id: WorkerId| {
-                let way = Self::secure_way(self.workers.get(&id)?.reach?)?;
+                let way = Self::secure_way(self.workers.get(&id)?.reach?, known.relay)?;
                 Some((id, Peer { way, lease: self.lease_of(id)? }))
             };
             let peers: BTreeMap<WorkerId, Peer> = devices.into_iter().filter_map(peer).collect();

@@ -136,6 +136,12 @@ impl State {
     /// `reach` is where other devices reach it, as it says itself.
     pub fn network_connected(&mut self, id: WorkerId, session: u64, reach: Option<Reach>) {
         let (services, peers) = (BTreeMap::new(), BTreeMap::new());
+        // Its relay may have nothing new to tell of it.
+        let kept = self.workers.get(&id).and_then(|worker| worker.reach);
+        let reach = reach.map(|reach| {
+            let observed = kept.filter(|kept| kept.tunnel == reach.tunnel).and_then(|kept| kept.observed);
+            Reach { observed, ..reach }
+        });
         self.networks.told.insert(id, Told { session, reach, lease: None, services, peers });
         self.networks.tell(id);
     }
@@ -144,6 +150,20 @@ impl State {
     pub fn network_disconnected(&mut self, id: WorkerId, session: u64) {
         if self.networks.told.get(&id).is_some_and(|told| told.session == session) {
             self.networks.told.remove(&id);
+        }
+    }
+
+    /// The relay sees the encrypted links of a worker at another place than before; `session` is the connection of its
+    /// NetManager that it registered by.
+    pub fn network_observed(&mut self, id: WorkerId, session: u64, place: SocketAddr) {
+        let told = self.networks.told.get_mut(&id).filter(|told| told.session == session);
+        let Some(reach) = told.and_then(|told| told.reach.as_mut()) else { return };
+        let own = reach.tunnel.map(|end| SocketAddr::new(reach.address, end.port));
+        // Beside the relay a device is seen at an address that is of use to nobody else.
+        let observed = Some(place).filter(|place| !place.ip().is_loopback() && Some(*place) != own);
+        if reach.observed != observed {
+            reach.observed = observed;
+            self.networks.tell(id);
         }
     }
 
@@ -179,14 +199,25 @@ impl State {
         }
         for id in std::mem::take(&mut self.networks.due) {
             let already = news.remove(&id).unwrap_or_default();
+            let offer = self.relay_for(id);
             if let Some(effect) = self.news_for(id, already) {
                 plan.effects.push(effect);
+                plan.effects.extend(offer);
             }
         }
         for (id, news) in news {
             let Some(told) = self.networks.told.get(&id) else { continue };
             let session = told.session;
             plan.effects.push(Effect::TellNetwork { worker: id, session, lease: None, news });
+        }
+    }
+
+    /// The relay's offer to a NetManager that was told nothing yet, if its device needs one.
+    fn relay_for(&self, id: WorkerId) -> Option<Effect> {
+        let told = self.networks.told.get(&id).filter(|told| told.lease.is_none())?;
+        match self.way_to(told.reach?)? {
+            Way::Direct { .. } => None,
+            Way::Secure { key, .. } => Some(Effect::OfferRelay { worker: id, session: told.session, key }),
         }
     }
 
@@ -341,13 +372,14 @@ impl State {
         if self.networks.trusted && reach.address.is_ipv4() {
             return Some(Way::Direct { underlay: reach.address });
         }
-        Self::secure_way(reach)
+        Self::secure_way(reach, None)
     }
 
-    /// `None` for a device that can have no encrypted links.
-    pub(crate) fn secure_way(reach: Reach) -> Option<Way> {
+    /// `None` for a device that can have no encrypted links. Devices of this cluster know its `relay`.
+    pub(crate) fn secure_way(reach: Reach, relay: Option<SocketAddr>) -> Option<Way> {
         let end = reach.tunnel?;
-        Some(Way::Secure { endpoint: SocketAddr::new(reach.address, end.port), key: end.key })
+        let endpoint = SocketAddr::new(reach.address, end.port);
+        Some(Way::Secure { endpoint, observed: reach.observed, relay, key: end.key })
     }
 
     /// To be called once before anybody connects: whether devices of this site send each other packets of instances

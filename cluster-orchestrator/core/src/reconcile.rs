@@ -1,6 +1,8 @@
 //! Desired against observed: the only place that asks for effects.
 
-use model::{Assignment, Brain, ClusterId, Moment, NeighbourNews, NetworkLease, NetworkNews, Now, WorkerId};
+use model::{
+    Assignment, Brain, ClusterId, Moment, NeighbourNews, NetworkLease, NetworkNews, Now, TunnelKey, WorkerId,
+};
 
 use crate::{Change, State, Worker};
 
@@ -41,6 +43,15 @@ pub enum Effect {
         epoch: u64,
         /// What this cluster has.
         news: NeighbourNews,
+    },
+    /// Open a mailbox at the relay for a worker's end of encrypted links, and tell its NetManager.
+    OfferRelay {
+        /// Which worker's.
+        worker: WorkerId,
+        /// Which connection of its NetManager.
+        session: u64,
+        /// Its end.
+        key: TunnelKey,
     },
     /// Tell a worker how often to beat.
     SetBeats {

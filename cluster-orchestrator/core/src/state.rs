@@ -111,7 +111,6 @@ pub struct Enrolments {
 
 /// One document that becomes this, or goes.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "instances are what most changes are about")]
 pub enum Change {
     /// What the root assigned.
     Held(Held),

@@ -163,6 +163,8 @@ async fn run_cluster(start: Start, listener: TcpListener) -> Result<()> {
         token: start.token.map(|token| token.parse()).transpose()?,
         token_file: None,
         worker_listen: start.for_workers,
+        relay_port: 0,
+        relay_address: None,
         trusted_site: false,
         state_dir: start.state,
     };

@@ -47,13 +47,16 @@ impl fmt::Debug for TunnelKey {
     }
 }
 
-/// Where a device is reached by others, as it says itself.
+/// Where a device is reached by others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reach {
-    /// Its address.
+    /// Its address, as it says itself.
     pub address: IpAddr,
     /// Its end of encrypted links; `None` when it can have none.
     pub tunnel: Option<TunnelEnd>,
+    /// Where the relay of its cluster sees that end, if not where it says.
+    #[serde(default)]
+    pub observed: Option<SocketAddr>,
 }
 
 /// One end of encrypted links.
@@ -63,6 +66,25 @@ pub struct TunnelEnd {
     pub port: u16,
     /// Who it is.
     pub key: TunnelKey,
+}
+
+/// What a device registers with the relay of its cluster by.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RelayOffer {
+    /// The relay's address; `None` for the one the cluster is dialled at.
+    pub address: Option<IpAddr>,
+    /// The relay's UDP port.
+    pub port: u16,
+    /// Which session.
+    pub session: u64,
+    /// What proves a registration is of it. A secret: it is not shown by `Debug`.
+    pub key: [u8; 32],
+}
+
+impl fmt::Debug for RelayOffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RelayOffer({:016x}, key withheld)", self.session)
+    }
 }
 
 /// Another device.
@@ -85,8 +107,12 @@ pub enum Way {
     },
     /// Encrypted.
     Secure {
-        /// Where its end is.
+        /// Where its end is, as it says itself.
         endpoint: SocketAddr,
+        /// Where a relay sees it, if that is elsewhere.
+        observed: Option<SocketAddr>,
+        /// The relay that passes on to it what does not get there; `None` for that of the hearer's own cluster.
+        relay: Option<SocketAddr>,
         /// Whose packets count.
         key: TunnelKey,
     },

@@ -10,6 +10,9 @@ use crate::wire::{self, Destination, REGISTRATION, Registration, Request};
 /// Who was not heard from for so long gets nothing more: three registrations were lost, and the way is likely closed.
 const REGISTERED_MILLIS: u64 = 65_000;
 
+/// A device registers no faster: each move is told to all that call it.
+const REGISTER_AGAIN_MILLIS: u64 = 500;
+
 /// What one mailbox is passed on at most: 16 MiB a second, which is 134 Mbit/s, so that nobody takes a site's whole line
 /// through its relay; and that much of it at once, which a slow start of TCP stays below.
 const BYTES_PER_MILLI: u64 = 16 << 10;
@@ -112,6 +115,9 @@ impl Mailboxes {
         let mailbox = self.by_session.get_mut(&registration.session)?;
         // One that is repeated, or was held back by a stranger, must not say where the device is.
         if registration.number <= mailbox.number || !registration.holds(&mailbox.key) {
+            return None;
+        }
+        if mailbox.registered.is_some_and(|(_, at)| now.millis_since(at) < REGISTER_AGAIN_MILLIS) {
             return None;
         }
         mailbox.number = registration.number;
@@ -217,14 +223,15 @@ mod tests {
     #[test]
     fn a_repeated_or_forged_registration_moves_nobody_and_is_not_answered() {
         let (mut mailboxes, mut device) = registered();
-        let held_back = device.register(START);
-        mailboxes.take(&device.register(START), place(6), START);
-        assert_eq!(mailboxes.take(&held_back, place(66), START), Verdict::Drop, "an older one");
-        let mut forged = device.register(START);
+        let [soon, later] = [1_000, 2_000].map(|millis| START.plus_millis(millis));
+        let held_back = device.register(soon);
+        mailboxes.take(&device.register(soon), place(6), soon);
+        assert_eq!(mailboxes.take(&held_back, place(66), later), Verdict::Drop, "an older one");
+        let mut forged = device.register(later);
         forged[42] ^= 1;
-        assert_eq!(mailboxes.take(&forged, place(66), START), Verdict::Drop);
+        assert_eq!(mailboxes.take(&forged, place(66), later), Verdict::Drop);
         assert_eq!(
-            mailboxes.take(&registrar(2).register(START), place(66), START),
+            mailboxes.take(&registrar(2).register(later), place(66), later),
             Verdict::Drop,
             "no session"
         );
@@ -238,11 +245,17 @@ mod tests {
     #[test]
     fn only_a_move_is_news() {
         let (mut mailboxes, mut device) = registered();
-        let mut told = |port| match mailboxes.take(&device.register(START), place(port), START) {
-            Verdict::Answer { seen, .. } => seen.map(|seen| seen.endpoint),
-            Verdict::Drop | Verdict::Pass { .. } => panic!("a registration is answered"),
+        let mut now = START;
+        let mut told = |port, millis| {
+            now = now.plus_millis(millis);
+            match mailboxes.take(&device.register(now), place(port), now) {
+                Verdict::Answer { seen, .. } => Some(seen.map(|seen| seen.endpoint)),
+                Verdict::Drop | Verdict::Pass { .. } => None,
+            }
         };
-        assert_eq!([told(5), told(6), told(6)], [None, Some(place(6)), None]);
+        let moved = [told(5, 1000), told(6, 1000), told(6, 1000)];
+        assert_eq!(moved, [Some(None), Some(Some(place(6))), Some(None)]);
+        assert_eq!(told(7, REGISTER_AGAIN_MILLIS - 1), None, "too soon");
     }
 
     #[test]

@@ -20,7 +20,7 @@ const PORT: u16 = 50_103;
 pub(crate) fn reach_of(index: WorkerIndex, address: IpAddr) -> Reach {
     let mut key = [0; 32];
     key[..4].copy_from_slice(&index.0.to_be_bytes());
-    Reach { address, tunnel: Some(TunnelEnd { port: PORT, key: TunnelKey(key) }) }
+    Reach { address, tunnel: Some(TunnelEnd { port: PORT, key: TunnelKey(key) }), observed: None }
 }
 
 /// What a cluster says to another, for the log.
@@ -127,7 +127,8 @@ impl World {
         let index = WorkerIndex::of(worker);
         let reach = reach_of(index, self.worker_ref(index).address());
         let end = reach.tunnel?;
-        let way = Way::Secure { endpoint: SocketAddr::new(reach.address, end.port), key: end.key };
+        let endpoint = SocketAddr::new(reach.address, end.port);
+        let way = Way::Secure { endpoint, observed: None, relay: None, key: end.key };
         let lease = self.cluster_ref(self.cluster_of(index)).daemon.brain.as_ref()?.lease_of(worker)?;
         Some(Peer { way, lease })
     }

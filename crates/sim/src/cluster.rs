@@ -334,6 +334,8 @@ impl World {
                 Effect::SendAssignment { worker, session, assignment } => {
                     self.tell_worker(index, WorkerIndex::of(worker), session, assignment);
                 }
+                // Ways are not simulated.
+                Effect::OfferRelay { .. } => {}
                 Effect::TellNetwork { worker, session, lease, news } => {
                     let index = WorkerIndex::of(worker);
                     self.surroundings_are_told(index, session, news);

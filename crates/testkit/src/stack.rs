@@ -141,6 +141,8 @@ impl Cluster {
             token: Some(self.token.parse().expect("a token")),
             token_file: None,
             worker_listen: listener.local_addr().expect("bound"),
+            relay_port: 0,
+            relay_address: None,
             trusted_site: false,
             state_dir: self.state(),
         };

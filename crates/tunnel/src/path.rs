@@ -26,6 +26,10 @@ pub(crate) const MOST_ENDPOINTS: usize = 4;
 /// Without an answer for so long, a way is taken for dead. The other side speaks within 10 s of any packet.
 const DEAD_AFTER: Duration = Duration::from_secs(15);
 
+/// When nothing has come directly for so long and something comes by the relay, the other side does not use the direct
+/// way, and will not get what is sent there. Longer than it takes to find the way for both.
+const DESERTED_AFTER: Duration = Duration::from_secs(5);
+
 /// How often direct places are tried while packets go by the relay. Less than the 30 s after which address translation may
 /// forget a probe, so that the other side's next one meets an open way.
 const PROBE_INTERVAL: Duration = Duration::from_secs(20);
@@ -92,6 +96,8 @@ pub(crate) struct Path {
     greeted: bool,
     /// When something was sent that is answered, with no answer over `way` since.
     unanswered_since: Option<Instant>,
+    /// When something came directly last.
+    heard_directly: Option<Instant>,
     /// Places where something went that is answered, and when.
     probed: Vec<(SocketAddr, Instant)>,
     /// How many probes were sent since packets go by the relay, and when the last was.
@@ -110,6 +116,7 @@ impl Path {
             searching: true,
             greeted: false,
             unanswered_since: None,
+            heard_directly: None,
             probed: Vec::new(),
             probes: 0,
             last_probe: None,
@@ -252,12 +259,13 @@ impl Path {
         self.greeted = false;
         match origin {
             Origin::Direct(from) if self.way == Way::Direct(from) => {
+                self.heard_directly = Some(now);
                 self.settle();
                 None
             }
             Origin::Direct(from) => self.hear_from(from, now),
             Origin::Relayed(_) => {
-                self.hear_by_relay();
+                self.hear_by_relay(now);
                 None
             }
         }
@@ -271,25 +279,27 @@ impl Path {
             return Some(from);
         }
         self.way = Way::Direct(from);
+        self.heard_directly = Some(now);
         self.settle();
         // The other side learns by it that we reach it.
         was_relayed.then_some(from)
     }
 
-    fn hear_by_relay(&mut self) {
-        match self.way {
-            // What comes by the relay does not say that the direct way is dead: the other side may not have found it yet.
-            Way::Direct(_) if !self.searching => return,
-            Way::Direct(_) | Way::Nowhere | Way::Relayed => {}
-        }
-        if self.relay.is_none() {
+    fn hear_by_relay(&mut self, now: Instant) {
+        let lately = |at: Instant| now.saturating_duration_since(at) < DESERTED_AFTER;
+        let is_alive = match self.way {
+            // The other side may not have found the direct way yet.
+            Way::Direct(_) => !self.searching && self.heard_directly.is_some_and(lately),
+            Way::Nowhere | Way::Relayed => false,
+        };
+        if is_alive || self.relay.is_none() {
             return;
         }
-        self.way = Way::Relayed;
-        if self.searching {
+        if self.searching || self.way != Way::Relayed {
             self.probes = 0;
             self.last_probe = None;
         }
+        self.way = Way::Relayed;
         self.settle();
         self.found_by_relay = true;
     }

@@ -163,8 +163,12 @@ pub enum Path {
 /// The other end of an encrypted link.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecurePeer {
-    /// Where it is tried until it is heard from elsewhere.
+    /// Where it is, as it says itself.
     pub endpoint: SocketAddr,
+    /// Where a relay sees it, if that is elsewhere.
+    pub observed: Option<SocketAddr>,
+    /// Its relay; `None` for that of this device's own cluster.
+    pub relay: Option<SocketAddr>,
     /// The addresses that are its own: packets to them go there, and it may send from no others.
     pub allowed: BTreeSet<IpNet>,
 }

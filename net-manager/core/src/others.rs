@@ -76,8 +76,9 @@ impl DesiredKernel {
                 }
                 Device::Direct(InstanceAddresses { v4, v6 })
             }
-            Way::Secure { endpoint, key } => {
-                self.secure.insert(key, SecurePeer { endpoint, allowed: BTreeSet::new() });
+            Way::Secure { endpoint, observed, relay, key } => {
+                let allowed = BTreeSet::new();
+                self.secure.insert(key, SecurePeer { endpoint, observed, relay, allowed });
                 Device::Secure(key)
             }
         };

@@ -25,6 +25,9 @@ pub trait Datapath: Send + 'static {
         Arc::default()
     }
 
+    /// Registers this device's end of encrypted links with a relay; nothing where there are none.
+    fn use_relay(&mut self, order: relay::Order) -> impl Future<Output = ()> + Send;
+
     /// How encrypted links fare.
     fn encrypted(&mut self) -> impl Future<Output = Vec<EncryptedLink>> + Send;
 

@@ -12,6 +12,7 @@ use std::{
 use anyhow::Context as _;
 use daemon::StateDirectory;
 use model::{TunnelEnd, TunnelKey};
+use relay::Order;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::UnixStream,
@@ -36,6 +37,8 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub struct Client {
     state_directory: PathBuf,
     port: u16,
+    /// The relay to register with, for an engine that is started anew.
+    relay: Option<Order>,
     connection: Option<BufReader<UnixStream>>,
     broken: Arc<Notify>,
     /// Waits for the engine's end.
@@ -73,7 +76,7 @@ impl Client {
 
     fn at(state_directory: &Path, port: u16) -> Self {
         let state_directory = state_directory.to_owned();
-        Self { state_directory, port, connection: None, broken: Arc::default(), watch: None }
+        Self { state_directory, port, relay: None, connection: None, broken: Arc::default(), watch: None }
     }
 
     pub(super) fn broken(&self) -> Arc<Notify> {
@@ -99,12 +102,34 @@ impl Client {
         }
         if self.find().await.is_err() {
             self.start_anew().await?;
+            self.register().await;
         }
         let all = peers.iter().map(|(key, peer)| (*key, peer.clone())).collect();
         match self.ask(&Request::Set(all)).await? {
             Reply::Done => Ok(()),
             Reply::Refused(reason) => Err(reason.into()),
             Reply::Hello { .. } | Reply::Links(_) => Err("the engine answered another question".into()),
+        }
+    }
+
+    /// A running engine registers with this relay, and so does each that is started.
+    pub(super) async fn use_relay(&mut self, order: Order) {
+        self.relay = Some(order);
+        if self.connection.is_some() || self.connect().await.is_ok() {
+            self.register().await;
+        }
+    }
+
+    async fn register(&mut self) {
+        let Some(request) = self.relay.as_ref().map(Request::register) else { return };
+        match self.ask(&request).await {
+            Ok(Reply::Done) => {}
+            Ok(Reply::Hello { .. } | Reply::Links(_) | Reply::Refused(_)) => {
+                tracing::warn!("the engine of encrypted links does not register with the relay");
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the engine of encrypted links cannot be told of the relay");
+            }
         }
     }
 

@@ -6,17 +6,20 @@
 //! ```
 
 mod client;
+mod engine;
 mod process;
 
-use std::{collections::BTreeMap, error::Error, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, error::Error, fmt, net::SocketAddr, sync::Arc};
 
+use link::DatagramSession;
 use model::TunnelKey;
 use net_core::SecurePeer;
+use relay::Order;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
-use tunnel::Tunnel;
 
 pub use client::Client;
+pub use engine::Engine;
 pub use process::serve;
 
 /// Begins as the names of cables do, so that the rules for what instances may do hold for it.
@@ -31,14 +34,16 @@ const SOCKET: &str = "tunnel.sock";
 /// The other ends, as the brain has them.
 pub type Peers = BTreeMap<TunnelKey, SecurePeer>;
 
-/// One line to the process.
-#[derive(Debug, Serialize, Deserialize)]
+/// One line to the process. Without `Debug`, as there is a key in it.
+#[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Request {
     /// Who is there?
     Hello,
     /// Make these all the other ends there are.
     Set(Vec<(TunnelKey, SecurePeer)>),
+    /// Register with this relay.
+    Register { relay: SocketAddr, own: Option<SocketAddr>, session: u64, key: [u8; 32] },
     /// How do they fare?
     Links,
     /// End.
@@ -50,14 +55,45 @@ enum Request {
 pub struct EncryptedLink {
     /// The other end.
     pub key: TunnelKey,
-    /// Where packets to it go now: where it was last heard from, or where it is tried.
+    /// Where packets to it go now: where it was last heard from, or where it is tried, or its relay.
     pub endpoint: Option<SocketAddr>,
+    /// How they get there; `None` while it has not answered.
+    pub path: Option<LinkPath>,
     /// How long ago the keys in use were agreed on; `None` without any.
     pub last_handshake_seconds: Option<u64>,
     /// Bytes of packets from there.
     pub received: u64,
     /// Bytes of packets to there.
     pub sent: u64,
+}
+
+/// How packets get to the other end of an encrypted link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LinkPath {
+    /// To the address the other device says it has.
+    Direct,
+    /// To where something that translates its address lets answers in.
+    HolePunched,
+    /// By its relay.
+    Relayed,
+}
+
+impl fmt::Display for LinkPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Direct => "direct",
+            Self::HolePunched => "hole-punched",
+            Self::Relayed => "relayed",
+        })
+    }
+}
+
+impl Request {
+    fn register(order: &Order) -> Self {
+        let DatagramSession { id: session, key } = order.session;
+        Self::Register { relay: order.relay, own: order.own, session, key }
+    }
 }
 
 /// One line back.
@@ -77,9 +113,10 @@ enum Reply {
 
 /// Where the engine is.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one of it")]
 pub enum SecureLinks {
     /// In this process, for tests.
-    Here(Tunnel, Peers),
+    Here(Engine),
     /// In its own.
     Process(Client),
 }
@@ -88,7 +125,7 @@ impl SecureLinks {
     /// The other ends there are.
     pub(crate) async fn peers(&mut self) -> Peers {
         match self {
-            Self::Here(_, peers) => peers.clone(),
+            Self::Here(engine) => engine.peers(),
             Self::Process(client) => client.peers().await,
         }
     }
@@ -96,12 +133,16 @@ impl SecureLinks {
     /// Makes these all there are.
     pub(crate) async fn set(&mut self, wanted: &Peers) -> Result<(), Box<dyn Error + Send + Sync>> {
         match self {
-            Self::Here(tunnel, peers) => {
-                tunnel.set_peers(for_engine(wanted))?;
-                peers.clone_from(wanted);
-                Ok(())
-            }
+            Self::Here(engine) => Ok(engine.set(wanted)?),
             Self::Process(client) => client.set(wanted).await,
+        }
+    }
+
+    /// Registers this device with a relay.
+    pub(crate) async fn use_relay(&mut self, order: Order) {
+        match self {
+            Self::Here(engine) => engine.use_relay(order),
+            Self::Process(client) => client.use_relay(order).await,
         }
     }
 
@@ -116,7 +157,7 @@ impl SecureLinks {
     /// How they fare.
     pub(crate) async fn links(&mut self) -> Vec<EncryptedLink> {
         match self {
-            Self::Here(tunnel, _) => links_of(tunnel),
+            Self::Here(engine) => engine.links(),
             Self::Process(client) => client.links().await,
         }
     }
@@ -128,25 +169,4 @@ impl SecureLinks {
             Self::Process(client) => client.stop().await,
         }
     }
-}
-
-fn links_of(tunnel: &Tunnel) -> Vec<EncryptedLink> {
-    let link = |peer: tunnel::PeerStatus| EncryptedLink {
-        key: TunnelKey(*peer.public_key.as_bytes()),
-        endpoint: peer.endpoint,
-        last_handshake_seconds: peer.last_handshake.map(|ago| ago.as_secs()),
-        received: peer.received,
-        sent: peer.sent,
-    };
-    tunnel.status().into_iter().map(link).collect()
-}
-
-fn for_engine(peers: &Peers) -> Vec<tunnel::Peer> {
-    let peer = |(key, peer): (&TunnelKey, &SecurePeer)| tunnel::Peer {
-        public_key: key.0.into(),
-        endpoint: Some(peer.endpoint),
-        allowed: peer.allowed.iter().copied().collect(),
-        keepalive: None,
-    };
-    peers.iter().map(peer).collect()
 }

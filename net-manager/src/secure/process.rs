@@ -4,20 +4,16 @@
 use std::{num::NonZeroUsize, path::Path, sync::Arc, thread};
 
 use anyhow::Context;
+use link::DatagramSession;
+use relay::Order;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::{UnixListener, UnixStream},
-    sync::Mutex,
 };
 use tokio_util::sync::CancellationToken;
-use tunnel::{PrivateKey, Settings, Tunnel};
+use tunnel::PrivateKey;
 
-use super::{INTERFACE, KEY_FILE, MTU, Peers, Reply, Request, SOCKET, for_engine, links_of};
-
-struct Engine {
-    tunnel: Tunnel,
-    peers: Mutex<Peers>,
-}
+use super::{Engine, KEY_FILE, Peers, Reply, Request, SOCKET};
 
 /// Runs the engine on `port` with the key of the state directory, until it is told to end.
 ///
@@ -29,8 +25,7 @@ pub async fn serve(state_directory: &Path, port: u16, shutdown: CancellationToke
     // A queue is two threads, and takes some megabytes. One peer has one at a time.
     let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let queues = NonZeroUsize::new(processors.div_ceil(2).min(4));
-    let settings = Settings { name: INTERFACE.to_owned(), key, port, mtu: MTU, queues, asides: None };
-    let tunnel = Tunnel::start(settings).context("start the engine of encrypted links")?;
+    let engine = Engine::start(key, port, queues).context("start the engine of encrypted links")?;
     let path = state_directory.join(SOCKET);
     // Whoever left it is gone: two engines cannot have the interface.
     match std::fs::remove_file(&path) {
@@ -41,7 +36,7 @@ pub async fn serve(state_directory: &Path, port: u16, shutdown: CancellationToke
     }
     let listener = UnixListener::bind(&path).context("make the engine's socket")?;
     tracing::info!(port, "encrypted links can be made");
-    let engine = Arc::new(Engine { tunnel, peers: Mutex::default() });
+    let engine = Arc::new(engine);
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
@@ -59,22 +54,22 @@ async fn attend(stream: UnixStream, engine: Arc<Engine>, shutdown: CancellationT
     while let Ok(Some(line)) = lines.next_line().await {
         let reply = match serde_json::from_str(&line) {
             Ok(Request::Hello) => {
-                let peers = engine.peers.lock().await.clone().into_iter().collect();
+                let peers = engine.peers().into_iter().collect();
                 let version = env!("CARGO_PKG_VERSION").to_owned();
-                Reply::Hello { version, port: engine.tunnel.port(), peers }
+                Reply::Hello { version, port: engine.port(), peers }
             }
             Ok(Request::Set(wanted)) => {
                 let wanted: Peers = wanted.into_iter().collect();
-                let mut peers = engine.peers.lock().await;
-                match engine.tunnel.set_peers(for_engine(&wanted)) {
-                    Ok(()) => {
-                        *peers = wanted;
-                        Reply::Done
-                    }
+                match engine.set(&wanted) {
+                    Ok(()) => Reply::Done,
                     Err(error) => Reply::Refused(daemon::chain(&error).to_string()),
                 }
             }
-            Ok(Request::Links) => Reply::Links(links_of(&engine.tunnel)),
+            Ok(Request::Register { relay, own, session, key }) => {
+                engine.use_relay(Order { relay, own, session: DatagramSession { id: session, key } });
+                Reply::Done
+            }
+            Ok(Request::Links) => Reply::Links(engine.links()),
             Ok(Request::Stop) => {
                 tracing::info!("told to end");
                 shutdown.cancel();

@@ -2,5 +2,6 @@
 
 mod cables;
 mod names;
+mod nat;
 mod services;
 mod support;

@@ -216,7 +216,8 @@ async fn tell_strangers(first: &mut Lab, second: &mut Lab, [first_key, second_ke
     instances[0].2 = false;
     instances.extend(at(THERE, &[2, 3]));
     let secure = |endpoint: &str, key, v4, v6| {
-        let way = Way::Secure { endpoint: format!("{endpoint}:50103").parse().expect("an endpoint"), key };
+        let endpoint = format!("{endpoint}:50103").parse().expect("an endpoint");
+        let way = Way::Secure { endpoint, observed: None, relay: None, key };
         Peer { way, lease: lease(v4, v6) }
     };
     let beyond = secure("192.0.2.2", second_key, "10.18.0.64/26", "fc00::100/120");

@@ -20,7 +20,7 @@ use model::{
 use net_core::{AttachRequest, Attachment, Command, Effect, Namespace, NetworkState, reconcile};
 use net_manager::{
     datapath::{Datapath, KernelDatapath},
-    secure::{INTERFACE, PORT, SecureLinks},
+    secure::{Engine, PORT, SecureLinks},
 };
 use nlink::netlink::{
     Connection, Route,
@@ -29,7 +29,7 @@ use nlink::netlink::{
     namespace::Netns,
     route::{Ipv4Route, Ipv6Route},
 };
-use tunnel::{PrivateKey, Settings, Tunnel};
+use tunnel::PrivateKey;
 
 /// Long enough for a busy machine, short enough for a test that expects silence.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(700);
@@ -54,6 +54,14 @@ impl Place {
         .expect("the thread makes a namespace");
         let netns = Netns::from_fd(fd.try_clone().expect("a file descriptor")).expect("a network namespace");
         Self { netns, fd }
+    }
+
+    /// The same namespace, for somebody else to hold.
+    pub(crate) fn another(&self) -> Self {
+        Self {
+            netns: self.netns.try_clone().expect("a namespace"),
+            fd: self.fd.try_clone().expect("a file descriptor"),
+        }
     }
 
     /// As NodeEngine would name it.
@@ -191,7 +199,7 @@ impl Lab {
         Self::on(device, outside, lease("10.18.0.0/26", "fc00::/120")).await
     }
 
-    async fn on(device: Place, outside: Place, lease: NetworkLease) -> Self {
+    pub(crate) async fn on(device: Place, outside: Place, lease: NetworkLease) -> Self {
         let datapath = KernelDatapath::open_in(device.netns.try_clone().expect("a namespace"))
             .await
             .expect("a datapath");
@@ -204,11 +212,7 @@ impl Lab {
     pub(crate) async fn pair() -> (Self, Self) {
         let (first, second) = (Place::new(), Place::new());
         connect(&first, &second).await;
-        let other = |place: &Place| Place {
-            netns: place.netns.try_clone().expect("a namespace"),
-            fd: place.fd.try_clone().expect("a file descriptor"),
-        };
-        let (beyond_first, beyond_second) = (other(&second), other(&first));
+        let (beyond_first, beyond_second) = (second.another(), first.another());
         (
             Self::on(first, beyond_first, lease("10.18.0.0/26", "fc00::/120")).await,
             Self::on(second, beyond_second, lease("10.18.0.64/26", "fc00::100/120")).await,
@@ -221,19 +225,20 @@ impl Lab {
         let keys = [PrivateKey::generate(), PrivateKey::generate()];
         let mut labs = [first, second];
         for (lab, key) in labs.iter_mut().zip(&keys) {
-            let settings = Settings {
-                name: INTERFACE.to_owned(),
-                key: key.clone(),
-                port: PORT,
-                mtu: 1420,
-                queues: None,
-                asides: None,
-            };
-            let tunnel = lab.device.run(|| Tunnel::start(settings)).expect("an engine");
-            lab.datapath.add_secure(SecureLinks::Here(tunnel, BTreeMap::new()));
-            lab.settle().await;
+            lab.start_engine(key).await;
         }
         (labs, keys.map(|key| TunnelKey(*key.public().as_bytes())))
+    }
+
+    /// From now on there is an engine of encrypted links.
+    pub(crate) async fn start_engine(&mut self, key: &PrivateKey) {
+        let runtime = tokio::runtime::Handle::current();
+        let engine = self.device.run(|| {
+            let _within = runtime.enter();
+            Engine::start(key.clone(), PORT, None)
+        });
+        self.datapath.add_secure(SecureLinks::Here(engine.expect("an engine")));
+        self.settle().await;
     }
 
     /// Accepts a command and brings the kernel after it. Returns what was done.

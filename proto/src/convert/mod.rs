@@ -11,7 +11,9 @@ use model::{Capability, InstanceId, Resources, ServiceId};
 
 use crate::v1;
 
-pub use network::{network_hello, network_message, read_network_hello, read_network_message};
+pub use network::{
+    NetworkMessage, network_hello, network_message, read_network_hello, read_network_message, relay_message,
+};
 
 /// A message that breaks the protocol.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

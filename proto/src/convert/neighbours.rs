@@ -244,7 +244,12 @@ mod tests {
         let instance =
             CallableInstance { number: 4, address: Ipv4Addr::new(10, 30, 0, 9), worker, ready: true };
         let peer = Peer {
-            way: Way::Secure { endpoint: SocketAddr::from(([192, 0, 2, 1], 50103)), key: TunnelKey([5; 32]) },
+            way: Way::Secure {
+                endpoint: SocketAddr::from(([192, 0, 2, 1], 50103)),
+                observed: Some(SocketAddr::from(([198, 51, 100, 7], 4000))),
+                relay: Some(SocketAddr::from(([203, 0, 113, 1], 50105))),
+                key: TunnelKey([5; 32]),
+            },
             lease: lease(),
         };
         NeighbourNews {

@@ -2,13 +2,15 @@
 
 use std::{
     collections::BTreeMap,
+    fmt::Display,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    str::FromStr,
     sync::Arc,
 };
 
 use model::{
-    AddressKind, CallableInstance, CallableService, NetworkLease, NetworkNews, Peer, Reach, ServiceId,
-    ServiceNames, StableAddress, TunnelEnd, TunnelKey, Way, WorkerId,
+    AddressKind, CallableInstance, CallableService, NetworkLease, NetworkNews, Peer, Reach, RelayOffer,
+    ServiceId, ServiceNames, StableAddress, TunnelEnd, TunnelKey, Way, WorkerId,
 };
 use uuid::Uuid;
 
@@ -31,20 +33,65 @@ pub fn network_message(lease: Option<&NetworkLease>, news: &NetworkNews) -> v1::
             .map(|(id, service)| service_to_wire(*id, service.as_deref()))
             .collect(),
         peers: news.peers.iter().map(|(id, peer)| peer_to_wire(*id, peer.as_ref())).collect(),
+        relay: None,
     }
+}
+
+/// A message that offers a relay and tells nothing else.
+#[must_use]
+pub fn relay_message(offer: &RelayOffer) -> v1::ClusterToNetwork {
+    let relay = v1::RelayOffer {
+        address: offer.address.map(|address| address.to_string()).unwrap_or_default(),
+        port: offer.port.into(),
+        session: offer.session,
+        key: offer.key.to_vec(),
+    };
+    v1::ClusterToNetwork { relay: Some(relay), ..v1::ClusterToNetwork::default() }
+}
+
+/// A message, taken apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkMessage {
+    /// The subnet, if it is another than before.
+    pub lease: Option<NetworkLease>,
+    /// What is new.
+    pub news: NetworkNews,
+    /// The relay to register with, if it is another than before.
+    pub relay: Option<RelayOffer>,
 }
 
 /// Takes a message apart.
 ///
 /// # Errors
 /// When a part of it is not what it should be; then nothing of it counts.
-pub fn read_network_message(
-    message: v1::ClusterToNetwork,
-) -> Result<(Option<NetworkLease>, NetworkNews), WireError> {
+pub fn read_network_message(message: v1::ClusterToNetwork) -> Result<NetworkMessage, WireError> {
     let services = message.services.into_iter().map(service_from_wire).collect::<Result<_, _>>()?;
     let peers = message.peers.into_iter().map(peer_from_wire).collect::<Result<_, _>>()?;
     let lease = message.lease.map(TryInto::try_into).transpose()?;
-    Ok((lease, NetworkNews { whole: message.whole, services, peers }))
+    let relay = message.relay.map(relay_from_wire).transpose()?;
+    Ok(NetworkMessage { lease, news: NetworkNews { whole: message.whole, services, peers }, relay })
+}
+
+fn relay_from_wire(wire: v1::RelayOffer) -> Result<RelayOffer, WireError> {
+    Ok(RelayOffer {
+        address: unless_empty("relay.address", &wire.address)?,
+        port: narrow("relay.port", wire.port)?,
+        session: wire.session,
+        key: wire.key.try_into().map_err(|_| WireError::new("relay.key", "must be 32 bytes"))?,
+    })
+}
+
+fn unless_empty<T: FromStr<Err: Display>>(field: &'static str, text: &str) -> Result<Option<T>, WireError> {
+    if text.is_empty() { Ok(None) } else { parse(field, text).map(Some) }
+}
+
+/// Somewhere a datagram may be sent to.
+fn reachable(field: &'static str, place: SocketAddr) -> Result<SocketAddr, WireError> {
+    let ip = place.ip();
+    if place.port() == 0 || ip.is_unspecified() || ip.is_multicast() {
+        return Err(WireError::new(field, format!("is {place}, where nobody can be")));
+    }
+    Ok(place)
 }
 
 fn service_to_wire(id: ServiceId, service: Option<&CallableService>) -> v1::CallableService {
@@ -125,7 +172,15 @@ pub(super) fn peer_to_wire(id: WorkerId, peer: Option<&Peer>) -> v1::NetworkPeer
             },
             tunnel: match peer.way {
                 Way::Direct { .. } => None,
-                Way::Secure { endpoint, key } => Some(TunnelEnd { port: endpoint.port(), key }.into()),
+                Way::Secure { endpoint, key, .. } => Some(TunnelEnd { port: endpoint.port(), key }.into()),
+            },
+            observed: match peer.way {
+                Way::Direct { .. } => String::new(),
+                Way::Secure { observed, .. } => observed.map(|place| place.to_string()).unwrap_or_default(),
+            },
+            relay: match peer.way {
+                Way::Direct { .. } => String::new(),
+                Way::Secure { relay, .. } => relay.map(|place| place.to_string()).unwrap_or_default(),
             },
             lease: Some((&peer.lease).into()),
             gone: false,
@@ -141,7 +196,17 @@ pub(super) fn peer_from_wire(wire: v1::NetworkPeer) -> Result<(WorkerId, Option<
     }
     let address: IpAddr = parse("peer.address", &wire.address)?;
     let way = match wire.tunnel.map(TunnelEnd::try_from).transpose()? {
-        Some(end) => Way::Secure { endpoint: SocketAddr::new(address, end.port), key: end.key },
+        Some(end) => {
+            let place = |field, text: &str| -> Result<Option<SocketAddr>, WireError> {
+                unless_empty(field, text)?.map(|place| reachable(field, place)).transpose()
+            };
+            Way::Secure {
+                endpoint: reachable("peer.address", SocketAddr::new(address, end.port))?,
+                observed: place("peer.observed", &wire.observed)?,
+                relay: place("peer.relay", &wire.relay)?,
+                key: end.key,
+            }
+        }
         None => Way::Direct { underlay: address },
     };
     let lease = required("peer.lease", wire.lease)?.try_into()?;
@@ -188,5 +253,62 @@ pub fn read_network_hello(hello: v1::NetworkToCluster) -> Result<Option<Reach>, 
     }
     let address = parse("network.address", &hello.address)?;
     let tunnel = hello.tunnel.map(TryInto::try_into).transpose()?;
-    Ok(Some(Reach { address, tunnel }))
+    Ok(Some(Reach { address, tunnel, observed: None }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer() -> Peer {
+        let way = Way::Secure {
+            endpoint: ([10, 0, 0, 2], 50103).into(),
+            observed: Some(([198, 51, 100, 7], 4000).into()),
+            relay: Some(([203, 0, 113, 1], 50105).into()),
+            key: TunnelKey([7; 32]),
+        };
+        Peer { way, lease: NetworkLease { v4: vec![], v6: vec![] } }
+    }
+
+    fn worker() -> WorkerId {
+        WorkerId::new(Uuid::from_bytes([1; 16]))
+    }
+
+    #[test]
+    fn all_places_of_a_device_and_its_relay_arrive() {
+        let bare = match peer().way {
+            Way::Secure { endpoint, key, .. } => Way::Secure { endpoint, observed: None, relay: None, key },
+            Way::Direct { .. } => panic!("it is encrypted"),
+        };
+        for peer in [peer(), Peer { way: bare, ..peer() }] {
+            assert_eq!(peer_from_wire(peer_to_wire(worker(), Some(&peer))), Ok((worker(), Some(peer))));
+        }
+    }
+
+    #[test]
+    fn places_where_nobody_can_be_are_refused_by_name() {
+        for place in ["0.0.0.0:1", "[::]:1", "224.0.0.1:1", "192.0.2.1:0", "192.0.2.1", "nowhere"] {
+            let observed =
+                v1::NetworkPeer { observed: place.to_owned(), ..peer_to_wire(worker(), Some(&peer())) };
+            let error = peer_from_wire(observed).expect_err(place).to_string();
+            assert!(error.contains("peer.observed"), "{error}");
+            let relay = v1::NetworkPeer { relay: place.to_owned(), ..peer_to_wire(worker(), Some(&peer())) };
+            let error = peer_from_wire(relay).expect_err(place).to_string();
+            assert!(error.contains("peer.relay"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_offer_of_a_relay_arrives_whole_or_is_refused() {
+        let offer = RelayOffer { address: None, port: 50105, session: 7, key: [7; 32] };
+        for offer in [offer.clone(), RelayOffer { address: Some(([203, 0, 113, 1]).into()), ..offer.clone() }]
+        {
+            let read = read_network_message(relay_message(&offer)).expect("a message");
+            assert_eq!((read.lease, read.news, read.relay), (None, NetworkNews::default(), Some(offer)));
+        }
+        let mut wrong = relay_message(&offer);
+        wrong.relay.as_mut().expect("an offer").key.pop();
+        assert!(read_network_message(wrong).is_err());
+        assert_eq!(format!("{offer:?}"), "RelayOffer(0000000000000007, key withheld)");
+    }
 }

@@ -87,7 +87,10 @@ impl Cluster {
             "a second pass without news finds nothing to do"
         );
         plan.effects.retain(|effect| match effect {
-            Effect::SendAssignment { .. } | Effect::TellNetwork { .. } | Effect::TellNeighbour { .. } => true,
+            Effect::SendAssignment { .. }
+            | Effect::TellNetwork { .. }
+            | Effect::TellNeighbour { .. }
+            | Effect::OfferRelay { .. } => true,
             Effect::SetBeats { .. } | Effect::AskForBeat { .. } | Effect::Report => false,
         });
         plan

@@ -33,7 +33,7 @@ fn peer(neighbour: u8, key: u8) -> Peer {
     let lease =
         lease(&format!("10.19.{}.64/26", u32::from(neighbour) * 16), &format!("fc00::{neighbour}:100/120"));
     let endpoint = SocketAddr::from(([198, 51, 100, key], 50103));
-    Peer { way: Way::Secure { endpoint, key: TunnelKey([key; 32]) }, lease }
+    Peer { way: Way::Secure { endpoint, observed: None, relay: None, key: TunnelKey([key; 32]) }, lease }
 }
 
 fn away(number: u32, on: u8, generation: u64, ready: bool) -> NeighbourInstance {
@@ -97,8 +97,11 @@ impl Site {
     fn new() -> Self {
         let mut site = Self::default();
         site.cluster.connect(1, 4, 1000);
-        let reach =
-            Reach { address: ADDRESS, tunnel: Some(TunnelEnd { port: 50103, key: TunnelKey([1; 32]) }) };
+        let reach = Reach {
+            address: ADDRESS,
+            tunnel: Some(TunnelEnd { port: 50103, key: TunnelKey([1; 32]) }),
+            observed: None,
+        };
         site.cluster.state.network_connected(worker(1), 1, Some(reach));
         let here = AssignedInstance { address: Some([10, 30, 1, 0].into()), ..wanted(0, Desired::Running) };
         site.cluster.assign(small(), vec![here]);
@@ -122,6 +125,7 @@ impl Site {
                 Effect::TellNetwork { worker, news, .. } => self.known.entry(worker).or_default().take(news),
                 Effect::TellNeighbour { to, epoch, news, .. } => self.told.push((to, epoch, news)),
                 Effect::SendAssignment { .. }
+                | Effect::OfferRelay { .. }
                 | Effect::SetBeats { .. }
                 | Effect::AskForBeat { .. }
                 | Effect::Report => {}
@@ -199,7 +203,8 @@ fn a_neighbour_is_told_everything_once_for_each_connection_and_then_what_is_new(
         here.instance.address = [10, 30, 1, 0].into();
         here
     };
-    let way = Way::Secure { endpoint: SocketAddr::new(ADDRESS, 50103), key: TunnelKey([1; 32]) };
+    let endpoint = SocketAddr::new(ADDRESS, 50103);
+    let way = Way::Secure { endpoint, observed: None, relay: None, key: TunnelKey([1; 32]) };
     let own = Peer { way, lease: site.cluster.state.lease_of(worker(1)).expect("it has a subnet") };
     let whole = said(true, &[(SERVICE, vec![here(1, true)])], &[(1, own)]);
     assert_eq!(site.told, [(neighbour(1), 7, whole.clone())]);
@@ -220,6 +225,22 @@ fn a_neighbour_is_told_everything_once_for_each_connection_and_then_what_is_new(
         ..NeighbourNews::default()
     };
     assert_eq!(site.told, [(neighbour(1), 8, gone)]);
+}
+
+#[test]
+fn a_neighbour_is_told_where_devices_here_are_seen_and_of_the_relay_that_is_reached_from_elsewhere() {
+    let mut site = Site::new();
+    let relay = SocketAddr::from(([203, 0, 113, 1], 50105));
+    let seen = SocketAddr::from(([198, 51, 100, 7], 4000));
+    site.cluster.state.relay_at(Some(relay));
+    site.cluster.state.network_observed(worker(1), 1, seen);
+    site.turn();
+    let [(_, _, news)] = &site.told[..] else { panic!("one neighbour, not {:?}", site.told) };
+    let way = news.peers[&worker(1)].as_ref().map(|peer| peer.way);
+    let endpoint = SocketAddr::new(ADDRESS, 50103);
+    let expected =
+        Way::Secure { endpoint, observed: Some(seen), relay: Some(relay), key: TunnelKey([1; 32]) };
+    assert_eq!(way, Some(expected));
 }
 
 #[test]

@@ -23,12 +23,17 @@ fn address(number: u32) -> Ipv4Addr {
 
 fn reach(number: u8) -> Reach {
     let tunnel = TunnelEnd { port: 50103, key: TunnelKey([number; 32]) };
-    Reach { address: IpAddr::from([192, 0, 2, number]), tunnel: Some(tunnel) }
+    Reach { address: IpAddr::from([192, 0, 2, number]), tunnel: Some(tunnel), observed: None }
 }
 
 /// The way to a device in a site that is not trusted.
 fn way(number: u8) -> Way {
-    Way::Secure { endpoint: SocketAddr::new(reach(number).address, 50103), key: TunnelKey([number; 32]) }
+    Way::Secure {
+        endpoint: SocketAddr::new(reach(number).address, 50103),
+        observed: None,
+        relay: None,
+        key: TunnelKey([number; 32]),
+    }
 }
 
 /// Two workers whose NetManagers are there, and a service with an instance on each.
@@ -51,6 +56,7 @@ fn told(cluster: &mut Cluster) -> BTreeMap<WorkerId, NetworkNews> {
         .filter_map(|effect| match effect {
             Effect::TellNetwork { worker, news, .. } => Some((worker, news)),
             Effect::SendAssignment { .. }
+            | Effect::OfferRelay { .. }
             | Effect::SetBeats { .. }
             | Effect::AskForBeat { .. }
             | Effect::TellNeighbour { .. }
@@ -178,6 +184,71 @@ fn where_devices_are_reached_is_kept_and_told_when_it_changes() {
             if *to == worker(1) && news.peers[&worker(2)].as_ref().is_some_and(|peer| peer.way == way(9)))
     });
     assert!(told, "{:?}", plan.effects);
+}
+
+/// Where worker 1 is told that worker 2 is seen.
+fn observed(cluster: &mut Cluster) -> Option<Option<SocketAddr>> {
+    let peer = told(cluster).get(&worker(1))?.peers.get(&worker(2))?.clone()?;
+    match peer.way {
+        Way::Secure { observed, .. } => Some(observed),
+        Way::Direct { .. } => panic!("it is encrypted"),
+    }
+}
+
+#[test]
+fn where_the_relay_sees_a_device_is_told_kept_and_survives_its_reconnection() {
+    let mut cluster = two_workers();
+    say(&mut cluster, 0, Phase::Running);
+    say(&mut cluster, 1, Phase::Running);
+    told(&mut cluster);
+    let place = SocketAddr::from(([198, 51, 100, 7], 4000));
+    cluster.state.network_observed(worker(2), 1, place);
+    assert_eq!(observed(&mut cluster), Some(Some(place)));
+    let kept = Reach { observed: Some(place), ..reach(2) };
+    assert_eq!(cluster.state.workers[&worker(2)].reach, Some(kept));
+    cluster.state.network_observed(worker(2), 1, place);
+    assert_eq!(observed(&mut cluster), None, "nothing new");
+    cluster.state.network_connected(worker(2), 2, Some(reach(2)));
+    assert_eq!(observed(&mut cluster), None, "it is where it was");
+    cluster.state.network_observed(worker(2), 1, SocketAddr::from(([198, 51, 100, 8], 4000)));
+    assert_eq!(observed(&mut cluster), None, "an older connection");
+    for useless in [SocketAddr::new(reach(2).address, 50103), SocketAddr::from(([127, 0, 0, 1], 50103))] {
+        cluster.state.network_observed(worker(2), 2, place);
+        told(&mut cluster);
+        cluster.state.network_observed(worker(2), 2, useless);
+        assert_eq!(observed(&mut cluster), Some(None), "{useless}");
+    }
+}
+
+#[test]
+fn each_connection_is_offered_the_relay_once_and_none_where_nothing_is_encrypted() {
+    let offers = |cluster: &mut Cluster| -> Vec<(WorkerId, u64, TunnelKey)> {
+        let effects = cluster.reconcile().effects.into_iter();
+        effects
+            .filter_map(|effect| match effect {
+                Effect::OfferRelay { worker, session, key } => Some((worker, session, key)),
+                Effect::SendAssignment { .. }
+                | Effect::TellNetwork { .. }
+                | Effect::TellNeighbour { .. }
+                | Effect::SetBeats { .. }
+                | Effect::AskForBeat { .. }
+                | Effect::Report => None,
+            })
+            .collect()
+    };
+    for trusted in [false, true] {
+        let mut cluster = Cluster::default();
+        cluster.state.trust_site(trusted);
+        cluster.connect(1, 1, 1000);
+        cluster.assign(small(), vec![]);
+        for session in [1, 2] {
+            cluster.state.network_connected(worker(1), session, Some(reach(1)));
+            let offer = (worker(1), session, TunnelKey([1; 32]));
+            assert_eq!(offers(&mut cluster), if trusted { vec![] } else { vec![offer] });
+            cluster.state.network_observed(worker(1), session, SocketAddr::from(([198, 51, 100, 7], 1)));
+            assert_eq!(offers(&mut cluster), []);
+        }
+    }
 }
 
 #[test]

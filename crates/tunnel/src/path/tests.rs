@@ -147,13 +147,16 @@ fn a_way_that_is_answered_or_not_used_does_not_die() {
 }
 
 #[test]
-fn answers_by_the_relay_do_not_keep_a_direct_way_alive() {
+fn a_direct_way_that_the_other_side_has_left_is_left_as_well() {
     let now = Instant::now();
     let mut path = relayed(now);
     path.hear(direct(1), now);
     path.note_sent(now);
-    path.hear(by_relay(), now + DEAD_AFTER - SECOND);
-    assert_eq!(path.tick(now + DEAD_AFTER), Due::Search);
+    path.hear(by_relay(), now + DESERTED_AFTER - SECOND);
+    assert_eq!(now_at(&path), 1, "it may not have found it yet");
+    path.hear(by_relay(), now + DESERTED_AFTER);
+    assert_eq!(now_at(&path), 9);
+    assert_eq!(path.tick(now + DESERTED_AFTER), Due::Probe, "it may come back");
 }
 
 #[test]

@@ -239,6 +239,12 @@ impl Datapath for KernelDatapath {
         }
     }
 
+    async fn use_relay(&mut self, order: relay::Order) {
+        if let Some(secure) = &mut self.secure {
+            secure.use_relay(order).await;
+        }
+    }
+
     async fn encrypted(&mut self) -> Vec<EncryptedLink> {
         match &mut self.secure {
             Some(secure) => secure.links().await,
