@@ -1,6 +1,6 @@
 //! What NetManagers are told of each other: the services their instances may call, who answers for them, and the devices
-//! those run on. A device that has an instance of an application is told of all services of it, so that nobody waits for
-//! an answer at the first call. Carried out in `net-manager/core/src/others.rs`.
+//! those run on. A device that has an instance of an application is told of all services of it and of those that let it
+//! connect, so that nobody waits for an answer at the first call. Carried out in `net-manager/core/src/others.rs`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,8 +9,9 @@ use std::{
 };
 
 use model::{
-    AssignedService, CallableService, Desired, Generation, NetworkLease, NetworkNews, Peer, Phase, Reach,
-    RevisionId, ServiceId, ServiceNames, TunnelKey, Way, WorkerId,
+    AllowedCaller, AllowedCallers, ApplicationName, AssignedService, CallableService, Desired, Generation,
+    NetworkLease, NetworkNews, Peer, Phase, Reach, RevisionId, ServiceId, ServiceNames, TunnelKey, Way,
+    WorkerId,
 };
 
 use crate::{Change, Effect, Instance, State, Worker, neighbours::difference, reconcile::Plan};
@@ -52,12 +53,11 @@ pub(crate) struct Networks {
     /// Services that may be different.
     changed: BTreeSet<ServiceId>,
     /// The services of each application, and the application of each.
-    applications: BTreeMap<(String, String), BTreeSet<ServiceId>>,
-    application_of: BTreeMap<ServiceId, (String, String)>,
-}
-
-fn application(names: &ServiceNames) -> (String, String) {
-    (names.application.clone(), names.application_namespace.clone())
+    applications: BTreeMap<ApplicationName, BTreeSet<ServiceId>>,
+    application_of: BTreeMap<ServiceId, ApplicationName>,
+    /// Whom services let connect beside their own application, those that let anybody; and who lets each of them.
+    allowed: BTreeMap<ServiceId, Arc<AllowedCallers>>,
+    open_to: BTreeMap<AllowedCaller, BTreeSet<ServiceId>>,
 }
 
 impl Networks {
@@ -87,7 +87,7 @@ impl Networks {
     pub(crate) fn include(&mut self, id: ServiceId, names: &ServiceNames) {
         self.changed.insert(id);
         self.application_of.entry(id).or_insert_with(|| {
-            let application = application(names);
+            let application = ApplicationName::from(names);
             self.applications.entry(application.clone()).or_default().insert(id);
             application
         });
@@ -101,7 +101,8 @@ impl Networks {
         services: &BTreeMap<RevisionId, AssignedService>,
     ) {
         let mut before = before.iter().peekable();
-        for (id, service) in services {
+        let mut services = services.iter().peekable();
+        while let Some((id, service)) = services.next() {
             while let Some((gone, _)) = before.next_if(|(known, _)| *known < id) {
                 self.changed.insert(gone.service);
             }
@@ -109,12 +110,45 @@ impl Networks {
                 Some((_, known)) if known.addresses == service.addresses => {}
                 Some(_) | None => self.include(id.service, &service.names),
             }
+            // Of several revisions the newest counts, which comes last.
+            if services.peek().is_none_or(|(next, _)| next.service != id.service) {
+                self.allow(id.service, &service.allowed_callers);
+            }
         }
         self.changed.extend(before.map(|(gone, _)| gone.service));
     }
 
+    /// Takes on whom a service lets connect. If that is different, any device may have to hear of it, or of others.
+    fn allow(&mut self, service: ServiceId, callers: &Arc<AllowedCallers>) {
+        if self.allowed.get(&service).map_or(callers.is_empty(), |before| before == callers) {
+            return;
+        }
+        self.close(service);
+        for caller in &**callers {
+            self.open_to.entry(caller.clone()).or_default().insert(service);
+        }
+        if !callers.is_empty() {
+            self.allowed.insert(service, Arc::clone(callers));
+        }
+        self.changed.insert(service);
+        self.tell_all();
+    }
+
+    /// Forgets whom a service lets connect.
+    fn close(&mut self, service: ServiceId) {
+        for caller in self.allowed.remove(&service).iter().flat_map(|callers| &**callers) {
+            if let Some(open) = self.open_to.get_mut(caller) {
+                open.remove(&service);
+                if open.is_empty() {
+                    self.open_to.remove(caller);
+                }
+            }
+        }
+    }
+
     fn forget(&mut self, service: ServiceId) {
         self.callable.remove(&service);
+        self.close(service);
         let Some(application) = self.application_of.remove(&service) else { return };
         if let Some(services) = self.applications.get_mut(&application) {
             services.remove(&service);
@@ -124,10 +158,33 @@ impl Networks {
         }
     }
 
-    /// All services of the application of one.
-    fn beside(&self, service: ServiceId) -> impl Iterator<Item = ServiceId> + '_ {
-        let application = self.application_of.get(&service);
-        application.and_then(|application| self.applications.get(application)).into_iter().flatten().copied()
+    /// Services whose instances may connect to those of one or the other way round. Of all of these a device with an
+    /// instance of it is told: a call takes the address of who is called, and the answer that of the caller.
+    fn beside(&self, service: ServiceId) -> BTreeSet<ServiceId> {
+        let Some(application) = self.application_of.get(&service) else { return BTreeSet::new() };
+        self.around(application).chain(self.callers_of(service)).collect()
+    }
+
+    /// Services an instance of the application may connect to: those of its own, and those that let it.
+    fn around(&self, application: &ApplicationName) -> impl Iterator<Item = ServiceId> + '_ {
+        let caller = AllowedCaller::Application(application.clone());
+        let open = [caller, AllowedCaller::Everybody];
+        let open = open.into_iter().filter_map(|caller| self.open_to.get(&caller)).flatten();
+        self.applications.get(application).into_iter().flatten().chain(open).copied()
+    }
+
+    /// Services of other applications that one lets connect.
+    fn callers_of(&self, service: ServiceId) -> BTreeSet<ServiceId> {
+        let mut callers = BTreeSet::new();
+        for caller in self.allowed.get(&service).into_iter().flat_map(|allowed| &**allowed) {
+            match caller {
+                AllowedCaller::Everybody => callers.extend(self.application_of.keys()),
+                AllowedCaller::Application(name) => {
+                    callers.extend(self.applications.get(name).into_iter().flatten());
+                }
+            }
+        }
+        callers
     }
 }
 
@@ -244,6 +301,7 @@ impl State {
         let callers: BTreeSet<WorkerId> = self
             .networks
             .beside(id)
+            .into_iter()
             .filter_map(|service| self.spread.get(&service))
             .flat_map(BTreeMap::keys)
             .filter(|worker| self.networks.told.contains_key(worker) && !self.networks.due.contains(worker))
@@ -290,6 +348,8 @@ impl State {
         Some(Arc::new(CallableService {
             names: Arc::clone(names),
             addresses: Arc::clone(addresses),
+            // Whom a service lets connect from other applications, is told within a cluster only.
+            allowed_callers: held.map(|(_, held)| Arc::clone(&held.allowed_callers)).unwrap_or_default(),
             instances: self.instances_anywhere(id),
         }))
     }
@@ -318,18 +378,13 @@ impl State {
     fn services_for(&self, worker: WorkerId) -> BTreeMap<ServiceId, Arc<CallableService>> {
         let here: BTreeSet<ServiceId> =
             self.placed.get(&worker).into_iter().flatten().map(|id| id.service).collect();
-        let mut services = BTreeMap::new();
-        for service in here {
-            if services.contains_key(&service) {
-                continue;
-            }
-            for id in self.networks.beside(service) {
-                if let Some(callable) = self.networks.callable.get(&id) {
-                    services.insert(id, Arc::clone(callable));
-                }
-            }
-        }
-        services
+        // A device has several services of one application.
+        let applications: BTreeSet<&ApplicationName> =
+            here.iter().filter_map(|service| self.networks.application_of.get(service)).collect();
+        let around = applications.into_iter().flat_map(|application| self.networks.around(application));
+        let beside = around.chain(here.iter().flat_map(|service| self.networks.callers_of(*service)));
+        let callable = |id| Some((id, Arc::clone(self.networks.callable.get(&id)?)));
+        beside.filter_map(callable).collect()
     }
 
     fn peers_for(

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
-use crate::{AddressKind, Generation, InstanceId, RevisionId, ServiceNames, ServiceSpec};
+use crate::{AddressKind, AllowedCallers, Generation, InstanceId, RevisionId, ServiceNames, ServiceSpec};
 
 /// Everything a child must have, replacing whatever it was told before.
 ///
@@ -33,6 +33,9 @@ pub struct AssignedService {
     /// The addresses it is called by.
     #[serde(default)]
     pub addresses: Arc<BTreeMap<AddressKind, Ipv4Addr>>,
+    /// Who may connect to its instances beside its own application.
+    #[serde(default)]
+    pub allowed_callers: Arc<AllowedCallers>,
 }
 
 /// One instance and what should become of it.

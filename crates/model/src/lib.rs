@@ -18,6 +18,7 @@ mod cluster;
 mod health;
 mod ids;
 mod instance;
+mod isolation;
 mod neighbours;
 mod network;
 mod quantity;
@@ -40,6 +41,7 @@ pub use ids::{
     ApplicationId, ClusterId, IdError, InstanceId, RevisionId, ServiceId, TokenId, UserId, WorkerId,
 };
 pub use instance::{InstanceReport, LastExit, Phase, Tier, Usage};
+pub use isolation::{AllowedCaller, AllowedCallerError, AllowedCallers, ApplicationName, may_connect};
 pub use neighbours::{
     Neighbour, NeighbourInstance, NeighbourNews, Neighbours, SharedApplication, SharedNews, SharedService,
 };

@@ -10,7 +10,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AddressKind, NetworkLease, ServiceId, ServiceNames, WorkerId};
+use crate::{AddressKind, AllowedCallers, NetworkLease, ServiceId, ServiceNames, WorkerId};
 
 /// A service that may be called.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +19,9 @@ pub struct CallableService {
     pub names: Arc<ServiceNames>,
     /// The addresses it is called by.
     pub addresses: Arc<BTreeMap<AddressKind, Ipv4Addr>>,
+    /// Who may connect to its instances beside its own application.
+    #[serde(default)]
+    pub allowed_callers: Arc<AllowedCallers>,
     /// Instances that run, in order of their numbers. One that is lost or gone is not among them.
     pub instances: Vec<CallableInstance>,
 }

@@ -74,7 +74,10 @@ impl World {
             };
             let (names, addresses) = (Arc::clone(&service.names), Arc::clone(&service.addresses));
             let instances = instances.filter_map(runs).collect();
-            (service.id, Arc::new(CallableService { names, addresses, instances }))
+            (
+                service.id,
+                Arc::new(CallableService { names, addresses, allowed_callers: Arc::default(), instances }),
+            )
         };
         root.services().map(callable).collect()
     }

@@ -110,6 +110,7 @@ fn create(
 
 fn described(name: &str, spec: &ServiceSpec) -> SlaService {
     SlaService {
+        allowed_callers: model::AllowedCallers::new(),
         round_robin: None,
         name: name.to_owned(),
         namespace: "sim".to_owned(),

@@ -35,8 +35,12 @@ fn service(number: u8, path: &str) -> (ServiceId, CallableService) {
         worker: WorkerId::new(uuid::Uuid::from_bytes([1; 16])),
         ready: false,
     };
-    let service =
-        CallableService { names: names.into(), addresses: addresses.into(), instances: vec![instance] };
+    let service = CallableService {
+        names: names.into(),
+        addresses: addresses.into(),
+        allowed_callers: std::sync::Arc::default(),
+        instances: vec![instance],
+    };
     (service_id(number), service)
 }
 

@@ -21,6 +21,7 @@ fn surroundings() -> Surroundings {
     let service = CallableService {
         names: names.into(),
         addresses: Arc::new([(AddressKind::RoundRobin, Ipv4Addr::new(10, 30, 0, 1))].into()),
+        allowed_callers: Arc::default(),
         instances: Vec::new(),
     };
     let services = [(ServiceId::from_bytes([1; 12]), Arc::new(service))].into();

@@ -14,8 +14,8 @@ use std::{
 };
 
 use model::{
-    AddressKind, CallableInstance, CallableService, Generation, InstanceId, NetworkLease, NetworkNews, Peer,
-    PortMapping, ServiceId, ServiceNames, TunnelKey, WorkerId,
+    AddressKind, AllowedCallers, CallableInstance, CallableService, Generation, InstanceId, NetworkLease,
+    NetworkNews, Peer, PortMapping, ServiceId, ServiceNames, TunnelKey, WorkerId,
 };
 use net_core::{AttachRequest, Attachment, Command, Effect, Namespace, NetworkState, reconcile};
 use net_manager::{
@@ -132,6 +132,27 @@ impl Place {
         });
     }
 
+    /// What comes of a ping with a deadline: `Ok` for an answer.
+    pub(crate) fn ping(&self, address: &str) -> io::Result<()> {
+        use rustix::net::{
+            AddressFamily, RecvFlags, SendFlags, SocketType, ipproto, recv, send, socket, sockopt,
+        };
+        let to: std::net::IpAddr = address.parse().expect("an address");
+        let (family, protocol, request) = match to {
+            std::net::IpAddr::V4(_) => (AddressFamily::INET, ipproto::ICMP, 8),
+            std::net::IpAddr::V6(_) => (AddressFamily::INET6, ipproto::ICMPV6, 128),
+        };
+        // Its own group may send echo requests, as in containers.
+        let range = "net.ipv4.ping_group_range";
+        self.netns.sysctl().set(range, "0 2147483647").expect("a setting");
+        let socket = self.run(|| socket(family, SocketType::DGRAM, Some(protocol)))?;
+        sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(PATIENCE))?;
+        rustix::net::connect(&socket, &SocketAddr::new(to, 0))?;
+        send(&socket, &[request, 0, 0, 0, 0, 0, 0, 1], SendFlags::empty())?;
+        recv(&socket, &mut [0; 64], RecvFlags::empty())?;
+        Ok(())
+    }
+
     /// A UDP socket bound to `address`.
     pub(crate) fn udp(&self, address: &str) -> UdpSocket {
         let socket = self.run(|| UdpSocket::bind(address)).expect("an address of this namespace");
@@ -166,12 +187,50 @@ pub(crate) fn stable(number: u32) -> Ipv4Addr {
     Ipv4Addr::new(10, 30, 1, last)
 }
 
-fn names() -> ServiceNames {
-    ServiceNames {
-        application: "shop".to_owned(),
+/// The only instance of the other application, and the address it keeps.
+pub(crate) fn till_instance() -> InstanceId {
+    InstanceId { service: ServiceId::from_bytes([4; 12]), number: 0 }
+}
+
+pub(crate) const TILL: Ipv4Addr = Ipv4Addr::new(10, 30, 2, 0);
+
+/// The service of `shop.prod`, which lets these connect.
+pub(crate) fn shop(instances: &[(u32, WorkerId, bool)], allowed: &[&str]) -> (ServiceId, CallableService) {
+    let instances = instances.iter().map(|(number, worker, ready)| CallableInstance {
+        number: *number,
+        address: stable(*number),
+        worker: *worker,
+        ready: *ready,
+    });
+    let addresses = SERVICE.map(|(kind, v4)| (kind, parse(v4)));
+    (instance(0).service, callable("shop", &addresses, allowed, instances.collect()))
+}
+
+/// The service of `till.prod` with its instance on that device.
+pub(crate) fn till(worker: WorkerId, allowed: &[&str]) -> (ServiceId, CallableService) {
+    let instance = CallableInstance { number: 0, address: TILL, worker, ready: true };
+    let addresses = [(AddressKind::RoundRobin, parse("10.30.0.9"))];
+    (till_instance().service, callable("till", &addresses, allowed, vec![instance]))
+}
+
+fn callable(
+    application: &str,
+    addresses: &[(AddressKind, Ipv4Addr)],
+    allowed: &[&str],
+    instances: Vec<CallableInstance>,
+) -> CallableService {
+    let names = ServiceNames {
+        application: application.to_owned(),
         application_namespace: "prod".to_owned(),
         service: "web".to_owned(),
         service_namespace: "front".to_owned(),
+    };
+    let allowed: AllowedCallers = allowed.iter().map(|caller| caller.parse().expect("a caller")).collect();
+    CallableService {
+        names: names.into(),
+        addresses: addresses.iter().copied().collect::<BTreeMap<_, _>>().into(),
+        allowed_callers: allowed.into(),
+        instances,
     }
 }
 
@@ -277,33 +336,35 @@ impl Lab {
     }
 
     pub(crate) async fn attach_in(&mut self, place: &Place, number: u32, ports: &str) -> Attachment {
-        self.attach_as(place, number, ports, None).await
+        self.attach_as(place, instance(number), ports, None).await
     }
 
     /// Attaches instance `number` in a namespace of its own, with the address it keeps.
     pub(crate) async fn attach_stable(&mut self, number: u32) -> Place {
         let place = Place::new();
-        self.attach_as(&place, number, "", Some(stable(number))).await;
+        self.attach_as(&place, instance(number), "", Some(stable(number))).await;
         place
+    }
+
+    /// Attaches instance 0 of the service of the other application, with the address it keeps.
+    pub(crate) async fn attach_till(&mut self, ports: &str) -> (Place, Attachment) {
+        let place = Place::new();
+        let attachment = self.attach_as(&place, till_instance(), ports, Some(TILL)).await;
+        (place, attachment)
     }
 
     async fn attach_as(
         &mut self,
         place: &Place,
-        number: u32,
+        id: InstanceId,
         ports: &str,
         address: Option<Ipv4Addr>,
     ) -> Attachment {
         let ports = PortMapping::parse_list(ports).expect("port mappings");
-        let request = AttachRequest {
-            id: instance(number),
-            generation: Generation(1),
-            namespace: place.namespace(),
-            ports,
-            address,
-        };
+        let request =
+            AttachRequest { id, generation: Generation(1), namespace: place.namespace(), ports, address };
         self.submit(Command::Attach(request)).await;
-        self.state.attachment(instance(number)).expect("it was attached").clone()
+        self.state.attachment(id).expect("it was attached").clone()
     }
 
     pub(crate) async fn detach(&mut self, number: u32) -> Vec<Effect> {
@@ -312,24 +373,18 @@ impl Lab {
 
     /// The cluster tells all there is to know of the service, and of other devices.
     pub(crate) async fn hear(&mut self, instances: &[(u32, WorkerId, bool)], peers: &[(WorkerId, Peer)]) {
-        let instances = instances.iter().map(|(number, worker, ready)| CallableInstance {
-            number: *number,
-            address: stable(*number),
-            worker: *worker,
-            ready: *ready,
-        });
-        let service = CallableService {
-            names: names().into(),
-            addresses: SERVICE
-                .map(|(kind, v4)| (kind, parse(v4)))
-                .into_iter()
-                .collect::<BTreeMap<_, _>>()
-                .into(),
-            instances: instances.collect(),
-        };
+        self.hear_of(vec![shop(instances, &[])], peers).await;
+    }
+
+    /// The cluster tells all there is to know of several services, and of other devices.
+    pub(crate) async fn hear_of(
+        &mut self,
+        services: Vec<(ServiceId, CallableService)>,
+        peers: &[(WorkerId, Peer)],
+    ) {
         self.state.hear(NetworkNews {
             whole: true,
-            services: BTreeMap::from([(instance(0).service, Some(service.into()))]),
+            services: services.into_iter().map(|(id, service)| (id, Some(service.into()))).collect(),
             peers: peers.iter().map(|(worker, peer)| (*worker, Some(peer.clone()))).collect(),
         });
         self.settle().await;

@@ -275,6 +275,7 @@ pub(crate) fn assignment(
                 names: names.into(),
                 spec: spec.clone().into(),
                 addresses: std::sync::Arc::default(),
+                allowed_callers: std::sync::Arc::default(),
             },
         )
     };

@@ -3,8 +3,9 @@
 use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 
 use model::{
-    AddedFile, AddressKind, AssignedInstance, AssignedService, Assignment, Desired, DirectConstraint,
-    Generation, NetworkLease, PortMapping, Protocol, RevisionId, ServiceNames, ServiceSpec, Virtualization,
+    AddedFile, AddressKind, AllowedCallers, AssignedInstance, AssignedService, Assignment, Desired,
+    DirectConstraint, Generation, NetworkLease, PortMapping, Protocol, RevisionId, ServiceNames, ServiceSpec,
+    Virtualization,
 };
 
 use super::{WireError, narrow, parse, required};
@@ -26,6 +27,7 @@ impl From<&Assignment> for v1::Assignment {
                     service_namespace: service.names.service_namespace.clone(),
                     spec: Some((&*service.spec).into()),
                     addresses: addresses_to_wire(&service.addresses),
+                    allowed_callers: callers_to_wire(&service.allowed_callers),
                 })
                 .collect(),
             instances: assignment.instances.iter().map(|instance| (*instance).into()).collect(),
@@ -49,6 +51,7 @@ impl TryFrom<v1::Assignment> for Assignment {
                 }),
                 spec: Arc::new(required("service.spec", service.spec)?.try_into()?),
                 addresses: Arc::new(addresses_from_wire(&service.addresses)?),
+                allowed_callers: Arc::new(callers_from_wire(&service.allowed_callers)?),
             };
             let id = RevisionId { service: parse("service.id", &service.id)?, number: service.revision };
             services.insert(id, assigned);
@@ -104,6 +107,14 @@ pub(super) fn addresses_from_wire(
         Ok((kind, Ipv4Addr::from(address.v4)))
     };
     wire.iter().map(read).collect()
+}
+
+pub(super) fn callers_to_wire(callers: &AllowedCallers) -> Vec<String> {
+    callers.iter().map(ToString::to_string).collect()
+}
+
+pub(super) fn callers_from_wire(wire: &[String]) -> Result<AllowedCallers, WireError> {
+    wire.iter().map(|caller| parse("service.allowed_callers", caller)).collect()
 }
 
 impl From<AssignedInstance> for v1::AssignedInstance {

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::{
     WireError,
-    assignment::{addresses_from_wire, addresses_to_wire},
+    assignment::{addresses_from_wire, addresses_to_wire, callers_from_wire, callers_to_wire},
     narrow, parse, required, service_from_parts, service_to_parts,
 };
 use crate::v1;
@@ -109,6 +109,7 @@ fn service_to_wire(id: ServiceId, service: Option<&CallableService>) -> v1::Call
         addresses: addresses_to_wire(&service.addresses),
         instances: service.instances.iter().map(instance_to_wire).collect(),
         gone: false,
+        allowed_callers: callers_to_wire(&service.allowed_callers),
     }
 }
 
@@ -127,7 +128,9 @@ fn service_from_wire(
         service: wire.service,
         service_namespace: wire.service_namespace,
     };
-    Ok((id, Some(Arc::new(CallableService { names: names.into(), addresses: addresses.into(), instances }))))
+    let allowed_callers = callers_from_wire(&wire.allowed_callers)?.into();
+    let (names, addresses) = (names.into(), addresses.into());
+    Ok((id, Some(Arc::new(CallableService { names, addresses, allowed_callers, instances }))))
 }
 
 /// Addresses that are all of the plan.

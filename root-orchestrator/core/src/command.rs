@@ -259,6 +259,7 @@ fn new_service(application: &Application, service: SlaService, id: ServiceId, no
             failed: None,
         }],
         addresses: chosen(service.round_robin),
+        allowed_callers: service.allowed_callers.into(),
         update: service.update,
         rollout: None,
         next_number: 0,

@@ -67,6 +67,7 @@ impl State {
         }
         let mut changed = service.clone();
         changed.update = wanted.update;
+        changed.allowed_callers = wanted.allowed_callers.into();
         if wanted.spec == **service.spec() {
             let number = service.revision;
             if let Some(current) = changed.revisions.iter_mut().find(|revision| revision.number == number) {

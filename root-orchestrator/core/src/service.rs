@@ -1,8 +1,14 @@
 //! A service and its revisions.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    sync::Arc,
+};
 
-use model::{AddressKind, ApplicationId, ServiceId, ServiceNames, ServiceSpec, Span, Timestamp};
+use model::{
+    AddressKind, AllowedCallers, ApplicationId, ServiceId, ServiceNames, ServiceSpec, Span, Timestamp,
+};
 use serde::{Deserialize, Serialize};
 
 /// Revisions that are kept beside those that instances are copies of.
@@ -25,6 +31,10 @@ pub struct Service {
     /// next turn.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub addresses: Arc<BTreeMap<AddressKind, Ipv4Addr>>,
+    /// Who may connect to its instances beside its own application. Of the service, not of a revision: a change of it
+    /// replaces no instance.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub allowed_callers: Arc<AllowedCallers>,
     /// How it is changed.
     pub update: UpdatePolicy,
     /// A change that is under way.

@@ -196,6 +196,7 @@ impl State {
                 }
                 self.address_service(id, service.as_ref());
                 self.share_service(id, service.as_ref());
+                self.readmit(id, service.as_ref());
                 set(&mut self.services, id, service);
             }
             Change::Instance(id, instance) => self.apply_instance(id, instance),
@@ -237,6 +238,23 @@ impl State {
             }
         }
         set(&mut self.applications, id, application);
+    }
+
+    /// Clusters that have instances of a service are told when others may connect to them.
+    fn readmit(&mut self, id: ServiceId, service: Option<&Service>) {
+        let (Some(before), Some(service)) = (self.services.get(&id), service) else { return };
+        if before.allowed_callers == service.allowed_callers {
+            return;
+        }
+        for cluster in self.spread.get(&id).into_iter().flat_map(BTreeMap::keys) {
+            let held = self.held.get_mut(cluster).into_iter();
+            for (_, copy) in held.flat_map(|held| held.range_mut(InstanceId::all_of(id))) {
+                if let Some(told) = &mut copy.service {
+                    told.allowed_callers = Arc::clone(&service.allowed_callers);
+                }
+            }
+            self.dirty.insert(*cluster);
+        }
     }
 
     fn apply_instance(&mut self, id: InstanceId, instance: Option<Instance>) {
@@ -341,8 +359,12 @@ impl State {
     fn assigned_service(&self, revision: RevisionId) -> Option<AssignedService> {
         let service = self.services.get(&revision.service)?;
         let spec = Arc::clone(service.spec_of(revision.number)?);
-        let (names, addresses) = (Arc::clone(&service.names), Arc::clone(&service.addresses));
-        Some(AssignedService { names, spec, addresses })
+        Some(AssignedService {
+            names: Arc::clone(&service.names),
+            spec,
+            addresses: Arc::clone(&service.addresses),
+            allowed_callers: Arc::clone(&service.allowed_callers),
+        })
     }
 
     fn resources_of(&self, instance: &Instance) -> Option<Resources> {

@@ -89,7 +89,7 @@ pub(super) async fn update(
     let image = find(&*context.brain.read().await, &caller, &id)?.spec().image.clone();
     let SlaChange { application, service: wanted } =
         sla::parse_change(&body?, Shown { id: &id, image: &image })?;
-    let (before, revision) = context
+    let (before, revision, same) = context
         .brain
         .ask(move |state, now| {
             let service = find(state, &caller, &id)?;
@@ -97,13 +97,13 @@ pub(super) async fn update(
                 refuse_other_application(service, &name, &namespace)?;
             }
             let (revision, changes) = state.update(service, wanted, now.date)?;
-            Ok::<_, Error>(((service.revision, revision), changes))
+            Ok::<_, Error>(((service.revision, revision, changes.is_empty()), changes))
         })
         .await??;
-    let message = if revision == before {
-        "it is so already; no instance is replaced".to_owned()
-    } else {
-        format!("revision {revision} replaces {before}")
+    let message = match (revision == before, same) {
+        (true, true) => "it is so already; no instance is replaced".to_owned(),
+        (true, false) => "changed; no instance is replaced".to_owned(),
+        (false, _) => format!("revision {revision} replaces {before}"),
     };
     Ok(Json(Changed { message, revision }))
 }

@@ -128,6 +128,7 @@ impl Cluster {
                     names: names.into(),
                     spec: spec.into(),
                     addresses: BTreeMap::from([(AddressKind::RoundRobin, [10, 30, 0, 1].into())]).into(),
+                    allowed_callers: std::sync::Arc::default(),
                 },
             )]
             .into(),
@@ -186,8 +187,12 @@ impl Cluster {
     }
 
     fn say_of(&mut self, number: u8, instance: u32, generation: Generation, phase: Phase) {
+        self.report_of(number, self::instance(instance), generation, phase);
+    }
+
+    fn report_of(&mut self, number: u8, id: InstanceId, generation: Generation, phase: Phase) {
         self.reports += 1;
-        let mut said = InstanceReport::new(self::instance(instance), generation, phase, self.now.date);
+        let mut said = InstanceReport::new(id, generation, phase, self.now.date);
         said.ready = phase == Phase::Running;
         let observed_generation =
             self.state.workers.get(&worker(number)).map_or(Generation(0), |worker| worker.generation);

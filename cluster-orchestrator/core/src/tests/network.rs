@@ -1,12 +1,14 @@
 //! What NetManagers are told of services and of each other.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
 };
 
 use model::{
-    AddressKind, CallableInstance, NetworkNews, Peer, Reach, Surroundings, TunnelEnd, TunnelKey, Way,
+    AddressKind, AllowedCallers, CallableInstance, NetworkNews, Peer, Reach, Surroundings, TunnelEnd,
+    TunnelKey, Way,
 };
 
 use super::*;
@@ -276,6 +278,87 @@ fn in_a_trusted_site_packets_go_as_they_are() {
     let news = told(&mut cluster);
     let peer = news[&worker(1)].peers[&worker(2)].clone().expect("it is called");
     assert_eq!(peer.way, Way::Direct { underlay: reach(2).address });
+}
+
+/// An application `till` with an instance on a third worker, beside `app` with one on another; both run.
+fn two_applications(allowed: &[&str]) -> Cluster {
+    let mut cluster = two_workers();
+    cluster.connect(3, 4, 4000);
+    cluster.state.network_connected(worker(3), 1, Some(reach(3)));
+    assign_both(&mut cluster, allowed);
+    cluster.reconcile();
+    for number in [0, 1] {
+        say(&mut cluster, number, Phase::Running);
+    }
+    assert_eq!(
+        cluster.state.instance(till()).and_then(Instance::holder),
+        Some(worker(3)),
+        "the only one with room"
+    );
+    let told = cluster.state.instances[&till()].tenure.role(worker(3));
+    let (_, generation) = told.expect("it is placed");
+    cluster.report_of(3, till(), generation, Phase::Running);
+    cluster
+}
+
+fn till() -> InstanceId {
+    InstanceId { service: ServiceId::from_bytes([2; 12]), number: 0 }
+}
+
+/// What the root wants of both applications; `app` lets these connect.
+fn assign_both(cluster: &mut Cluster, allowed: &[&str]) {
+    let allowed: AllowedCallers = allowed.iter().map(|caller| caller.parse().expect("a caller")).collect();
+    let mut instances: Vec<_> = [0, 1].map(|number| addressed(number, Desired::Running)).into();
+    instances.push(AssignedInstance { id: till(), ..addressed(9, Desired::Running) });
+    let mut assignment = cluster.assignment(small(), instances);
+    let app = assignment.services.get_mut(&REVISION).expect("it is there");
+    let mut other = app.clone();
+    app.allowed_callers = allowed.into();
+    other.names = Arc::new(ServiceNames { application: "till".to_owned(), ..(*other.names).clone() });
+    other.addresses = BTreeMap::from([(AddressKind::RoundRobin, [10, 30, 0, 2].into())]).into();
+    assignment.services.insert(RevisionId { service: till().service, number: 1 }, other);
+    let changes = cluster.state.take_on(assignment, cluster.now).expect("newer");
+    cluster.apply(changes);
+}
+
+/// Which services and devices a NetManager that connects now is told of.
+fn sees(cluster: &mut Cluster, number: u8, session: u64) -> (BTreeSet<ServiceId>, BTreeSet<WorkerId>) {
+    cluster.state.network_connected(worker(number), session, Some(reach(number)));
+    let mut whole = Surroundings::default();
+    whole.take(told(cluster).remove(&worker(number)).unwrap_or_default());
+    (whole.services.into_keys().collect(), whole.peers.into_keys().collect())
+}
+
+#[test]
+fn who_lets_another_application_connect_hears_of_it_and_it_of_them() {
+    let (app, other) = (instance(0).service, till().service);
+    let mut cluster = two_applications(&[]);
+    told(&mut cluster);
+    assert_eq!(sees(&mut cluster, 3, 2), (BTreeSet::from([other]), BTreeSet::new()), "apart");
+    assert_eq!(sees(&mut cluster, 1, 2).0, BTreeSet::from([app]));
+
+    for (session, allowed) in (3..).zip([["till.test"], ["*"]]) {
+        assign_both(&mut cluster, &allowed);
+        let news = told(&mut cluster);
+        let told_of: BTreeSet<WorkerId> = news.keys().copied().collect();
+        assert!(told_of.is_superset(&[worker(1), worker(2), worker(3)].into()), "{allowed:?}: {news:?}");
+        let both = BTreeSet::from([app, other]);
+        assert_eq!(sees(&mut cluster, 3, session), (both.clone(), [worker(1), worker(2)].into()));
+        assert_eq!(sees(&mut cluster, 1, session), (both, [worker(2), worker(3)].into()), "the way back");
+    }
+    assign_both(&mut cluster, &[]);
+    let news = told(&mut cluster);
+    assert_eq!(news[&worker(3)].services.get(&app), Some(&None), "no longer");
+    assert_eq!(news[&worker(1)].services.get(&other), Some(&None));
+}
+
+#[test]
+fn netmanagers_are_told_whom_a_service_lets_connect() {
+    let mut cluster = two_applications(&["bank.prod"]);
+    let news = told(&mut cluster);
+    let service = news[&worker(1)].services[&instance(0).service].clone().expect("it may be called");
+    let expected: AllowedCallers = ["bank.prod".parse().expect("a caller")].into();
+    assert_eq!(*service.allowed_callers, expected);
 }
 
 type Step<'a> = &'a dyn Fn(&mut Cluster, &mut Vec<AssignedInstance>);

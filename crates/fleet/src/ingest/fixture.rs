@@ -174,8 +174,12 @@ fn assignment(count: u32) -> Assignment {
         service: "web".to_owned(),
         service_namespace: "prod".to_owned(),
     };
-    let assigned =
-        AssignedService { names: names.into(), spec: spec.into(), addresses: std::sync::Arc::default() };
+    let assigned = AssignedService {
+        names: names.into(),
+        spec: spec.into(),
+        addresses: std::sync::Arc::default(),
+        allowed_callers: std::sync::Arc::default(),
+    };
     let wanted = |number| AssignedInstance {
         id: InstanceId { service, number },
         revision: 1,

@@ -92,6 +92,7 @@ pub(crate) fn assignment(
                 names: names().into(),
                 spec: spec.into(),
                 addresses: std::sync::Arc::default(),
+                allowed_callers: std::sync::Arc::default(),
             },
         )]),
         instances: instances.into_iter().collect(),

@@ -164,6 +164,12 @@ pub static SERVICE: Level = Level {
         ),
         honoured("health", Kind::Nested(&HEALTH), "How it is found out whether an instance works."),
         honoured("update", Kind::Nested(&UPDATE), "How instances give way when the service is changed."),
+        honoured(
+            "allowed_callers",
+            Kind::Texts,
+            "Applications whose instances may connect to its instances, each `application.namespace`, or `*` for all; \
+             its own always may.",
+        ),
         kept("description", Kind::Text, "A description for people."),
         honoured("microserviceID", Kind::EmptyText, "Empty: the root gives services their ids."),
         not_yet("vtpus", "reserves tensor processors"),

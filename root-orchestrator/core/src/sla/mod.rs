@@ -20,7 +20,7 @@ mod tests;
 
 use std::{collections::BTreeSet, net::Ipv4Addr};
 
-use model::ServiceSpec;
+use model::{AllowedCallers, ServiceSpec};
 use serde_json::{Map, Value};
 
 pub use change::{Shown, SlaChange, parse_change};
@@ -89,6 +89,8 @@ pub struct SlaService {
     pub spec: ServiceSpec,
     /// How instances of an older revision give way.
     pub update: UpdatePolicy,
+    /// `allowed_callers`: who may connect to its instances beside its own application.
+    pub allowed_callers: AllowedCallers,
     /// `addresses.rr_ip`: an address of the plan that is to spread connections over the instances in turn.
     pub round_robin: Option<Ipv4Addr>,
     /// The fields as they were sent, without those that the root sets.

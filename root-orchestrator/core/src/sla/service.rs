@@ -6,13 +6,13 @@ use std::{
 };
 
 use model::{
-    AddedFile, AddressKind, DirectConstraint, Mebibytes, Millicores, PortMapping, Resources, ServiceSpec,
-    StableAddress, Virtualization,
+    AddedFile, AddressKind, AllowedCallers, DirectConstraint, Mebibytes, Millicores, PortMapping, Resources,
+    ServiceSpec, StableAddress, Virtualization,
 };
 use serde_json::{Map, Value};
 
 use super::{
-    MAX_ADDED_FILES_BYTES, MAX_IMAGE_LENGTH, SlaService,
+    MAX_ADDED_FILES_BYTES, MAX_IMAGE_LENGTH, MAX_NAME_LENGTH, SlaService,
     error::{Problems, SlaErrorCode, shown},
     fields::{
         ADDED_FILE, ADDRESSES, CONSTRAINT, CONSTRAINT_TYPES, Choice, Kind, SERVICE, Support, VIRTUALIZATIONS,
@@ -52,9 +52,33 @@ pub(super) fn service(path: &str, object: &Map<String, Value>, problems: &mut Pr
         namespace: fields.text("microservice_namespace").to_owned(),
         spec,
         update: policy::update(&fields, problems),
+        allowed_callers: allowed_callers(&fields, problems),
         round_robin: round_robin(&fields, problems),
         document: document(object),
     }
+}
+
+/// Who may connect beside the service's own application; whether there are such applications is not asked.
+fn allowed_callers(fields: &Fields<'_>, problems: &mut Problems) -> AllowedCallers {
+    let path = fields.path_of("allowed_callers");
+    let mut allowed = AllowedCallers::new();
+    for (index, text) in fields.texts("allowed_callers").into_iter().enumerate() {
+        let short = text.split('.').all(|name| name.len() <= MAX_NAME_LENGTH);
+        match text.parse() {
+            Ok(caller) if short => {
+                allowed.insert(caller);
+            }
+            Ok(_) | Err(_) => {
+                let is_wrong = format!(
+                    "must be an application as `application.namespace`, each of 1 to {MAX_NAME_LENGTH} letters or \
+                     digits, or `*` for all, but is \"{}\"",
+                    shown(text)
+                );
+                problems.add(SlaErrorCode::InvalidValue, &item(&path, index), &is_wrong);
+            }
+        }
+    }
+    allowed
 }
 
 /// The address that a user chooses; whether it is free is for the caller.

@@ -73,6 +73,7 @@ fn a_chosen_address_is_for_one_service() {
         namespace: "test".to_owned(),
         spec: small(),
         update: UpdatePolicy::default(),
+        allowed_callers: model::AllowedCallers::new(),
         round_robin: Some(round_robin),
         document: serde_json::Map::new(),
     };

@@ -109,6 +109,7 @@ impl Root {
             namespace: "test".to_owned(),
             description: String::new(),
             services: vec![SlaService {
+                allowed_callers: model::AllowedCallers::new(),
                 round_robin: None,
                 name: "service".to_owned(),
                 namespace: "test".to_owned(),
@@ -438,6 +439,7 @@ fn services_are_added_together_or_not_at_all() {
         root.state.application(id).expect("it exists").clone()
     };
     let named = |name: &str| SlaService {
+        allowed_callers: model::AllowedCallers::new(),
         round_robin: None,
         name: name.to_owned(),
         namespace: "test".to_owned(),

@@ -38,6 +38,7 @@ impl Shop {
     fn update(&mut self, image: &str) -> u32 {
         let spec = ServiceSpec { image: image.to_owned(), ..small() };
         let wanted = SlaService {
+            allowed_callers: model::AllowedCallers::new(),
             round_robin: None,
             name: "service".to_owned(),
             namespace: "test".to_owned(),
@@ -229,6 +230,7 @@ fn old_revisions_are_forgotten_but_not_those_in_use() {
 fn a_service_keeps_its_name() {
     let shop = Shop::new(1, UpdatePolicy::default());
     let wanted = SlaService {
+        allowed_callers: model::AllowedCallers::new(),
         round_robin: None,
         name: "other".to_owned(),
         namespace: "test".to_owned(),
@@ -238,4 +240,33 @@ fn a_service_keeps_its_name() {
     };
     let refused = shop.root.state.update(&shop.document(), wanted, shop.root.now.date);
     assert!(matches!(refused, Err(Rejected::NotChangeable(_))));
+}
+
+#[test]
+fn who_may_connect_is_changed_without_another_revision_and_told_to_clusters() {
+    let mut shop = Shop::new(2, UpdatePolicy::default());
+    let before = shop.live();
+    let wanted = SlaService {
+        allowed_callers: ["till.prod".parse().expect("a caller")].into(),
+        round_robin: None,
+        name: "service".to_owned(),
+        namespace: "test".to_owned(),
+        spec: (**shop.document().spec()).clone(),
+        update: UpdatePolicy::default(),
+        document: serde_json::Map::new(),
+    };
+    let now = shop.root.now.date;
+    let (number, changes) =
+        shop.root.state.update(&shop.document(), wanted.clone(), now).expect("the same name");
+    assert_eq!(number, 1);
+    shop.root.apply(changes);
+    let effects = shop.root.reconcile().effects;
+    let told = effects.iter().find_map(|effect| match effect {
+        Effect::SendAssignment { assignment, .. } => Some(assignment),
+        Effect::SendTokens { .. } | Effect::TellNeighbours { .. } | Effect::PassOn { .. } => None,
+    });
+    let services: Vec<_> = told.expect("the cluster hears of it").services.values().collect();
+    assert_eq!(*services[0].allowed_callers, wanted.allowed_callers);
+    assert_eq!(shop.live(), before, "nothing is replaced");
+    assert_eq!(shop.root.state.update(&shop.document(), wanted, now).map(|(_, changes)| changes), Ok(vec![]));
 }

@@ -49,6 +49,8 @@ pub(crate) struct ServiceView {
     instance_list: Vec<InstanceView>,
     /// The addresses instances call it by, one for each way to choose who answers.
     service_ip_list: Vec<ServiceAddressView>,
+    /// Applications whose instances may connect to its instances beside its own: `application.namespace`, or `*`.
+    allowed_callers: Vec<String>,
     #[serde(flatten)]
     #[schema(additional_properties)]
     sent: Map<String, Value>,
@@ -128,9 +130,10 @@ pub(crate) fn service(
         state.instances_of(service.id).map(|instance| (instance, Seen::of(state, instance, now))).collect();
     let telling = most_telling(&instances);
     let mut sent = service.current().document.clone();
-    // Those the root sets from them.
+    // Those the root sets from them, and one that is not of a revision.
     sent.remove("image");
     sent.remove("virtualization");
+    sent.remove("allowed_callers");
     ServiceView {
         _id: Oid::of(service.id),
         microservice_id: service.id.to_string(),
@@ -159,6 +162,7 @@ pub(crate) fn service(
             })
             .collect(),
         service_ip_list: service_addresses(service),
+        allowed_callers: service.allowed_callers.iter().map(ToString::to_string).collect(),
         sent,
     }
 }
