@@ -376,6 +376,7 @@ impl Wanted {
             Effect::RemoveLink { name, .. } => *name == LinkName::of(id),
             Effect::InstallRuleset
             | Effect::ChangeElements { .. }
+            | Effect::EndForbidden(_)
             | Effect::OpenDockerUser(_)
             | Effect::OpenDirect(_)
             | Effect::CloseDirect

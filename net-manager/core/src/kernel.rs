@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use model::{Protocol, TunnelKey};
 use serde::{Deserialize, Serialize};
 
-use crate::{LinkName, LinkPlan};
+use crate::{Isolation, LinkName, LinkPlan, Membership};
 
 /// One entry of a set or map that the rules look things up in. The rules themselves never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,6 +42,20 @@ pub enum Element {
         index: u32,
         /// That of an instance.
         to: IpAddr,
+    },
+    /// What an address belongs to.
+    Member {
+        /// Of an instance, here or elsewhere, or of another device.
+        address: IpAddr,
+        /// Its service and application.
+        of: Membership,
+    },
+    /// Members of an application may connect to those of a service.
+    Admitted {
+        /// The number of the application.
+        application: u32,
+        /// The number of the service.
+        service: u32,
     },
     /// Another device of this site may send packets of its instances from this address.
     Peer(IpAddr),
@@ -279,6 +293,8 @@ pub struct ObservedKernel {
     pub elements: BTreeSet<Element>,
     /// Ranges claimed, and whether the device has its own address in them too.
     pub subnets: BTreeMap<IpNet, bool>,
+    /// No connection goes on that could not be made now.
+    pub isolated: bool,
     /// Cables with a name of ours.
     pub links: BTreeMap<LinkName, ObservedLink>,
     /// Chains that choose instances.
@@ -312,6 +328,8 @@ pub enum Effect {
         /// Chains that come.
         open: BTreeSet<Chain>,
     },
+    /// End the connections that could not be made now.
+    EndForbidden(Isolation),
     /// Make the link to other devices, or make it anew; the paths over it go with the old one.
     OpenDirect(DirectLink),
     /// Take that link away.
@@ -349,10 +367,46 @@ pub enum Effect {
     },
 }
 
+impl Effect {
+    /// Whether after it connections may exist that could not be made then. One of an address that is gone ends with the
+    /// address.
+    #[must_use]
+    pub fn restricts(&self) -> bool {
+        let Self::ChangeElements { remove, add, .. } = self else {
+            return matches!(self, Self::InstallRuleset);
+        };
+        let members = add.iter().filter_map(|element| element.member());
+        let members: BTreeSet<IpAddr> = members.collect();
+        remove.iter().any(|element| {
+            matches!(element, Element::Admitted { .. })
+                || element.member().is_some_and(|address| members.contains(&address))
+        })
+    }
+}
+
+impl Element {
+    const fn member(&self) -> Option<IpAddr> {
+        match self {
+            Self::Member { address, .. } => Some(*address),
+            Self::Subnet(_)
+            | Self::Known(_)
+            | Self::Single { .. }
+            | Self::Spread { .. }
+            | Self::Backend { .. }
+            | Self::Admitted { .. }
+            | Self::Peer(_)
+            | Self::Instance(_)
+            | Self::Port { .. } => None,
+        }
+    }
+}
+
 impl ObservedKernel {
     /// The kernel after `effect` was done, so that the next change needs no reading.
     pub fn after(&mut self, effect: &Effect) {
+        self.isolated &= !effect.restricts();
         match effect {
+            Effect::EndForbidden(_) => self.isolated = true,
             Effect::InstallRuleset => self.ruleset_intact = true,
             Effect::ChangeElements { remove, add, close, open } => {
                 self.elements.retain(|element| !remove.contains(element));

@@ -9,6 +9,7 @@
 //! Effects are safe to repeat; a lost one is asked for again at the next pass. The other half, which speaks netlink,
 //! is `net-manager/src/datapath`.
 
+mod isolation;
 mod kernel;
 mod link;
 mod names;
@@ -16,6 +17,7 @@ mod others;
 mod reconcile;
 mod state;
 
+pub use isolation::{Isolation, Membership};
 pub use kernel::{
     Chain, DesiredKernel, DirectLink, Effect, Element, Family, ForwardFilter, Mac, ObservedKernel,
     ObservedLink, Path, Place, SecurePeer, gateway_of,

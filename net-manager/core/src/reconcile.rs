@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    Chain, DesiredKernel, Effect, Element, Family, LinkPlan, ObservedKernel, ObservedLink, Path, Place,
+    Chain, DesiredKernel, Effect, Element, Family, Isolation, LinkPlan, ObservedKernel, ObservedLink, Path,
+    Place,
 };
 
 /// What must be done, in an order in which every step finds what it needs and nothing is sent where nobody is: the
@@ -45,6 +46,9 @@ pub fn reconcile(desired: &DesiredKernel, observed: &ObservedKernel) -> Vec<Effe
         }
     };
     push_elements(&mut effects, desired, observed);
+    if !observed.isolated || effects.iter().any(Effect::restricts) {
+        effects.push(Effect::EndForbidden(Isolation::of(&desired.elements)));
+    }
     if !superfluous.is_empty() {
         effects.push(Effect::ChangePaths { remove: superfluous, add: BTreeSet::new() });
     }
@@ -215,6 +219,7 @@ mod tests {
                 Effect::ClaimSubnet(subnet()),
                 Effect::CreateLink(plan(1)),
                 change(&[], &[Element::Subnet(subnet()), port()]),
+                Effect::EndForbidden(Isolation::default()),
             ]
         );
         assert_eq!(reconcile(&desired(), &settled(&desired())), []);

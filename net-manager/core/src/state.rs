@@ -329,6 +329,7 @@ impl NetworkState {
             names: true,
             ..DesiredKernel::default()
         };
+        desired.isolate(&self.surroundings, &self.attachments);
         if let Some(subnet) = self.subnet() {
             desired.lead_to_others(&self.surroundings, &self.attachments, subnet);
         }

@@ -191,6 +191,8 @@ fn another_subnet_is_for_new_instances_and_old_ones_keep_their_traffic() {
             | Element::Single { .. }
             | Element::Spread { .. }
             | Element::Backend { .. }
+            | Element::Member { .. }
+            | Element::Admitted { .. }
             | Element::Peer(_) => None,
         };
         state.desired().elements.iter().filter_map(text).collect()

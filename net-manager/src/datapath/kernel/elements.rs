@@ -7,7 +7,7 @@ use std::{
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use model::Protocol;
-use net_core::{Chain, Element};
+use net_core::{Chain, Element, Membership};
 use nlink::netlink::{
     Connection, Nftables,
     nftables::{
@@ -41,10 +41,13 @@ pub(super) enum SetName {
     Backends6,
     Peers4,
     Peers6,
+    Members4,
+    Members6,
+    Admitted,
 }
 
 impl SetName {
-    pub(super) const ALL: [Self; 16] = [
+    pub(super) const ALL: [Self; 19] = [
         Self::Subnets4,
         Self::Subnets6,
         Self::Self4,
@@ -61,6 +64,9 @@ impl SetName {
         Self::Backends6,
         Self::Peers4,
         Self::Peers6,
+        Self::Members4,
+        Self::Members6,
+        Self::Admitted,
     ];
 
     pub(super) const fn as_str(self) -> &'static str {
@@ -81,17 +87,21 @@ impl SetName {
             Self::Backends6 => "backends6",
             Self::Peers4 => "peers4",
             Self::Peers6 => "peers6",
+            Self::Members4 => "members4",
+            Self::Members6 => "members6",
+            Self::Admitted => "admitted",
         }
     }
 
     pub(super) fn key_type(self) -> SetKeyType {
         match self {
-            Self::Subnets4 | Self::Known4 | Self::Single4 | Self::Spread4 | Self::Peers4 => {
+            Self::Subnets4 | Self::Known4 | Self::Single4 | Self::Spread4 | Self::Peers4 | Self::Members4 => {
                 SetKeyType::Ipv4Addr
             }
-            Self::Subnets6 | Self::Known6 | Self::Single6 | Self::Spread6 | Self::Peers6 => {
+            Self::Subnets6 | Self::Known6 | Self::Single6 | Self::Spread6 | Self::Peers6 | Self::Members6 => {
                 SetKeyType::Ipv6Addr
             }
+            Self::Admitted => SetKeyType::Concat(vec![SetKeyType::Mark, SetKeyType::Mark]),
             // A number as the kernel counts: four bytes in its own order.
             Self::Backends4 => SetKeyType::Concat(vec![SetKeyType::Ipv4Addr, SetKeyType::Mark]),
             Self::Backends6 => SetKeyType::Concat(vec![SetKeyType::Ipv6Addr, SetKeyType::Mark]),
@@ -116,6 +126,9 @@ impl SetName {
             Self::Single4 | Self::Backends4 => Some(SetDataType::Value(SetKeyType::Ipv4Addr)),
             Self::Single6 | Self::Backends6 => Some(SetDataType::Value(SetKeyType::Ipv6Addr)),
             Self::Spread4 | Self::Spread6 => Some(SetDataType::Verdict),
+            Self::Members4 | Self::Members6 => {
+                Some(SetDataType::Value(SetKeyType::Concat(vec![SetKeyType::Mark, SetKeyType::Mark])))
+            }
             Self::Subnets4
             | Self::Subnets6
             | Self::Self4
@@ -123,7 +136,8 @@ impl SetName {
             | Self::Known4
             | Self::Known6
             | Self::Peers4
-            | Self::Peers6 => None,
+            | Self::Peers6
+            | Self::Admitted => None,
         }
     }
 
@@ -184,6 +198,8 @@ pub(super) fn no_longer_known(remove: &BTreeSet<Element>, add: &BTreeSet<Element
         | Element::Single { .. }
         | Element::Spread { .. }
         | Element::Backend { .. }
+        | Element::Member { .. }
+        | Element::Admitted { .. }
         | Element::Peer(_) => None,
     })
     .collect()
@@ -194,6 +210,11 @@ fn address(address: IpAddr) -> SetElement {
         IpAddr::V4(address) => SetElement::ipv4(address),
         IpAddr::V6(address) => SetElement::ipv6(address),
     }
+}
+
+/// Two numbers as the kernel counts.
+fn pair(first: u32, second: u32) -> SetElement {
+    SetElement::concat([SetElement::mark(first), SetElement::mark(second)])
 }
 
 fn written(element: &Element) -> (SetName, SetElement) {
@@ -216,6 +237,11 @@ fn written(element: &Element) -> (SetName, SetElement) {
         Element::Peer(peer) => {
             (if peer.is_ipv4() { SetName::Peers4 } else { SetName::Peers6 }, address(peer))
         }
+        Element::Member { address: member, of } => {
+            let name = if member.is_ipv4() { SetName::Members4 } else { SetName::Members6 };
+            (name, address(member).value(pair(of.service, of.application)))
+        }
+        Element::Admitted { application, service } => (SetName::Admitted, pair(application, service)),
         Element::Single { from, to } => {
             let name = if from.is_ipv4() { SetName::Single4 } else { SetName::Single6 };
             (name, address(from).value(address(to)))
@@ -294,6 +320,16 @@ fn parsed(name: SetName, entry: &SetElement) -> Option<Element> {
         SetName::Known6 => Some(Element::Known(first_v6(entry.key())?.into())),
         SetName::Peers4 => Some(Element::Peer(first_v4(entry.key())?.into())),
         SetName::Peers6 => Some(Element::Peer(first_v6(entry.key())?.into())),
+        SetName::Members4 => {
+            Some(Element::Member { address: first_v4(entry.key())?.into(), of: membership(value(entry)?)? })
+        }
+        SetName::Members6 => {
+            Some(Element::Member { address: first_v6(entry.key())?.into(), of: membership(value(entry)?)? })
+        }
+        SetName::Admitted => {
+            let (application, service) = numbers(entry.key())?;
+            Some(Element::Admitted { application, service })
+        }
         SetName::Single4 => {
             Some(Element::Single { from: first_v4(entry.key())?.into(), to: first_v4(value(entry)?)?.into() })
         }
@@ -324,6 +360,14 @@ fn value(entry: &SetElement) -> Option<&[u8]> {
         Some(SetElementData::Value(value)) => Some(value),
         Some(_) | None => None,
     }
+}
+
+fn membership(bytes: &[u8]) -> Option<Membership> {
+    numbers(bytes).map(|(service, application)| Membership { service, application })
+}
+
+fn numbers(bytes: &[u8]) -> Option<(u32, u32)> {
+    Some((number(bytes)?, number(bytes.get(4..)?)?))
 }
 
 fn number(bytes: &[u8]) -> Option<u32> {
@@ -394,6 +438,12 @@ mod tests {
                 index: 300,
                 to: "fdff::9".parse().expect("v6"),
             },
+            Element::Member {
+                address: "10.30.0.9".parse().expect("v4"),
+                of: Membership { service: 700, application: 7 },
+            },
+            Element::Member { address: "fc00::101".parse().expect("v6"), of: Membership::DEVICE },
+            Element::Admitted { application: 7, service: 700 },
             Element::Instance("10.18.0.66".parse().expect("v4")),
             Element::Instance("fc00::102".parse().expect("v6")),
             Element::Port {

@@ -1,20 +1,19 @@
-//! Cables between the device and its instances, and connections that outlive them.
+//! Cables between the device and its instances.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use net_core::{Element, LinkName, LinkPlan, ObservedLink};
+use net_core::{LinkName, LinkPlan, ObservedLink};
 use nlink::netlink::{
-    Connection, Netfilter, Route,
+    Connection, Route,
     addr::{Ipv4Address, Ipv6Address},
     devconf::{AddrGenMode, Ipv4Devconf},
     link::VethLink,
     messages::LinkMessage,
     namespace::Netns,
     neigh::Neighbor,
-    netfilter::{ConntrackFilter, IpProtocol},
     route::{Ipv4Route, Ipv6Route},
     types::route::{RouteProtocol, RouteScope},
 };
@@ -188,79 +187,6 @@ async fn index_of(route: &Connection<Route>, plan: &LinkPlan) -> Result<u32, Dat
 /// Cuts a cable; its routes and neighbours go with it.
 pub(super) async fn remove(route: &Connection<Route>, name: &LinkName) -> Result<(), DatapathError> {
     route.del_link_if_exists(name.as_str()).await.map(drop).map_err(failed("remove", name))
-}
-
-/// Forgets connections from and to addresses that are gone. A translated UDP flow would go on to nobody otherwise, for
-/// as long as its client keeps sending; a TCP connection is answered with a reset at its next packet.
-pub(super) async fn forget_connections(
-    conntrack: &Connection<Netfilter>,
-    addresses: &BTreeSet<IpAddr>,
-) -> Result<(), DatapathError> {
-    let failed = || DatapathError::from_attempt("forget connections of addresses that are gone");
-    if addresses.is_empty() {
-        return Ok(());
-    }
-    // One walk for all of them: the kernel walks the whole table for each question.
-    let mut entries = Vec::new();
-    if addresses.iter().any(IpAddr::is_ipv4) {
-        entries = conntrack.get_conntrack().await.map_err(failed())?;
-    }
-    if addresses.iter().any(IpAddr::is_ipv6) {
-        entries.extend(conntrack.get_conntrack_v6().await.map_err(failed())?);
-    }
-    let gone = |address: Option<IpAddr>| address.is_some_and(|address| addresses.contains(&address));
-    for entry in entries.iter().filter(|entry| gone(entry.orig.src_ip) || gone(entry.reply.src_ip)) {
-        let deleted = conntrack.del_conntrack_entry(entry).await;
-        deleted.or_else(|error| if error.is_not_found() { Ok(()) } else { Err(error) }).map_err(failed())?;
-    }
-    Ok(())
-}
-
-/// Forgets UDP flows to the device's own addresses on ports that lead elsewhere from now on: a client that kept
-/// sending would go on to nobody, because a flow is translated by its first packet.
-pub(super) async fn forget_unmapped_flows(
-    route: &Connection<Route>,
-    conntrack: &Connection<Netfilter>,
-    added: &BTreeSet<Element>,
-) -> Result<(), DatapathError> {
-    let failed = || DatapathError::from_attempt("forget UDP flows of before");
-    let ports: BTreeSet<u16> = added
-        .iter()
-        .filter_map(|element| match element {
-            Element::Port { protocol: model::Protocol::Udp, host, .. } => Some(*host),
-            Element::Port { .. }
-            | Element::Subnet(_)
-            | Element::Instance(_)
-            | Element::Known(_)
-            | Element::Single { .. }
-            | Element::Spread { .. }
-            | Element::Backend { .. }
-            | Element::Peer(_) => None,
-        })
-        .collect();
-    if ports.is_empty() {
-        return Ok(());
-    }
-    let own: BTreeSet<IpAddr> = route
-        .get_addresses()
-        .await
-        .map_err(failed())?
-        .iter()
-        .filter_map(|address| address.primary_address().copied())
-        .collect();
-    for port in ports {
-        let filter = ConntrackFilter::new().proto(IpProtocol::Udp).orig_dst_port(port);
-        for entry in conntrack.get_conntrack_matching(&filter).await.map_err(failed())? {
-            let ours = entry.orig.dst_ip.is_some_and(|destination| own.contains(&destination));
-            let translated = entry.orig.dst_ip != entry.reply.src_ip;
-            if ours && !translated {
-                let gone = conntrack.del_conntrack_entry(&entry).await;
-                gone.or_else(|error| if error.is_not_found() { Ok(()) } else { Err(error) })
-                    .map_err(failed())?;
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Reads the device's ends of all cables.

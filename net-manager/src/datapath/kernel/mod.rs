@@ -10,9 +10,11 @@
 //! Both ends know each other's MAC address for good, so nothing is asked on the cable and no instance can answer for
 //! another. Everything has a name, a protocol or a table of ours; a restart reads it back.
 
+mod connections;
 mod direct;
 mod elements;
 mod forward;
+mod isolation;
 mod links;
 mod names;
 mod ports;
@@ -48,6 +50,8 @@ pub struct KernelDatapath {
     nftables: Connection<Nftables>,
     conntrack: Connection<Netfilter>,
     reservations: BTreeMap<InstanceId, Vec<Reservation>>,
+    /// See [`ObservedKernel::isolated`]. Not to be read from the kernel, so it begins as no.
+    isolated: bool,
     /// `None` where there are no encrypted links.
     secure: Option<SecureLinks>,
 }
@@ -114,6 +118,7 @@ impl KernelDatapath {
             conntrack: Connection::new_in(&host).map_err(failed())?,
             host,
             reservations: BTreeMap::new(),
+            isolated: false,
             secure: None,
         })
     }
@@ -143,7 +148,7 @@ impl KernelDatapath {
         // To a state that wants nothing, everything there is superfluous.
         for effect in net_core::reconcile(&net_core::DesiredKernel::default(), &observed) {
             match effect {
-                Effect::InstallRuleset | Effect::OpenDockerUser(_) => {}
+                Effect::InstallRuleset | Effect::EndForbidden(_) | Effect::OpenDockerUser(_) => {}
                 Effect::ChangeElements { .. }
                 | Effect::ClaimSubnet(_)
                 | Effect::ReleaseSubnet(_)
@@ -162,6 +167,7 @@ impl KernelDatapath {
             secure.close().await;
         }
         forward::close(&self.nftables).await?;
+        self.isolated = false;
         let table = self
             .nftables
             .del_table_if_exists(ruleset::TABLE, Family::Inet)
@@ -192,6 +198,7 @@ impl Datapath for KernelDatapath {
             paths,
             chains: spread::read(&snapshot.chains),
             ruleset_intact: difference.is_empty(),
+            isolated: self.isolated,
             elements: elements::read(&self.nftables, &snapshot.sets).await?,
             subnets: subnets::read(&self.route).await?,
             links: links::read(&self.route).await?,
@@ -201,12 +208,18 @@ impl Datapath for KernelDatapath {
     }
 
     async fn apply(&mut self, effect: &Effect) -> Result<(), DatapathError> {
+        self.isolated &= !effect.restricts();
         match effect {
             Effect::InstallRuleset => ruleset::install(&self.nftables).await,
             Effect::ChangeElements { remove, add, close, open } => {
                 elements::change(&self.nftables, remove, add, close, open).await?;
-                links::forget_connections(&self.conntrack, &elements::no_longer_known(remove, add)).await?;
-                links::forget_unmapped_flows(&self.route, &self.conntrack, add).await
+                connections::forget(&self.conntrack, &elements::no_longer_known(remove, add)).await?;
+                connections::forget_unmapped_flows(&self.route, &self.conntrack, add).await
+            }
+            Effect::EndForbidden(isolation) => {
+                connections::end_forbidden(&self.conntrack, isolation).await?;
+                self.isolated = true;
+                Ok(())
             }
             Effect::OpenDockerUser(family) => forward::open(&self.nftables, *family).await,
             Effect::ClaimSubnet(subnet) => subnets::claim(&self.route, *subnet).await,
@@ -227,7 +240,7 @@ impl Datapath for KernelDatapath {
             Effect::RepairLink(plan) => links::repair(&self.route, plan).await,
             Effect::RemoveLink { name, addresses } => {
                 links::remove(&self.route, name).await?;
-                links::forget_connections(&self.conntrack, addresses).await
+                connections::forget(&self.conntrack, addresses).await
             }
         }
     }

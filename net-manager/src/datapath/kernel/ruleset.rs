@@ -16,7 +16,8 @@
 //!     ip  daddr 10.30.0.0/15 ip  daddr != @known4 reject with tcp reset # whom nobody has is not waited for
 //!     ip  daddr 10.30.0.0/15 ip  daddr != @known4 reject
 //!     ip6 daddr fdff::/16    ip6 daddr != @known6 reject with tcp reset
-//!     ip6 daddr fdff::/16    ip6 daddr != @known6 reject }
+//!     ip6 daddr fdff::/16    ip6 daddr != @known6 reject
+//!     … }                                                               # only `forward`: `isolation`
 //!   chain prerouting  { type nat hook prerouting priority dstnat
 //!     ip daddr 169.254.1.1 accept                                       # whatever ports are mapped
 //!     dnat ip  to ip  daddr map @single4                                # services with one instance
@@ -52,7 +53,7 @@ use nlink::netlink::{
 use super::{
     direct::{STABLE_V4, STABLE_V6},
     elements::SetName,
-    link_prefix,
+    isolation, link_prefix,
     spread::translate_to_found,
 };
 use crate::{datapath::DatapathError, secure::INTERFACE};
@@ -78,7 +79,7 @@ pub(super) fn declare() -> nlink::Result<NftablesConfig> {
         // The chains of services come and go (`spread`).
         let table = table.mode(TableMode::Shared);
         let table = SetName::ALL.into_iter().fold(table, declare_set);
-        let table = nobody(guard(table));
+        let table = isolation::declare(nobody(guard(table)));
         let table = table
             .chain("prerouting", |chain| chain.base(BaseChain::nat(NatHook::Prerouting, Priority::DstNat)))
             .chain("output", |chain| chain.base(BaseChain::nat(NatHook::Output, Priority::DstNat)));

@@ -1,0 +1,260 @@
+//! Who may connect to whom, in the numbers that rules compare. Decided by `model::may_connect`; the rules are in
+//! `net-manager/src/datapath/kernel/isolation.rs`.
+//!
+//! Each address is that of an instance of a service of an application, or of a device itself. A new connection passes when the
+//! application of the caller is admitted to the service of the callee: three lookups, however many instances there are.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use model::{
+    AddressKind, ApplicationName, CallableService, ServiceId, StableAddress, Surroundings, may_connect,
+    slot_of,
+};
+
+use crate::{Attachment, DesiredKernel, Element, gateway_of};
+
+/// What an address belongs to. The numbers mean something on this device only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Membership {
+    /// The number of a service; none has 0.
+    pub service: u32,
+    /// The number of an application; none has 0.
+    pub application: u32,
+}
+
+impl Membership {
+    /// That of devices: they may connect to every service.
+    pub const DEVICE: Self = Self { service: 0, application: 0 };
+
+    /// The number of a service is the place of the first of its addresses, which no other service has: it stays while
+    /// others come and go.
+    fn number(service: &CallableService) -> Option<u32> {
+        service.addresses.values().filter_map(|address| slot_of(*address)).min()
+    }
+}
+
+impl DesiredKernel {
+    /// Adds what says who may connect to whom. An instance of a service that was not told of is a member of nothing, and
+    /// nobody may connect to it or be connected to by it.
+    pub(crate) fn isolate(&mut self, surroundings: &Surroundings, attachments: &[Attachment]) {
+        let numbered: Vec<(ServiceId, &CallableService, u32)> = surroundings
+            .services
+            .iter()
+            .filter_map(|(id, service)| Some((*id, &**service, Membership::number(service)?)))
+            .collect();
+        let mut applications: BTreeMap<ApplicationName, u32> = BTreeMap::new();
+        for (_, service, number) in &numbered {
+            let application = applications.entry((&*service.names).into()).or_insert(*number);
+            *application = (*application).min(*number);
+        }
+        let mut memberships = BTreeMap::new();
+        for (id, callee, service) in numbered {
+            let own = ApplicationName::from(&*callee.names);
+            let of = Membership { service, application: applications[&own] };
+            memberships.insert(id, of);
+            let instances = callee.instances.iter();
+            let instances = instances.filter_map(|it| StableAddress::of(AddressKind::Instance, it.address));
+            self.add_members(instances.flat_map(|address| address.all()), of);
+            let admitted = applications
+                .iter()
+                .filter(|(caller, _)| may_connect(caller, &own, &callee.allowed_callers))
+                .map(|(_, number)| *number);
+            let admitted = admitted.chain([Membership::DEVICE.application]);
+            self.elements.extend(admitted.map(|application| Element::Admitted { application, service }));
+        }
+        for attachment in attachments {
+            if let Some(of) = memberships.get(&attachment.id.service) {
+                let stable = attachment.stable().map(|stable| stable.all()).into_iter().flatten();
+                self.add_members(attachment.addresses.all().into_iter().chain(stable), *of);
+            }
+        }
+        for peer in surroundings.peers.values() {
+            let v4 = peer.lease.v4.iter().map(|range| gateway_of(&(*range).into()));
+            let v6 = peer.lease.v6.iter().map(|range| gateway_of(&(*range).into()));
+            self.add_members(v4.chain(v6), Membership::DEVICE);
+        }
+    }
+
+    fn add_members(&mut self, addresses: impl Iterator<Item = IpAddr>, of: Membership) {
+        self.elements.extend(addresses.map(|address| Element::Member { address, of }));
+    }
+}
+
+/// Who may connect to whom, to judge connections that exist already.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Isolation {
+    members: BTreeMap<IpAddr, Membership>,
+    admitted: BTreeSet<(u32, u32)>,
+}
+
+impl Isolation {
+    /// What these entries say.
+    #[must_use]
+    pub fn of(elements: &BTreeSet<Element>) -> Self {
+        let mut isolation = Self::default();
+        for element in elements {
+            match element {
+                Element::Member { address, of } => {
+                    isolation.members.insert(*address, *of);
+                }
+                Element::Admitted { application, service } => {
+                    isolation.admitted.insert((*application, *service));
+                }
+                Element::Subnet(_)
+                | Element::Known(_)
+                | Element::Single { .. }
+                | Element::Spread { .. }
+                | Element::Backend { .. }
+                | Element::Peer(_)
+                | Element::Instance(_)
+                | Element::Port { .. } => {}
+            }
+        }
+        isolation
+    }
+
+    /// Whether a connection that `caller` made to `called`, and that was led to `callee`, may not go on. As the rules do,
+    /// it leaves alone what came through a port of the device, and what others than instances and devices have to do
+    /// with.
+    #[must_use]
+    pub fn forbids(&self, caller: IpAddr, called: IpAddr, callee: IpAddr) -> bool {
+        let (Some(from), Some(to)) = (self.members.get(&caller), self.members.get(&callee)) else {
+            return false;
+        };
+        let through_a_port = called != callee && !is_stable(callee);
+        !through_a_port && !self.admitted.contains(&(from.application, to.service))
+    }
+}
+
+fn is_stable(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => slot_of(v4).is_some(),
+        IpAddr::V6(v6) => v6.segments()[0] == 0xfdff,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::Ipv4Addr, sync::Arc};
+
+    use model::{CallableInstance, NetworkLease, Peer, ServiceNames, Way, WorkerId};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn service(application: &str, number: u8, allowed: &[&str]) -> (ServiceId, Arc<CallableService>) {
+        let names = ServiceNames {
+            application: application.to_owned(),
+            application_namespace: "prod".to_owned(),
+            service: format!("service{number}"),
+            service_namespace: "front".to_owned(),
+        };
+        let instance = CallableInstance {
+            number: 0,
+            address: Ipv4Addr::new(10, 30, 1, number),
+            worker: WorkerId::new(uuid::Uuid::from_bytes([1; 16])),
+            ready: true,
+        };
+        let service = CallableService {
+            names: names.into(),
+            addresses: Arc::new([(AddressKind::RoundRobin, Ipv4Addr::new(10, 30, 0, number))].into()),
+            allowed_callers: Arc::new(
+                allowed.iter().map(|caller| caller.parse().expect("a caller")).collect(),
+            ),
+            instances: vec![instance],
+        };
+        (ServiceId::from_bytes([number; 12]), Arc::new(service))
+    }
+
+    /// `shop` with two services, one of which lets `till`; and `till` with one.
+    fn surroundings() -> Surroundings {
+        let peer = Peer {
+            way: Way::Direct { underlay: Ipv4Addr::new(192, 0, 2, 2).into() },
+            lease: NetworkLease {
+                v4: vec!["10.18.0.64/26".parse().expect("a range")],
+                v6: vec!["fc00::100/120".parse().expect("a range")],
+            },
+        };
+        Surroundings {
+            services: [service("shop", 3, &["till.prod"]), service("shop", 5, &[]), service("till", 4, &[])]
+                .into(),
+            peers: [(WorkerId::new(uuid::Uuid::from_bytes([2; 16])), peer)].into(),
+        }
+    }
+
+    fn isolation(surroundings: &Surroundings) -> Isolation {
+        let mut desired = DesiredKernel::default();
+        desired.isolate(surroundings, &[]);
+        Isolation::of(&desired.elements)
+    }
+
+    fn stable(number: u8) -> [IpAddr; 2] {
+        StableAddress::of(AddressKind::Instance, Ipv4Addr::new(10, 30, 1, number)).expect("of the plan").all()
+    }
+
+    #[test]
+    fn addresses_have_numbers_and_pairs_of_numbers_are_admitted() {
+        let mut desired = DesiredKernel::default();
+        desired.isolate(&surroundings(), &[]);
+        let member = |address: IpAddr, service, application| Element::Member {
+            address,
+            of: Membership { service, application },
+        };
+        let gateways = ["10.18.0.65", "fc00::101"].map(|address| member(address.parse().expect("one"), 0, 0));
+        let shop = stable(3).map(|it| member(it, 3, 3)).into_iter();
+        let shop = shop.chain(stable(5).map(|it| member(it, 5, 3)));
+        let till = stable(4).map(|it| member(it, 4, 4));
+        let admitted = [(0, 3), (0, 4), (0, 5), (3, 3), (3, 5), (4, 3), (4, 4)];
+        let admitted = admitted.map(|(application, service)| Element::Admitted { application, service });
+        let expected: BTreeSet<Element> =
+            gateways.into_iter().chain(shop).chain(till).chain(admitted).collect();
+        assert_eq!(desired.elements, expected);
+    }
+
+    #[test]
+    fn connections_are_judged_as_the_rules_do() {
+        let isolation = isolation(&surroundings());
+        for family in [0, 1] {
+            let [open, closed, till] = [3, 5, 4].map(|number| stable(number)[family]);
+            assert!(!isolation.forbids(till, open, open));
+            assert!(!isolation.forbids(till, "10.30.0.3".parse().expect("v4"), open), "by its service");
+            assert!(isolation.forbids(till, closed, closed));
+            assert!(isolation.forbids(open, till, till), "not the other way round");
+            assert!(!isolation.forbids(open, closed, closed), "one application");
+        }
+        let gateway = "10.18.0.65".parse().expect("v4");
+        assert!(!isolation.forbids(gateway, stable(5)[0], stable(5)[0]), "a device");
+        let stranger = "192.0.2.7".parse().expect("v4");
+        assert!(!isolation.forbids(stranger, stable(5)[0], stable(5)[0]));
+    }
+
+    proptest! {
+        /// The numbers say what the names do, whatever services there are.
+        #[test]
+        fn numbers_admit_whom_names_admit(
+            parts in prop::collection::btree_map(1_u8..40, (0_u8..4, prop::collection::vec(0_u8..5, 0..3)), 1..12)
+        ) {
+            let names = ["a", "b", "c", "d"];
+            let text = |caller: &u8| names.get(usize::from(*caller)).map_or("*".to_owned(), |it| format!("{it}.prod"));
+            let services: BTreeMap<_, _> = parts.iter().map(|(number, (application, allowed))| {
+                let allowed: Vec<String> = allowed.iter().map(text).collect();
+                let allowed: Vec<&str> = allowed.iter().map(String::as_str).collect();
+                service(names[usize::from(*application)], *number, &allowed)
+            }).collect();
+            let surroundings = Surroundings { services, ..Surroundings::default() };
+            let isolation = isolation(&surroundings);
+            for caller in surroundings.services.values() {
+                for callee in surroundings.services.values() {
+                    let may = may_connect(
+                        &(&*caller.names).into(), &(&*callee.names).into(), &callee.allowed_callers,
+                    );
+                    let [from, to] = [caller, callee].map(|it| IpAddr::V4(it.instances[0].address));
+                    prop_assert_eq!(isolation.forbids(from, to, to), !may);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Connections the kernel remembers, and that must not go on. Which these are is decided by `net_core`.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use net_core::{Element, Isolation};
+use nlink::netlink::{
+    Connection, Netfilter, Route,
+    netfilter::{ConntrackEntry, ConntrackFilter, IpProtocol},
+};
+
+use crate::datapath::DatapathError;
+
+/// Forgets connections from and to addresses that are gone. A translated UDP flow would go on to nobody otherwise, for
+/// as long as its client keeps sending; a TCP connection is answered with a reset at its next packet.
+pub(super) async fn forget(
+    conntrack: &Connection<Netfilter>,
+    addresses: &BTreeSet<IpAddr>,
+) -> Result<(), DatapathError> {
+    let failed = || DatapathError::from_attempt("forget connections of addresses that are gone");
+    if addresses.is_empty() {
+        return Ok(());
+    }
+    // One walk for all of them: the kernel walks the whole table for each question.
+    let mut entries = Vec::new();
+    if addresses.iter().any(IpAddr::is_ipv4) {
+        entries = conntrack.get_conntrack().await.map_err(failed())?;
+    }
+    if addresses.iter().any(IpAddr::is_ipv6) {
+        entries.extend(conntrack.get_conntrack_v6().await.map_err(failed())?);
+    }
+    let gone = |address: Option<IpAddr>| address.is_some_and(|address| addresses.contains(&address));
+    for entry in entries.iter().filter(|entry| gone(entry.orig.src_ip) || gone(entry.reply.src_ip)) {
+        delete(conntrack, entry, failed()).await?;
+    }
+    Ok(())
+}
+
+/// Forgets connections that could not be made now. The next packet of one, from either end, is a new connection to the
+/// rules, and refused.
+pub(super) async fn end_forbidden(
+    conntrack: &Connection<Netfilter>,
+    isolation: &Isolation,
+) -> Result<(), DatapathError> {
+    let failed = || DatapathError::from_attempt("end connections that are no longer allowed");
+    let mut entries = conntrack.get_conntrack().await.map_err(failed())?;
+    entries.extend(conntrack.get_conntrack_v6().await.map_err(failed())?);
+    for entry in &entries {
+        if let (Some(caller), Some(called), Some(callee)) =
+            (entry.orig.src_ip, entry.orig.dst_ip, entry.reply.src_ip)
+            && isolation.forbids(caller, called, callee)
+        {
+            delete(conntrack, entry, failed()).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Forgets UDP flows to the device's own addresses on ports that lead elsewhere from now on: a client that kept
+/// sending would go on to nobody, because a flow is translated by its first packet.
+pub(super) async fn forget_unmapped_flows(
+    route: &Connection<Route>,
+    conntrack: &Connection<Netfilter>,
+    added: &BTreeSet<Element>,
+) -> Result<(), DatapathError> {
+    let failed = || DatapathError::from_attempt("forget UDP flows of before");
+    let ports: BTreeSet<u16> = added
+        .iter()
+        .filter_map(|element| match element {
+            Element::Port { protocol: model::Protocol::Udp, host, .. } => Some(*host),
+            Element::Port { .. }
+            | Element::Subnet(_)
+            | Element::Instance(_)
+            | Element::Known(_)
+            | Element::Single { .. }
+            | Element::Spread { .. }
+            | Element::Backend { .. }
+            | Element::Member { .. }
+            | Element::Admitted { .. }
+            | Element::Peer(_) => None,
+        })
+        .collect();
+    if ports.is_empty() {
+        return Ok(());
+    }
+    let own: BTreeSet<IpAddr> = route
+        .get_addresses()
+        .await
+        .map_err(failed())?
+        .iter()
+        .filter_map(|address| address.primary_address().copied())
+        .collect();
+    for port in ports {
+        let filter = ConntrackFilter::new().proto(IpProtocol::Udp).orig_dst_port(port);
+        for entry in conntrack.get_conntrack_matching(&filter).await.map_err(failed())? {
+            let ours = entry.orig.dst_ip.is_some_and(|destination| own.contains(&destination));
+            let translated = entry.orig.dst_ip != entry.reply.src_ip;
+            if ours && !translated {
+                delete(conntrack, &entry, failed()).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// One that ended meanwhile is as good as deleted. Pings by IPv6 stay: the library cannot name them to the kernel, and the
+/// rules judge each of their packets.
+async fn delete(
+    conntrack: &Connection<Netfilter>,
+    entry: &ConntrackEntry,
+    failed: impl FnOnce(nlink::netlink::Error) -> DatapathError,
+) -> Result<(), DatapathError> {
+    if entry.proto == IpProtocol::Icmpv6 {
+        return Ok(());
+    }
+    let deleted = conntrack.del_conntrack_entry(entry).await;
+    deleted.or_else(|error| if error.is_not_found() { Ok(()) } else { Err(error) }).map_err(failed)
+}
