@@ -7,7 +7,7 @@
 use std::{
     collections::BTreeMap,
     io::{self, Read, Write},
-    net::{Ipv4Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream, UdpSocket},
+    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream, UdpSocket},
     os::fd::{AsRawFd, OwnedFd},
     thread,
     time::Duration,
@@ -132,25 +132,20 @@ impl Place {
         });
     }
 
-    /// What comes of a ping with a deadline: `Ok` for an answer.
-    pub(crate) fn ping(&self, address: &str) -> io::Result<()> {
-        use rustix::net::{
-            AddressFamily, RecvFlags, SendFlags, SocketType, ipproto, recv, send, socket, sockopt,
+    /// A socket that pings `address`.
+    pub(crate) fn pinger(&self, address: &str) -> OwnedFd {
+        use rustix::net::{AddressFamily, SocketType, connect, ipproto, socket, sockopt};
+        let to: IpAddr = address.parse().expect("an address");
+        let (family, protocol) = match to {
+            IpAddr::V4(_) => (AddressFamily::INET, ipproto::ICMP),
+            IpAddr::V6(_) => (AddressFamily::INET6, ipproto::ICMPV6),
         };
-        let to: std::net::IpAddr = address.parse().expect("an address");
-        let (family, protocol, request) = match to {
-            std::net::IpAddr::V4(_) => (AddressFamily::INET, ipproto::ICMP, 8),
-            std::net::IpAddr::V6(_) => (AddressFamily::INET6, ipproto::ICMPV6, 128),
-        };
-        // Its own group may send echo requests, as in containers.
-        let range = "net.ipv4.ping_group_range";
-        self.netns.sysctl().set(range, "0 2147483647").expect("a setting");
-        let socket = self.run(|| socket(family, SocketType::DGRAM, Some(protocol)))?;
-        sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(PATIENCE))?;
-        rustix::net::connect(&socket, &SocketAddr::new(to, 0))?;
-        send(&socket, &[request, 0, 0, 0, 0, 0, 0, 1], SendFlags::empty())?;
-        recv(&socket, &mut [0; 64], RecvFlags::empty())?;
-        Ok(())
+        // As in containers.
+        self.netns.sysctl().set("net.ipv4.ping_group_range", "0 2147483647").expect("a setting");
+        let socket = self.run(|| socket(family, SocketType::DGRAM, Some(protocol))).expect("a socket");
+        sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(PATIENCE)).expect("a deadline");
+        connect(&socket, &SocketAddr::new(to, 0)).expect("a route");
+        socket
     }
 
     /// A UDP socket bound to `address`.
@@ -159,6 +154,15 @@ impl Place {
         socket.set_read_timeout(Some(PATIENCE)).expect("a deadline");
         socket
     }
+}
+
+/// What comes of one more ping over a socket of [`Place::pinger`] to an address of that version.
+pub(crate) fn ping(socket: &OwnedFd, is_v6: bool) -> io::Result<()> {
+    use rustix::net::{RecvFlags, SendFlags, recv, send};
+    const ECHO_REQUEST: [u8; 2] = [8, 128];
+    send(socket, &[ECHO_REQUEST[usize::from(is_v6)], 0, 0, 0, 0, 0, 0, 1], SendFlags::empty())?;
+    recv(socket, &mut [0; 64], RecvFlags::empty())?;
+    Ok(())
 }
 
 /// What comes back over `socket` for one datagram; `None` when nothing does.
