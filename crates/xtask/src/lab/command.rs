@@ -36,6 +36,9 @@ enum Command {
         /// How many hosts with a container engine and nothing else.
         #[arg(long, default_value_t = 0)]
         bare: u8,
+        /// How many of the clusters, from the first on, are trusted sites: their links between workers are direct.
+        #[arg(long, default_value_t = 0)]
+        trusted: u8,
         /// How programs are built.
         #[arg(long, value_enum, default_value_t)]
         profile: Profile,
@@ -90,9 +93,9 @@ enum Command {
 /// Does what was typed.
 pub(crate) fn run(lab: Lab) -> Result<ExitCode> {
     match lab.command {
-        Command::Up { clusters, workers, bare, profile, programs } => {
+        Command::Up { clusters, workers, bare, trusted, profile, programs } => {
             let clusters = clusters.unwrap_or(if bare > 0 { 0 } else { 2 });
-            up(Shape { clusters, workers, bare }, profile, programs)?;
+            up(Shape { clusters, workers, bare, trusted }, profile, programs)?;
         }
         Command::Status => {
             let lab = Built::of_this_machine()?;

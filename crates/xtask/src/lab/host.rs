@@ -26,6 +26,8 @@ pub(crate) struct Shape {
     pub(crate) workers: u8,
     /// Hosts with a container engine and nothing else.
     pub(crate) bare: u8,
+    /// How many of the clusters, from the first on, are trusted sites.
+    pub(crate) trusted: u8,
 }
 
 /// One host of a lab. Numbers begin at 1.
@@ -51,6 +53,12 @@ impl Shape {
             ensure!(count <= MOST, "a lab has addresses for {MOST} {what}, not for {count}");
         }
         ensure!(self.clusters > 0 || self.bare > 0, "a lab needs a cluster or a plain host");
+        ensure!(
+            self.trusted <= self.clusters,
+            "{} clusters cannot be trusted sites: there are {}",
+            self.trusted,
+            self.clusters
+        );
         Ok(())
     }
 
@@ -70,6 +78,14 @@ impl Shape {
         (1..=self.clusters).flat_map(of)
     }
 
+    /// Whether a host is a cluster orchestrator that is to declare its site trusted.
+    pub(crate) fn is_trusted(self, host: Host) -> bool {
+        match host {
+            Host::Cluster(number) => number <= self.trusted,
+            Host::Root | Host::Worker { .. } | Host::Bare(_) => false,
+        }
+    }
+
     /// The host of that name.
     ///
     /// # Errors
@@ -86,8 +102,8 @@ impl Shape {
 
 impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { clusters, workers, bare } = self;
-        write!(f, "{clusters} clusters of {workers} workers, {bare} plain hosts")
+        let Self { clusters, workers, bare, trusted } = self;
+        write!(f, "{clusters} clusters of {workers} workers ({trusted} trusted sites), {bare} plain hosts")
     }
 }
 
@@ -162,7 +178,7 @@ mod tests {
     use super::*;
 
     fn shape(clusters: u8, workers: u8, bare: u8) -> Shape {
-        Shape { clusters, workers, bare }
+        Shape { clusters, workers, bare, trusted: 0 }
     }
 
     #[test]

@@ -19,12 +19,12 @@ const READY_WITHIN: Duration = Duration::from_secs(120);
 pub(super) async fn join(lab: &Lab) -> Result<()> {
     let level = std::env::var("MANGROVE_LOG").ok();
     let level = level.as_deref();
-    boot(lab, Host::Root, &Plan::of(Host::Root, None, level))?;
+    boot(lab, Host::Root, &Plan::of(lab.shape, Host::Root, None, level))?;
     let root = wait_until("the root lets Admin in", READY_WITHIN, async || lab.api().await.map(Some)).await?;
     for number in 1..=lab.shape.clusters {
         let cluster = Host::Cluster(number);
         let token = token(&root, &json!({"kind": "cluster", "cluster": cluster.to_string()})).await?;
-        boot(lab, cluster, &Plan::of(cluster, Some(&token), level))?;
+        boot(lab, cluster, &Plan::of(lab.shape, cluster, Some(&token), level))?;
     }
     wait_until("all clusters have joined", READY_WITHIN, async || {
         Ok((workers(&root).await?.len() == usize::from(lab.shape.clusters)).then_some(()))
@@ -36,7 +36,7 @@ pub(super) async fn join(lab: &Lab) -> Result<()> {
             let wanted = json!({"kind": "worker", "cluster": cluster, "uses": lab.shape.workers});
             let token = token(&root, &wanted).await?;
             for worker in lab.shape.workers().filter(|worker| is_of(*worker, number)) {
-                boot(lab, worker, &Plan::of(worker, Some(&token), level))?;
+                boot(lab, worker, &Plan::of(lab.shape, worker, Some(&token), level))?;
             }
         }
     }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    host::Host,
+    host::{Host, Shape},
     layout::{BIN, SHARE},
 };
 
@@ -81,7 +81,8 @@ impl Plan {
 
     /// What a host runs. `token` is what it joins with, which counts at the first start only; `level` is what the
     /// daemons log.
-    pub(crate) fn of(host: Host, token: Option<&str>, level: Option<&str>) -> Self {
+    pub(crate) fn of(shape: Shape, host: Host, token: Option<&str>, level: Option<&str>) -> Self {
+        let trusted = shape.is_trusted(host).then_some("true");
         let mut plan = Self::before_joining(host);
         match host {
             Host::Root => plan.services.push(service(
@@ -99,7 +100,7 @@ impl Plan {
                     "--root",
                     &Host::Root.address().to_string(),
                 ],
-                &[("MANGROVE_TOKEN", token), ("MANGROVE_LOG", level)],
+                &[("MANGROVE_TOKEN", token), ("MANGROVE_TRUSTED_SITE", trusted), ("MANGROVE_LOG", level)],
             )),
             Host::Worker { cluster, .. } => plan.services.extend([
                 // A configuration of this machine does not concern the lab.
@@ -151,10 +152,12 @@ fn dockerd(host: Host) -> Service {
 mod tests {
     use super::*;
 
+    const SHAPE: Shape = Shape { clusters: 2, workers: 1, bare: 1, trusted: 1 };
+
     #[test]
     fn a_worker_starts_with_its_engine_and_joins_its_own_cluster() {
         let host = Host::Worker { cluster: 2, number: 1 };
-        let plan = Plan::of(host, Some("secret"), None);
+        let plan = Plan::of(SHAPE, host, Some("secret"), None);
         let processes: Vec<Process> = plan.services.iter().map(|service| service.process).collect();
         assert_eq!(processes, [Process::Dockerd, Process::NetManager, Process::NodeEngine]);
         assert_eq!(plan.services[2].arguments, ["-a", "10.214.2.1", "-n", "6000"]);
@@ -165,14 +168,27 @@ mod tests {
 
     #[test]
     fn a_plain_host_has_an_engine_and_nothing_else() {
-        let plan = Plan::of(Host::Bare(1), None, Some("debug"));
+        let plan = Plan::of(SHAPE, Host::Bare(1), None, Some("debug"));
         assert_eq!(plan, Plan::before_joining(Host::Bare(1)));
         assert_eq!(plan.services.len(), 1);
     }
 
     #[test]
+    fn only_the_orchestrator_of_a_trusted_site_says_that_it_is_one() {
+        let says_so = |host| {
+            let plan = Plan::of(SHAPE, host, None, None);
+            let mut services = plan.services.iter();
+            services.any(|service| service.environment.contains_key("MANGROVE_TRUSTED_SITE"))
+        };
+        assert!(says_so(Host::Cluster(1)));
+        for host in [Host::Root, Host::Cluster(2), Host::Worker { cluster: 1, number: 1 }] {
+            assert!(!says_so(host), "{host}");
+        }
+    }
+
+    #[test]
     fn an_init_reads_what_was_written() {
-        let plan = Plan::of(Host::Cluster(1), Some("secret"), Some("debug"));
+        let plan = Plan::of(SHAPE, Host::Cluster(1), Some("secret"), Some("debug"));
         let written = serde_json::to_string(&plan).expect("JSON");
         assert_eq!(serde_json::from_str::<Plan>(&written).expect("JSON"), plan);
     }

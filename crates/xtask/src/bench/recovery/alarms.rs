@@ -26,7 +26,7 @@ use crate::{
     },
 };
 
-const SHAPE: Shape = Shape { clusters: 1, workers: 4, bare: 0 };
+const SHAPE: Shape = Shape { clusters: 1, workers: 4, bare: 0, trusted: 0 };
 /// Each of the two conditions lasts so long unless told otherwise.
 const SECONDS: u64 = 600;
 /// A smaller number of seconds, for a first look.

@@ -4,7 +4,7 @@
 
 pub(super) mod alarms;
 mod ours;
-mod swarm;
+pub(super) mod swarm;
 
 use std::{env, path::Path, time::Duration};
 
@@ -22,12 +22,12 @@ use crate::lab::{
 };
 
 /// Both sides on one machine. Three workers, so that there is one that is neither cut off nor taking over.
-const SHAPE: Shape = Shape { clusters: 1, workers: 3, bare: 3 };
+const SHAPE: Shape = Shape { clusters: 1, workers: 3, bare: 3, trusted: 0 };
 /// Each side is sampled twice a round, unless told otherwise.
 const ROUNDS: u64 = 5;
 /// A smaller number of rounds, for a first look.
-const ROUNDS_VARIABLE: &str = "MANGROVE_BENCH_ROUNDS";
-const SWARM: &str = "Docker Swarm";
+pub(super) const ROUNDS_VARIABLE: &str = "MANGROVE_BENCH_ROUNDS";
+pub(super) const SWARM: &str = "Docker Swarm";
 const BY_HAND: &str = "docker wait + docker start";
 
 /// A folder with programs that are to be measured as they are, instead of those of this workspace.
@@ -69,7 +69,7 @@ pub(super) fn run() -> Result<Vec<Figure>> {
 }
 
 /// Builds a lab, works in it and removes it, unless something goes wrong: then it can be looked at.
-fn in_lab<T>(shape: Shape, work: impl AsyncFnOnce(World) -> Result<T>) -> Result<T> {
+pub(super) fn in_lab<T>(shape: Shape, work: impl AsyncFnOnce(World) -> Result<T>) -> Result<T> {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.worker_threads(2).enable_all().build().context("start a runtime")?;
     let outcome = runtime.block_on(async {
@@ -92,7 +92,7 @@ fn programs() -> Result<Programs> {
 }
 
 /// A number from the environment, or what is usual.
-fn number(variable: &str, usual: u64) -> Result<u64> {
+pub(super) fn number(variable: &str, usual: u64) -> Result<u64> {
     match env::var(variable) {
         Ok(text) => text.parse().with_context(|| format!("{variable} is `{text}`, not a number")),
         Err(_) => Ok(usual),

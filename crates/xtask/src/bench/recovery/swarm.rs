@@ -22,7 +22,7 @@ use crate::{
 };
 
 const MANAGER: &str = "b1";
-const NODES: [&str; 2] = ["b2", "b3"];
+pub(in crate::bench) const NODES: [&str; 2] = ["b2", "b3"];
 const PORT: u16 = 8080;
 /// It takes well below a minute.
 const WITHIN: Duration = Duration::from_secs(120);
@@ -34,21 +34,7 @@ pub(super) struct Swarm {
 
 impl Swarm {
     pub(super) async fn new(world: &World) -> Result<Self> {
-        let mut manager = world.lab.engine(MANAGER)?.connect().await?;
-        let address = address(world, MANAGER)?.ip().to_string();
-        let init = json!({"ListenAddr": format!("{address}:2377"), "AdvertiseAddr": address});
-        manager.ask(Method::POST, "/swarm/init", Body::Json(init)).await?;
-        let swarm = manager.ask(Method::GET, "/swarm", Body::Empty).await?;
-        for node in NODES {
-            let own = self::address(world, node)?.ip().to_string();
-            let join = json!({
-                "ListenAddr": format!("{own}:2377"), "AdvertiseAddr": own,
-                "RemoteAddrs": [format!("{address}:2377")], "JoinToken": swarm["JoinTokens"]["Worker"],
-            });
-            let mut connection = world.lab.engine(node)?.connect().await?;
-            connection.ask(Method::POST, "/swarm/join", Body::Json(join)).await?;
-        }
-        drain(&mut manager).await?;
+        let mut manager = form(world).await?;
         let service = json!({
             "Name": "hello",
             "TaskTemplate": {
@@ -127,6 +113,26 @@ impl Swarm {
         answers(world, &[rest.0]).await?;
         Ok(rest)
     }
+}
+
+/// Makes a swarm of the plain hosts of a lab; gives the connection to its manager.
+pub(in crate::bench) async fn form(world: &World) -> Result<Connection> {
+    let mut manager = world.lab.engine(MANAGER)?.connect().await?;
+    let address = address(world, MANAGER)?.ip().to_string();
+    let init = json!({"ListenAddr": format!("{address}:2377"), "AdvertiseAddr": address});
+    manager.ask(Method::POST, "/swarm/init", Body::Json(init)).await?;
+    let swarm = manager.ask(Method::GET, "/swarm", Body::Empty).await?;
+    for node in NODES {
+        let own = self::address(world, node)?.ip().to_string();
+        let join = json!({
+            "ListenAddr": format!("{own}:2377"), "AdvertiseAddr": own,
+            "RemoteAddrs": [format!("{address}:2377")], "JoinToken": swarm["JoinTokens"]["Worker"],
+        });
+        let mut connection = world.lab.engine(node)?.connect().await?;
+        connection.ask(Method::POST, "/swarm/join", Body::Json(join)).await?;
+    }
+    drain(&mut manager).await?;
+    Ok(manager)
 }
 
 /// It only manages, so that losing a node never loses the manager.

@@ -113,7 +113,7 @@ pub(super) async fn enrol(bench: &mut Bench) -> Result<()> {
     sleep(Duration::from_secs(3)).await;
     world.lab.power_on(NEWCOMER)?;
     let level = std::env::var("MANGROVE_LOG").ok();
-    let plan = Plan::of(host, Some(&token), level.as_deref());
+    let plan = Plan::of(world.lab.shape, host, Some(&token), level.as_deref());
     let engine = world.lab.engine(NEWCOMER)?;
     until("the engine answers", RUNS_WITHIN, async || engine.version().await.map(Some)).await?;
     let when = Instant::now();
