@@ -43,11 +43,16 @@ enum Command {
         /// Tells what can be measured instead.
         #[arg(long)]
         list: bool,
+        /// Only as much as shows that it works; the figures are not to be quoted.
+        #[arg(long, conflicts_with = "list")]
+        quick: bool,
     },
     /// What `bench` runs as a release build of itself.
     #[command(hide = true)]
     BenchInner {
         name: String,
+        #[arg(long)]
+        quick: bool,
         /// Set when this is a network namespace of its own already.
         #[arg(long)]
         apart: bool,
@@ -71,8 +76,8 @@ fn main() -> Result<ExitCode> {
             bench::list();
             Ok(ExitCode::SUCCESS)
         }
-        Command::Bench { name: Some(name), list: false } => bench::run_in_release(&name),
-        Command::BenchInner { name, apart } => bench::run_here(&name, apart),
+        Command::Bench { name: Some(name), list: false, quick } => bench::run_in_release(&name, quick),
+        Command::BenchInner { name, quick, apart } => bench::run_here(&name, quick, apart),
         Command::Lab(arguments) => lab::run(arguments),
         Command::Survival(arguments) => lab::survival::run(&arguments),
         Command::Sim(arguments) => sim::run(&arguments),

@@ -17,6 +17,7 @@ mod footprint;
 pub(crate) mod http;
 mod ingest;
 mod machine;
+mod network;
 mod proc;
 mod recovery;
 mod restart;
@@ -41,11 +42,13 @@ struct Benchmark {
 enum Run {
     /// By itself, without traces.
     Alone(fn() -> Result<Vec<Figure>>),
+    /// As `Alone`; short if `true`, to see that it works.
+    Long(fn(bool) -> Result<Vec<Figure>>),
     /// On the whole system in a network namespace of its own; gets the folder for the daemons' logs.
     Apart(fn(&Path) -> Result<Vec<Figure>>),
 }
 
-const BENCHMARKS: [Benchmark; 8] = [
+const BENCHMARKS: [Benchmark; 9] = [
     Benchmark {
         name: "alarms",
         about: "whether workers are taken for lost that are not (needs root; half an hour, or MANGROVE_BENCH_SECONDS=60)",
@@ -65,6 +68,11 @@ const BENCHMARKS: [Benchmark; 8] = [
         name: "ingest",
         about: "how many reports a cluster takes in per second of processor time, against decoding alone",
         run: Run::Alone(ingest::run),
+    },
+    Benchmark {
+        name: "network",
+        about: "what paths between instances carry, how fast services are reached and lost ones avoided, against Docker Swarm and others (needs root and iperf3; half an hour, or --quick)",
+        run: Run::Long(network::run),
     },
     Benchmark {
         name: "restart",
@@ -96,25 +104,28 @@ pub(crate) fn list() {
 }
 
 /// Measures with a release build of this program; builds it if need be.
-pub(crate) fn run_in_release(name: &str) -> Result<ExitCode> {
+pub(crate) fn run_in_release(name: &str, quick: bool) -> Result<ExitCode> {
     match find(name)?.run {
+        Run::Long(_) => network::ensure_possible()?,
+        Run::Alone(_) | Run::Apart(_) if quick => bail!("`{name}` has no quick run: leave out --quick"),
         Run::Alone(_) => {}
         // Before a build that takes minutes.
         Run::Apart(_) => drop(apart::ensure_possible()?),
     }
     if !cfg!(debug_assertions) {
-        return run_here(name, false);
+        return run_here(name, quick, false);
     }
     // Takes the place of this process, so that an interrupt reaches the one that measures and nobody stops waiting
     // while it clears up.
     let error = Command::new(workspace::cargo())
         .args(["run", "--quiet", "--release", "--package", "xtask", "--", "bench-inner", name])
+        .args(quick.then_some("--quick"))
         .exec();
     Err(error).context("start the release build of xtask")
 }
 
-/// Measures with this very program; `is_apart` says that it is in a network namespace of its own.
-pub(crate) fn run_here(name: &str, is_apart: bool) -> Result<ExitCode> {
+/// Measures with this very program, shortly if `quick`; `is_apart` says that it is in a network namespace of its own.
+pub(crate) fn run_here(name: &str, quick: bool, is_apart: bool) -> Result<ExitCode> {
     let benchmark = find(name)?;
     let before = Machine::look();
     let folder = Workspace::load()?.target.join("bench");
@@ -129,6 +140,10 @@ pub(crate) fn run_here(name: &str, is_apart: bool) -> Result<ExitCode> {
         Run::Alone(run) => {
             let _only_one = only_one(&folder)?;
             run()?
+        }
+        Run::Long(run) => {
+            let _only_one = only_one(&folder)?;
+            run(quick)?
         }
     };
     let machine = Machine::look().since(&before);

@@ -29,7 +29,16 @@ impl Samples {
 
     /// The smallest value that at least 95 of 100 samples do not exceed.
     pub(crate) fn p95(&self) -> f64 {
-        self.0[(self.0.len() * 95).div_ceil(100) - 1]
+        self.percentile(95)
+    }
+
+    /// The smallest value that at least 99 of 100 samples do not exceed.
+    pub(crate) fn p99(&self) -> f64 {
+        self.percentile(99)
+    }
+
+    fn percentile(&self, percent: usize) -> f64 {
+        self.0[(self.0.len() * percent).div_ceil(100) - 1]
     }
 }
 
@@ -81,7 +90,7 @@ mod tests {
     #[test]
     fn five_of_a_hundred_exceed_the_p95() {
         let samples = Samples::new((1..=100).rev().map(f64::from).collect());
-        assert_eq!((samples.p95(), samples.count()), (95.0, 100));
+        assert_eq!((samples.p95(), samples.p99(), samples.count()), (95.0, 99.0, 100));
         assert_eq!(Samples::new(vec![7.0]).p95(), 7.0);
     }
 

@@ -22,7 +22,7 @@ pub(crate) mod programs;
 mod status;
 pub(crate) mod survival;
 mod switch;
-mod tool;
+pub(crate) mod tool;
 
 use std::{
     fs::File,
@@ -142,6 +142,12 @@ impl Lab {
     /// The network namespace of a host that is on.
     pub(crate) fn network_of(&self, host: &str) -> Result<File> {
         let path = format!("/proc/{}/ns/net", self.init_of(self.host(host)?)?);
+        File::open(&path).with_context(|| format!("open {path}"))
+    }
+
+    /// The network namespace of a process, by the id it has on its host, such as that of a container.
+    pub(crate) fn network_of_process(&self, host: &str, process: u64) -> Result<File> {
+        let path = format!("/proc/{}/root/proc/{process}/ns/net", self.init_of(self.host(host)?)?);
         File::open(&path).with_context(|| format!("open {path}"))
     }
 

@@ -31,7 +31,7 @@ pub(super) const SWARM: &str = "Docker Swarm";
 const BY_HAND: &str = "docker wait + docker start";
 
 /// A folder with programs that are to be measured as they are, instead of those of this workspace.
-const PROGRAMS_VARIABLE: &str = "MANGROVE_BENCH_PROGRAMS";
+pub(super) const PROGRAMS_VARIABLE: &str = "MANGROVE_BENCH_PROGRAMS";
 
 /// Who is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

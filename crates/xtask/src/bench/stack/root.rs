@@ -98,8 +98,9 @@ impl Root {
         let path = format!("/api/watch?application={}", service.application);
         let events = self.connect().await?.follow(&path).await?;
         let (sender, told) = watch::channel(Told::default());
+        let id = service.id.clone();
         tokio::spawn(async move {
-            let ended = pass_on(events, &sender).await;
+            let ended = pass_on(events, &id, &sender).await;
             // Whoever still waits hears of it by the sender's end; why is told here.
             if let Err(error) = ended
                 && !sender.is_closed()
@@ -153,6 +154,16 @@ impl Watch {
         numbers.iter().map(when).collect::<Option<_>>().context("when an instance ran was not noted")
     }
 
+    /// Waits until an instance that ran does not; gives when that was told.
+    pub(crate) async fn stopped(&mut self, number: u32) -> Result<Instant> {
+        let running = Phase::Running.as_str();
+        self.wait(&format!("instance {number} is told not to run"), |told| {
+            let runs = told.now.iter().any(|it| it.number == number && it.phase == running);
+            (!runs).then(Instant::now)
+        })
+        .await
+    }
+
     /// Waits until there are no instances.
     pub(crate) async fn none(&mut self) -> Result<()> {
         self.wait("no instance is left", |told| told.now.is_empty().then_some(())).await
@@ -194,14 +205,14 @@ fn text(answer: &Value, field: &str) -> Result<String> {
     Ok(answer[field].as_str().with_context(|| format!("the root's answer has no `{field}`"))?.to_owned())
 }
 
-async fn pass_on(mut events: Incoming, told: &watch::Sender<Told>) -> Result<()> {
+async fn pass_on(mut events: Incoming, service: &str, told: &watch::Sender<Told>) -> Result<()> {
     let mut unread = Vec::new();
     while let Some(frame) = events.frame().await {
         let Ok(data) = frame.context("read on")?.into_data() else { continue };
         let now = Instant::now();
         unread.extend_from_slice(&data);
         for event in whole_events(&mut unread) {
-            if let Some(instances) = read_event(&event)? {
+            if let Some(instances) = read_event(&event, service)? {
                 told.send_modify(|told| told.note(instances, now));
             }
         }
@@ -228,25 +239,27 @@ fn whole_events(unread: &mut Vec<u8>) -> Vec<String> {
     events
 }
 
-/// The instances an event tells of; `None` when it tells of something else.
-fn read_event(event: &str) -> Result<Option<Vec<Instance>>> {
+/// The instances of the service an event tells of; `None` when it tells of something else.
+fn read_event(event: &str, service: &str) -> Result<Option<Vec<Instance>>> {
     #[derive(Deserialize)]
     struct Service {
+        #[serde(rename = "microserviceID")]
+        id: String,
         instance_list: Vec<Instance>,
     }
     if !event.lines().any(|line| line == "event: service") {
         return Ok(None);
     }
     let data: String = event.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
-    let service: Service = serde_json::from_str(&data).context("read an event of the root")?;
-    Ok(Some(service.instance_list))
+    let told: Service = serde_json::from_str(&data).context("read an event of the root")?;
+    Ok((told.id == service).then_some(told.instance_list))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const EVENT: &str = "event: service\ndata: {\"instance_list\":[{\"instance_number\":3,\"phase\":\"running\",\
+    const EVENT: &str = "event: service\ndata: {\"microserviceID\":\"one\",\"instance_list\":[{\"instance_number\":3,\"phase\":\"running\",\
                          \"status_detail\":\"\"}]}\n\n";
 
     #[test]
@@ -259,8 +272,9 @@ mod tests {
         let events = whole_events(&mut unread);
         assert_eq!((events.len(), &*unread), (2, &b"event:"[..]));
         let running = Instance { number: 3, phase: "running".to_owned(), detail: String::new() };
-        assert_eq!(read_event(&events[0]).expect("JSON"), Some(vec![running]));
-        assert_eq!(read_event(&events[1]).expect("nothing to read"), None);
+        assert_eq!(read_event(&events[0], "one").expect("JSON"), Some(vec![running]));
+        assert_eq!(read_event(&events[0], "another").expect("JSON"), None);
+        assert_eq!(read_event(&events[1], "one").expect("nothing to read"), None);
     }
 
     #[test]

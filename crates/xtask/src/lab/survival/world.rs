@@ -220,7 +220,10 @@ impl World {
     pub(crate) async fn seen(&mut self, service: &Service) -> Result<Vec<Seen>> {
         // Not asked as one service, which would fetch logs from the workers.
         let mut services = self.get(&format!("/api/services/{}", service.application)).await?;
-        serde_json::from_value(services[0]["instance_list"].take()).context("read the instances")
+        let mut services = services.as_array_mut().into_iter().flatten();
+        let told = services.find(|one| one["microserviceID"] == service.id.as_str());
+        let told = told.context("the root does not tell of the service")?;
+        serde_json::from_value(told["instance_list"].take()).context("read the instances")
     }
 
     pub(crate) async fn workers(&mut self, cluster: &str) -> Result<Vec<Worker>> {
