@@ -1,9 +1,13 @@
 //! Calls to services on a real kernel: one device, and two that are joined.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 
 use crate::support::{Lab, Place, SERVICE, echo, lease, parse, stable, worker};
-use model::{Peer, TunnelKey, Way};
+use model::{
+    AddressKind, CallableInstance, CallableService, NetworkNews, Peer, ServiceId, ServiceNames, TunnelKey,
+    Way,
+};
+use net_core::Effect;
 
 const HERE: u8 = 1;
 const THERE: u8 = 2;
@@ -108,6 +112,49 @@ async fn an_instance_speaks_to_the_world_from_the_address_of_its_device() {
     lab.outside.serve("outside", 80);
     assert_eq!(caller.ask("198.51.100.7:80").expect("an answer"), "outside to 192.0.2.1");
     assert_eq!(caller.ask("[2001:db8::2]:80").expect("an answer"), "outside to 2001:db8::1");
+}
+
+/// A service with one instance on the other device, as it is told of.
+fn beyond(number: u16) -> (ServiceId, Option<Arc<CallableService>>) {
+    let mut id = [9; 12];
+    id[..2].copy_from_slice(&number.to_be_bytes());
+    let kinds =
+        [AddressKind::RoundRobin, AddressKind::Closest, AddressKind::LeastUsed, AddressKind::Affinity];
+    let from = |base: &str, number: u32| Ipv4Addr::from(u32::from(parse::<Ipv4Addr>(base)) + number);
+    let number = u32::from(number);
+    let addresses: BTreeMap<_, _> =
+        (0..).zip(kinds).map(|(place, kind)| (kind, from("10.30.16.0", 4 * number + place))).collect();
+    let address = from("10.31.0.1", number);
+    let names = ServiceNames {
+        application: "many".to_owned(),
+        application_namespace: "prod".to_owned(),
+        service: format!("web{number}"),
+        service_namespace: "front".to_owned(),
+    };
+    let instance = CallableInstance { number: 0, address, worker: worker(THERE), ready: true };
+    let service = CallableService {
+        names: names.into(),
+        addresses: addresses.into(),
+        allowed_callers: Default::default(),
+        instances: vec![instance],
+    };
+    (ServiceId::from_bytes(id), Some(service.into()))
+}
+
+#[tokio::test]
+async fn thousands_of_services_are_led_to_in_one_change_and_forgotten_in_one() {
+    let (mut lab, caller, _servers) = one_device().await;
+    let peers = [(worker(THERE), peer("192.0.2.2", "10.18.0.64/26", "fc00::100/120"))];
+    lab.hear(&at(HERE, &[1]), &peers).await;
+    let services: BTreeMap<_, _> = (0..1_500).map(beyond).collect();
+    let none = services.keys().map(|id| (*id, None)).collect();
+    for services in [services, none] {
+        lab.state.hear(NetworkNews { whole: false, services, peers: BTreeMap::new() });
+        let effects = lab.settle().await;
+        let changes = effects.iter().filter(|effect| matches!(effect, Effect::ChangeElements { .. }));
+        assert_eq!(changes.count(), 1);
+        assert_eq!(caller.ask("10.30.0.1:80").expect("an answer"), "one to 10.30.1.0");
+    }
 }
 
 fn peer(underlay: &str, v4: &str, v6: &str) -> Peer {

@@ -22,6 +22,9 @@ use crate::datapath::DatapathError;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 
+/// The entries of one message are one attribute, of at most 65,535 bytes; an entry takes up to 100.
+const ENTRIES_OF_A_MESSAGE: usize = 500;
+
 /// The sets of our table, one per kind of entry and version of IP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SetName {
@@ -163,12 +166,16 @@ pub(super) async fn change(
     let failed = || DatapathError::from_attempt("change entries of the nftables table inet mangrove");
     let mut transaction = nftables.transaction();
     for (name, entries) in by_set(remove) {
-        transaction = transaction.del_set_elements(&name.set(), &entries);
+        for entries in entries.chunks(ENTRIES_OF_A_MESSAGE) {
+            transaction = transaction.del_set_elements(&name.set(), entries);
+        }
     }
     transaction = spread::close(transaction, close);
     transaction = spread::open(transaction, open).map_err(failed())?;
     for (name, entries) in by_set(add) {
-        transaction = transaction.add_set_elements(&name.set(), &entries);
+        for entries in entries.chunks(ENTRIES_OF_A_MESSAGE) {
+            transaction = transaction.add_set_elements(&name.set(), entries);
+        }
     }
     transaction.commit(nftables).await.map_err(failed())
 }

@@ -34,6 +34,7 @@ use nlink::netlink::{
     nftables::{Family, config::NftDiffOptions},
 };
 
+use rustix::net::sockopt::set_socket_send_buffer_size_force;
 use tokio::sync::Notify;
 
 use super::{Datapath, DatapathError, PortInUse};
@@ -42,6 +43,10 @@ use ports::Reservation;
 
 /// Our routes carry this protocol number, so that `ip route show proto 77` lists them.
 const ROUTE_PROTOCOL: u8 = 77;
+
+/// In bytes. A transaction is sent to the kernel in one piece, and refused if the socket takes less; usual sockets take
+/// some 200 KB, which are 3,000 entries. A bound, not memory: more than for all addresses there can be.
+const LARGEST_TRANSACTION: usize = 64 << 20;
 
 /// The kernel of one network namespace, usually the device's own.
 pub struct KernelDatapath {
@@ -112,9 +117,12 @@ impl KernelDatapath {
 
     fn connect(host: Netns) -> Result<Self, DatapathError> {
         let failed = || DatapathError::from_attempt("open netlink, which needs root (CAP_NET_ADMIN)");
+        let nftables = Connection::<Nftables>::new_in(&host).map_err(failed())?;
+        set_socket_send_buffer_size_force(nftables.socket(), LARGEST_TRANSACTION)
+            .map_err(DatapathError::from_attempt("let netlink take large changes"))?;
         Ok(Self {
             route: Connection::new_in(&host).map_err(failed())?,
-            nftables: Connection::new_in(&host).map_err(failed())?,
+            nftables,
             conntrack: Connection::new_in(&host).map_err(failed())?,
             host,
             reservations: BTreeMap::new(),

@@ -6,7 +6,10 @@
 //!   near  ────┘
 //! ```
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    path::Path,
+};
 
 use anyhow::Result;
 
@@ -45,7 +48,7 @@ pub(super) struct ByHand {
 }
 
 impl ByHand {
-    pub(super) fn new() -> Result<Self> {
+    pub(super) fn new(boringtun: &Path) -> Result<Self> {
         let (caller, near, far) = (Place::new()?, Place::new()?, Place::new()?);
         let (hosts, bridge) = ([Place::new()?, Place::new()?], Place::new()?);
         bridge.ip("link add lan type bridge forward_delay 0\nlink set lan up\n")?;
@@ -67,7 +70,7 @@ impl ByHand {
         plug(&hosts[0], &caller, 1)?;
         plug(&hosts[0], &near, 2)?;
         plug(&hosts[1], &far, 3)?;
-        let encrypted = start_user_space(&hosts)?;
+        let encrypted = start_user_space(boringtun, &hosts)?;
         for by in [By::Cable, By::Route, By::Vxlan, By::Forwarder, By::Boringtun] {
             lead(by, &hosts, &caller, if by == By::Cable { &near } else { &far })?;
         }
@@ -107,8 +110,7 @@ fn plug(host: &Place, instance: &Place, number: u8) -> Result<()> {
     instance.ip(&format!("address add 10.220.{number}.2/24 dev eth0\nlink set eth0 up\n"))
 }
 
-fn start_user_space(hosts: &[Place; 2]) -> Result<[boringtun::End; 2]> {
-    let program = boringtun::program()?;
+fn start_user_space(program: &Path, hosts: &[Place; 2]) -> Result<[boringtun::End; 2]> {
     let start = |which: usize, number: u8| {
         let (own, other) = (underlay(number), underlay(3 - number));
         let [own_port, other_port] = [own, other].map(|address| (address, FORWARDER_PORT).into());
@@ -116,7 +118,7 @@ fn start_user_space(hosts: &[Place; 2]) -> Result<[boringtun::End; 2]> {
         // The control sockets are in one folder for both.
         let name = format!("mgvbench{number}");
         let other = format!("{other}:{BORINGTUN_PORT}");
-        let encrypted = boringtun::start(&program, &hosts[which], &name, which, BORINGTUN_PORT, &other)?;
+        let encrypted = boringtun::start(program, &hosts[which], &name, which, BORINGTUN_PORT, &other)?;
         hosts[which].ip(&format!(
             "link set forwarder up\n\
              link set {name} name encrypted\n\

@@ -92,8 +92,8 @@ impl Crowd {
     }
 }
 
-pub(super) fn measure(extent: &Extent) -> Result<Vec<Figure>> {
-    let mut crowd = Crowd::start(&program()?)?;
+pub(super) fn measure(program: &Path, extent: &Extent) -> Result<Vec<Figure>> {
+    let mut crowd = Crowd::start(program)?;
     crowd.tell(1)?;
     probe::await_path(&crowd.caller, ADDRESS)?;
     let time = Duration::from_secs(extent.seconds);
@@ -142,7 +142,7 @@ fn compared(what: &str, unit: &'static str, many: Vec<f64>, few: Vec<f64>) -> Fi
 }
 
 /// That of the folder of programs, if it has one; or else it is built.
-fn program() -> Result<PathBuf> {
+pub(super) fn program() -> Result<PathBuf> {
     let given = env::var_os(PROGRAMS_VARIABLE).map(|folder| PathBuf::from(folder).join(PROGRAM));
     if let Some(given) = given.filter(|program| program.is_file()) {
         return Ok(given);

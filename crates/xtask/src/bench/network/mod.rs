@@ -15,6 +15,8 @@ mod paths;
 mod place;
 mod probe;
 
+use std::path::Path;
+
 use anyhow::{Context, Result, ensure};
 
 use self::{by_hand::ByHand, ours::Ours, overlay::Overlay, paths::Paths};
@@ -64,17 +66,21 @@ pub(super) fn run(quick: bool) -> Result<Vec<Figure>> {
     let usual = if quick { QUICK } else { FULL };
     let rounds = usize::try_from(number(ROUNDS_VARIABLE, u64::try_from(usual.rounds)?)?)?.max(1);
     let extent = Extent { rounds, ..usual };
-    in_lab(SHAPE, async |world| measure(world, &extent).await)
+    // Before the lab is up, as a build would keep it waiting.
+    let (boringtun, crowd) = (boringtun::program()?, crowd::program()?);
+    let mut figures = in_lab(SHAPE, async |world| measure(world, &boringtun, &extent).await)?;
+    // It needs no lab.
+    figures.extend(crowd::measure(&crowd, &extent).context("measure many services")?);
+    Ok(figures)
 }
 
-async fn measure(mut world: World, extent: &Extent) -> Result<Vec<Figure>> {
-    let by_hand = ByHand::new().context("make paths by hand")?;
+async fn measure(mut world: World, boringtun: &Path, extent: &Extent) -> Result<Vec<Figure>> {
+    let by_hand = ByHand::new(boringtun).context("make paths by hand")?;
     let mut swarm = Overlay::new(&world).await.context("make a swarm with an overlay")?;
     let direct = Ours::new(&mut world, TRUSTED).await.context("deploy in the trusted site")?;
     let encrypted = Ours::new(&mut world, STRANGERS).await.context("deploy where links are encrypted")?;
     let paths = Paths { by_hand: &by_hand, direct: &direct, encrypted: &encrypted, swarm: &swarm };
     let mut figures = paths::measure(&paths, extent).context("measure paths")?;
-    figures.extend(crowd::measure(extent).context("measure many services")?);
     figures.extend(convergence::measure(&mut world, &mut swarm).await.context("measure convergence")?);
     figures.extend(deploy::measure(&mut world, &mut swarm, extent).await.context("measure deploying")?);
     Ok(figures)

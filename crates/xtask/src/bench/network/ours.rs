@@ -113,3 +113,22 @@ impl Ours {
         Ok(ours)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_is_found_by_its_name_with_the_address_that_leads_to_all_in_turn() {
+        let told = json!([
+            {"microservice_name": "near", "microserviceID": "1", "service_ip_list": []},
+            {"microservice_name": "far", "microserviceID": "2", "service_ip_list": [
+                {"IpType": "closest", "Address": "10.30.0.8"}, {"IpType": "RR", "Address": "10.30.0.7"},
+            ]},
+        ]);
+        let far = called("app", &told, &json!("far")).expect("it is told");
+        assert_eq!((far.service.id.as_str(), far.address.to_string().as_str()), ("2", "10.30.0.7"));
+        let near = called("app", &told, &json!("near")).expect_err("it has none").to_string();
+        assert_eq!(near, "the service has no address");
+    }
+}

@@ -36,6 +36,11 @@ impl Place {
         Self { namespace }
     }
 
+    /// The same, to be kept by another.
+    pub(super) fn share(&self) -> Result<Self> {
+        Ok(Self { namespace: self.namespace.try_clone().context("share a network namespace")? })
+    }
+
     /// How programs find it as long as this is there.
     pub(super) fn path(&self) -> String {
         format!("/proc/{}/fd/{}", std::process::id(), self.namespace.as_raw_fd())

@@ -64,14 +64,17 @@ struct Echo {
 pub(super) struct Server {
     _echo: Echo,
     _iperf: Ended,
+    /// A program that starts looks for it some time later.
+    _place: Place,
 }
 
 impl Server {
     pub(super) fn start(place: &Place) -> Result<Self> {
+        let place = place.share()?;
         let mut iperf = place.command("iperf3");
         iperf.args(["--server", "--port", &IPERF.to_string()]);
         let iperf = iperf.stdin(Stdio::null()).stdout(Stdio::null()).spawn().context("start iperf3")?;
-        Ok(Self { _echo: Echo::start(place)?, _iperf: Ended::of(iperf) })
+        Ok(Self { _echo: Echo::start(&place)?, _iperf: Ended::of(iperf), _place: place })
     }
 }
 
