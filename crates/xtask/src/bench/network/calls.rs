@@ -115,15 +115,10 @@ fn call(address: IpAddr) -> Result<String> {
     who(&answer).with_context(|| format!("the answer is `{answer}`"))
 }
 
-/// `hello` says the name of its host, and of its instance in brackets if it knows that: the last thing in it is its number.
+/// `hello` says the name of its host.
 fn who(answer: &str) -> Option<String> {
     let (_, said) = answer.starts_with("HTTP/1.1 200").then(|| answer.split_once(GREETING))??;
-    let said = said.trim();
-    let name = match said.strip_suffix(')').and_then(|said| said.rsplit_once('/')) {
-        Some((_, number)) => number,
-        None => said,
-    };
-    Some(name.to_owned())
+    Some(said.trim().to_owned())
 }
 
 #[cfg(test)]
@@ -131,10 +126,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_answers_is_known_by_instance_or_else_by_host() {
-        let answer = |said: &str| format!("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nHello from {said}\n");
-        assert_eq!(who(&answer("host (web.bench.one.bench/12)")).as_deref(), Some("12"));
-        assert_eq!(who(&answer("0123456789ab")).as_deref(), Some("0123456789ab"));
+    fn who_answers_is_known_by_its_host_name() {
+        let answer = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nHello from 0123456789ab\n";
+        assert_eq!(who(answer).as_deref(), Some("0123456789ab"));
         assert_eq!(who("HTTP/1.1 500 No\r\n\r\nHello from me\n"), None);
         assert_eq!(who(""), None);
     }

@@ -23,7 +23,10 @@ use crate::{
         stack::root,
         statistics::{Samples, interleaved},
     },
-    lab::survival::world::{RUNS_WITHIN, World},
+    lab::survival::{
+        engines::Copy,
+        world::{RUNS_WITHIN, Service, World},
+    },
 };
 
 const NAME: &str = "crew";
@@ -90,7 +93,7 @@ pub(super) async fn measure(world: &mut World, swarm: &mut Overlay) -> Result<Ve
             Side::Ours => &mut our_notices,
             Side::Swarm => &mut swarm_notices,
         };
-        noticed.add(&events, &calls);
+        noticed.add(&events, &calls).with_context(|| format!("of {side:?}"))?;
         let reasons: Vec<&String> = failures(&calls).filter_map(|call| call.answer.as_ref().err()).collect();
         eprintln!(
             "convergence, {side:?}: {} calls, {} failed {:?}",
@@ -103,12 +106,14 @@ pub(super) async fn measure(world: &mut World, swarm: &mut Overlay) -> Result<Ve
 }
 
 impl Noticed {
-    fn add(&mut self, events: &Events, calls: &[Call]) {
+    /// # Errors
+    /// One that was told to be ready never answered.
+    fn add(&mut self, events: &Events, calls: &[Call]) -> Result<()> {
         let first = first_answers(calls);
         for (who, ready) in &events.ready {
-            if let Some(answered) = first.get(who) {
-                self.visible.push(milliseconds(*ready, *answered));
-            }
+            let answered = first.get(who);
+            let answered = answered.with_context(|| format!("{who} is ready and answered no caller"))?;
+            self.visible.push(milliseconds(*ready, *answered));
         }
         for kill in &events.kills {
             let until = kill.detected + A_WHILE;
@@ -123,6 +128,7 @@ impl Noticed {
         }
         self.failed += failures(calls).count();
         self.calls += calls.len();
+        Ok(())
     }
 }
 
@@ -181,14 +187,16 @@ async fn follow_ours(world: &mut World, caller: &Place, called: &Called) -> Resu
         numbers.push(world.deploy(service).await?);
     }
     let ready = watch.running(&numbers).await?;
-    events.ready = numbers.iter().map(u32::to_string).zip(ready).collect();
+    let copies = world.copies(service).await?;
+    for (number, ready) in numbers.iter().zip(ready) {
+        let shown = world.inspect(copy_of(&copies, service, *number)?).await?;
+        let host = shown["Config"]["Hostname"].as_str().context("a container has a host name")?;
+        events.ready.insert(host.to_owned(), ready);
+    }
     sleep(A_WHILE).await;
     for number in numbers.iter().take(KILLS) {
         let copies = world.copies(service).await?;
-        let wanted = format!("{}/{number}", service.id);
-        let copy =
-            copies.iter().find(|copy| copy.instance == wanted).context("the instance has a container")?;
-        let when = world.kill_container(copy).await?;
+        let when = world.kill_container(copy_of(&copies, service, *number)?).await?;
         let detected = watch.stopped(*number).await?;
         events.kills.push(Kill { when, detected });
         world.running(service, MOST, RUNS_WITHIN).await?;
@@ -205,6 +213,12 @@ async fn follow_ours(world: &mut World, caller: &Place, called: &Called) -> Resu
     world.delete(&format!("/api/service/{}/instance/-1", service.id)).await?;
     world.seen_until(service, "it is removed", RUNS_WITHIN, <[_]>::is_empty).await?;
     Ok((events, calls))
+}
+
+fn copy_of<'a>(copies: &'a [Copy], service: &Service, number: u32) -> Result<&'a Copy> {
+    let instance = format!("{}/{number}", service.id);
+    let copy = copies.iter().find(|copy| copy.instance == instance);
+    copy.with_context(|| format!("instance {number} has no container"))
 }
 
 async fn follow_swarm(world: &World, swarm: &mut Overlay) -> Result<(Events, Vec<Call>)> {
@@ -253,12 +267,12 @@ mod tests {
             call(300, Err("refused")),
         ];
         let events = Events {
-            ready: BTreeMap::from([("2".to_owned(), at(20)), ("3".to_owned(), at(20))]),
+            ready: BTreeMap::from([("2".to_owned(), at(20))]),
             kills: vec![Kill { when: at(100), detected: at(120) }],
             shrink: Some((at(290), at(310))),
         };
         let mut noticed = Noticed::default();
-        noticed.add(&events, &calls);
+        noticed.add(&events, &calls).expect("it answered");
         let expected = Noticed {
             visible: vec![10.0],
             detected: vec![20.0],
@@ -269,5 +283,7 @@ mod tests {
             calls: 5,
         };
         assert_eq!(noticed, expected);
+        let events = Events { ready: BTreeMap::from([("3".to_owned(), at(20))]), ..Events::default() };
+        noticed.add(&events, &calls).expect_err("it never answered");
     }
 }
