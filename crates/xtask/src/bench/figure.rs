@@ -48,7 +48,9 @@ impl Figure {
     }
 
     pub(crate) fn against(self, name: &'static str, value: f64) -> Self {
-        Self { ratio: Some(self.value / value), peer: Some(Peer { name, value }), ..self }
+        // Nothing is so many times nothing.
+        let ratio = (value != 0.0).then(|| self.value / value);
+        Self { ratio, peer: Some(Peer { name, value }), ..self }
     }
 
     pub(crate) fn aiming_at(self, goal: Goal) -> Self {
@@ -158,6 +160,11 @@ mod tests {
         assert_eq!(met(Goal::ValueAtMost { value: 29.0, unit: "us" }), Some(false));
         let either = |value, ratio| met(Goal::EitherAtLeast { value, unit: "us", ratio });
         assert_eq!([either(30.0, 9.0), either(31.0, 1.5), either(31.0, 1.6)], [true, true, false].map(Some));
+    }
+
+    #[test]
+    fn a_peer_that_has_none_has_no_ratio() {
+        assert_eq!(Figure::new("failed".to_owned(), 2.0, "calls", 9).against("peer", 0.0).ratio, None);
     }
 
     #[test]
