@@ -1,5 +1,7 @@
 //! The simulated shell around the brain of a cluster.
 
+mod news;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
@@ -12,6 +14,7 @@ use model::{
     NeighbourNews, Neighbours, Reach, ServiceId, WorkerId, WorkerInventory, WorkerReport,
 };
 
+use self::news::{HEARTBEAT, News};
 use crate::{
     daemon::{Daemon, Doom},
     event::{Body, Envelope, Event},
@@ -22,9 +25,6 @@ use crate::{
     store::Document,
     world::World,
 };
-
-/// The longest between two reports to the root, as in `cluster-orchestrator/src/uplink.rs`.
-const HEARTBEAT: Millis = 5_000;
 
 /// What enters the brain of a cluster.
 #[derive(Debug)]
@@ -89,18 +89,6 @@ pub(crate) struct Cluster {
     introduced: BTreeSet<ClusterId>,
     /// The newest generation sent to each worker, for [`Mutant::SendOnce`].
     sent: BTreeMap<WorkerIndex, Generation>,
-}
-
-/// The next report to the root. Over the real wire nothing is lost while a connection lasts, so each tells what is
-/// new since the one before; here messages are lost, so the regular one tells everything again.
-#[derive(Debug, Default)]
-struct News {
-    /// It is about to go out.
-    due: bool,
-    /// It tells of everything.
-    whole: bool,
-    /// It tells of these.
-    about: BTreeSet<InstanceId>,
 }
 
 /// Documents are loaded in this order, as in `cluster-orchestrator/src/documents.rs`.
@@ -313,21 +301,6 @@ impl World {
         self.wake_at(Host::Cluster(index), wake_at);
     }
 
-    fn cluster_has_whole_news(&mut self, index: ClusterIndex) {
-        self.cluster_mut(index).news.whole = true;
-        self.cluster_has_news(index);
-    }
-
-    fn cluster_has_news(&mut self, index: ClusterIndex) {
-        let at = self.now + self.rng.between(1, 20);
-        let cluster = self.cluster_mut(index);
-        let process = cluster.daemon.process.number;
-        if !cluster.news.due && cluster.link.up {
-            cluster.news.due = true;
-            self.queue.push(at, Event::News { cluster: index, process });
-        }
-    }
-
     fn cluster_effects(&mut self, index: ClusterIndex, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
@@ -401,49 +374,6 @@ impl World {
         });
         let body = Body::Assignment(Arc::new(assignment));
         self.send(Envelope { child: Child::Worker(worker), session, body });
-    }
-
-    /// The cluster is connected: the root is told everything soon.
-    pub(crate) fn cluster_introduces_itself(&mut self, index: ClusterIndex) {
-        let at = self.now + 50;
-        let cluster = self.cluster_mut(index);
-        cluster.news.whole = true;
-        let process = cluster.daemon.process.number;
-        self.queue.push(at, Event::News { cluster: index, process });
-    }
-
-    /// Sends a report, as after every change.
-    pub(crate) fn news(&mut self, index: ClusterIndex, process: u32) {
-        let (now, mutant) = (self.now, self.scenario.mutant);
-        let cluster = self.cluster_mut(index);
-        if cluster.daemon.process.number != process {
-            return;
-        }
-        cluster.news.due = false;
-        if !cluster.link.up {
-            return;
-        }
-        let News { whole, about, .. } = std::mem::take(&mut cluster.news);
-        let present = cluster.daemon.process.present(now, mutant);
-        let session = cluster.link.session;
-        let Some(brain) = &cluster.daemon.brain else { return };
-        cluster.reports += 1;
-        let report = if whole {
-            brain.report(cluster.reports, present)
-        } else {
-            brain.report_about(&about, cluster.reports, present)
-        };
-        let report = Arc::new(report);
-        self.send(Envelope { child: Child::Cluster(index), session, body: Body::ClusterReport(report) });
-    }
-
-    pub(crate) fn cluster_heartbeat(&mut self, index: ClusterIndex, process: u32) {
-        if self.cluster_ref(index).daemon.process.number == process && self.cluster_ref(index).daemon.is_up()
-        {
-            self.cluster_has_whole_news(index);
-            let child = Child::Cluster(index);
-            self.queue.push(self.now + HEARTBEAT, Event::Heartbeat { child, process });
-        }
     }
 }
 

@@ -7,6 +7,7 @@
 //!
 //!   reconcile(now) (reconcile.rs, placing.rs, rollout.rs) ──► Plan { changes, effects, wake_at }
 //!                                                             the only place that asks for effects
+//!   readers ──► queries.rs
 //! ```
 //!
 //! The root knows clusters by their aggregates; no worker is ever named here. The shell around it is
@@ -18,6 +19,7 @@ mod enrolment;
 mod neighbours;
 mod observation;
 mod placing;
+mod queries;
 mod reconcile;
 mod rollout;
 mod service;
