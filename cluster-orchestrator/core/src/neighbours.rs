@@ -203,7 +203,8 @@ impl State {
             }
         }
         let (mut unacceptable, mut changes) = (Vec::new(), Vec::new());
-        // Devices first: an instance leads nowhere without.
+        // Devices first, an instance leads nowhere without; and those that are no more last, when none leads there.
+        let mut gone = Vec::new();
         for (id, peer) in peers {
             let peer = peer.and_then(|peer| match self.check(from, id, &peer) {
                 Ok(()) => Some(peer),
@@ -213,7 +214,8 @@ impl State {
                 }
             });
             if known.peers.get(&id).and_then(|said| said.get(&from)) != peer.as_ref() {
-                changes.push(Change::PeerElsewhere(from, id, peer));
+                let list = if peer.is_some() { &mut changes } else { &mut gone };
+                list.push(Change::PeerElsewhere(from, id, peer));
             }
         }
         for (id, instances) in services {
@@ -223,6 +225,7 @@ impl State {
                 changes.push(Change::Elsewhere(from, id, instances));
             }
         }
+        changes.append(&mut gone);
         (unacceptable, changes)
     }
 

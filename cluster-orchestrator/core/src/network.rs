@@ -27,6 +27,29 @@ struct Told {
     lease: Option<NetworkLease>,
     services: BTreeMap<ServiceId, Arc<CallableService>>,
     peers: BTreeMap<WorkerId, Peer>,
+    /// Some device is not led to because of its key.
+    disputed: bool,
+}
+
+impl Told {
+    /// Whether another device, or this one, has the key of that peer.
+    fn doubts(&self, own: Option<TunnelKey>, id: WorkerId, peer: &Peer) -> bool {
+        let key = key_of(peer);
+        let another = |(other, known): (&WorkerId, &Peer)| *other != id && key_of(known) == key;
+        key.is_some() && (own == key || self.peers.iter().any(another))
+    }
+
+    /// Whether an instance that may be called runs on a device.
+    fn needs(&self, device: WorkerId) -> bool {
+        self.services.values().any(|service| service.instances.iter().any(|it| it.worker == device))
+    }
+}
+
+fn key_of(peer: &Peer) -> Option<TunnelKey> {
+    match peer.way {
+        Way::Secure { key, .. } => Some(key),
+        Way::Direct { .. } => None,
+    }
 }
 
 /// What other devices can see of an instance.
@@ -199,7 +222,7 @@ impl State {
             let observed = kept.filter(|kept| kept.tunnel == reach.tunnel).and_then(|kept| kept.observed);
             Reach { observed, ..reach }
         });
-        self.networks.told.insert(id, Told { session, reach, lease: None, services, peers });
+        self.networks.told.insert(id, Told { session, reach, lease: None, services, peers, disputed: false });
         self.networks.tell(id);
     }
 
@@ -243,6 +266,7 @@ impl State {
         let services: Vec<ServiceId> = self.on_worker(worker).map(|instance| instance.id.service).collect();
         for service in services {
             self.networks.service_changed(service);
+            self.neighbourhood.service_changed(service);
         }
     }
 
@@ -251,7 +275,6 @@ impl State {
         self.keep_reaches(plan);
         let mut news: BTreeMap<WorkerId, NetworkNews> = BTreeMap::new();
         for id in std::mem::take(&mut self.networks.changed) {
-            self.neighbourhood.service_changed(id);
             self.renew(id, &mut news);
         }
         for id in std::mem::take(&mut self.networks.due) {
@@ -290,6 +313,7 @@ impl State {
                 let here = self.placed.get(&id).into_iter().flatten();
                 for service in here.map(|instance| instance.service) {
                     self.networks.way_changed(service);
+                    self.neighbourhood.service_changed(service);
                 }
             }
         }
@@ -317,23 +341,37 @@ impl State {
             return;
         }
         let before = self.networks.callable.insert(id, Arc::clone(&service));
+        // The way to one of its devices may be another.
+        let Some(before) = before else { return self.networks.due.extend(callers) };
         let devices = |service: &CallableService| -> BTreeSet<WorkerId> {
             service.instances.iter().map(|instance| instance.worker).collect()
         };
-        let there = devices(&service);
-        if before.is_none_or(|before| devices(&before) != there) {
-            // Others become peers, or are peers no more.
-            self.networks.due.extend(callers);
-            return;
-        }
+        let (were, are) = (devices(&before), devices(&service));
+        let gained: Vec<(WorkerId, Peer)> =
+            are.difference(&were).filter_map(|device| Some((*device, self.peer(*device)?))).collect();
         for caller in callers {
             let Some(told) = self.networks.told.get_mut(&caller) else { continue };
-            if told.lease.is_none() {
+            let own = self.workers.get(&caller).and_then(Worker::key);
+            // Of two devices with one key it is to be seen which of them counts.
+            let doubts = told.disputed || gained.iter().any(|(id, peer)| told.doubts(own, *id, peer));
+            if told.lease.is_none() || doubts {
                 self.networks.due.insert(caller);
                 continue;
             }
             told.services.insert(id, Arc::clone(&service));
-            news.entry(caller).or_default().services.insert(id, Some(Arc::clone(&service)));
+            let news = news.entry(caller).or_default();
+            news.services.insert(id, Some(Arc::clone(&service)));
+            for (device, peer) in gained.iter().filter(|(device, _)| *device != caller) {
+                if told.peers.get(device) != Some(peer) {
+                    told.peers.insert(*device, peer.clone());
+                    news.peers.insert(*device, Some(peer.clone()));
+                }
+            }
+            for device in were.difference(&are) {
+                if !told.needs(*device) && told.peers.remove(device).is_some() {
+                    news.peers.insert(*device, None);
+                }
+            }
         }
     }
 
@@ -361,14 +399,14 @@ impl State {
         let told = self.networks.told.get(&id)?;
         let whole = told.lease.is_none();
         let services = self.services_for(id);
-        let peers = self.peers_for(id, &services);
+        let (peers, disputed) = self.peers_for(id, &services);
         let mut news = NetworkNews { whole, ..already };
         news.services.extend(difference(&told.services, &services));
         news.peers.extend(difference(&told.peers, &peers));
         let new_lease = (told.lease.as_ref() != Some(&lease)).then(|| lease.clone());
         let session = told.session;
         let told = self.networks.told.get_mut(&id)?;
-        (told.lease, told.services, told.peers) = (Some(lease), services, peers);
+        (told.lease, told.services, told.peers, told.disputed) = (Some(lease), services, peers, disputed);
         if new_lease.is_none() && news.is_empty() {
             return None;
         }
@@ -387,32 +425,32 @@ impl State {
         beside.filter_map(callable).collect()
     }
 
+    /// The devices its instances may call, and whether some are not led to because of their keys.
     fn peers_for(
         &self,
         worker: WorkerId,
         services: &BTreeMap<ServiceId, Arc<CallableService>>,
-    ) -> BTreeMap<WorkerId, Peer> {
+    ) -> (BTreeMap<WorkerId, Peer>, bool) {
         let instances = services.values().flat_map(|service| &service.instances);
         let others: BTreeSet<WorkerId> =
             instances.map(|instance| instance.worker).filter(|other| *other != worker).collect();
-        let peer = |other: WorkerId| {
-            let Some(here) = self.workers.get(&other) else {
-                return self.neighbourhood.peer(other).map(|peer| (other, peer.clone()));
-            };
-            Some((other, Peer { way: self.way_to(here.reach?)?, lease: self.lease_of(other)? }))
-        };
-        let mut peers: BTreeMap<WorkerId, Peer> = others.into_iter().filter_map(peer).collect();
+        let mut peers: BTreeMap<WorkerId, Peer> =
+            others.into_iter().filter_map(|other| Some((other, self.peer(other)?))).collect();
+        let all = peers.len();
         self.drop_borrowed_keys(worker, &mut peers);
-        peers
+        let disputed = peers.len() < all;
+        (peers, disputed)
+    }
+
+    /// A device as others are told of it.
+    fn peer(&self, id: WorkerId) -> Option<Peer> {
+        let Some(here) = self.workers.get(&id) else { return self.neighbourhood.peer(id).cloned() };
+        Some(Peer { way: self.way_to(here.reach?)?, lease: self.lease_of(id)? })
     }
 
     /// A device of a neighbour that has the key of another is not led to: the other would be led to no more.
     fn drop_borrowed_keys(&self, worker: WorkerId, peers: &mut BTreeMap<WorkerId, Peer>) {
-        let key_of = |peer: &Peer| match peer.way {
-            Way::Secure { key, .. } => Some(key),
-            Way::Direct { .. } => None,
-        };
-        let own = self.workers.get(&worker).and_then(|worker| Some(worker.reach?.tunnel?.key));
+        let own = self.workers.get(&worker).and_then(Worker::key);
         let mut times: BTreeMap<TunnelKey, usize> = own.map(|key| (key, 1)).into_iter().collect();
         for key in peers.values().filter_map(key_of) {
             *times.entry(key).or_default() += 1;

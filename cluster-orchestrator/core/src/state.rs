@@ -10,8 +10,8 @@ use addressing::SubnetPlan;
 use model::{
     ApplicationId, AssignedInstance, AssignedService, Assignment, ClusterId, Desired, Generation, InstanceId,
     InstanceReport, Moment, NetworkLease, Now, Peer, Phase, Reach, Refusal, Resources, RevisionId,
-    Scheduling, ServiceId, ServiceSpec, SharedApplication, SpentToken, Tenure, WorkerId, WorkerInventory,
-    WorkerToken,
+    Scheduling, ServiceId, ServiceSpec, SharedApplication, SpentToken, Tenure, TunnelKey, WorkerId,
+    WorkerInventory, WorkerToken,
 };
 use serde::{Deserialize, Serialize};
 
@@ -98,6 +98,13 @@ pub struct Worker {
     /// Where other devices reach it, as its NetManager says.
     #[serde(default)]
     pub reach: Option<Reach>,
+}
+
+impl Worker {
+    /// That of its end of encrypted links.
+    pub(crate) fn key(&self) -> Option<TunnelKey> {
+        Some(self.reach?.tunnel?.key)
+    }
 }
 
 /// Tokens that may be honoured here while the root is away, and their uses it has not confirmed. Durable.
@@ -276,6 +283,7 @@ impl State {
         }
         if Self::appearance(before.as_ref()) != Self::appearance(instance.as_ref()) {
             self.networks.service_changed(id.service);
+            self.neighbourhood.service_changed(id.service);
         }
         let holds = |set: &mut BTreeSet<InstanceId>, holds: bool| {
             if holds {
