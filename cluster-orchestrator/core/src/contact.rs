@@ -15,8 +15,8 @@ use model::{Generation, Moment, WorkerId};
 /// attempts to connect.
 pub const RECONNECT_MILLIS: u64 = 15_000;
 
-/// Looks are made at multiples of this, so that many workers share one: a cluster of a thousand is woken no more often
-/// than one of ten.
+/// Looks are made at multiples of this, so that many workers share one: a cluster is woken for them twenty times a second
+/// at most, however many it has.
 const STEP_MILLIS: u64 = 50;
 
 /// A look that comes this late says that this process did not run in time; beats wait in its socket.

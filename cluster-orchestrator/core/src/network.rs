@@ -123,22 +123,31 @@ impl Networks {
         before: &BTreeMap<RevisionId, AssignedService>,
         services: &BTreeMap<RevisionId, AssignedService>,
     ) {
+        let mut gone = Vec::new();
         let mut before = before.iter().peekable();
-        let mut services = services.iter().peekable();
-        while let Some((id, service)) = services.next() {
-            while let Some((gone, _)) = before.next_if(|(known, _)| *known < id) {
-                self.changed.insert(gone.service);
+        let mut all = services.iter().peekable();
+        while let Some((id, service)) = all.next() {
+            while let Some((known, _)) = before.next_if(|(known, _)| *known < id) {
+                gone.push(known.service);
             }
             match before.next_if(|(known, _)| *known == id) {
                 Some((_, known)) if known.addresses == service.addresses => {}
                 Some(_) | None => self.include(id.service, &service.names),
             }
             // Of several revisions the newest counts, which comes last.
-            if services.peek().is_none_or(|(next, _)| next.service != id.service) {
+            if all.peek().is_none_or(|(next, _)| next.service != id.service) {
                 self.allow(id.service, &service.allowed_callers);
             }
         }
-        self.changed.extend(before.map(|(gone, _)| gone.service));
+        gone.extend(before.map(|(known, _)| known.service));
+        for service in gone {
+            self.changed.insert(service);
+            let revision = |number| RevisionId { service, number };
+            if services.range(revision(0)..=revision(u32::MAX)).next().is_none() {
+                // It may be elsewhere still; whom it lets connect counts where it is.
+                self.allow(service, &Arc::default());
+            }
+        }
     }
 
     /// Takes on whom a service lets connect. If that is different, any device may have to hear of it, or of others.
@@ -155,6 +164,12 @@ impl Networks {
         }
         self.changed.insert(service);
         self.tell_all();
+    }
+
+    /// Whether a service lets other applications connect.
+    #[cfg(test)]
+    pub(crate) fn is_open(&self, service: ServiceId) -> bool {
+        self.allowed.contains_key(&service)
     }
 
     /// Forgets whom a service lets connect.

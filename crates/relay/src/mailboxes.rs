@@ -158,7 +158,7 @@ mod tests {
     const START: Moment = Moment(1_000_000);
 
     fn session(id: u64) -> DatagramSession {
-        DatagramSession { id, key: [u8::try_from(id).unwrap(); 32] }
+        DatagramSession { id, key: [u8::try_from(id).expect("few"); 32] }
     }
 
     fn destination(number: u8) -> Destination {
@@ -306,7 +306,7 @@ mod tests {
             let mut mailboxes = Mailboxes::default();
             let mut devices = BTreeMap::new();
             for id in 1..3 {
-                mailboxes.open(&session(id), destination(u8::try_from(id).unwrap()), None);
+                mailboxes.open(&session(id), destination(u8::try_from(id).expect("few")), None);
                 devices.insert(id, registrar(id));
             }
             let mut genuine = std::collections::BTreeSet::new();

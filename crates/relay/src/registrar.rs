@@ -101,7 +101,7 @@ mod tests {
     }
 
     fn answer(registrar: &Registrar, seen_at: &str) -> [u8; REGISTRATION] {
-        wire::registered(7, registrar.number, seen_at.parse().unwrap(), &registrar.key)
+        wire::registered(7, registrar.number, seen_at.parse().expect("an address"), &registrar.key)
     }
 
     #[test]

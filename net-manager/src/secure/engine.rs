@@ -197,7 +197,7 @@ mod tests {
     use super::*;
 
     fn place(text: &str) -> SocketAddr {
-        text.parse().unwrap()
+        text.parse().expect("an address")
     }
 
     fn peer() -> SecurePeer {

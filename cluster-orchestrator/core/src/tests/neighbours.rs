@@ -244,6 +244,22 @@ fn a_neighbour_is_told_where_devices_here_are_seen_and_of_the_relay_that_is_reac
 }
 
 #[test]
+fn whom_a_service_lets_connect_goes_with_its_last_copy_here() {
+    let mut site = Site::new();
+    let mut open = site.cluster.assignment(small(), vec![wanted(0, Desired::Running)]);
+    let callers = [model::AllowedCaller::Everybody];
+    open.services.values_mut().for_each(|service| service.allowed_callers = Arc::new(callers.clone().into()));
+    let changes = site.cluster.state.take_on(open, site.cluster.now).expect("newer");
+    site.take(changes);
+    assert!(site.cluster.state.networks.is_open(SERVICE));
+    let mut away = site.cluster.assignment(small(), vec![]);
+    away.services.clear();
+    let held = crate::Held { generation: away.generation, services: away.services.into() };
+    site.take(vec![Change::Held(held)]);
+    assert!(!site.cluster.state.networks.is_open(SERVICE), "it is shared, and nobody has it here");
+}
+
+#[test]
 fn the_cluster_that_no_more_shares_and_then_does_is_told_again() {
     let mut site = Site::new();
     // Both at once, as when the cluster was busy: the neighbour has dropped what it was told in between.
