@@ -287,6 +287,10 @@ impl State {
 
     /// Tells NetManagers what is new to them.
     pub(crate) fn tell_networks(&mut self, plan: &mut Plan) {
+        if self.networks.told.is_empty() {
+            // What has changed is made anew for the first that connects.
+            return;
+        }
         self.keep_reaches(plan);
         let mut news: BTreeMap<WorkerId, NetworkNews> = BTreeMap::new();
         for id in std::mem::take(&mut self.networks.changed) {
