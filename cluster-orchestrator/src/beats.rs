@@ -90,9 +90,10 @@ impl Beats {
                 beats.iter().filter_map(whose).collect()
             };
             let noticed = brain.notice(move |state, now| {
-                known.into_iter().fold(false, |news, (worker, number, sequence)| {
+                let news = known.into_iter().fold(false, |news, (worker, number, sequence)| {
                     state.worker_beat(worker, number, sequence, now) || news
-                })
+                });
+                news.then(Vec::new)
             });
             if noticed.await.is_err() {
                 return;

@@ -79,7 +79,7 @@ impl Downlink {
                 Some(Message::Report(report)) => {
                     let report = WorkerReport::try_from(report)?;
                     self.brain
-                        .observe(move |state, now| state.worker_reported(worker, number, report, now))
+                        .notice(move |state, now| state.worker_reported(worker, number, report, now))
                         .await
                         .map_err(stopping)?;
                 }

@@ -52,7 +52,8 @@ impl State {
     }
 
     /// A worker reported over the connection `session`. Reports of another connection, or older than one that came
-    /// before, are ignored, and so is what it says of copies it was not given.
+    /// before, are ignored, and so is what it says of copies it was not given. `None` when that leaves nothing to decide:
+    /// most reports say that all is as it was.
     #[must_use]
     pub fn worker_reported(
         &mut self,
@@ -60,17 +61,18 @@ impl State {
         session: u64,
         report: WorkerReport,
         now: Now,
-    ) -> Vec<Change> {
-        let Some(session) = self.contacts.heard(id, session, now.moment) else { return Vec::new() };
+    ) -> Option<Vec<Change>> {
+        let was_lost = self.contacts.lost_since(id).is_some();
+        let session = self.contacts.heard(id, session, now.moment)?;
+        let mut changes = Vec::new();
         if report.sequence <= session.heard {
-            return Vec::new();
+            return was_lost.then_some(changes);
         }
         session.heard = report.sequence;
         session.observed = report.observed_generation;
         session.cpu_percent = report.cpu_percent;
         session.memory_percent = report.memory_percent;
         let address = session.address;
-        let mut changes = Vec::new();
         if let Some(worker) = self.workers.get(&id) {
             if report.observed_generation > worker.generation {
                 // This cluster's store is older than what the worker was told: go on above it.
@@ -83,7 +85,7 @@ impl State {
         for said in report.instances {
             changes.extend(self.instance_reported(id, said, address));
         }
-        changes
+        (was_lost || !changes.is_empty()).then_some(changes)
     }
 
     fn instance_reported(

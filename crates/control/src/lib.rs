@@ -100,17 +100,20 @@ impl<B: Brain> Handle<B> {
         self.inputs.send(input).await.map_err(|_| Stopping)
     }
 
-    /// Tells the brain what comes all the time and rarely leaves anything to decide. `notice` changes nothing durable and
-    /// says whether it did leave something; if nothing in a turn did, the brain is not asked before it wants to be.
+    /// Tells the brain what comes all the time and rarely leaves anything to decide: then `notice` gives `None`. If
+    /// nothing in a turn left anything, the brain is not asked before it wants to be.
     ///
     /// # Errors
     /// [`Stopping`] when nobody listens any more.
     pub async fn notice(
         &self,
-        notice: impl FnOnce(&mut B, Now) -> bool + Send + 'static,
+        notice: impl FnOnce(&mut B, Now) -> Option<Vec<B::Change>> + Send + 'static,
     ) -> Result<(), Stopping> {
-        let input: Input<B> =
-            Box::new(move |brain, now| Taken { changes: Vec::new(), reply: None, news: notice(brain, now) });
+        let input: Input<B> = Box::new(move |brain, now| {
+            let noticed = notice(brain, now);
+            let news = noticed.is_some();
+            Taken { changes: noticed.unwrap_or_default(), reply: None, news }
+        });
         self.inputs.send(input).await.map_err(|_| Stopping)
     }
 }
@@ -293,13 +296,13 @@ mod tests {
     async fn what_leaves_nothing_to_decide_asks_for_no_decision() {
         let quiet = async |handle: &Handle<Counting>| {
             for _ in 0..10 {
-                handle.notice(|_, _| false).await.expect("it runs");
+                handle.notice(|_, _| None).await.expect("it runs");
                 tokio::task::yield_now().await;
             }
         };
         assert_eq!(asked_after(None, quiet).await, 1, "the first pass only");
         let news = async |handle: &Handle<Counting>| {
-            handle.notice(|_, _| true).await.expect("it runs");
+            handle.notice(|_, _| Some(Vec::new())).await.expect("it runs");
             while handle.read().await.0 == 1 {
                 tokio::task::yield_now().await;
             }
@@ -312,7 +315,7 @@ mod tests {
         let began = std::time::Instant::now();
         let quiet = async |handle: &Handle<Counting>| {
             for _ in 0..20 {
-                handle.notice(|_, _| false).await.expect("it runs");
+                handle.notice(|_, _| None).await.expect("it runs");
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };

@@ -125,7 +125,7 @@ async fn apply_all(handle: &Handle<State>, batch: Vec<Reporting>) -> Result<()> 
                     let report = WorkerReport::try_from(report_in(&reports[round])?)?;
                     let (worker, session) = (*worker, *session);
                     handle
-                        .observe(move |state, now| state.worker_reported(worker, session, report, now))
+                        .notice(move |state, now| state.worker_reported(worker, session, report, now))
                         .await?;
                 }
             }

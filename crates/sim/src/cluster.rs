@@ -166,7 +166,7 @@ impl World {
         cluster.news = News::default();
         let process = cluster.daemon.process.number;
         self.say(|| format!("{index} starts"));
-        self.cluster_starts_turning(index);
+        self.cluster_is_due(index);
         self.dial_soon(Child::Cluster(index), 0);
         let first = self.rng.below(HEARTBEAT);
         let child = Child::Cluster(index);
@@ -212,11 +212,16 @@ impl World {
         match &mut daemon.brain {
             Some(brain) if daemon.inbox.is_empty() => {
                 if brain.worker_beat(worker, session, sequence, present) {
-                    self.cluster_starts_turning(index);
+                    self.cluster_is_due(index);
                 }
             }
             Some(_) | None => self.enqueue_at_cluster(index, Input::Beat { worker, session, sequence }),
         }
+    }
+
+    fn cluster_is_due(&mut self, index: ClusterIndex) {
+        self.cluster_mut(index).daemon.due = true;
+        self.cluster_starts_turning(index);
     }
 
     fn cluster_starts_turning(&mut self, index: ClusterIndex) {
@@ -241,7 +246,7 @@ impl World {
         daemon.turning = false;
         let present = daemon.process.present(now, mutant);
         let inputs = std::mem::take(&mut daemon.inbox);
-        let doom = daemon.doom.take();
+        let mut due = std::mem::take(&mut daemon.due);
         let mut changes = Vec::new();
         let began = self.statistics.begin();
         let mut echoes = Vec::new();
@@ -250,10 +255,16 @@ impl World {
                 echoes.push((worker, session, sent));
                 continue;
             }
-            let asked = take_in(&mut brain, input, present, mutant);
+            let Some(asked) = take_in(&mut brain, input, present, mutant) else { continue };
+            due = true;
             asked.iter().for_each(|change| brain.apply(change.clone()));
             changes.extend(asked);
         }
+        if !due && echoes.is_empty() {
+            self.cluster_mut(index).daemon.brain = Some(brain);
+            return;
+        }
+        let doom = self.cluster_mut(index).daemon.doom.take();
         let mut plan = brain.reconcile(present);
         self.statistics.cluster_decided(began);
         self.trace.mix(u64::try_from(changes.len()).unwrap_or(0));
@@ -377,8 +388,9 @@ impl World {
     }
 }
 
-fn take_in(brain: &mut State, input: Input, now: model::Now, mutant: Option<Mutant>) -> Vec<Change> {
-    match input {
+/// What an input asks for; `None` when it leaves nothing to decide, as the loop in `crates/control` has it.
+fn take_in(brain: &mut State, input: Input, now: model::Now, mutant: Option<Mutant>) -> Option<Vec<Change>> {
+    let changes = match input {
         // One that is not newer is left aside.
         Input::Assignment(assignment) => {
             brain.take_on(Arc::unwrap_or_clone(assignment), now).unwrap_or_default()
@@ -391,11 +403,10 @@ fn take_in(brain: &mut State, input: Input, now: model::Now, mutant: Option<Muta
             brain.worker_connected(worker, session, inventory, address, now)
         }
         Input::Reported { worker, session, report } => {
-            brain.worker_reported(worker, session, Arc::unwrap_or_clone(report), now)
+            return brain.worker_reported(worker, session, Arc::unwrap_or_clone(report), now);
         }
         Input::Beat { worker, session, sequence } => {
-            let _news = brain.worker_beat(worker, session, sequence, now);
-            Vec::new()
+            return brain.worker_beat(worker, session, sequence, now).then(Vec::new);
         }
         Input::Disconnected { worker, session } => {
             brain.worker_disconnected(worker, session, now);
@@ -414,7 +425,8 @@ fn take_in(brain: &mut State, input: Input, now: model::Now, mutant: Option<Muta
         Input::Request(wish) => brain.request(&wish, now).1,
         // The shell's own.
         Input::Echo { .. } => Vec::new(),
-    }
+    };
+    Some(changes)
 }
 
 const fn instance_of(change: &Change) -> Option<InstanceId> {

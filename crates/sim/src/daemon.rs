@@ -31,6 +31,8 @@ where
     pub(crate) process: Process,
     /// A turn is about to begin.
     pub(crate) turning: bool,
+    /// The next turn is to ask the brain, whatever the inputs leave to decide.
+    pub(crate) due: bool,
     /// When the earliest wake-up asked for comes.
     pub(crate) wakes_at: Option<Millis>,
     /// The next turn breaks off here.
@@ -48,6 +50,7 @@ where
             inbox: VecDeque::new(),
             process: Process { number: 0, started: 0, date_off: 0, date_off_at_start: 0 },
             turning: false,
+            due: false,
             wakes_at: None,
             doom: None,
         }
@@ -62,6 +65,7 @@ where
         self.brain = None;
         self.inbox.clear();
         self.turning = false;
+        self.due = false;
         self.wakes_at = None;
         self.doom = None;
     }
@@ -69,6 +73,7 @@ where
     pub(crate) fn woken(&mut self, now: Millis, process: u32) {
         if process == self.process.number && self.wakes_at.is_some_and(|at| at <= now) {
             self.wakes_at = None;
+            self.due = true;
         }
     }
 }

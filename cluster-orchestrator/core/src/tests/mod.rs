@@ -190,7 +190,8 @@ impl Cluster {
         self.report_of(number, self::instance(instance), generation, phase);
     }
 
-    fn report_of(&mut self, number: u8, id: InstanceId, generation: Generation, phase: Phase) {
+    /// Whether that leaves anything to decide.
+    fn report_of(&mut self, number: u8, id: InstanceId, generation: Generation, phase: Phase) -> bool {
         self.reports += 1;
         let mut said = InstanceReport::new(id, generation, phase, self.now.date);
         said.ready = phase == Phase::Running;
@@ -203,7 +204,9 @@ impl Cluster {
             ..WorkerReport::default()
         };
         let changes = self.state.worker_reported(worker(number), self.session(number), report, self.now);
-        self.apply(changes);
+        let is_news = changes.is_some();
+        self.apply(changes.unwrap_or_default());
+        is_news
     }
 
     fn holder(&self, number: u32) -> Option<WorkerId> {
@@ -409,7 +412,7 @@ fn a_cluster_restored_from_a_backup_goes_on_above_what_its_worker_holds() {
     cluster.reconcile();
     let report = WorkerReport { observed_generation: Generation(70), sequence: 1, ..WorkerReport::default() };
     let changes = cluster.state.worker_reported(worker(1), cluster.session(1), report, cluster.now);
-    cluster.apply(changes);
+    cluster.apply(changes.expect("news"));
     assert_eq!(cluster.state.workers[&worker(1)].generation, Generation(71));
 }
 

@@ -97,6 +97,19 @@ fn a_lost_worker_is_noticed_within_three_seconds_and_another_gets_its_instance()
 }
 
 #[test]
+fn a_report_leaves_something_to_decide_when_something_is_otherwise_or_its_worker_was_lost() {
+    let mut cluster = running(small());
+    let (id, first) = (instance(0), Generation(1));
+    assert!(!cluster.report_of(1, id, first, Phase::Running), "all is as it was");
+    assert!(cluster.report_of(1, id, first, Phase::Failed), "another phase");
+    assert!(!cluster.report_of(1, id, first, Phase::Failed));
+    cluster.lose_the_first(3200);
+    assert!(cluster.state.contacts.lost_since(worker(1)).is_some());
+    assert!(cluster.report_of(1, id, first, Phase::Failed), "it is back");
+    assert!(cluster.state.contacts.lost_since(worker(1)).is_none());
+}
+
+#[test]
 fn a_worker_that_beats_without_a_connection_keeps_its_instances() {
     let mut cluster = running(small());
     let session = cluster.session(1);
@@ -118,7 +131,7 @@ fn beats_and_reports_of_an_older_connection_count_for_nothing() {
     cluster.state.worker_disconnected(worker(1), old, cluster.now);
     assert!(cluster.state.contacts.is_connected(worker(1)), "the end of the old connection");
     let gone = WorkerReport { sequence: 99, observed_generation: Generation(99), ..WorkerReport::default() };
-    assert_eq!(cluster.state.worker_reported(worker(1), old, gone, cluster.now), []);
+    assert_eq!(cluster.state.worker_reported(worker(1), old, gone, cluster.now), None);
 }
 
 #[test]
@@ -129,7 +142,7 @@ fn a_report_that_was_overtaken_changes_nothing() {
         instances: vec![InstanceReport::new(instance(0), Generation(1), Phase::Dead, cluster.now.date)],
         ..WorkerReport::default()
     };
-    assert_eq!(cluster.state.worker_reported(worker(1), cluster.session(1), late, cluster.now), []);
+    assert_eq!(cluster.state.worker_reported(worker(1), cluster.session(1), late, cluster.now), None);
     assert_eq!(cluster.phase(0), Some(Phase::Running));
 }
 
