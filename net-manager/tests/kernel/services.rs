@@ -8,6 +8,7 @@ use model::{
     Way,
 };
 use net_core::Effect;
+use nlink::netlink::{Connection, Netfilter};
 
 const HERE: u8 = 1;
 const THERE: u8 = 2;
@@ -198,6 +199,22 @@ async fn instances_of_another_device_are_called_like_those_of_the_own() {
     assert_eq!(first.device.ask("10.30.1.3:80").expect("an answer"), "three to 10.18.0.1");
     assert_eq!(first.device.ask("[fdff::103]:80").expect("an answer"), "three to fc00::1");
     assert_eq!(answers(&caller, "10.30.0.2:80", 5), counts([("one to 10.30.1.0", 5)]), "the closest is here");
+}
+
+#[tokio::test]
+async fn a_call_to_another_device_is_one_connection_on_each_of_both() {
+    let (first, second, caller, _servers) = two_devices().await;
+    for device in [&first.device, &second.device] {
+        let conntrack = Connection::<Netfilter>::new_in(&device.netns).expect("netlink");
+        conntrack.flush_conntrack().await.expect("nothing from before");
+    }
+    assert_eq!(caller.ask("10.30.1.3:80").expect("an answer"), "three to 10.30.1.0");
+    for device in [&first.device, &second.device] {
+        let conntrack = Connection::<Netfilter>::new_in(&device.netns).expect("netlink");
+        let known = conntrack.get_conntrack().await.expect("what the kernel knows");
+        let ports: Vec<Option<u16>> = known.iter().map(|entry| entry.orig.dst_port).collect();
+        assert_eq!(ports, [Some(80)], "what carries it is none");
+    }
 }
 
 #[tokio::test]

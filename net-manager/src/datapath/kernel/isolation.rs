@@ -30,10 +30,10 @@ use super::{
     direct::{STABLE_V4, STABLE_V6},
     elements::SetName,
     link_prefix,
+    ruleset::TCP,
 };
 
-/// Protocol numbers in IP headers.
-const TCP: u8 = 6;
+/// Its number in IP headers.
 const ICMPV6: u8 = 58;
 
 /// What is particular to a version of IP.

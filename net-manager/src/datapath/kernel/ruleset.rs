@@ -6,18 +6,20 @@
 //! table inet mangrove {
 //!   chain guard       { type filter hook prerouting priority raw
 //!     iifname "mgv*" ip daddr 127.0.0.0/8 drop
-//!     iifname "mgv*" fib saddr . iif oif missing drop }                 # every instance speaks for itself only
+//!     iifname "mgv*" fib saddr . iif oif missing drop                   # every instance speaks for itself only
+//!     udp dport 50104 notrack }                                         # what is inside is a connection, not this
+//!   chain direct      { type filter hook output priority raw
+//!     udp dport 50104 notrack }
 //!   chain input       { type filter hook input priority filter
 //!     udp dport 50104 ip  saddr != @peers4 drop                         # only other devices of the site
 //!     udp dport 50104 ip6 saddr != @peers6 drop
 //!     ip daddr 169.254.1.1 iifname != "mgv*" iifname != "lo" drop }     # names are told to instances only
 //!   chain forward     { type filter hook forward priority filter        # and `local`, the same for the device itself
 //!     oifname "mgvsecure" tcp option maxseg size set rt mtu             # not in `local`
-//!     ip  daddr 10.30.0.0/15 ip  daddr != @known4 reject with tcp reset # whom nobody has is not waited for
-//!     ip  daddr 10.30.0.0/15 ip  daddr != @known4 reject
-//!     ip6 daddr fdff::/16    ip6 daddr != @known6 reject with tcp reset
-//!     ip6 daddr fdff::/16    ip6 daddr != @known6 reject
+//!     ip  daddr 10.30.0.0/15 ip  daddr != @known4 goto nobody           # is not waited for
+//!     ip6 daddr fdff::/16    ip6 daddr != @known6 goto nobody
 //!     … }                                                               # only `forward`: `isolation`
+//!   chain nobody      { reject with tcp reset; reject }
 //!   chain prerouting  { type nat hook prerouting priority dstnat
 //!     ip daddr 169.254.1.1 accept                                       # whatever ports are mapped
 //!     dnat ip  to ip  daddr map @single4                                # services with one instance
@@ -42,9 +44,9 @@ use net_core::NAME_SERVER;
 use nlink::netlink::{
     Connection, Nftables,
     nftables::{
-        BaseChain, Expr, Family, FibFlags, FibResult, Field, FilterHook, IcmpxCode, LookupExpr, Match,
-        MetaKey, NatHook, NatStatement, PacketField, PayloadBase, Priority, Register, Reject, RuleSpec, Stmt,
-        Value, Verdict,
+        BaseChain, ChainName, Expr, Family, FibFlags, FibResult, Field, FilterHook, IcmpxCode, LookupExpr,
+        Match, MetaKey, NatHook, NatStatement, PacketField, PayloadBase, Priority, Register, Reject,
+        RuleSpec, Stmt, Value, Verdict,
         config::{DeclaredSetBuilder, DeclaredTableBuilder, NftablesConfig, SetElementMode, TableMode},
     },
     types::route::RouteType,
@@ -60,6 +62,10 @@ use crate::{datapath::DatapathError, secure::INTERFACE};
 
 /// The name of our table, of family inet.
 pub(super) const TABLE: &str = "mangrove";
+/// The chain of what goes to nobody.
+const NOBODY: &str = "nobody";
+/// Its number in IP headers.
+pub(super) const TCP: u8 = 6;
 
 /// Makes the table as declared in one transaction; entries of its sets stay.
 pub(super) async fn install(nftables: &Connection<Nftables>) -> Result<(), DatapathError> {
@@ -75,11 +81,12 @@ pub(super) fn declare() -> nlink::Result<NftablesConfig> {
     let destination_v4 = map_destination(IpVersion::V4)?;
     let destination_v6 = map_destination(IpVersion::V6)?;
     let services = services()?;
+    let refuse = Verdict::GotoTo(ChainName::new(NOBODY)?);
     Ok(NftablesConfig::new().table(TABLE, Family::Inet, |table| {
         // The chains of services come and go (`spread`).
         let table = table.mode(TableMode::Shared);
         let table = SetName::ALL.into_iter().fold(table, declare_set);
-        let table = isolation::declare(nobody(guard(table)));
+        let table = isolation::declare(nobody(guard(table), &refuse));
         let table = table
             .chain("prerouting", |chain| chain.base(BaseChain::nat(NatHook::Prerouting, Priority::DstNat)))
             .chain("output", |chain| chain.base(BaseChain::nat(NatHook::Output, Priority::DstNat)));
@@ -116,27 +123,29 @@ fn guard(table: DeclaredTableBuilder) -> DeclaredTableBuilder {
     let not_routed_back = from_instance()
         .then(Match::eq(Field::Fib { flags: FibFlags::SADDR | FibFlags::IIF, result: FibResult::Oif }, false))
         .then(Verdict::Drop);
+    // Of each connection within, both directions would be connections of their own, on both devices.
+    let direct = || RuleSpec::new().then(Match::eq(Field::UdpDport, super::direct::PORT)).then(Stmt::Notrack);
     table
         .chain("guard", |chain| chain.base(BaseChain::filter(FilterHook::Prerouting, Priority::Raw)))
         .push_rule_keyed("guard", "loopback", to_loopback)
         .push_rule_keyed("guard", "source", not_routed_back)
+        .push_rule_keyed("guard", "direct", direct())
+        .chain("direct", |chain| chain.base(BaseChain::filter(FilterHook::Output, Priority::Raw)))
+        .push_rule_keyed("direct", "direct", direct())
 }
 
 /// Addresses of services and instances that nobody has, and packets from devices that are not of the site.
-fn nobody(table: DeclaredTableBuilder) -> DeclaredTableBuilder {
-    let refused = |field: Field, (net, length): (IpAddr, u8), known: SetName, how: Reject| {
+fn nobody(table: DeclaredTableBuilder, refuse: &Verdict) -> DeclaredTableBuilder {
+    let unknown = |field: Field, (net, length): (IpAddr, u8), known: SetName| {
         RuleSpec::new()
             .then(Match::eq(field.clone(), Value::Prefix(net, length)))
             .then(Match::ne(field, Value::set(known.as_str())))
-            .then(Stmt::Reject(how))
+            .then(refuse.clone())
     };
-    let unreachable = Reject::Icmpx(IcmpxCode::HostUnreachable);
     let (v4, v6) = ((IpAddr::V4(STABLE_V4.0), STABLE_V4.1), (IpAddr::V6(STABLE_V6.0), STABLE_V6.1));
     let rules = [
-        ("reset-4", refused(Field::Ip4Daddr, v4, SetName::Known4, Reject::TcpReset)),
-        ("reject-4", refused(Field::Ip4Daddr, v4, SetName::Known4, unreachable)),
-        ("reset-6", refused(Field::Ip6Daddr, v6, SetName::Known6, Reject::TcpReset)),
-        ("reject-6", refused(Field::Ip6Daddr, v6, SetName::Known6, unreachable)),
+        ("nobody-4", unknown(Field::Ip4Daddr, v4, SetName::Known4)),
+        ("nobody-6", unknown(Field::Ip6Daddr, v6, SetName::Known6)),
     ];
     let stranger = |field: Field, peers: SetName| {
         RuleSpec::new()
@@ -147,9 +156,14 @@ fn nobody(table: DeclaredTableBuilder) -> DeclaredTableBuilder {
     // An instance thinks that 1450 bytes go everywhere.
     let narrow = RuleSpec::new()
         .then(Match::eq(Field::Oifname, INTERFACE))
-        .then(Match::eq(Field::L4Proto, 6_u8))
+        .then(Match::eq(Field::L4Proto, TCP))
         .then(Stmt::ClampTcpMssToPmtu);
+    let tcp = Match::eq(Field::L4Proto, TCP);
+    let unreachable = Reject::Icmpx(IcmpxCode::HostUnreachable);
     let table = table
+        .chain(NOBODY, |chain| chain)
+        .push_rule_keyed(NOBODY, "reset", RuleSpec::new().then(tcp).then(Stmt::Reject(Reject::TcpReset)))
+        .push_rule_keyed(NOBODY, "reject", RuleSpec::new().then(Stmt::Reject(unreachable)))
         .chain("input", |chain| chain.base(BaseChain::filter(FilterHook::Input, Priority::Filter)))
         .push_rule_keyed("input", "stranger-4", stranger(Field::Ip4Saddr, SetName::Peers4))
         .push_rule_keyed("input", "stranger-6", stranger(Field::Ip6Saddr, SetName::Peers6))
