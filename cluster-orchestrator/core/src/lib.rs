@@ -17,6 +17,7 @@
 mod assignment;
 mod contact;
 mod enrolment;
+mod isolation;
 mod neighbours;
 mod network;
 mod observation;

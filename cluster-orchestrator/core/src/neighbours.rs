@@ -1,10 +1,12 @@
-//! Other clusters with instances of the same applications: what they say of theirs, which counts as if it were here, and
-//! what they are told of those here. Who they are the root says, and it passes on what is said; the root's half is
-//! `root-orchestrator/core/src/neighbours.rs`.
+//! Other clusters with instances of applications that have to do with those here: what they say of theirs, which counts
+//! as if it were here. Who they are the root says, and it passes on what is said; the root's half is
+//! `root-orchestrator/core/src/neighbours.rs`. What they are told is in `neighbours/telling.rs`.
 //!
 //! What neighbours said is durable, so that a cluster that starts while the root is away loses no calls, and counts for
 //! as long as the root names them, connected or not. Every connection to the root begins with everything, in both
 //! directions: nothing is asked for again, and nothing that was lost is missed.
+
+mod telling;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,7 +19,8 @@ use model::{
     NetworkLease, Peer, ServiceId, SharedApplication, SharedNews, SharedService, Way, WorkerId,
 };
 
-use crate::{Change, Effect, State, network::Appearance, reconcile::Plan};
+use self::telling::Told;
+use crate::{Change, State, network::Appearance};
 
 /// Instances of a service in one cluster.
 pub(crate) type Elsewhere = Arc<Vec<NeighbourInstance>>;
@@ -36,17 +39,6 @@ pub enum Unacceptable {
     Way(WorkerId),
 }
 
-/// A neighbour that is connected to the root, and what it was told.
-#[derive(Debug, Default)]
-struct Told {
-    /// Its connection.
-    epoch: u64,
-    /// It was told everything.
-    whole: bool,
-    services: BTreeMap<ServiceId, Elsewhere>,
-    peers: BTreeMap<WorkerId, Peer>,
-}
-
 /// See the module's description.
 #[derive(Debug, Default)]
 pub(crate) struct Neighbourhood {
@@ -55,6 +47,9 @@ pub(crate) struct Neighbourhood {
     /// What they said of their instances, and of the devices those run on. Durable.
     instances: BTreeMap<ServiceId, BTreeMap<ClusterId, Elsewhere>>,
     peers: BTreeMap<WorkerId, BTreeMap<ClusterId, Peer>>,
+    /// The services and devices each of them told of, and of which services instances are said to run on each device.
+    said: BTreeMap<ClusterId, (BTreeSet<ServiceId>, BTreeSet<WorkerId>)>,
+    on_device: BTreeMap<WorkerId, BTreeSet<(ServiceId, ClusterId)>>,
     /// The application of each shared service, and the shared applications of each neighbour.
     application_of: BTreeMap<ServiceId, ApplicationId>,
     shared_with: BTreeMap<ClusterId, BTreeSet<ApplicationId>>,
@@ -64,14 +59,22 @@ pub(crate) struct Neighbourhood {
     session: u64,
     blocks: BTreeMap<ClusterId, NetworkLease>,
     told: BTreeMap<ClusterId, Told>,
-    /// Neighbours that are to be told what is new to them.
+    /// Neighbours that are to be told everything, or may be none any more.
     due: BTreeSet<ClusterId>,
+    /// Services of which neighbours may have to be told otherwise, and devices that are reached otherwise.
+    changed: BTreeSet<ServiceId>,
+    moved: BTreeSet<WorkerId>,
 }
 
 impl Neighbourhood {
     /// What the root says of a shared service.
     pub(crate) fn service(&self, id: ServiceId) -> Option<&SharedService> {
         self.shared.get(self.application_of.get(&id)?)?.services.get(&id)
+    }
+
+    /// All services that are shared.
+    pub(crate) fn services(&self) -> impl Iterator<Item = ServiceId> {
+        self.application_of.keys().copied()
     }
 
     /// What neighbours say of a service's instances.
@@ -87,13 +90,12 @@ impl Neighbourhood {
 
     /// Something about an instance here is different.
     pub(crate) fn service_changed(&mut self, id: ServiceId) {
-        let shared = self.application_of.get(&id).and_then(|application| self.shared.get(application));
-        self.due.extend(shared.into_iter().flat_map(|shared| &shared.clusters));
+        self.changed.insert(id);
     }
 
-    /// Something about all devices here is different.
-    pub(crate) fn tell_all(&mut self) {
-        self.due.extend(self.told.keys());
+    /// A device here is reached otherwise, or answers for other addresses.
+    pub(crate) fn device_moved(&mut self, id: WorkerId) {
+        self.moved.insert(id);
     }
 
     fn shares(&self, cluster: ClusterId, service: ServiceId) -> bool {
@@ -104,13 +106,6 @@ impl Neighbourhood {
     /// What a cluster last said of the instances of a service.
     fn said(&self, cluster: ClusterId, service: ServiceId) -> Option<&Elsewhere> {
         self.instances.get(&service)?.get(&cluster)
-    }
-
-    /// The services and devices a cluster told of.
-    fn all_said(&self, cluster: ClusterId) -> (BTreeSet<ServiceId>, BTreeSet<WorkerId>) {
-        let services = self.instances.iter().filter(|(_, said)| said.contains_key(&cluster));
-        let peers = self.peers.iter().filter(|(_, said)| said.contains_key(&cluster));
-        (services.map(|(id, _)| *id).collect(), peers.map(|(id, _)| *id).collect())
     }
 }
 
@@ -140,7 +135,7 @@ impl State {
             known.blocks.insert(id, neighbour.blocks);
             match neighbour.epoch {
                 Some(epoch) if known.told.get(&id).is_none_or(|told| told.epoch != epoch) => {
-                    known.told.insert(id, Told { epoch, ..Told::default() });
+                    known.told.insert(id, Told::by(epoch));
                     known.due.insert(id);
                 }
                 Some(_) => {}
@@ -181,8 +176,8 @@ impl State {
         for cluster in left {
             let before = known.shared_with.get(&cluster).into_iter().flatten();
             if !before.chain(now.keys()).any(|id| shares(&cluster, id)) {
-                let (_, peers) = known.all_said(cluster);
-                changes.extend(peers.into_iter().map(|id| Change::PeerElsewhere(cluster, id, None)));
+                let peers = known.said.get(&cluster).into_iter().flat_map(|(_, peers)| peers);
+                changes.extend(peers.map(|id| Change::PeerElsewhere(cluster, *id, None)));
             }
         }
         changes
@@ -193,13 +188,12 @@ impl State {
     pub fn neighbour_said(&self, from: ClusterId, said: NeighbourNews) -> (Vec<Unacceptable>, Vec<Change>) {
         let known = &self.neighbourhood;
         let NeighbourNews { whole, mut services, mut peers } = said;
-        if whole {
-            let (unsaid, unneeded) = known.all_said(from);
+        if whole && let Some((unsaid, unneeded)) = known.said.get(&from) {
             for id in unsaid {
-                services.entry(id).or_default();
+                services.entry(*id).or_default();
             }
             for id in unneeded {
-                peers.entry(id).or_default();
+                peers.entry(*id).or_default();
             }
         }
         let (mut unacceptable, mut changes) = (Vec::new(), Vec::new());
@@ -246,56 +240,61 @@ impl State {
     }
 
     pub(crate) fn apply_shared(&mut self, id: ApplicationId, now: Option<SharedApplication>) {
+        let before = self.neighbourhood.shared.remove(&id).unwrap_or_default();
+        let after = now.unwrap_or_default();
+        // Each neighbour that shared it drops what it does not share any more at the same word of the root.
+        self.drop_told(&before, &after);
         let known = &mut self.neighbourhood;
-        let before = known.shared.remove(&id).unwrap_or_default();
-        for (cluster, service) in unshared(&before, now.as_ref()) {
-            // The neighbour drops it at the same word of the root.
-            if let Some(told) = known.told.get_mut(&cluster) {
-                told.services.remove(&service);
+        for cluster in before.clusters.difference(&after.clusters) {
+            let Some(shared) = known.shared_with.get_mut(cluster) else { continue };
+            shared.remove(&id);
+            known.due.insert(*cluster);
+            if shared.is_empty() {
+                known.shared_with.remove(cluster);
+                // Likewise, unless the same word of the root lets it share another.
+                if let Some(told) = known.told.get_mut(cluster) {
+                    told.drop_peers();
+                }
             }
+        }
+        for cluster in &after.clusters {
+            known.shared_with.entry(*cluster).or_default().insert(id);
         }
         for service in before.services.keys() {
             known.application_of.remove(service);
-            self.networks.service_changed(*service);
         }
-        let mut left = before.clusters;
-        if let Some(now) = now {
-            for cluster in &now.clusters {
-                left.remove(cluster);
-                known.shared_with.entry(*cluster).or_default().insert(id);
-                known.due.insert(*cluster);
-            }
-            for (service, shared) in &*now.services {
-                known.application_of.insert(*service, id);
-                self.networks.include(*service, &shared.names);
-            }
-            known.shared.insert(id, now);
+        known.application_of.extend(after.services.keys().map(|service| (*service, id)));
+        let services = Arc::clone(&after.services);
+        if !services.is_empty() {
+            known.shared.insert(id, after);
         }
-        for cluster in left {
-            let Some(shared) = known.shared_with.get_mut(&cluster) else { continue };
-            shared.remove(&id);
-            known.due.insert(cluster);
-            if shared.is_empty() {
-                known.shared_with.remove(&cluster);
-                // Likewise, unless the same word of the root lets it share another.
-                if let Some(told) = known.told.get_mut(&cluster) {
-                    told.peers.clear();
-                }
-            }
+        for service in before.services.keys().filter(|service| !services.contains_key(service)) {
+            self.share(*service, None, &Arc::default());
+        }
+        for (service, shared) in &*services {
+            self.share(*service, Some(&shared.names), &shared.allowed_callers);
+            self.tell_beside(*service);
         }
     }
 
     pub(crate) fn apply_elsewhere(&mut self, from: ClusterId, id: ServiceId, instances: Option<Elsewhere>) {
-        set(&mut self.neighbourhood.instances, id, from, instances);
+        let known = &mut self.neighbourhood;
+        for device in devices(known.said(from, id)) {
+            hold(&mut known.on_device, device, (id, from), false);
+        }
+        for device in devices(instances.as_ref()) {
+            hold(&mut known.on_device, device, (id, from), true);
+        }
+        list(&mut known.said.entry(from).or_default().0, id, instances.is_some());
+        set(&mut known.instances, id, from, instances);
         self.networks.service_changed(id);
     }
 
     pub(crate) fn apply_peer_elsewhere(&mut self, from: ClusterId, id: WorkerId, peer: Option<Peer>) {
-        set(&mut self.neighbourhood.peers, id, from, peer);
-        let on_it = |said: &BTreeMap<ClusterId, Elsewhere>| {
-            said.values().flat_map(|told| told.iter()).any(|it| it.instance.worker == id)
-        };
-        for (service, _) in self.neighbourhood.instances.iter().filter(|(_, said)| on_it(said)) {
+        let known = &mut self.neighbourhood;
+        list(&mut known.said.entry(from).or_default().1, id, peer.is_some());
+        set(&mut known.peers, id, from, peer);
+        for (service, _) in known.on_device.get(&id).into_iter().flatten() {
             self.networks.way_changed(*service);
         }
     }
@@ -323,50 +322,6 @@ impl State {
             }
         }
         best.into_values().map(|said| said.instance).collect()
-    }
-
-    /// Tells neighbours what is new to them.
-    pub(crate) fn tell_neighbours(&mut self, plan: &mut Plan) {
-        // The same for all of them.
-        let mut here: BTreeMap<ServiceId, Elsewhere> = BTreeMap::new();
-        for to in std::mem::take(&mut self.neighbourhood.due) {
-            let known = &mut self.neighbourhood;
-            if !known.shared_with.contains_key(&to) {
-                known.told.remove(&to);
-                known.blocks.remove(&to);
-            }
-            if !known.told.contains_key(&to) {
-                continue;
-            }
-            let known = &self.neighbourhood;
-            let applications = known.shared_with.get(&to).into_iter().flatten();
-            let shared = applications.filter_map(|id| known.shared.get(id));
-            let mut services = BTreeMap::new();
-            for id in shared.flat_map(|shared| shared.services.keys()) {
-                let instances = here.entry(*id).or_insert_with(|| Arc::new(self.instances_here(*id)));
-                if !instances.is_empty() {
-                    services.insert(*id, Arc::clone(instances));
-                }
-            }
-            let instances = services.values().flat_map(|instances| instances.iter());
-            let devices: BTreeSet<WorkerId> = instances.map(|it| it.instance.worker).collect();
-            let peer = |id: WorkerId| {
-                let way = Self::secure_way(self.workers.get(&id)?.reach?, known.relay)?;
-                Some((id, Peer { way, lease: self.lease_of(id)? }))
-            };
-            let peers: BTreeMap<WorkerId, Peer> = devices.into_iter().filter_map(peer).collect();
-            let session = known.session;
-            let Some(told) = self.neighbourhood.told.get_mut(&to) else { continue };
-            let news = NeighbourNews {
-                whole: !std::mem::replace(&mut told.whole, true),
-                services: difference(&told.services, &services),
-                peers: difference(&told.peers, &peers),
-            };
-            (told.services, told.peers) = (services, peers);
-            if !news.is_empty() {
-                plan.effects.push(Effect::TellNeighbour { session, to, epoch: told.epoch, news });
-            }
-        }
     }
 }
 
@@ -411,6 +366,32 @@ fn set<K: Ord, V>(map: &mut BTreeMap<K, BTreeMap<ClusterId, V>>, key: K, from: C
                     map.remove(&key);
                 }
             }
+        }
+    }
+}
+
+/// The devices instances are said to run on.
+fn devices(instances: Option<&Elsewhere>) -> BTreeSet<WorkerId> {
+    instances.into_iter().flat_map(|told| told.iter()).map(|it| it.instance.worker).collect()
+}
+
+/// Whether something is in a set from now on.
+fn list<V: Ord>(set: &mut BTreeSet<V>, value: V, is_in: bool) {
+    if is_in {
+        set.insert(value);
+    } else {
+        set.remove(&value);
+    }
+}
+
+/// As [`list`], in the set of a key; with its last the set goes.
+fn hold<K: Ord, V: Ord>(map: &mut BTreeMap<K, BTreeSet<V>>, key: K, value: V, is_in: bool) {
+    if is_in {
+        map.entry(key).or_default().insert(value);
+    } else if let Some(values) = map.get_mut(&key) {
+        values.remove(&value);
+        if values.is_empty() {
+            map.remove(&key);
         }
     }
 }

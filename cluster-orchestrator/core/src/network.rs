@@ -1,6 +1,7 @@
 //! What NetManagers are told of each other: the services their instances may call, who answers for them, and the devices
 //! those run on. A device that has an instance of an application is told of all services of it and of those that let it
-//! connect, so that nobody waits for an answer at the first call. Carried out in `net-manager/core/src/others.rs`.
+//! connect, so that nobody waits for an answer at the first call. Which those are is in `isolation.rs`; carried out in
+//! `net-manager/core/src/others.rs`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,16 +9,16 @@ use std::{
     sync::Arc,
 };
 
+use addressing::SubnetPlan;
 use model::{
-    AllowedCaller, AllowedCallers, ApplicationName, AssignedService, CallableService, Desired, Generation,
-    NetworkLease, NetworkNews, Peer, Phase, Reach, RevisionId, ServiceId, ServiceNames, TunnelKey, Way,
-    WorkerId,
+    ApplicationName, CallableService, Desired, Generation, NetworkLease, NetworkNews, Peer, Phase, Reach,
+    ServiceId, SharedService, TunnelKey, Way, WorkerId,
 };
 
 use crate::{Change, Effect, Instance, State, Worker, neighbours::difference, reconcile::Plan};
 
 /// A connected NetManager and what it was told.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Told {
     /// Its connection.
     session: u64,
@@ -26,7 +27,11 @@ struct Told {
     /// `None` before its first news.
     lease: Option<NetworkLease>,
     services: BTreeMap<ServiceId, Arc<CallableService>>,
+    /// How many of these services have instances on each device.
+    devices: BTreeMap<WorkerId, usize>,
     peers: BTreeMap<WorkerId, Peer>,
+    /// How many of the peers have each key.
+    keys: BTreeMap<TunnelKey, usize>,
     /// Some device is not led to because of its key.
     disputed: bool,
 }
@@ -34,19 +39,47 @@ struct Told {
 impl Told {
     /// Whether another device, or this one, has the key of that peer.
     fn doubts(&self, own: Option<TunnelKey>, id: WorkerId, peer: &Peer) -> bool {
-        let key = key_of(peer);
-        let another = |(other, known): (&WorkerId, &Peer)| *other != id && key_of(known) == key;
-        key.is_some() && (own == key || self.peers.iter().any(another))
+        let Some(key) = key_of(peer.way) else { return false };
+        let itself = self.peers.get(&id).is_some_and(|known| key_of(known.way) == Some(key));
+        own == Some(key) || self.keys.get(&key).is_some_and(|times| *times > usize::from(itself))
     }
 
-    /// Whether an instance that may be called runs on a device.
-    fn needs(&self, device: WorkerId) -> bool {
-        self.services.values().any(|service| service.instances.iter().any(|it| it.worker == device))
+    /// A device is led to like this from now on, or not any more. Tells whether that is different.
+    fn lead(&mut self, id: WorkerId, peer: Option<Peer>) -> bool {
+        if self.peers.get(&id) == peer.as_ref() {
+            return false;
+        }
+        if let Some(key) = self.peers.remove(&id).and_then(|before| key_of(before.way)) {
+            fewer(&mut self.keys, key);
+        }
+        if let Some(peer) = peer {
+            if let Some(key) = key_of(peer.way) {
+                *self.keys.entry(key).or_default() += 1;
+            }
+            self.peers.insert(id, peer);
+        }
+        true
     }
 }
 
-fn key_of(peer: &Peer) -> Option<TunnelKey> {
-    match peer.way {
+/// Counts one down; tells whether that was the last.
+pub(crate) fn fewer<K: Ord>(counts: &mut BTreeMap<K, usize>, key: K) -> bool {
+    let Some(count) = counts.get_mut(&key) else { return false };
+    *count -= 1;
+    let last = *count == 0;
+    if last {
+        counts.remove(&key);
+    }
+    last
+}
+
+/// The devices a service has instances on.
+fn devices(service: &CallableService) -> BTreeSet<WorkerId> {
+    service.instances.iter().map(|instance| instance.worker).collect()
+}
+
+fn key_of(way: Way) -> Option<TunnelKey> {
+    match way {
         Way::Secure { key, .. } => Some(key),
         Way::Direct { .. } => None,
     }
@@ -75,19 +108,9 @@ pub(crate) struct Networks {
     callable: BTreeMap<ServiceId, Arc<CallableService>>,
     /// Services that may be different.
     changed: BTreeSet<ServiceId>,
-    /// The services of each application, and the application of each.
-    applications: BTreeMap<ApplicationName, BTreeSet<ServiceId>>,
-    application_of: BTreeMap<ServiceId, ApplicationName>,
-    /// Whom services let connect beside their own application, those that let anybody; and who lets each of them.
-    allowed: BTreeMap<ServiceId, Arc<AllowedCallers>>,
-    open_to: BTreeMap<AllowedCaller, BTreeSet<ServiceId>>,
 }
 
 impl Networks {
-    pub(crate) fn tell_all(&mut self) {
-        self.due.extend(self.told.keys());
-    }
-
     /// What is placed on a device is different, or its way to others.
     pub(crate) fn tell(&mut self, worker: WorkerId) {
         if self.told.contains_key(&worker) {
@@ -105,139 +128,23 @@ impl Networks {
         self.callable.remove(&service);
         self.changed.insert(service);
     }
-
-    /// A service there is.
-    pub(crate) fn include(&mut self, id: ServiceId, names: &ServiceNames) {
-        self.changed.insert(id);
-        self.application_of.entry(id).or_insert_with(|| {
-            let application = ApplicationName::from(names);
-            self.applications.entry(application.clone()).or_default().insert(id);
-            application
-        });
-    }
-
-    /// The services this cluster has copies of instead of those it had. Both are walked side by side: an assignment comes
-    /// with every change of one instance, and most of its services are those of the one before.
-    pub(crate) fn hold(
-        &mut self,
-        before: &BTreeMap<RevisionId, AssignedService>,
-        services: &BTreeMap<RevisionId, AssignedService>,
-    ) {
-        let mut gone = Vec::new();
-        let mut before = before.iter().peekable();
-        let mut all = services.iter().peekable();
-        while let Some((id, service)) = all.next() {
-            while let Some((known, _)) = before.next_if(|(known, _)| *known < id) {
-                gone.push(known.service);
-            }
-            match before.next_if(|(known, _)| *known == id) {
-                Some((_, known)) if known.addresses == service.addresses => {}
-                Some(_) | None => self.include(id.service, &service.names),
-            }
-            // Of several revisions the newest counts, which comes last.
-            if all.peek().is_none_or(|(next, _)| next.service != id.service) {
-                self.allow(id.service, &service.allowed_callers);
-            }
-        }
-        gone.extend(before.map(|(known, _)| known.service));
-        for service in gone {
-            self.changed.insert(service);
-            let revision = |number| RevisionId { service, number };
-            if services.range(revision(0)..=revision(u32::MAX)).next().is_none() {
-                // It may be elsewhere still; whom it lets connect counts where it is.
-                self.allow(service, &Arc::default());
-            }
-        }
-    }
-
-    /// Takes on whom a service lets connect. If that is different, any device may have to hear of it, or of others.
-    fn allow(&mut self, service: ServiceId, callers: &Arc<AllowedCallers>) {
-        if self.allowed.get(&service).map_or(callers.is_empty(), |before| before == callers) {
-            return;
-        }
-        self.close(service);
-        for caller in &**callers {
-            self.open_to.entry(caller.clone()).or_default().insert(service);
-        }
-        if !callers.is_empty() {
-            self.allowed.insert(service, Arc::clone(callers));
-        }
-        self.changed.insert(service);
-        self.tell_all();
-    }
-
-    /// Whether a service lets other applications connect.
-    #[cfg(test)]
-    pub(crate) fn is_open(&self, service: ServiceId) -> bool {
-        self.allowed.contains_key(&service)
-    }
-
-    /// Forgets whom a service lets connect.
-    fn close(&mut self, service: ServiceId) {
-        for caller in self.allowed.remove(&service).iter().flat_map(|callers| &**callers) {
-            if let Some(open) = self.open_to.get_mut(caller) {
-                open.remove(&service);
-                if open.is_empty() {
-                    self.open_to.remove(caller);
-                }
-            }
-        }
-    }
-
-    fn forget(&mut self, service: ServiceId) {
-        self.callable.remove(&service);
-        self.close(service);
-        let Some(application) = self.application_of.remove(&service) else { return };
-        if let Some(services) = self.applications.get_mut(&application) {
-            services.remove(&service);
-            if services.is_empty() {
-                self.applications.remove(&application);
-            }
-        }
-    }
-
-    /// Services whose instances may connect to those of one or the other way round. Of all of these a device with an
-    /// instance of it is told: a call takes the address of who is called, and the answer that of the caller.
-    fn beside(&self, service: ServiceId) -> BTreeSet<ServiceId> {
-        let Some(application) = self.application_of.get(&service) else { return BTreeSet::new() };
-        self.around(application).chain(self.callers_of(service)).collect()
-    }
-
-    /// Services an instance of the application may connect to: those of its own, and those that let it.
-    fn around(&self, application: &ApplicationName) -> impl Iterator<Item = ServiceId> + '_ {
-        let caller = AllowedCaller::Application(application.clone());
-        let open = [caller, AllowedCaller::Everybody];
-        let open = open.into_iter().filter_map(|caller| self.open_to.get(&caller)).flatten();
-        self.applications.get(application).into_iter().flatten().chain(open).copied()
-    }
-
-    /// Services of other applications that one lets connect.
-    fn callers_of(&self, service: ServiceId) -> BTreeSet<ServiceId> {
-        let mut callers = BTreeSet::new();
-        for caller in self.allowed.get(&service).into_iter().flat_map(|allowed| &**allowed) {
-            match caller {
-                AllowedCaller::Everybody => callers.extend(self.application_of.keys()),
-                AllowedCaller::Application(name) => {
-                    callers.extend(self.applications.get(name).into_iter().flatten());
-                }
-            }
-        }
-        callers
-    }
 }
 
 impl State {
     /// The NetManager of a worker connected; `session` is greater than that of each of its connections before.
     /// `reach` is where other devices reach it, as it says itself.
     pub fn network_connected(&mut self, id: WorkerId, session: u64, reach: Option<Reach>) {
-        let (services, peers) = (BTreeMap::new(), BTreeMap::new());
         // Its relay may have nothing new to tell of it.
         let kept = self.workers.get(&id).and_then(|worker| worker.reach);
         let reach = reach.map(|reach| {
             let observed = kept.filter(|kept| kept.tunnel == reach.tunnel).and_then(|kept| kept.observed);
             Reach { observed, ..reach }
         });
-        self.networks.told.insert(id, Told { session, reach, lease: None, services, peers, disputed: false });
+        if self.networks.told.is_empty() {
+            let held = self.held.services.keys().map(|revision| revision.service);
+            self.networks.changed.extend(held.chain(self.neighbourhood.services()));
+        }
+        self.networks.told.insert(id, Told { session, reach, ..Told::default() });
         self.networks.tell(id);
     }
 
@@ -288,7 +195,13 @@ impl State {
     /// Tells NetManagers what is new to them.
     pub(crate) fn tell_networks(&mut self, plan: &mut Plan) {
         if self.networks.told.is_empty() {
-            // What has changed is made anew for the first that connects.
+            // Tables are made for the first that connects.
+            self.networks.callable.clear();
+            for id in std::mem::take(&mut self.networks.changed) {
+                if self.described(id).is_none() {
+                    self.allowances.forget(id);
+                }
+            }
             return;
         }
         self.keep_reaches(plan);
@@ -332,9 +245,28 @@ impl State {
                 let here = self.placed.get(&id).into_iter().flatten();
                 for service in here.map(|instance| instance.service) {
                     self.networks.way_changed(service);
-                    self.neighbourhood.service_changed(service);
                 }
+                self.neighbourhood.device_moved(id);
             }
+        }
+    }
+
+    /// The subnets of workers are others than before: they are told, and those who know of them.
+    pub(crate) fn apply_subnets(&mut self, subnets: SubnetPlan<WorkerId>) {
+        let before = std::mem::replace(&mut self.subnets, subnets);
+        let moved: Vec<WorkerId> = self
+            .workers
+            .keys()
+            .copied()
+            .filter(|id| before.subnet_of(id) != self.subnets.subnet_of(id))
+            .collect();
+        self.subnets_due |= before.blocks() != self.subnets.blocks();
+        for id in moved {
+            self.networks.tell(id);
+            for instance in self.placed.get(&id).into_iter().flatten() {
+                self.networks.way_changed(instance.service);
+            }
+            self.neighbourhood.device_moved(id);
         }
     }
 
@@ -342,7 +274,7 @@ impl State {
     /// service has many callers, and each of them many services.
     fn renew(&mut self, id: ServiceId, news: &mut BTreeMap<WorkerId, NetworkNews>) {
         let callers: BTreeSet<WorkerId> = self
-            .networks
+            .allowances
             .beside(id)
             .into_iter()
             .filter_map(|service| self.spread.get(&service))
@@ -351,7 +283,8 @@ impl State {
             .copied()
             .collect();
         let Some(service) = self.callable(id) else {
-            self.networks.forget(id);
+            self.networks.callable.remove(&id);
+            self.allowances.forget(id);
             self.networks.due.extend(callers);
             return;
         };
@@ -362,18 +295,18 @@ impl State {
         let before = self.networks.callable.insert(id, Arc::clone(&service));
         // The way to one of its devices may be another.
         let Some(before) = before else { return self.networks.due.extend(callers) };
-        let devices = |service: &CallableService| -> BTreeSet<WorkerId> {
-            service.instances.iter().map(|instance| instance.worker).collect()
-        };
         let (were, are) = (devices(&before), devices(&service));
-        let gained: Vec<(WorkerId, Peer)> =
-            are.difference(&were).filter_map(|device| Some((*device, self.peer(*device)?))).collect();
+        let gained: Vec<(WorkerId, Option<Peer>)> =
+            are.difference(&were).map(|device| (*device, self.peer(*device))).collect();
         for caller in callers {
             let Some(told) = self.networks.told.get_mut(&caller) else { continue };
             let own = self.workers.get(&caller).and_then(Worker::key);
             // Of two devices with one key it is to be seen which of them counts.
-            let doubts = told.disputed || gained.iter().any(|(id, peer)| told.doubts(own, *id, peer));
-            if told.lease.is_none() || doubts {
+            let mut peers = gained.iter().filter_map(|(id, peer)| Some((*id, peer.as_ref()?)));
+            let doubts = told.disputed || peers.any(|(id, peer)| told.doubts(own, id, peer));
+            // Whoever was not told the state before is told all that is new to it.
+            let knows = told.services.get(&id).is_some_and(|known| *known == before);
+            if told.lease.is_none() || doubts || !knows {
                 self.networks.due.insert(caller);
                 continue;
             }
@@ -381,13 +314,15 @@ impl State {
             let news = news.entry(caller).or_default();
             news.services.insert(id, Some(Arc::clone(&service)));
             for (device, peer) in gained.iter().filter(|(device, _)| *device != caller) {
-                if told.peers.get(device) != Some(peer) {
-                    told.peers.insert(*device, peer.clone());
+                *told.devices.entry(*device).or_default() += 1;
+                if let Some(peer) = peer
+                    && told.lead(*device, Some(peer.clone()))
+                {
                     news.peers.insert(*device, Some(peer.clone()));
                 }
             }
-            for device in were.difference(&are) {
-                if !told.needs(*device) && told.peers.remove(device).is_some() {
+            for device in were.difference(&are).filter(|device| **device != caller) {
+                if fewer(&mut told.devices, *device) && told.lead(*device, None) {
                     news.peers.insert(*device, None);
                 }
             }
@@ -395,20 +330,22 @@ impl State {
     }
 
     fn callable(&self, id: ServiceId) -> Option<Arc<CallableService>> {
-        let of = |number| RevisionId { service: id, number };
-        let mut revisions = self.held.services.range(of(0)..=of(u32::MAX)).rev();
-        let held = revisions.find(|(_, service)| !service.addresses.is_empty());
-        let (names, addresses) = match held {
-            Some((_, service)) => (&service.names, &service.addresses),
-            None => self.neighbourhood.service(id).map(|service| (&service.names, &service.addresses))?,
-        };
-        Some(Arc::new(CallableService {
-            names: Arc::clone(names),
-            addresses: Arc::clone(addresses),
-            // Whom a service lets connect from other applications, is told within a cluster only.
-            allowed_callers: held.map(|(_, held)| Arc::clone(&held.allowed_callers)).unwrap_or_default(),
-            instances: self.instances_anywhere(id),
-        }))
+        let SharedService { names, addresses, allowed_callers } = self.described(id)?;
+        let instances = self.instances_anywhere(id);
+        Some(Arc::new(CallableService { names, addresses, allowed_callers, instances }))
+    }
+
+    /// A service as it is held here, or else as it is shared by others.
+    fn described(&self, id: ServiceId) -> Option<SharedService> {
+        let held = self.revisions(id).rev().find(|(_, service)| !service.addresses.is_empty());
+        match held {
+            Some((_, held)) => Some(SharedService {
+                names: Arc::clone(&held.names),
+                addresses: Arc::clone(&held.addresses),
+                allowed_callers: Arc::clone(&held.allowed_callers),
+            }),
+            None => self.neighbourhood.service(id).cloned(),
+        }
     }
 
     /// Everything that is new to it, beside what counts as told already.
@@ -418,14 +355,33 @@ impl State {
         let told = self.networks.told.get(&id)?;
         let whole = told.lease.is_none();
         let services = self.services_for(id);
-        let (peers, disputed) = self.peers_for(id, &services);
         let mut news = NetworkNews { whole, ..already };
         news.services.extend(difference(&told.services, &services));
-        news.peers.extend(difference(&told.peers, &peers));
         let new_lease = (told.lease.as_ref() != Some(&lease)).then(|| lease.clone());
         let session = told.session;
+        let mut needed: BTreeMap<WorkerId, usize> = BTreeMap::new();
+        for device in services.values().flat_map(|service| devices(service)).filter(|device| *device != id) {
+            *needed.entry(device).or_default() += 1;
+        }
+        let (ways, disputed) = self.ways_for(id, needed.keys().copied());
+        let gone = told.peers.keys().filter(|device| !ways.contains_key(device));
+        let gone = gone.map(|device| (*device, None));
+        let new = ways.iter().filter(|(device, way)| {
+            let known = told.peers.get(device);
+            !known.is_some_and(|peer| peer.way == **way && self.answers_for(**device, &peer.lease))
+        });
+        let new = new.filter_map(|(device, way)| {
+            let lease = self.ranges_of(*device)?;
+            Some((*device, Some(Peer { way: *way, lease })))
+        });
+        // One gives way to another with its key.
+        let different: Vec<(WorkerId, Option<Peer>)> = gone.chain(new).collect();
         let told = self.networks.told.get_mut(&id)?;
-        (told.lease, told.services, told.peers, told.disputed) = (Some(lease), services, peers, disputed);
+        for (device, peer) in different {
+            told.lead(device, peer.clone());
+            news.peers.insert(device, peer);
+        }
+        (told.lease, told.services, told.devices, told.disputed) = (Some(lease), services, needed, disputed);
         if new_lease.is_none() && news.is_empty() {
             return None;
         }
@@ -437,46 +393,62 @@ impl State {
             self.placed.get(&worker).into_iter().flatten().map(|id| id.service).collect();
         // A device has several services of one application.
         let applications: BTreeSet<&ApplicationName> =
-            here.iter().filter_map(|service| self.networks.application_of.get(service)).collect();
-        let around = applications.into_iter().flat_map(|application| self.networks.around(application));
-        let beside = around.chain(here.iter().flat_map(|service| self.networks.callers_of(*service)));
+            here.iter().filter_map(|service| self.allowances.application_of(*service)).collect();
+        let callees =
+            applications.into_iter().flat_map(|application| self.allowances.callees_of(application));
+        let beside = callees.chain(here.iter().flat_map(|service| self.allowances.callers_of(*service)));
         let callable = |id| Some((id, Arc::clone(self.networks.callable.get(&id)?)));
         beside.filter_map(callable).collect()
     }
 
-    /// The devices its instances may call, and whether some are not led to because of their keys.
-    fn peers_for(
+    /// The ways to devices its instances may call, and whether some are not led to because of their keys: a device of a
+    /// neighbour that has the key of another is not, or the other would be led to no more.
+    fn ways_for(
         &self,
         worker: WorkerId,
-        services: &BTreeMap<ServiceId, Arc<CallableService>>,
-    ) -> (BTreeMap<WorkerId, Peer>, bool) {
-        let instances = services.values().flat_map(|service| &service.instances);
-        let others: BTreeSet<WorkerId> =
-            instances.map(|instance| instance.worker).filter(|other| *other != worker).collect();
-        let mut peers: BTreeMap<WorkerId, Peer> =
-            others.into_iter().filter_map(|other| Some((other, self.peer(other)?))).collect();
-        let all = peers.len();
-        self.drop_borrowed_keys(worker, &mut peers);
-        let disputed = peers.len() < all;
-        (peers, disputed)
+        devices: impl Iterator<Item = WorkerId>,
+    ) -> (BTreeMap<WorkerId, Way>, bool) {
+        let mut ways: BTreeMap<WorkerId, Way> =
+            devices.filter_map(|device| Some((device, self.way_of(device)?))).collect();
+        let own = self.workers.get(&worker).and_then(Worker::key);
+        let mut times: BTreeMap<TunnelKey, usize> = own.map(|key| (key, 1)).into_iter().collect();
+        for key in ways.values().filter_map(|way| key_of(*way)) {
+            *times.entry(key).or_default() += 1;
+        }
+        let all = ways.len();
+        ways.retain(|id, way| {
+            self.workers.contains_key(id) || key_of(*way).is_some_and(|key| times.get(&key) == Some(&1))
+        });
+        let disputed = ways.len() < all;
+        (ways, disputed)
     }
 
     /// A device as others are told of it.
     fn peer(&self, id: WorkerId) -> Option<Peer> {
-        let Some(here) = self.workers.get(&id) else { return self.neighbourhood.peer(id).cloned() };
-        Some(Peer { way: self.way_to(here.reach?)?, lease: self.lease_of(id)? })
+        Some(Peer { way: self.way_of(id)?, lease: self.ranges_of(id)? })
     }
 
-    /// A device of a neighbour that has the key of another is not led to: the other would be led to no more.
-    fn drop_borrowed_keys(&self, worker: WorkerId, peers: &mut BTreeMap<WorkerId, Peer>) {
-        let own = self.workers.get(&worker).and_then(Worker::key);
-        let mut times: BTreeMap<TunnelKey, usize> = own.map(|key| (key, 1)).into_iter().collect();
-        for key in peers.values().filter_map(key_of) {
-            *times.entry(key).or_default() += 1;
+    /// How packets get to a device; `None` for one that is told to nobody.
+    fn way_of(&self, id: WorkerId) -> Option<Way> {
+        let Some(here) = self.workers.get(&id) else { return Some(self.neighbourhood.peer(id)?.way) };
+        self.subnets.subnet_of(&id)?;
+        self.way_to(here.reach?)
+    }
+
+    fn ranges_of(&self, id: WorkerId) -> Option<NetworkLease> {
+        if self.workers.contains_key(&id) {
+            return self.lease_of(id);
         }
-        peers.retain(|id, peer| {
-            self.workers.contains_key(id) || key_of(peer).is_some_and(|key| times.get(&key) == Some(&1))
-        });
+        self.neighbourhood.peer(id).map(|peer| peer.lease.clone())
+    }
+
+    /// Whether these are the ranges of a device, without making a copy of them.
+    fn answers_for(&self, id: WorkerId, ranges: &NetworkLease) -> bool {
+        if !self.workers.contains_key(&id) {
+            return self.neighbourhood.peer(id).is_some_and(|peer| peer.lease == *ranges);
+        }
+        let subnet = self.subnets.subnet_of(&id);
+        subnet.is_some_and(|subnet| ranges.v4 == [subnet.v4] && ranges.v6 == [subnet.v6])
     }
 
     /// Encrypted, unless the network of the site is trusted.

@@ -8,10 +8,10 @@ use std::{
 
 use addressing::SubnetPlan;
 use model::{
-    ApplicationId, AssignedInstance, AssignedService, Assignment, ClusterId, Desired, Generation, InstanceId,
-    InstanceReport, Moment, NetworkLease, Now, Peer, Phase, Reach, Refusal, Resources, RevisionId,
-    Scheduling, ServiceId, ServiceSpec, SharedApplication, SpentToken, Tenure, TunnelKey, WorkerId,
-    WorkerInventory, WorkerToken,
+    Allowances, ApplicationId, AssignedInstance, AssignedService, Assignment, ClusterId, Desired, Generation,
+    InstanceId, InstanceReport, Moment, NetworkLease, Now, Peer, Phase, Reach, Refusal, Resources,
+    RevisionId, Scheduling, ServiceId, ServiceSpec, SharedApplication, SpentToken, Tenure, TunnelKey,
+    WorkerId, WorkerInventory, WorkerToken,
 };
 use serde::{Deserialize, Serialize};
 
@@ -163,6 +163,8 @@ pub struct State {
     pub(crate) enrolments: Enrolments,
     /// Who is connected, who is alive.
     pub(crate) contacts: Contacts,
+    /// The services that are known here, and whom they let connect.
+    pub(crate) allowances: Allowances,
     /// NetManagers that are connected and what they were told.
     pub(crate) networks: Networks,
     /// Other clusters with instances of the same applications.
@@ -207,8 +209,7 @@ impl State {
     pub(crate) fn take(&mut self, change: Change) {
         match change {
             Change::Held(held) => {
-                self.networks.hold(&self.held.services, &held.services);
-                self.held = held;
+                self.apply_held(held);
                 self.looked_at.clear();
             }
             Change::Instance(id, instance) => self.apply_instance(id, instance),
@@ -238,12 +239,7 @@ impl State {
                 self.contacts.forget(id);
                 self.looked_at.remove(&id);
             }
-            Change::Subnets(subnets) => {
-                self.subnets_due |= subnets.blocks() != self.subnets.blocks();
-                self.subnets = subnets;
-                self.networks.tell_all();
-                self.neighbourhood.tell_all();
-            }
+            Change::Subnets(subnets) => self.apply_subnets(subnets),
             Change::Enrolments(enrolments) => self.enrolments = enrolments,
             Change::Shared(id, application) => self.apply_shared(id, application),
             Change::Elsewhere(from, id, instances) => self.apply_elsewhere(from, id, instances),

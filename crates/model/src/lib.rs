@@ -41,7 +41,9 @@ pub use ids::{
     ApplicationId, ClusterId, IdError, InstanceId, RevisionId, ServiceId, TokenId, UserId, WorkerId,
 };
 pub use instance::{InstanceReport, LastExit, Phase, Tier, Usage};
-pub use isolation::{AllowedCaller, AllowedCallerError, AllowedCallers, ApplicationName, may_connect};
+pub use isolation::{
+    Allowances, AllowedCaller, AllowedCallerError, AllowedCallers, ApplicationName, may_connect,
+};
 pub use neighbours::{
     Neighbour, NeighbourInstance, NeighbourNews, Neighbours, SharedApplication, SharedNews, SharedService,
 };

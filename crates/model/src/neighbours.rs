@@ -1,6 +1,6 @@
 //! What clusters are told of each other, so that services are called across them. The root says which applications have
-//! copies in several clusters, and what their services are; which instances run where clusters tell each other, and the
-//! root passes it on. The root's half is `root-orchestrator/core/src/neighbours.rs`, the other
+//! to do with those a cluster has copies of, where they have copies, and what their services are; which instances run where
+//! clusters tell each other, and the root passes it on. The root's half is `root-orchestrator/core/src/neighbours.rs`, the other
 //! `cluster-orchestrator/core/src/neighbours.rs`.
 
 use std::{
@@ -12,25 +12,29 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AddressKind, ApplicationId, CallableInstance, ClusterId, Generation, NetworkLease, Peer, ServiceId,
-    ServiceNames, WorkerId,
+    AddressKind, AllowedCallers, ApplicationId, CallableInstance, ClusterId, Generation, NetworkLease, Peer,
+    ServiceId, ServiceNames, WorkerId,
 };
 
-/// What a service is called by, the same in all clusters.
+/// What a service is called by, and who may, the same in all clusters.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SharedService {
     /// Its names.
     pub names: Arc<ServiceNames>,
     /// Its addresses.
     pub addresses: Arc<BTreeMap<AddressKind, Ipv4Addr>>,
+    /// Who may connect to its instances beside its own application.
+    #[serde(default)]
+    pub allowed_callers: Arc<AllowedCallers>,
 }
 
-/// An application with copies in several clusters.
+/// An application that has to do with one that another cluster has copies of: itself, or one that may call it or be called
+/// by it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct SharedApplication {
     /// All its services, those without copies too.
     pub services: Arc<BTreeMap<ServiceId, SharedService>>,
-    /// The clusters; as a cluster has it, all but itself.
+    /// The clusters with copies; as a cluster has it, all but itself.
     pub clusters: BTreeSet<ClusterId>,
 }
 

@@ -7,14 +7,17 @@ use std::{
 };
 
 use model::{
-    CallableInstance, CallableService, NeighbourNews, NetworkNews, Peer, Phase, Reach, ServiceId,
-    Surroundings, TunnelEnd, TunnelKey, Way, WorkerId,
+    ApplicationName, CallableInstance, CallableService, NeighbourNews, NetworkNews, Peer, Phase, Reach,
+    ServiceId, Surroundings, TunnelEnd, TunnelKey, Way, WorkerId, may_connect,
 };
 
 use crate::{ids::WorkerIndex, world::World};
 
 /// The port of encrypted links.
 const PORT: u16 = 50_103;
+
+/// The services that are there, and for each of them those whose instances may connect to its or the other way round.
+type Callable = BTreeMap<ServiceId, (Arc<CallableService>, BTreeSet<ServiceId>)>;
 
 /// Where a device says that it is reached.
 pub(crate) fn reach_of(index: WorkerIndex, address: IpAddr) -> Reach {
@@ -58,8 +61,8 @@ impl World {
             .find_map(|index| Some((index, self.unknown_to(index, &services)?)))
     }
 
-    /// Every service and the instances of it that run.
-    fn callable_services(&self) -> BTreeMap<ServiceId, Arc<CallableService>> {
+    /// Every service that some cluster has, and the instances of it that run.
+    fn callable_services(&self) -> Callable {
         let Some(root) = &self.root.daemon.brain else { return BTreeMap::new() };
         let callable = |service: &root_core::Service| {
             let instances = root.instances_of(service.id).filter(|it| it.report.phase == Phase::Running);
@@ -72,30 +75,38 @@ impl World {
                     ready: instance.report.ready,
                 })
             };
-            let (names, addresses) = (Arc::clone(&service.names), Arc::clone(&service.addresses));
-            let instances = instances.filter_map(runs).collect();
-            (
-                service.id,
-                Arc::new(CallableService { names, addresses, allowed_callers: Arc::default(), instances }),
-            )
+            let callable = CallableService {
+                names: Arc::clone(&service.names),
+                addresses: Arc::clone(&service.addresses),
+                allowed_callers: Arc::clone(&service.allowed_callers),
+                instances: instances.filter_map(runs).collect(),
+            };
+            (service.id, Arc::new(callable))
         };
-        root.services().map(callable).collect()
+        let somewhere = |service: &&root_core::Service| {
+            root.instances_of(service.id).any(|instance| instance.cluster().is_some())
+        };
+        let services: BTreeMap<_, _> = root.services().filter(somewhere).map(callable).collect();
+        let names: BTreeMap<ServiceId, ApplicationName> =
+            services.iter().map(|(id, service)| (*id, ApplicationName::from(&*service.names))).collect();
+        let beside = |(id, service): (&ServiceId, &Arc<CallableService>)| {
+            let calls = |one: &ServiceId, other: &ServiceId| {
+                may_connect(&names[one], &names[other], &services[other].allowed_callers)
+            };
+            let beside = services.keys().filter(|other| calls(id, other) || calls(other, id));
+            (*id, (Arc::clone(service), beside.copied().collect()))
+        };
+        services.iter().map(beside).collect()
     }
 
-    fn unknown_to(
-        &self,
-        index: WorkerIndex,
-        callable: &BTreeMap<ServiceId, Arc<CallableService>>,
-    ) -> Option<String> {
-        let root = self.root.daemon.brain.as_ref()?;
+    fn unknown_to(&self, index: WorkerIndex, callable: &Callable) -> Option<String> {
         let cluster = self.cluster_ref(self.cluster_of(index)).daemon.brain.as_ref()?;
         let assigned = cluster.assignment(cluster.workers().find(|worker| worker.id == index.id())?);
         let here: BTreeSet<ServiceId> =
             assigned.instances.iter().map(|instance| instance.id.service).collect();
-        let applications = here.iter().filter_map(|id| root.service(*id)).map(|service| service.application);
-        let parts = applications.flat_map(|application| root.services_of(application));
+        let beside = here.iter().filter_map(|id| callable.get(id)).flat_map(|(_, beside)| beside);
         let services: BTreeMap<ServiceId, Arc<CallableService>> =
-            parts.filter_map(|part| Some((part.id, Arc::clone(callable.get(&part.id)?)))).collect();
+            beside.map(|id| (*id, Arc::clone(&callable[id].0))).collect();
         let devices: BTreeSet<WorkerId> = services
             .values()
             .flat_map(|service| &service.instances)

@@ -44,6 +44,8 @@ pub enum Mutant {
     EchoAtOnce,
     /// A cluster tells each neighbour everything once, whatever connections there are after.
     NeighboursToldOnce,
+    /// The root does not say whom services of other clusters let connect.
+    HideCallers,
     /// Workers report once per connection.
     ReportOnce,
     /// Chance comes from outside the seed.
@@ -52,7 +54,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// Every one.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::NeverStop,
         Self::SendOnce,
         Self::ForgetTombstones,
@@ -73,6 +75,7 @@ impl Mutant {
         Self::OversizedWorkers,
         Self::EchoAtOnce,
         Self::NeighboursToldOnce,
+        Self::HideCallers,
         Self::ReportOnce,
         Self::OutsideChance,
     ];
@@ -101,6 +104,7 @@ impl Mutant {
             Self::OversizedWorkers => "oversized-workers",
             Self::EchoAtOnce => "echo-at-once",
             Self::NeighboursToldOnce => "neighbours-told-once",
+            Self::HideCallers => "hide-callers",
             Self::ReportOnce => "report-once",
             Self::OutsideChance => "outside-chance",
         }

@@ -155,7 +155,8 @@ impl Oracle {
     /// A wish is on its way: whether it arrives or not, what it asks for may happen.
     pub(crate) fn asked(&mut self, now: Millis, wish: &Wish) {
         match wish {
-            Wish::Create { .. } | Wish::Deploy(_) | Wish::Scale { fewer: false, .. } => {}
+            Wish::Create { .. } | Wish::Deploy(_) | Wish::Allow { .. } | Wish::Scale { fewer: false, .. } => {
+            }
             Wish::Scale { service, .. } | Wish::Update { service, .. } => {
                 self.services.entry(*service).or_default().changed = Some(now);
             }

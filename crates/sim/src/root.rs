@@ -278,7 +278,13 @@ impl World {
                     let body = Body::Assignment(Arc::new(assignment));
                     self.send(Envelope { child: Child::Cluster(cluster), session, body });
                 }
-                Effect::TellNeighbours { cluster, session, neighbours } => {
+                Effect::TellNeighbours { cluster, session, mut neighbours } => {
+                    if self.is_mutant(Mutant::HideCallers) {
+                        let told = neighbours.applications.values_mut().flatten();
+                        for service in told.flat_map(|news| Arc::make_mut(&mut news.services).values_mut()) {
+                            service.allowed_callers = Arc::default();
+                        }
+                    }
                     let child = Child::Cluster(ClusterIndex::of(cluster));
                     self.say(|| format!("root names neighbours to {child}: {neighbours:?}"));
                     self.stream(Envelope { child, session, body: Body::Neighbours(Arc::new(neighbours)) });

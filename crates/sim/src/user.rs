@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
-    ClusterRequest, InstanceId, Mebibytes, Millicores, OnPartition, OnRejoin, PortMapping, Protocol,
-    Scheduling, ServiceId, ServiceSpec, Span, Survival,
+    AllowedCaller, AllowedCallers, ApplicationName, ClusterRequest, InstanceId, Mebibytes, Millicores,
+    OnPartition, OnRejoin, PortMapping, Protocol, Scheduling, ServiceId, ServiceSpec, Span, Survival,
 };
 
-pub(crate) use crate::wishes::{Answer, Wish};
+pub(crate) use crate::wishes::{Answer, NAMESPACE, Wish};
 use crate::{
     cluster,
     event::Event,
@@ -118,6 +118,7 @@ impl User {
             }
             Some(service) if draw < 80 => Wish::Scale { service, instances: instances / 2, fewer: true },
             Some(service) if draw < 84 => Wish::Update { service, spec: Box::new(self.spec()) },
+            Some(service) if draw < 87 => Wish::Allow { service, callers: self.callers() },
             Some(service) if draw < 94 => {
                 let mine: Vec<InstanceId> =
                     self.promised.range(InstanceId::all_of(service)).copied().collect();
@@ -130,7 +131,20 @@ impl User {
 
     fn create(&mut self) -> Wish {
         self.named += 1;
-        Wish::Create { name: format!("app{}", self.named), spec: Box::new(self.spec()) }
+        let callers = if self.rng.per_mille(300) { self.callers() } else { AllowedCallers::new() };
+        Wish::Create { name: format!("app{}", self.named), spec: Box::new(self.spec()), callers }
+    }
+
+    /// Up to two applications, some to come and some that have gone; now and then everybody.
+    fn callers(&mut self) -> AllowedCallers {
+        if self.rng.per_mille(100) {
+            return AllowedCallers::from([AllowedCaller::Everybody]);
+        }
+        let known = u64::from(self.named) + 2;
+        let draws = self.rng.below(3);
+        let drawn = (0..draws).map(|_| format!("app{}", self.rng.between(1, known)));
+        let application = |name| ApplicationName { name, namespace: NAMESPACE.to_owned() };
+        drawn.map(|name| AllowedCaller::Application(application(name))).collect()
     }
 
     fn spec(&mut self) -> ServiceSpec {
@@ -224,7 +238,7 @@ impl World {
                     self.user.promised.remove(&instance);
                 }
             }
-            (Wish::Create { .. } | Wish::Deploy(_) | Wish::Update { .. }, _) => {}
+            (Wish::Create { .. } | Wish::Deploy(_) | Wish::Update { .. } | Wish::Allow { .. }, _) => {}
         }
     }
 
@@ -268,20 +282,27 @@ impl World {
     }
 }
 
+fn listed(callers: &AllowedCallers) -> String {
+    let names: Vec<String> = callers.iter().map(ToString::to_string).collect();
+    if names.is_empty() { "nobody".to_owned() } else { names.join(" and ") }
+}
+
 fn in_words(wish: &Wish) -> String {
     match wish {
-        Wish::Create { name, spec } => format!(
-            "create {name}: {} and {} each, {}, {:?}, cluster lost after {:?}{}",
+        Wish::Create { name, spec, callers } => format!(
+            "create {name}: {} and {} each, {}, {:?}, cluster lost after {:?}{}{}",
             spec.resources.cpu,
             spec.resources.memory,
             spec.survival.on_partition,
             spec.survival.on_rejoin,
             spec.survival.cluster_lost_after.map(|span| span.to_string()),
             if spec.one_shot { ", one-shot" } else { "" },
+            if callers.is_empty() { String::new() } else { format!(", for {}", listed(callers)) },
         ),
         Wish::Deploy(service) => format!("deploy one more of {service}"),
         Wish::Scale { service, instances, .. } => format!("scale {service} to {instances}"),
         Wish::Update { service, .. } => format!("update {service}"),
+        Wish::Allow { service, callers } => format!("let {} connect to {service}", listed(callers)),
         Wish::Undeploy(instance) => format!("undeploy {instance}"),
         Wish::DeleteService(service) => format!("delete service {service}"),
         Wish::DeleteApplication(service) => format!("delete the application of {service}"),

@@ -1,10 +1,13 @@
 //! What a user asks of the root, and the brain's answer.
 
-use model::{InstanceId, Now, ServiceId, ServiceSpec};
+use model::{AllowedCallers, InstanceId, Now, ServiceId, ServiceSpec};
 use root_core::{
-    Change, FreshIds, State, UpdatePolicy,
+    Change, FreshIds, Service, State, UpdatePolicy,
     sla::{SlaApplication, SlaService},
 };
+
+/// The namespace of everything.
+pub(crate) const NAMESPACE: &str = "sim";
 
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Wish {
@@ -12,6 +15,7 @@ pub(crate) enum Wish {
     Create {
         name: String,
         spec: Box<ServiceSpec>,
+        callers: AllowedCallers,
     },
     /// One instance more.
     Deploy(ServiceId),
@@ -25,6 +29,11 @@ pub(crate) enum Wish {
     Update {
         service: ServiceId,
         spec: Box<ServiceSpec>,
+    },
+    /// Other applications may connect to it than before.
+    Allow {
+        service: ServiceId,
+        callers: AllowedCallers,
     },
     Undeploy(InstanceId),
     /// The service with all its instances.
@@ -50,7 +59,9 @@ pub(crate) fn carry_out(
 ) -> (Answer, Vec<Change>) {
     let found = |id: ServiceId| brain.service(id).ok_or_else(|| Answer::Rejected(format!("no service {id}")));
     let outcome = match wish {
-        Wish::Create { name, spec } => create(brain, ids, name, spec, now),
+        Wish::Create { name, spec, callers } => {
+            create(brain, ids, name, described("service", spec, callers), now)
+        }
         Wish::Deploy(id) => found(*id).map(|service| {
             let (instance, changes) = brain.deploy(service, now.date);
             (Answer::Deployed(instance), changes)
@@ -58,11 +69,12 @@ pub(crate) fn carry_out(
         Wish::Scale { service, instances, .. } => {
             found(*service).map(|service| (Answer::Done, brain.scale(service, *instances, now.date).1))
         }
-        Wish::Update { service, spec } => found(*service).and_then(|known| {
-            let wanted = described(&known.names.service, spec);
-            let updated = brain.update(known, wanted, now.date);
-            updated.map(|(_, changes)| (Answer::Done, changes)).map_err(|no| Answer::Rejected(no.to_string()))
-        }),
+        Wish::Update { service, spec } => {
+            found(*service).and_then(|known| update(brain, known, spec, &known.allowed_callers, now))
+        }
+        Wish::Allow { service, callers } => {
+            found(*service).and_then(|known| update(brain, known, known.spec(), callers, now))
+        }
         Wish::Undeploy(id) => brain
             .undeploy(id.service, id.number, now.date)
             .map(|changes| (Answer::Done, changes))
@@ -79,19 +91,31 @@ pub(crate) fn carry_out(
     outcome.unwrap_or_else(|rejected| (rejected, Vec::new()))
 }
 
+fn update(
+    brain: &State,
+    known: &Service,
+    spec: &ServiceSpec,
+    callers: &AllowedCallers,
+    now: Now,
+) -> Result<(Answer, Vec<Change>), Answer> {
+    let wanted = described(&known.names.service, spec, callers);
+    let updated = brain.update(known, wanted, now.date);
+    updated.map(|(_, changes)| (Answer::Done, changes)).map_err(|no| Answer::Rejected(no.to_string()))
+}
+
 fn create(
     brain: &State,
     ids: &mut dyn FreshIds,
     name: &str,
-    spec: &ServiceSpec,
+    service: SlaService,
     now: Now,
 ) -> Result<(Answer, Vec<Change>), Answer> {
     let wanted = SlaApplication {
         id: None,
         name: name.to_owned(),
-        namespace: "sim".to_owned(),
+        namespace: NAMESPACE.to_owned(),
         description: String::new(),
-        services: vec![described("service", spec)],
+        services: vec![service],
     };
     let (_, changes) = brain
         .create_applications("user", vec![wanted], ids, now.date)
@@ -108,12 +132,12 @@ fn create(
     Ok((Answer::Created(service), changes))
 }
 
-fn described(name: &str, spec: &ServiceSpec) -> SlaService {
+fn described(name: &str, spec: &ServiceSpec, callers: &AllowedCallers) -> SlaService {
     SlaService {
-        allowed_callers: model::AllowedCallers::new(),
+        allowed_callers: callers.clone(),
         round_robin: None,
         name: name.to_owned(),
-        namespace: "sim".to_owned(),
+        namespace: NAMESPACE.to_owned(),
         spec: spec.clone(),
         document: serde_json::Map::new(),
         update: UpdatePolicy::default(),

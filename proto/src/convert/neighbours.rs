@@ -7,24 +7,30 @@ use std::{
 
 use model::{
     ApplicationId, ClusterId, Generation, Neighbour, NeighbourInstance, NeighbourNews, Neighbours, ServiceId,
-    ServiceNames, SharedNews, SharedService,
+    SharedNews, SharedService,
 };
 use uuid::Uuid;
 
 use super::{
     WireError,
-    assignment::addresses_to_wire,
-    network::{instance_from_wire, instance_to_wire, peer_from_wire, peer_to_wire, stable_addresses},
+    network::{
+        description_from_wire, description_to_wire, instance_from_wire, instance_to_wire, peer_from_wire,
+        peer_to_wire,
+    },
     parse, required, service_from_parts, service_to_parts,
 };
 use crate::v1;
 
 impl From<&Neighbours> for v1::Neighbours {
     fn from(neighbours: &Neighbours) -> Self {
+        let service = |(id, service): (&ServiceId, &SharedService)| {
+            let SharedService { names, addresses, allowed_callers } = service;
+            description_to_wire(*id, names, addresses, allowed_callers)
+        };
         let application = |(id, news): (&ApplicationId, &Option<SharedNews>)| match news {
             Some(news) => v1::SharedApplication {
                 id: id.to_string(),
-                services: news.services.iter().map(|(id, service)| shared_to_wire(*id, service)).collect(),
+                services: news.services.iter().map(service).collect(),
                 joined: news.joined.iter().map(|id| cluster_to_wire(*id)).collect(),
                 left: news.left.iter().map(|id| cluster_to_wire(*id)).collect(),
                 gone: false,
@@ -56,7 +62,7 @@ impl TryFrom<v1::Neighbours> for Neighbours {
                 return Ok((id, None));
             }
             let services: BTreeMap<ServiceId, SharedService> =
-                wire.services.into_iter().map(shared_from_wire).collect::<Result<_, WireError>>()?;
+                wire.services.into_iter().map(description_from_wire).collect::<Result<_, WireError>>()?;
             let clusters = |ids: Vec<Vec<u8>>| -> Result<BTreeSet<ClusterId>, WireError> {
                 ids.iter().map(|id| cluster_from_wire(id)).collect()
             };
@@ -157,31 +163,6 @@ impl v1::FromNeighbour {
     }
 }
 
-fn shared_to_wire(id: ServiceId, service: &SharedService) -> v1::SharedService {
-    let (high, low) = service_to_parts(id);
-    v1::SharedService {
-        high,
-        low,
-        application: service.names.application.clone(),
-        application_namespace: service.names.application_namespace.clone(),
-        service: service.names.service.clone(),
-        service_namespace: service.names.service_namespace.clone(),
-        addresses: addresses_to_wire(&service.addresses),
-    }
-}
-
-fn shared_from_wire(wire: v1::SharedService) -> Result<(ServiceId, SharedService), WireError> {
-    let addresses = stable_addresses(&wire.addresses)?;
-    let names = ServiceNames {
-        application: wire.application,
-        application_namespace: wire.application_namespace,
-        service: wire.service,
-        service_namespace: wire.service_namespace,
-    };
-    let service = SharedService { names: names.into(), addresses: addresses.into() };
-    Ok((service_from_parts(wire.high, wire.low), service))
-}
-
 fn cluster_to_wire(id: ClusterId) -> Vec<u8> {
     id.as_uuid().as_bytes().to_vec()
 }
@@ -195,7 +176,7 @@ fn cluster_from_wire(bytes: &[u8]) -> Result<ClusterId, WireError> {
 mod tests {
     use std::net::{Ipv4Addr, SocketAddr};
 
-    use model::{AddressKind, CallableInstance, NetworkLease, Peer, TunnelKey, Way, WorkerId};
+    use model::{AddressKind, CallableInstance, NetworkLease, Peer, ServiceNames, TunnelKey, Way, WorkerId};
     use proptest::prelude::*;
     use prost::Message;
 
@@ -220,7 +201,12 @@ mod tests {
             service_namespace: "v1".to_owned(),
         };
         let addresses = BTreeMap::from([(AddressKind::RoundRobin, Ipv4Addr::new(10, 30, 0, 7))]);
-        let shared = SharedService { names: names.into(), addresses: addresses.into() };
+        let callers = ["till.prod", "*"].map(|caller| caller.parse().expect("a caller"));
+        let shared = SharedService {
+            names: names.into(),
+            addresses: addresses.into(),
+            allowed_callers: Arc::new(callers.into()),
+        };
         let news = SharedNews {
             services: BTreeMap::from([(ServiceId::from_bytes([3; 12]), shared)]).into(),
             joined: BTreeSet::from([cluster(1), cluster(2)]),

@@ -9,8 +9,8 @@ use std::{
 };
 
 use model::{
-    AddressKind, CallableInstance, CallableService, NetworkLease, NetworkNews, Peer, Reach, RelayOffer,
-    ServiceId, ServiceNames, StableAddress, TunnelEnd, TunnelKey, Way, WorkerId,
+    AddressKind, AllowedCallers, CallableInstance, CallableService, NetworkLease, NetworkNews, Peer, Reach,
+    RelayOffer, ServiceId, ServiceNames, SharedService, StableAddress, TunnelEnd, TunnelKey, Way, WorkerId,
 };
 use uuid::Uuid;
 
@@ -95,48 +95,75 @@ fn reachable(field: &'static str, place: SocketAddr) -> Result<SocketAddr, WireE
 }
 
 fn service_to_wire(id: ServiceId, service: Option<&CallableService>) -> v1::CallableService {
-    let (high, low) = service_to_parts(id);
     let Some(service) = service else {
-        return v1::CallableService { high, low, gone: true, ..v1::CallableService::default() };
+        let (high, low) = service_to_parts(id);
+        let description = v1::ServiceDescription { high, low, ..v1::ServiceDescription::default() };
+        return v1::CallableService {
+            description: Some(description),
+            gone: true,
+            ..v1::CallableService::default()
+        };
     };
+    let CallableService { names, addresses, allowed_callers, instances } = service;
     v1::CallableService {
-        high,
-        low,
-        application: service.names.application.clone(),
-        application_namespace: service.names.application_namespace.clone(),
-        service: service.names.service.clone(),
-        service_namespace: service.names.service_namespace.clone(),
-        addresses: addresses_to_wire(&service.addresses),
-        instances: service.instances.iter().map(instance_to_wire).collect(),
+        description: Some(description_to_wire(id, names, addresses, allowed_callers)),
+        instances: instances.iter().map(instance_to_wire).collect(),
         gone: false,
-        allowed_callers: callers_to_wire(&service.allowed_callers),
     }
 }
 
 fn service_from_wire(
     wire: v1::CallableService,
 ) -> Result<(ServiceId, Option<Arc<CallableService>>), WireError> {
-    let id = service_from_parts(wire.high, wire.low);
+    let description = required("service.description", wire.description)?;
     if wire.gone {
-        return Ok((id, None));
+        return Ok((service_from_parts(description.high, description.low), None));
     }
-    let addresses = stable_addresses(&wire.addresses)?;
+    let (id, SharedService { names, addresses, allowed_callers }) = description_from_wire(description)?;
     let instances = wire.instances.into_iter().map(instance_from_wire).collect::<Result<_, _>>()?;
+    Ok((id, Some(Arc::new(CallableService { names, addresses, allowed_callers, instances }))))
+}
+
+pub(super) fn description_to_wire(
+    id: ServiceId,
+    names: &ServiceNames,
+    addresses: &BTreeMap<AddressKind, Ipv4Addr>,
+    allowed_callers: &AllowedCallers,
+) -> v1::ServiceDescription {
+    let (high, low) = service_to_parts(id);
+    v1::ServiceDescription {
+        high,
+        low,
+        application: names.application.clone(),
+        application_namespace: names.application_namespace.clone(),
+        service: names.service.clone(),
+        service_namespace: names.service_namespace.clone(),
+        addresses: addresses_to_wire(addresses),
+        allowed_callers: callers_to_wire(allowed_callers),
+    }
+}
+
+pub(super) fn description_from_wire(
+    wire: v1::ServiceDescription,
+) -> Result<(ServiceId, SharedService), WireError> {
+    let addresses = stable_addresses(&wire.addresses)?;
+    let allowed_callers = callers_from_wire(&wire.allowed_callers)?;
     let names = ServiceNames {
         application: wire.application,
         application_namespace: wire.application_namespace,
         service: wire.service,
         service_namespace: wire.service_namespace,
     };
-    let allowed_callers = callers_from_wire(&wire.allowed_callers)?.into();
-    let (names, addresses) = (names.into(), addresses.into());
-    Ok((id, Some(Arc::new(CallableService { names, addresses, allowed_callers, instances }))))
+    let service = SharedService {
+        names: names.into(),
+        addresses: addresses.into(),
+        allowed_callers: allowed_callers.into(),
+    };
+    Ok((service_from_parts(wire.high, wire.low), service))
 }
 
 /// Addresses that are all of the plan.
-pub(super) fn stable_addresses(
-    wire: &[v1::ServiceAddress],
-) -> Result<BTreeMap<AddressKind, Ipv4Addr>, WireError> {
+fn stable_addresses(wire: &[v1::ServiceAddress]) -> Result<BTreeMap<AddressKind, Ipv4Addr>, WireError> {
     let addresses = addresses_from_wire(wire)?;
     match addresses.iter().find(|(kind, address)| StableAddress::of(**kind, **address).is_none()) {
         Some((_, outside)) => {

@@ -1,6 +1,7 @@
-//! Which clusters have copies of the same applications, so that instances can call each other across them. Who shares
-//! what follows from the documents; of what clusters tell each other the root checks whether they may, passes it on and
-//! keeps nothing. The other half is `cluster-orchestrator/core/src/neighbours.rs`.
+//! Which clusters have copies of applications that have to do with each other, so that instances can call each other
+//! across them. Two applications have to do with each other when they are one, or a service of one lets the other connect.
+//! Who shares what follows from the documents; of what clusters tell each other the root checks whether they may, passes
+//! it on and keeps nothing. The other half is `cluster-orchestrator/core/src/neighbours.rs`.
 //!
 //! Nothing is lost, as every connection is begun with everything: a cluster that connects is told whole who its
 //! neighbours are, and each neighbour is told its new connection, for which it says everything anew. What is said to
@@ -12,18 +13,31 @@ use std::{
 };
 
 use model::{
-    ApplicationId, ClusterId, InstanceId, Neighbour, NeighbourInstance, NeighbourNews, Neighbours, ServiceId,
-    SharedApplication, SharedNews, SharedService,
+    Allowances, ApplicationId, ClusterId, InstanceId, Neighbour, NeighbourInstance, NeighbourNews,
+    Neighbours, ServiceId, SharedApplication, SharedNews, SharedService,
 };
 
-use crate::{Effect, Service, State, reconcile::Plan};
+use crate::{Effect, Service, State, reconcile::Plan, state::forget};
+
+/// An application as clusters were told of it.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Shared {
+    /// Its services, and the clusters with copies.
+    application: SharedApplication,
+    /// The clusters that are told: those with copies of anything it has to do with. At least two.
+    audience: BTreeSet<ClusterId>,
+}
 
 /// See the module's description. In memory only: it follows from documents and connections.
 #[derive(Debug, Default)]
 pub(crate) struct Neighbourhood {
-    /// Applications with copies in several clusters, as they were told.
-    shared: BTreeMap<ApplicationId, SharedApplication>,
-    /// Applications whose services or clusters may be others.
+    /// Applications that several clusters are told of.
+    shared: BTreeMap<ApplicationId, Shared>,
+    /// Which of them each cluster is told of.
+    shared_by: BTreeMap<ClusterId, BTreeSet<ApplicationId>>,
+    /// Which services have to do with each other.
+    allowances: Allowances,
+    /// Applications whose services, clusters or audience may be others.
     changed: BTreeSet<ApplicationId>,
     /// Clusters whose connection or blocks are others: their neighbours are told.
     moved: BTreeSet<ClusterId>,
@@ -72,17 +86,41 @@ impl State {
     /// A service is to be this.
     pub(crate) fn share_service(&mut self, id: ServiceId, service: Option<&Service>) {
         let before = self.services.get(&id);
-        let addresses = |service: Option<&Service>| service.map(|service| Arc::clone(&service.addresses));
-        if addresses(before) != addresses(service) {
-            let either = before.or(service).map(|service| service.application);
-            self.neighbourhood.changed.extend(either);
+        let told = |service: &Service| (Arc::clone(&service.addresses), Arc::clone(&service.allowed_callers));
+        if before.map(told) == service.map(told) {
+            return;
         }
+        let known = &mut self.neighbourhood;
+        known.changed.extend(before.or(service).map(|service| service.application));
+        let concerned = match service {
+            Some(service) => {
+                known.allowances.include(id, &service.names);
+                known.allowances.allow(id, &service.allowed_callers)
+            }
+            None => {
+                let concerned = known.allowances.beside(id);
+                known.allowances.forget(id);
+                concerned
+            }
+        };
+        let concerned = concerned.iter().filter_map(|other| self.services.get(other));
+        known.changed.extend(concerned.map(|service| service.application));
     }
 
     /// A cluster has the first copy of a service, or the last of them has gone.
     pub(crate) fn spread_changed(&mut self, service: ServiceId) {
-        let application = self.services.get(&service).map(|service| service.application);
-        self.neighbourhood.changed.extend(application);
+        if let Some(application) = self.services.get(&service).map(|service| service.application) {
+            let concerned = self.having_to_do_with(application);
+            self.neighbourhood.changed.extend(concerned);
+        }
+    }
+
+    /// The applications whose instances may connect to those of one or the other way round, itself among them.
+    fn having_to_do_with(&self, id: ApplicationId) -> BTreeSet<ApplicationId> {
+        let parts = self.parts.get(&id).into_iter().flatten();
+        let beside = parts.flat_map(|part| self.neighbourhood.allowances.beside(*part));
+        let services = beside.filter_map(|service| self.services.get(&service));
+        services.map(|service| service.application).chain([id]).collect()
     }
 
     /// Tells clusters what is new about their neighbours, and then passes on what they said.
@@ -114,63 +152,90 @@ impl State {
     fn share(&mut self, id: ApplicationId, news: &mut BTreeMap<ClusterId, Neighbours>) {
         let before = self.neighbourhood.shared.remove(&id).unwrap_or_default();
         let now = self.shared(id);
-        if now == before {
-            if !now.clusters.is_empty() {
-                self.neighbourhood.shared.insert(id, now);
-            }
-            return;
+        if now != before {
+            self.tell_of(id, &before, &now, news);
         }
-        let joined: BTreeSet<ClusterId> = now.clusters.difference(&before.clusters).copied().collect();
-        let left: BTreeSet<ClusterId> = before.clusters.difference(&now.clusters).copied().collect();
-        for cluster in before.clusters.union(&now.clusters).filter(|cluster| self.is_connected(**cluster)) {
-            let told = news.entry(*cluster).or_default();
-            if !now.clusters.contains(cluster) {
-                told.applications.insert(id, None);
-                continue;
-            }
-            // Whoever is new to it is told of all who share it; the others of those that are.
-            let whom = if joined.contains(cluster) { &now.clusters } else { &joined };
-            let others: BTreeSet<ClusterId> =
-                whom.iter().filter(|other| *other != cluster).copied().collect();
-            told.clusters.extend(others.iter().map(|other| (*other, self.neighbour(*other))));
-            let services = Arc::clone(&now.services);
-            told.applications.insert(id, Some(SharedNews { services, joined: others, left: left.clone() }));
+        for cluster in before.audience.difference(&now.audience) {
+            forget(&mut self.neighbourhood.shared_by, Some(*cluster), &id);
         }
-        if !now.clusters.is_empty() {
+        for cluster in now.audience.difference(&before.audience) {
+            self.neighbourhood.shared_by.entry(*cluster).or_default().insert(id);
+        }
+        if !now.audience.is_empty() {
             self.neighbourhood.shared.insert(id, now);
         }
     }
 
-    /// An application and the clusters with copies of it; empty unless there are several.
-    fn shared(&self, id: ApplicationId) -> SharedApplication {
+    fn tell_of(
+        &self,
+        id: ApplicationId,
+        before: &Shared,
+        now: &Shared,
+        news: &mut BTreeMap<ClusterId, Neighbours>,
+    ) {
+        let (were, are) = (&before.application.clusters, &now.application.clusters);
+        let joined = are - were;
+        let left = were - are;
+        let same = before.application == now.application;
+        for cluster in before.audience.union(&now.audience).filter(|cluster| self.is_connected(**cluster)) {
+            let is_new = !before.audience.contains(cluster);
+            if !now.audience.contains(cluster) {
+                news.entry(*cluster).or_default().applications.insert(id, None);
+                continue;
+            }
+            if same && !is_new {
+                continue;
+            }
+            // Whoever is new to it is told of all who share it; the others of those that are.
+            let whom = if is_new { are } else { &joined };
+            let others: BTreeSet<ClusterId> =
+                whom.iter().filter(|other| *other != cluster).copied().collect();
+            let told = news.entry(*cluster).or_default();
+            told.clusters.extend(others.iter().map(|other| (*other, self.neighbour(*other))));
+            let services = Arc::clone(&now.application.services);
+            told.applications.insert(id, Some(SharedNews { services, joined: others, left: left.clone() }));
+        }
+    }
+
+    /// An application, the clusters with copies of it and those that are told; empty unless it has copies and several are.
+    fn shared(&self, id: ApplicationId) -> Shared {
         let parts = || self.parts.get(&id).into_iter().flatten();
-        let clusters: BTreeSet<ClusterId> = parts()
-            .filter_map(|service| self.spread.get(service))
-            .flat_map(BTreeMap::keys)
-            .copied()
-            .collect();
-        if clusters.len() < 2 {
-            return SharedApplication::default();
+        let with_copies = |id: &ApplicationId| {
+            let parts = self.parts.get(id).into_iter().flatten();
+            parts.filter_map(|service| self.spread.get(service)).flat_map(BTreeMap::keys).copied()
+        };
+        let clusters: BTreeSet<ClusterId> = with_copies(&id).collect();
+        if clusters.is_empty() {
+            return Shared::default();
+        }
+        let mut audience = clusters.clone();
+        for other in self.having_to_do_with(id) {
+            // What everybody may call is told to all soon.
+            if audience.len() == self.clusters.len() {
+                break;
+            }
+            audience.extend(with_copies(&other));
+        }
+        if audience.len() < 2 {
+            return Shared::default();
         }
         let service = |id: &ServiceId| {
             let service = self.services.get(id)?;
-            let (names, addresses) = (Arc::clone(&service.names), Arc::clone(&service.addresses));
-            Some((*id, SharedService { names, addresses }))
+            let shared = SharedService {
+                names: Arc::clone(&service.names),
+                addresses: Arc::clone(&service.addresses),
+                allowed_callers: Arc::clone(&service.allowed_callers),
+            };
+            Some((*id, shared))
         };
         let services: BTreeMap<ServiceId, SharedService> = parts().filter_map(service).collect();
-        SharedApplication { services: services.into(), clusters }
+        Shared { application: SharedApplication { services: services.into(), clusters }, audience }
     }
 
-    /// The shared applications a cluster has copies of.
+    /// What a cluster is told of.
     fn shared_by(&self, cluster: ClusterId) -> impl Iterator<Item = (ApplicationId, &SharedApplication)> {
-        let copies = self.held.get(&cluster).into_iter().flat_map(BTreeMap::keys);
-        let services: BTreeSet<ServiceId> = copies.map(|id| id.service).collect();
-        let applications: BTreeSet<ApplicationId> = services
-            .iter()
-            .filter_map(|id| self.services.get(id))
-            .map(|service| service.application)
-            .collect();
-        applications.into_iter().filter_map(|id| Some((id, self.neighbourhood.shared.get(&id)?)))
+        let told = self.neighbourhood.shared_by.get(&cluster).into_iter().flatten();
+        told.filter_map(|id| Some((*id, &self.neighbourhood.shared.get(id)?.application)))
     }
 
     fn neighbours_of(&self, cluster: ClusterId) -> BTreeSet<ClusterId> {
@@ -206,12 +271,12 @@ impl State {
         }
     }
 
-    /// What may be told of it: instances the cluster was given, of services of applications that both have. What is
+    /// What may be told of it: instances the cluster was given, of services of applications the other is told of. What is
     /// left out was decided otherwise meanwhile; the one who said it is told so and says it anew.
     fn pass_on(&self, said: Said) -> Option<Effect> {
         let Said { from, to, epoch, mut news } = said;
         self.sessions.get(&to).filter(|session| session.number == epoch)?;
-        if !self.neighbours_of(from).contains(&to) {
+        if !self.shared_by(to).any(|(_, application)| application.clusters.contains(&from)) {
             return None;
         }
         news.services.retain(|service, _| self.is_shared_by(*service, from, to));
@@ -223,10 +288,12 @@ impl State {
         Some(Effect::PassOn { cluster: to, session: epoch, from, news })
     }
 
-    fn is_shared_by(&self, service: ServiceId, one: ClusterId, other: ClusterId) -> bool {
+    fn is_shared_by(&self, service: ServiceId, from: ClusterId, to: ClusterId) -> bool {
         let application = self.services.get(&service).map(|service| service.application);
         let shared = application.and_then(|application| self.neighbourhood.shared.get(&application));
-        shared.is_some_and(|shared| shared.clusters.contains(&one) && shared.clusters.contains(&other))
+        shared.is_some_and(|shared| {
+            shared.application.clusters.contains(&from) && shared.audience.contains(&to)
+        })
     }
 
     fn was_given(&self, cluster: ClusterId, service: ServiceId, said: &NeighbourInstance) -> bool {

@@ -389,7 +389,7 @@ impl State {
 }
 
 /// Takes one out of a set in a map, and with the last the set.
-fn forget<K: Ord, V: Ord>(map: &mut BTreeMap<K, BTreeSet<V>>, key: Option<K>, value: &V) {
+pub(crate) fn forget<K: Ord, V: Ord>(map: &mut BTreeMap<K, BTreeSet<V>>, key: Option<K>, value: &V) {
     if let Some(key) = key
         && let Some(values) = map.get_mut(&key)
     {

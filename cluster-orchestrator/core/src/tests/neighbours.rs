@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use model::{
-    ApplicationId, CallableInstance, ClusterId, Neighbour, NeighbourInstance, NeighbourNews, Neighbours,
-    Peer, Reach, SharedNews, SharedService, Surroundings, TunnelEnd, TunnelKey, Way,
+    AllowedCallers, ApplicationId, CallableInstance, ClusterId, Neighbour, NeighbourInstance, NeighbourNews,
+    Neighbours, Peer, Reach, SharedNews, SharedService, Surroundings, TunnelEnd, TunnelKey, Way,
 };
 
 use super::*;
@@ -51,7 +51,28 @@ fn shared(service: ServiceId, name: &str) -> (ServiceId, SharedService) {
     };
     let address = Ipv4Addr::new(10, 30, 0, service.to_bytes()[0]);
     let addresses = BTreeMap::from([(AddressKind::RoundRobin, address)]);
-    (service, SharedService { names: names.into(), addresses: addresses.into() })
+    let allowed_callers = Arc::default();
+    (service, SharedService { names: names.into(), addresses: addresses.into(), allowed_callers })
+}
+
+/// The service of an application that neighbours alone have.
+const FOREIGN: ServiceId = ServiceId::from_bytes([4; 12]);
+const TILL: ApplicationId = ApplicationId::from_bytes([8; 12]);
+
+fn callers(texts: &[&str]) -> Arc<AllowedCallers> {
+    Arc::new(texts.iter().map(|text| text.parse().expect("a caller")).collect())
+}
+
+/// What the root says of the application `till.test`, of which those have copies and which lets those connect.
+fn till(clusters: &[u8], allowed: &[&str]) -> SharedNews {
+    let (id, mut service) = shared(FOREIGN, "till");
+    service.names = Arc::new(ServiceNames { application: "till".to_owned(), ..(*service.names).clone() });
+    service.allowed_callers = callers(allowed);
+    SharedNews {
+        services: Arc::new([(id, service)].into()),
+        joined: clusters.iter().map(|number| neighbour(*number)).collect(),
+        left: [].into(),
+    }
 }
 
 /// What the root says: those neighbours with those connections share the application.
@@ -144,6 +165,29 @@ impl Site {
         self.take(changes);
         self.turn();
         unacceptable
+    }
+
+    /// The root lets other applications connect to the service here.
+    fn allow(&mut self, allowed: &[&str]) {
+        let here = AssignedInstance { address: Some([10, 30, 1, 0].into()), ..wanted(0, Desired::Running) };
+        let mut open = self.cluster.assignment(small(), vec![here]);
+        open.services.values_mut().for_each(|service| service.allowed_callers = callers(allowed));
+        let changes = self.cluster.state.take_on(open, self.cluster.now).expect("newer");
+        self.take(changes);
+    }
+
+    /// The root says of nothing but `till`.
+    fn named_till(&mut self, session: u64, clusters: &[(u8, u64)], allowed: &[&str]) {
+        let numbers: Vec<u8> = clusters.iter().map(|(number, _)| *number).collect();
+        let cluster = |(number, epoch): &(u8, u64)| {
+            (neighbour(*number), Neighbour { epoch: Some(*epoch), blocks: blocks(*number) })
+        };
+        let neighbours = Neighbours {
+            whole: true,
+            applications: BTreeMap::from([(TILL, Some(till(&numbers, allowed)))]),
+            clusters: clusters.iter().map(cluster).collect(),
+        };
+        self.named(session, neighbours);
     }
 
     /// What the NetManager here knows of a service: its instances by number and worker.
@@ -251,12 +295,72 @@ fn whom_a_service_lets_connect_goes_with_its_last_copy_here() {
     open.services.values_mut().for_each(|service| service.allowed_callers = Arc::new(callers.clone().into()));
     let changes = site.cluster.state.take_on(open, site.cluster.now).expect("newer");
     site.take(changes);
-    assert!(site.cluster.state.networks.is_open(SERVICE));
+    assert!(site.cluster.state.allowances.is_open(SERVICE));
     let mut away = site.cluster.assignment(small(), vec![]);
     away.services.clear();
     let held = crate::Held { generation: away.generation, services: away.services.into() };
     site.take(vec![Change::Held(held)]);
-    assert!(!site.cluster.state.networks.is_open(SERVICE), "it is shared, and nobody has it here");
+    assert!(!site.cluster.state.allowances.is_open(SERVICE), "it is shared, and nobody has it here");
+}
+
+#[test]
+fn a_service_elsewhere_that_lets_one_here_connect_is_called_and_answers() {
+    let mut site = Site::new();
+    site.named_till(2, &[(1, 7)], &["app.test"]);
+    let [(to, 7, news)] = &site.told[..] else { panic!("one message, not {:?}", site.told) };
+    assert_eq!(*to, neighbour(1));
+    assert!(news.whole && news.services[&SERVICE].is_some(), "it must know who calls it: {news:?}");
+    site.hears(1, said(true, &[(FOREIGN, vec![away(1, AWAY, 1, true)])], &[(AWAY, peer(1, 5))]));
+    assert_eq!(site.callable(FOREIGN), [(1, worker(AWAY), true)]);
+    let known = site.known[&worker(1)].services[&FOREIGN].clone();
+    assert_eq!(known.allowed_callers, callers(&["app.test"]));
+    assert_eq!(site.peers(), [worker(AWAY)]);
+
+    site.named_till(3, &[(1, 7)], &["bank.test"]);
+    assert!(!known_names(&site, FOREIGN), "no longer");
+    assert_eq!(site.peers(), []);
+}
+
+#[test]
+fn a_service_here_that_lets_one_elsewhere_connect_is_told_there_and_knows_its_callers() {
+    let mut site = Site::new();
+    site.named_till(2, &[(1, 7)], &[]);
+    let whole = |site: &Site| site.told.iter().any(|(_, _, news)| news.services.contains_key(&SERVICE));
+    assert!(!whole(&site), "nothing of it concerns the other: {:?}", site.told);
+    site.hears(1, said(true, &[(FOREIGN, vec![away(1, AWAY, 1, true)])], &[(AWAY, peer(1, 5))]));
+    assert!(!known_names(&site, FOREIGN));
+
+    site.allow(&["till.test"]);
+    site.turn();
+    let [(to, 7, news)] = &site.told[..] else { panic!("one message, not {:?}", site.told) };
+    assert!(*to == neighbour(1) && news.services[&SERVICE].is_some() && news.peers[&worker(1)].is_some());
+    assert_eq!(site.callable(FOREIGN), [(1, worker(AWAY), true)], "it is to be answered");
+
+    site.allow(&[]);
+    site.turn();
+    let gone = NeighbourNews {
+        services: BTreeMap::from([(SERVICE, None)]),
+        peers: BTreeMap::from([(worker(1), None)]),
+        ..NeighbourNews::default()
+    };
+    assert_eq!(site.told, [(neighbour(1), 7, gone)]);
+    assert!(!known_names(&site, FOREIGN));
+}
+
+#[test]
+fn whom_a_service_lets_connect_elsewhere_counts_again_when_its_last_copy_here_is_gone() {
+    let mut site = Site::new();
+    let mut open = named(true, &[(1, Some(7))]);
+    let news = open.applications.get_mut(&APPLICATION).and_then(Option::as_mut).expect("it is shared");
+    Arc::make_mut(&mut news.services).get_mut(&SERVICE).expect("it is there").allowed_callers =
+        callers(&["*"]);
+    site.named(2, open);
+    assert!(!site.cluster.state.allowances.is_open(SERVICE), "what it is here by counts more");
+    let held = crate::Held { generation: Generation(9), services: Arc::default() };
+    site.take(vec![Change::Held(held)]);
+    assert!(site.cluster.state.allowances.is_open(SERVICE));
+    site.named(3, Neighbours { whole: true, ..Neighbours::default() });
+    assert!(!site.cluster.state.allowances.is_open(SERVICE), "nobody has it any more");
 }
 
 #[test]
@@ -373,4 +477,144 @@ fn a_device_that_two_clusters_claim_or_that_has_the_key_of_another_is_not_led_to
     // With another name, and the key of the device here.
     site.hears(2, said(true, &[(SERVICE, vec![away(2, AWAY + 1, 1, true)])], &[(AWAY + 1, peer(2, 1))]));
     assert_eq!(site.peers(), [worker(AWAY)]);
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// Whom the service here lets connect: `till` or not.
+    Allow(bool),
+    /// Which of two neighbours have copies of `till`, and whether it lets `app` connect; and which have copies of `app`.
+    Named {
+        till: Option<(u8, bool)>,
+        app: u8,
+    },
+    /// What the instance here does.
+    Say(bool),
+    Move(u8),
+    /// Everybody is told what is new.
+    Turn,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        2 => any::<bool>().prop_map(Step::Allow),
+        4 => (proptest::option::of((1_u8..4, any::<bool>())), 0_u8..4)
+            .prop_map(|(till, app)| Step::Named { till, app }),
+        2 => any::<bool>().prop_map(Step::Say),
+        1 => (1_u8..4).prop_map(Step::Move),
+        4 => Just(Step::Turn),
+    ];
+    proptest::collection::vec(step, 1..40)
+}
+
+/// The neighbours of a mask.
+fn of_mask(mask: u8) -> impl Iterator<Item = u8> {
+    [1, 2].into_iter().filter(move |number| mask >> (number - 1) & 1 == 1)
+}
+
+proptest! {
+    /// Whatever comes and goes, what neighbours were told in pieces, less what each of them drops when the root says that
+    /// it has nothing to do with it any more, is what one is told that connects now.
+    #[test]
+    fn what_neighbours_are_told_in_pieces_amounts_to_the_whole(steps in steps()) {
+        let mut site = Site::new();
+        let mut heard: BTreeMap<u8, NeighbourNews> = BTreeMap::new();
+        let mut session = 2;
+        // What the root knows: who has copies of `app`, of `till`, and whom these let connect.
+        let (mut app, mut till_at, mut till_lets, mut app_lets) = (0_u8, 0_u8, false, false);
+        let epochs = |epoch| BTreeMap::from([1, 2].map(|number| {
+            (neighbour(number), Neighbour { epoch: Some(epoch), blocks: blocks(number) })
+        }));
+        let shares = |number: u8, app: u8, till_at: u8, related: bool| {
+            of_mask(app).any(|it| it == number) || (related && of_mask(till_at).any(|it| it == number))
+        };
+        site.named(session, Neighbours { whole: true, clusters: epochs(1), ..Neighbours::default() });
+        for step in steps.into_iter().chain([Step::Turn]) {
+            match step {
+                Step::Allow(lets) => {
+                    app_lets = lets;
+                    site.allow(if lets { &["till.test"] } else { &[] });
+                }
+                Step::Named { till: named_till, app: named_app } => {
+                    app = named_app;
+                    (till_at, till_lets) = named_till.unwrap_or((till_at, till_lets));
+                }
+                Step::Say(runs) => {
+                    site.cluster.say(1, 0, if runs { Phase::Running } else { Phase::Dead });
+                }
+                Step::Move(key) => {
+                    let tunnel = Some(TunnelEnd { port: 50103, key: TunnelKey([key + 100; 32]) });
+                    let reach = Reach { address: ADDRESS, tunnel, observed: None };
+                    session += 1;
+                    site.cluster.state.network_connected(worker(1), session, Some(reach));
+                }
+                Step::Turn => {
+                    site.turn();
+                    for (to, _, news) in std::mem::take(&mut site.told) {
+                        let number = u8::from(to == neighbour(2)) + 1;
+                        let known = heard.entry(number).or_default();
+                        if news.whole {
+                            *known = NeighbourNews::default();
+                        }
+                        known.services.extend(news.services);
+                        known.peers.extend(news.peers);
+                        known.services.retain(|_, told| told.is_some());
+                        known.peers.retain(|_, told| told.is_some());
+                    }
+                }
+            }
+            // The root says what follows at once; and at the same word each neighbour drops what is not shared any more.
+            let related = till_lets || app_lets;
+            let (id, backend) = shared(BACKEND, "backend");
+            let (_, mut service) = shared(SERVICE, "service");
+            service.allowed_callers = callers(if app_lets { &["till.test"] } else { &[] });
+            let is_shared = |number| shares(number, app, till_at, related);
+            let anybody = [1, 2].into_iter().any(is_shared);
+            let of_app = SharedNews {
+                services: Arc::new([(id, backend), (SERVICE, service)].into()),
+                joined: of_mask(app).map(neighbour).collect(),
+                left: of_mask(!app & 3).map(neighbour).collect(),
+            };
+            let of_till = SharedNews {
+                left: of_mask(!till_at & 3).map(neighbour).collect(),
+                ..till(&of_mask(till_at).collect::<Vec<_>>(), if till_lets { &["app.test"] } else { &[] })
+            };
+            let named = Neighbours {
+                whole: false,
+                applications: BTreeMap::from([
+                    (APPLICATION, anybody.then_some(of_app)),
+                    (TILL, (related && till_at != 0).then_some(of_till)),
+                ]),
+                clusters: [1, 2].into_iter().filter(|number| is_shared(*number))
+                    .map(|number| (neighbour(number), epochs(1)[&neighbour(number)].clone())).collect(),
+            };
+            let changes = site.cluster.state.neighbours_named(2, named);
+            site.take(changes);
+            for number in [1, 2].into_iter().filter(|number| !is_shared(*number)) {
+                heard.remove(&number);
+            }
+        }
+        // What was said above may be new.
+        site.turn();
+        for (to, _, news) in std::mem::take(&mut site.told) {
+            let known = heard.entry(u8::from(to == neighbour(2)) + 1).or_default();
+            if news.whole {
+                *known = NeighbourNews::default();
+            }
+            known.services.extend(news.services);
+            known.peers.extend(news.peers);
+            known.services.retain(|_, told| told.is_some());
+            known.peers.retain(|_, told| told.is_some());
+        }
+        let changes = site.cluster.state.neighbours_named(2, Neighbours { clusters: epochs(2), ..Neighbours::default() });
+        site.take(changes);
+        site.turn();
+        let whole: BTreeMap<ClusterId, NeighbourNews> =
+            site.told.iter().map(|(to, _, news)| (*to, news.clone())).collect();
+        for number in [1, 2] {
+            let expected = whole.get(&neighbour(number)).cloned().unwrap_or_default();
+            let heard = heard.remove(&number).unwrap_or_default();
+            prop_assert_eq!((heard.services, heard.peers), (expected.services, expected.peers));
+        }
+    }
 }

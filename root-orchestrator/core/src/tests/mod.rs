@@ -102,21 +102,18 @@ impl Root {
     }
 
     fn service(&mut self, spec: ServiceSpec) -> ServiceId {
+        self.service_for(spec, &[])
+    }
+
+    /// A service that lets applications connect; the first is `app0.test`, each later one is named by a higher number.
+    fn service_for(&mut self, spec: ServiceSpec, callers: &[&str]) -> ServiceId {
         let name = format!("app{}", self.ids.0);
         let wanted = SlaApplication {
             id: None,
             name,
             namespace: "test".to_owned(),
             description: String::new(),
-            services: vec![SlaService {
-                allowed_callers: model::AllowedCallers::new(),
-                round_robin: None,
-                name: "service".to_owned(),
-                namespace: "test".to_owned(),
-                spec,
-                update: UpdatePolicy::default(),
-                document: serde_json::Map::new(),
-            }],
+            services: vec![wanted(spec, callers)],
         };
         let (created, changes) = self
             .state
@@ -200,6 +197,18 @@ impl Root {
 
     fn refusal(&self, id: InstanceId) -> String {
         self.state.instance(id).expect("it exists").report.refusal.as_ref().expect("refused").to_string()
+    }
+}
+
+fn wanted(spec: ServiceSpec, callers: &[&str]) -> SlaService {
+    SlaService {
+        allowed_callers: callers.iter().map(|caller| caller.parse().expect("a caller")).collect(),
+        round_robin: None,
+        name: "service".to_owned(),
+        namespace: "test".to_owned(),
+        spec,
+        update: UpdatePolicy::default(),
+        document: serde_json::Map::new(),
     }
 }
 

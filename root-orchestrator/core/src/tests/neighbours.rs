@@ -6,7 +6,11 @@ use std::{
     sync::Arc,
 };
 
-use model::{CallableInstance, Neighbour, NeighbourInstance, NeighbourNews, Neighbours, SharedNews};
+use model::{
+    ApplicationName, CallableInstance, Neighbour, NeighbourInstance, NeighbourNews, Neighbours,
+    SharedApplication, SharedNews, SharedService, may_connect,
+};
+use proptest::prelude::*;
 
 use super::*;
 
@@ -45,6 +49,48 @@ impl Root {
     fn neighbour(&self, id: ClusterId) -> Neighbour {
         let epoch = self.state.is_connected(id).then(|| self.session(id));
         Neighbour { epoch, blocks: self.state.blocks.blocks_of(&id) }
+    }
+
+    /// Lets other applications connect to a service than before.
+    fn allow(&mut self, service: ServiceId, callers: &[&str]) {
+        let known = self.state.service(service).expect("it exists").clone();
+        let wanted = wanted(small(), callers);
+        let (_, changes) = self.state.update(&known, wanted, self.now.date).expect("it keeps its name");
+        self.apply(changes);
+    }
+
+    /// One instance of a service is removed, if it has any in a cluster that is there.
+    fn remove_one(&mut self, service: ServiceId) {
+        let copies = self.state.instances_of(service).filter_map(|it| Some((it.id, it.cluster()?)));
+        let copy = copies.filter(|(_, cluster)| self.state.is_connected(*cluster)).last();
+        let Some((id, cluster)) = copy else { return };
+        let changes = self.state.undeploy(service, id.number, self.now.date).expect("it is there");
+        self.apply(changes);
+        let said = self.said(id, Phase::Removed);
+        self.report(cluster, aggregate(&[resources(40, 10_000)]), vec![said]);
+    }
+
+    /// The application of a service with the clusters that have copies, and the clusters that are to be told: those with
+    /// copies of services whose application may call one of it, or be called by it.
+    fn by_the_rule(&self, service: ServiceId) -> (ApplicationId, SharedApplication, BTreeSet<ClusterId>) {
+        let one = self.state.service(service).expect("it exists");
+        let holders = |id| -> BTreeSet<ClusterId> {
+            self.state.instances_of(id).filter_map(|it| it.cluster()).collect()
+        };
+        let beside = self.state.services().filter(|other| {
+            let (one_is, other_is) =
+                (ApplicationName::from(&*one.names), ApplicationName::from(&*other.names));
+            may_connect(&one_is, &other_is, &other.allowed_callers)
+                || may_connect(&other_is, &one_is, &one.allowed_callers)
+        });
+        let audience: BTreeSet<ClusterId> = beside.flat_map(|other| holders(other.id)).collect();
+        let shared = SharedService {
+            names: Arc::clone(&one.names),
+            addresses: Arc::clone(&one.addresses),
+            allowed_callers: Arc::clone(&one.allowed_callers),
+        };
+        let services = BTreeMap::from([(service, shared)]).into();
+        (one.application, SharedApplication { services, clusters: holders(service) }, audience)
     }
 
     /// The copies of a service a cluster has, as it would say.
@@ -185,4 +231,152 @@ fn a_cluster_tells_only_of_instances_it_was_given() {
     let said = news(service, vec![]);
     root.state.neighbour_told(three, root.session(three), two, session, said);
     assert_eq!(root.passed_on(), [], "it shares nothing with it");
+}
+
+/// A caller in one cluster and the service it may call in another.
+fn caller_and_callee() -> (Root, [(ClusterId, ServiceId); 2]) {
+    let mut root = Root::new();
+    for (number, name) in [(1, "one"), (2, "two")] {
+        root.cluster(number, name, &[resources(4, 1000)]);
+    }
+    let services = [root.service(small()), root.service_for(small(), &["app0.test"])];
+    let places = services.map(|service| {
+        let id = root.deploy(service);
+        root.reconcile();
+        (root.state.instance(id).and_then(|it| it.cluster()).expect("there is room"), service)
+    });
+    assert_ne!(places[0].0, places[1].0, "the other has more room");
+    (root, places)
+}
+
+#[test]
+fn the_clusters_of_a_caller_and_of_whom_it_may_call_are_told_of_both() {
+    let (mut root, [(one, caller), (two, callee)]) = caller_and_callee();
+    // What was told while they were placed is told again.
+    root.connect(one);
+    root.connect(two);
+    let told = root.neighbours_told();
+    for (cluster, other) in [(one, two), (two, one)] {
+        assert_eq!(told[&cluster].clusters, BTreeMap::from([(other, root.neighbour(other))]));
+        let applications = told[&cluster].applications.values().flatten();
+        let services: BTreeMap<ServiceId, SharedService> =
+            applications.flat_map(|news| (*news.services).clone()).collect();
+        let callers = |service| services[&service].allowed_callers.iter().map(ToString::to_string).collect();
+        let (none, some): (Vec<String>, Vec<String>) = (callers(caller), callers(callee));
+        assert_eq!((none, some), (vec![], vec!["app0.test".to_owned()]));
+    }
+    for (from, service, to) in [(one, caller, two), (two, callee, one)] {
+        let said = news(service, root.own(from, service));
+        root.state.neighbour_told(from, root.session(from), to, root.session(to), said.clone());
+        assert_eq!(root.passed_on(), [(to, root.session(to), from, said)]);
+    }
+}
+
+#[test]
+fn clusters_forget_each_other_when_the_allowance_is_taken_away() {
+    let (mut root, [(one, caller), (two, callee)]) = caller_and_callee();
+    root.neighbours_told();
+    root.allow(callee, &["bank.test"]);
+    let told = root.neighbours_told();
+    for cluster in [one, two] {
+        let applications: Vec<_> = told[&cluster].applications.values().collect();
+        assert_eq!(applications, [&None, &None]);
+    }
+    let said = news(caller, root.own(one, caller));
+    root.state.neighbour_told(one, root.session(one), two, root.session(two), said);
+    assert_eq!(root.passed_on(), [], "nothing is passed on either");
+
+    root.allow(callee, &["*"]);
+    assert_eq!(root.neighbours_told().len(), 2);
+    let caller = root.state.service(caller).expect("it is there").clone();
+    let changes = root.state.delete_service(&caller, root.now.date);
+    root.apply(changes);
+    let gone = InstanceId { service: caller.id, number: 0 };
+    let said = root.said(gone, Phase::Removed);
+    root.report(one, aggregate(&[resources(4, 1000)]), vec![said]);
+    let told = root.neighbours_told();
+    assert!(told[&two].applications.values().all(Option::is_none), "nobody has a caller: {told:?}");
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Deploy(usize),
+    Remove(usize),
+    Allow(usize, u8),
+    Disconnect(usize),
+    Connect(usize),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        4 => (0_usize..3).prop_map(Step::Deploy),
+        3 => (0_usize..3).prop_map(Step::Remove),
+        3 => (0_usize..3, 0_u8..16).prop_map(|(service, mask)| Step::Allow(service, mask)),
+        1 => (0_usize..4).prop_map(Step::Disconnect),
+        1 => (0_usize..4).prop_map(Step::Connect),
+    ];
+    proptest::collection::vec(step, 1..40)
+}
+
+proptest! {
+    /// Whatever comes and goes, each cluster that is there knows of exactly the applications it has to do with, who has
+    /// copies of them, and the connections of those.
+    #[test]
+    fn each_cluster_knows_whom_it_has_to_do_with(steps in steps()) {
+        let mut root = Root::new();
+        let clusters = [1, 2, 3, 4].map(|number| {
+            root.cluster(number, &format!("cluster{number}"), &[resources(40, 10_000)])
+        });
+        let services = [(); 3].map(|()| root.service(small()));
+        let names = services.map(|id| ApplicationName::from(&*root.state.service(id).expect("there").names));
+        let mut known: BTreeMap<ClusterId, BTreeMap<ApplicationId, SharedApplication>> = BTreeMap::new();
+        let mut epochs: BTreeMap<(ClusterId, ClusterId), Neighbour> = BTreeMap::new();
+        for step in steps {
+            match step {
+                Step::Deploy(service) => drop(root.deploy(services[service])),
+                Step::Remove(service) => root.remove_one(services[service]),
+                Step::Allow(service, mask) => {
+                    let all = names.iter().map(ToString::to_string).chain(["*".to_owned()]).enumerate();
+                    let callers: Vec<String> =
+                        all.filter(|(bit, _)| mask >> bit & 1 == 1).map(|(_, name)| name).collect();
+                    let callers: Vec<&str> = callers.iter().map(String::as_str).collect();
+                    root.allow(services[service], &callers);
+                }
+                Step::Disconnect(cluster) => root.disconnect(clusters[cluster]),
+                Step::Connect(cluster) => root.connect(clusters[cluster]),
+            }
+            for (cluster, told) in root.neighbours_told() {
+                let known = known.entry(cluster).or_default();
+                if told.whole {
+                    known.clear();
+                    epochs.retain(|(to, _), _| *to != cluster);
+                }
+                epochs.extend(told.clusters.into_iter().map(|(other, it)| ((cluster, other), it)));
+                for (id, news) in told.applications {
+                    let Some(SharedNews { services, joined, left }) = news else {
+                        known.remove(&id);
+                        continue;
+                    };
+                    let application = known.entry(id).or_default();
+                    application.services = services;
+                    application.clusters.retain(|other| !left.contains(other));
+                    application.clusters.extend(joined);
+                }
+            }
+            for cluster in clusters.into_iter().filter(|cluster| root.state.is_connected(*cluster)) {
+                let mut expected = BTreeMap::new();
+                for (id, mut shared, audience) in services.map(|service| root.by_the_rule(service)) {
+                    if !shared.clusters.is_empty() && audience.len() > 1 && audience.contains(&cluster) {
+                        shared.clusters.remove(&cluster);
+                        expected.insert(id, shared);
+                    }
+                }
+                let known = known.get(&cluster).cloned().unwrap_or_default();
+                prop_assert_eq!(&known, &expected, "{}", cluster);
+                for other in known.values().flat_map(|shared| &shared.clusters) {
+                    prop_assert_eq!(&epochs[&(cluster, *other)], &root.neighbour(*other));
+                }
+            }
+        }
+    }
 }

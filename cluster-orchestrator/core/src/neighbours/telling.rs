@@ -1,0 +1,231 @@
+//! What neighbours are told of the instances here: of each service those that have copies of something it has to do with,
+//! as it is they whose instances call it or are called by it. What is looked at is what has changed, for each who heard
+//! of it or has to.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use model::{ApplicationId, ClusterId, NeighbourNews, Peer, ServiceId, SharedApplication, WorkerId};
+
+use super::{Elsewhere, Neighbourhood};
+use crate::{Effect, State, network::fewer, reconcile::Plan};
+
+/// A neighbour that is connected to the root, and what it was told.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// Its connection.
+    pub(super) epoch: u64,
+    /// It was told everything.
+    whole: bool,
+    /// `None` for a service of which it may have dropped what it was told.
+    services: BTreeMap<ServiceId, Option<Elsewhere>>,
+    /// How many instances it was told of run on each device.
+    devices: BTreeMap<WorkerId, usize>,
+    /// `None` for a device likewise.
+    peers: BTreeMap<WorkerId, Option<Peer>>,
+    /// Devices it may have to be told of otherwise.
+    touched: BTreeSet<WorkerId>,
+}
+
+impl Told {
+    pub(super) fn by(epoch: u64) -> Self {
+        Self { epoch, ..Self::default() }
+    }
+
+    /// It may have dropped what it was told of all devices.
+    pub(super) fn drop_peers(&mut self) {
+        self.peers.values_mut().for_each(|peer| *peer = None);
+        self.touched.extend(self.peers.keys());
+    }
+
+    /// It is led to a device like this from now on; tells whether that is new to it.
+    fn lead(&mut self, id: WorkerId, now: Option<&Peer>) -> bool {
+        let before = self.peers.get(&id);
+        if before.map(Option::as_ref) == now.map(Some) {
+            return false;
+        }
+        match now {
+            Some(peer) => self.peers.insert(id, Some(peer.clone())),
+            None => self.peers.remove(&id),
+        };
+        true
+    }
+
+    /// It may have dropped what it was told of a service.
+    fn drop_service(&mut self, id: ServiceId) {
+        if let Some(before) = self.services.get_mut(&id).and_then(Option::take) {
+            self.leave(&before);
+        }
+    }
+
+    /// It knows this of a service from now on; tells whether that is new to it.
+    fn learn(&mut self, id: ServiceId, now: Option<&Elsewhere>) -> bool {
+        let before = self.services.get(&id);
+        if before.map(Option::as_ref) == now.map(Some) {
+            return false;
+        }
+        if let Some(before) = self.services.remove(&id).flatten() {
+            self.leave(&before);
+        }
+        if let Some(now) = now {
+            for device in now.iter().map(|it| it.instance.worker) {
+                *self.devices.entry(device).or_default() += 1;
+                self.touched.insert(device);
+            }
+            self.services.insert(id, Some(Arc::clone(now)));
+        }
+        true
+    }
+
+    fn leave(&mut self, instances: &Elsewhere) {
+        for device in instances.iter().map(|it| it.instance.worker) {
+            fewer(&mut self.devices, device);
+            self.touched.insert(device);
+        }
+    }
+}
+
+impl Neighbourhood {
+    /// Who has to do with a service is different: some may have dropped what they were told of it, and hear of it again.
+    pub(crate) fn hearers_changed(&mut self, id: ServiceId) {
+        self.told.values_mut().for_each(|told| told.drop_service(id));
+        self.changed.insert(id);
+    }
+}
+
+impl State {
+    /// Those who share an application less than before drop what they were told of what has to do with that. To be called
+    /// before who has to do with whom is different.
+    pub(super) fn drop_told(&mut self, before: &SharedApplication, after: &SharedApplication) {
+        for service in before.services.keys() {
+            let stays = after.services.contains_key(service);
+            let left = before.clusters.iter().filter(|cluster| !(stays && after.clusters.contains(cluster)));
+            let left: Vec<ClusterId> = left.copied().collect();
+            if left.is_empty() {
+                continue;
+            }
+            let beside = self.allowances.beside(*service);
+            for cluster in left {
+                let Some(told) = self.neighbourhood.told.get_mut(&cluster) else { continue };
+                beside.iter().for_each(|id| told.drop_service(*id));
+            }
+            self.tell_beside(*service);
+        }
+    }
+
+    /// Those who have copies of a service may be others than before: of what has to do with it they are told, or not any
+    /// more.
+    pub(super) fn tell_beside(&mut self, service: ServiceId) {
+        let here = self.allowances.beside(service).into_iter().filter(|id| self.spread.contains_key(id));
+        self.neighbourhood.changed.extend(here);
+    }
+
+    /// Tells neighbours what is new to them.
+    pub(crate) fn tell_neighbours(&mut self, plan: &mut Plan) {
+        let mut told: BTreeMap<ClusterId, NeighbourNews> = BTreeMap::new();
+        let mut looks: BTreeMap<ServiceId, BTreeSet<ClusterId>> = BTreeMap::new();
+        for to in std::mem::take(&mut self.neighbourhood.due) {
+            let known = &mut self.neighbourhood;
+            if !known.shared_with.contains_key(&to) {
+                known.told.remove(&to);
+                known.blocks.remove(&to);
+            }
+            let Some(new) = known.told.get_mut(&to).filter(|told| !told.whole) else { continue };
+            new.whole = true;
+            told.insert(to, NeighbourNews { whole: true, ..NeighbourNews::default() });
+            for service in self.told_of(to) {
+                looks.entry(service).or_default().insert(to);
+            }
+        }
+        if self.neighbourhood.told.is_empty() {
+            // Whoever comes is told everything.
+            self.neighbourhood.changed.clear();
+            self.neighbourhood.moved.clear();
+        }
+        for service in std::mem::take(&mut self.neighbourhood.changed) {
+            let heard =
+                self.neighbourhood.told.iter().filter(|(_, told)| told.services.contains_key(&service));
+            let heard = heard.map(|(to, _)| *to);
+            looks.entry(service).or_default().extend(heard.chain(self.hearers(service)));
+        }
+        for (service, whom) in looks {
+            self.tell_service(service, whom, &mut told);
+        }
+        self.tell_devices(&mut told);
+        for (to, news) in told {
+            let Some(known) = self.neighbourhood.told.get(&to) else { continue };
+            let (session, epoch) = (self.neighbourhood.session, known.epoch);
+            plan.effects.push(Effect::TellNeighbour { session, to, epoch, news });
+        }
+    }
+
+    fn tell_service(
+        &mut self,
+        id: ServiceId,
+        whom: BTreeSet<ClusterId>,
+        told: &mut BTreeMap<ClusterId, NeighbourNews>,
+    ) {
+        if whom.is_empty() {
+            return;
+        }
+        let here = Some(Arc::new(self.instances_here(id))).filter(|here| !here.is_empty());
+        let hearers = self.hearers(id);
+        for to in whom {
+            let Some(known) = self.neighbourhood.told.get_mut(&to) else { continue };
+            let now = here.as_ref().filter(|_| hearers.contains(&to));
+            if known.learn(id, now) {
+                told.entry(to).or_default().services.insert(id, now.cloned());
+            }
+        }
+    }
+
+    /// Tells of the devices that services run on since, or not any more, or that are reached otherwise.
+    fn tell_devices(&mut self, told: &mut BTreeMap<ClusterId, NeighbourNews>) {
+        let moved = std::mem::take(&mut self.neighbourhood.moved);
+        let all = self.neighbourhood.told.keys().filter(|_| !moved.is_empty());
+        let clusters: BTreeSet<ClusterId> = told.keys().chain(all).copied().collect();
+        for to in clusters {
+            let Some(known) = self.neighbourhood.told.get_mut(&to) else { continue };
+            let mut touched = std::mem::take(&mut known.touched);
+            touched.extend(moved.iter().filter(|device| known.devices.contains_key(device)));
+            for device in touched {
+                let known = self.neighbourhood.told.get(&to);
+                let needed = known.is_some_and(|known| known.devices.contains_key(&device));
+                let now = if needed { self.peer_for_neighbours(device) } else { None };
+                let Some(known) = self.neighbourhood.told.get_mut(&to) else { continue };
+                if known.lead(device, now.as_ref()) {
+                    told.entry(to).or_default().peers.insert(device, now);
+                }
+            }
+        }
+    }
+
+    /// A device here as other clusters are told of it.
+    fn peer_for_neighbours(&self, id: WorkerId) -> Option<Peer> {
+        let way = Self::secure_way(self.workers.get(&id)?.reach?, self.neighbourhood.relay)?;
+        Some(Peer { way, lease: self.lease_of(id)? })
+    }
+
+    /// The clusters that are to be told of a service: those with copies of applications that have to do with it.
+    fn hearers(&self, id: ServiceId) -> BTreeSet<ClusterId> {
+        let known = &self.neighbourhood;
+        let beside = self.allowances.beside(id);
+        // Many services are of one application.
+        let applications: BTreeSet<ApplicationId> =
+            beside.iter().filter_map(|service| known.application_of.get(service)).copied().collect();
+        let shared = applications.iter().filter_map(|application| known.shared.get(application));
+        shared.flat_map(|shared| &shared.clusters).copied().collect()
+    }
+
+    /// The services with copies here that a cluster is to be told of.
+    fn told_of(&self, cluster: ClusterId) -> BTreeSet<ServiceId> {
+        let known = &self.neighbourhood;
+        let applications = known.shared_with.get(&cluster).into_iter().flatten();
+        let shared = applications.filter_map(|application| known.shared.get(application));
+        let beside =
+            shared.flat_map(|shared| shared.services.keys()).flat_map(|id| self.allowances.beside(*id));
+        beside.filter(|service| self.spread.contains_key(service)).collect()
+    }
+}
