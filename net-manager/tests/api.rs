@@ -3,10 +3,12 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
+    path::PathBuf,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
+use daemon::RecentLines;
 use model::{InstanceId, NetworkLease, PortMapping};
 use net_core::{Effect, ObservedKernel};
 use net_manager::{
@@ -79,6 +81,7 @@ struct Daemon {
     address: SocketAddr,
     key: String,
     leases: mpsc::Sender<UplinkEvent>,
+    log: RecentLines,
     shutdown: CancellationToken,
     task: JoinHandle<anyhow::Result<()>>,
 }
@@ -87,10 +90,12 @@ impl Daemon {
     async fn start(directory: &tempfile::TempDir, datapath: Remembered) -> Self {
         let local_key = directory.path().join("run/key");
         let (leases, uplink_source) = mpsc::channel(4);
+        let log = RecentLines::default();
         let config = Config {
             network: NetworkConfig::default(),
             state_directory: directory.path().join("state"),
             local_key: local_key.clone(),
+            log: log.clone(),
             uplink_source: Some(uplink_source),
             resolvers: None,
         };
@@ -98,7 +103,7 @@ impl Daemon {
         let address = listener.local_addr().expect("an address");
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(net_manager::run_with(config, listener, shutdown.clone(), datapath));
-        let mut daemon = Self { address, key: String::new(), leases, shutdown, task };
+        let mut daemon = Self { address, key: String::new(), leases, log, shutdown, task };
         daemon.get("/status").await;
         daemon.key = net_manager::local_key::read(&local_key).expect("a key");
         daemon
@@ -305,6 +310,7 @@ async fn only_the_status_is_told_without_the_key() {
         ("POST", "/certificate"),
         ("PUT", instance.as_str()),
         ("DELETE", instance.as_str()),
+        ("GET", "/logs"),
     ];
     for (method, path) in guarded {
         for key in ["", "wrong", &daemon.key[1..]] {
@@ -358,4 +364,37 @@ async fn a_worker_that_loses_its_cluster_stays_ready() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("the status never told");
+}
+
+#[tokio::test]
+async fn the_log_is_shown_and_followed() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let daemon = Daemon::start(&directory, Remembered::default()).await;
+    daemon.log.keep("one");
+    daemon.log.keep("two");
+    let (port, key) = (daemon.address.port(), directory.path().join("run/key"));
+    let show = |follow: bool, key: PathBuf| {
+        tokio::task::spawn_blocking(move || {
+            let mut shown = Vec::new();
+            net_manager::show_logs(port, &key, follow, &mut shown)
+                .map(|()| String::from_utf8(shown).expect("text"))
+                .map_err(|error| format!("{error:#}"))
+        })
+    };
+    assert_eq!(show(false, key.clone()).await.expect("no panic"), Ok("one\ntwo\n".to_owned()));
+    let nowhere = show(false, PathBuf::from("/nonexistent/key")).await.expect("no panic");
+    let needs_root = nowhere.expect_err("no key");
+    assert!(needs_root.starts_with("show the log, which needs root: local key"), "{needs_root}");
+
+    let following = show(true, key.clone());
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    daemon.log.keep("three");
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    daemon.stop().await;
+    let followed = following.await.expect("no panic").expect("it ends with the daemon");
+    assert_eq!(followed, "one\ntwo\nthree\n");
+
+    let gone = show(false, key).await.expect("no panic").expect_err("nobody answers");
+    assert!(gone.starts_with("only a running NetManager tells its last lines"), "{gone}");
+    assert!(gone.contains(&format!("no NetManager answers on 127.0.0.1:{port}; start it")), "{gone}");
 }

@@ -115,7 +115,10 @@ pub enum Rejection {
     )]
     NoSubnet,
     /// A lease without a range of each family.
-    #[error("bad network received: the cluster's lease names no IPv4 or no IPv6 range")]
+    #[error(
+        "bad network received: the cluster's lease names no IPv4 or no IPv6 range; check that its orchestrator and \
+         NetManager are of one version"
+    )]
     EmptyLease,
     /// No address is left.
     #[error(transparent)]
