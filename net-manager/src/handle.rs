@@ -87,7 +87,7 @@ impl Handle {
         receiver.await.map_err(|_| AttachError::Stopping)
     }
 
-    /// Attaches an instance; asking again changes nothing.
+    /// Attaches an instance; asking again changes nothing. The answer comes when its first instruction may run.
     ///
     /// # Errors
     /// Why it is not attached.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use daemon::RecentLines;
-use model::{InstanceId, NetworkLease, PortMapping};
+use model::{CallableService, InstanceId, NetworkLease, NetworkNews, PortMapping, ServiceNames};
 use net_core::{Effect, ObservedKernel};
 use net_manager::{
     Config,
@@ -157,6 +157,33 @@ impl Daemon {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         panic!("the state never was {state}: {last}");
+    }
+
+    /// The cluster tells of the service all instances are of.
+    async fn tell(&self) {
+        let names = ServiceNames {
+            application: "shop".to_owned(),
+            application_namespace: "prod".to_owned(),
+            service: "web".to_owned(),
+            service_namespace: "front".to_owned(),
+        };
+        let service = CallableService {
+            names: names.into(),
+            addresses: Default::default(),
+            allowed_callers: Default::default(),
+            instances: Vec::new(),
+        };
+        let services = BTreeMap::from([(SERVICE.parse().expect("an id"), Some(service.into()))]);
+        let news = NetworkNews { whole: true, services, peers: BTreeMap::new() };
+        self.leases.send(UplinkEvent::News(news)).await.expect("it listens");
+    }
+
+    /// Attaches instance 0 with the address it keeps.
+    async fn attach_stable(&self) -> (u16, Value) {
+        let body = json!({
+            "generation": 1, "network_namespace": "/proc/self/ns/net", "ports": [], "address": "10.30.0.7",
+        });
+        self.call("PUT", &format!("/instances/{SERVICE}/0"), Some(body)).await
     }
 
     async fn attach(&self, number: u32, ports: &[&str]) -> (u16, Value) {
@@ -364,6 +391,38 @@ async fn a_worker_that_loses_its_cluster_stays_ready() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("the status never told");
+}
+
+#[tokio::test]
+async fn an_instance_begins_when_the_cluster_has_told_of_its_application() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let datapath = Remembered::default();
+    let daemon = Daemon::start(&directory, datapath.clone()).await;
+    daemon.lend().await;
+    let mut attaching = Box::pin(daemon.attach_stable());
+    let early = tokio::time::timeout(Duration::from_millis(300), &mut attaching).await;
+    assert!(early.is_err(), "{early:?}");
+    assert_eq!(datapath.kernel.lock().expect("no panic").links.len(), 1, "all else is done meanwhile");
+    assert_eq!(daemon.attach(1, &[]).await.0, 200, "and for others");
+    let told = tokio::time::Instant::now();
+    daemon.tell().await;
+    assert_eq!(attaching.as_mut().await.0, 200);
+    drop(attaching);
+    assert!(told.elapsed() < Duration::from_secs(1), "{:?}", told.elapsed());
+    assert_eq!(daemon.attach_stable().await.0, 200);
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn an_instance_begins_although_nobody_tells_of_its_application() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let daemon = Daemon::start(&directory, Remembered::default()).await;
+    daemon.lend().await;
+    let begun = tokio::time::Instant::now();
+    assert_eq!(daemon.attach_stable().await.0, 200);
+    let waited = begun.elapsed();
+    assert!((Duration::from_secs(2)..Duration::from_secs(6)).contains(&waited), "{waited:?}");
+    daemon.stop().await;
 }
 
 #[tokio::test]

@@ -8,11 +8,16 @@ use std::{
 use addressing::{Exhausted, HostPlan, InstanceAddresses, Subnet};
 use ipnet::IpNet;
 use model::{
-    AddressKind, Generation, InstanceId, NetworkLease, NetworkNews, PortMapping, StableAddress, Surroundings,
+    AddressKind, Generation, InstanceId, Moment, NetworkLease, NetworkNews, PortMapping, StableAddress,
+    Surroundings,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{DesiredKernel, Element, LinkName, LinkPlan, Namespace};
+
+/// A cluster that is there tells of an application before its containers are made. One that is not must not keep an
+/// instance from starting: what it may call is known from before, or cannot be known.
+pub const TOLD_WITHIN_MILLIS: u64 = 2_000;
 
 /// What is wished for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -309,6 +314,17 @@ impl NetworkState {
                 self.attachments.retain(|attachment| attachment.id != id);
             }
         }
+    }
+
+    /// Until when the first instruction of an instance attached at `since` is held back; `None` is no longer. It waits
+    /// until the cluster has told of its application, which it does in one piece, or until it has waited for long enough.
+    #[must_use]
+    pub fn begins(&self, id: InstanceId, since: Moment, now: Moment) -> Option<Moment> {
+        // Without an address that it keeps it is of a time before services had any, and nothing is told of it.
+        let waits = self.attachment(id).is_some_and(|attachment| attachment.address.is_some())
+            && !self.surroundings.services.contains_key(&id.service);
+        let until = since.plus_millis(TOLD_WITHIN_MILLIS);
+        (waits && until > now).then_some(until)
     }
 
     /// What the kernel must hold for this state.
