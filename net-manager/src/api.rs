@@ -1,18 +1,26 @@
 //! The local API for NodeEngine: JSON over HTTP on the loopback interface, with a key only root can read.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    convert::Infallible,
+    net::{IpAddr, Ipv4Addr},
+};
 
 use axum::{
     Json, Router,
-    extract::{FromRequest, Path, Request, State},
+    body::Body,
+    extract::{FromRequest, Path, Query, Request, State},
     http::{StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post, put},
 };
+use daemon::RecentLines;
 use model::{Generation, InstanceId, PortMapping};
 use net_core::{Attachment, Rejection};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     handle::{AttachError, AttachOrder, Handle},
@@ -26,6 +34,9 @@ pub(crate) struct Api {
     pub(crate) handle: Handle,
     pub(crate) uplink: Uplink,
     pub(crate) key: String,
+    pub(crate) log: RecentLines,
+    /// Ends answers that would go on for ever.
+    pub(crate) shutdown: CancellationToken,
 }
 
 impl Api {
@@ -36,7 +47,9 @@ impl Api {
             .route("/certificate", post(certify))
             .route("/instances", get(list))
             .route("/links", get(links))
+            .route("/logs", get(logs))
             .route("/instances/{service}/{number}", put(attach).delete(detach))
+            .route("/instances/{service}/{number}/drain", post(drain))
             .route_layer(middleware::from_fn_with_state(self.clone(), require_key));
         Router::new()
             .route("/status", get(status))
@@ -47,9 +60,9 @@ impl Api {
 }
 
 /// A body in the answer's own form when it is wrong.
-struct Body<T>(T);
+struct Sent<T>(T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Sent<T> {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
@@ -168,6 +181,11 @@ struct AttachAnswer {
 }
 
 #[derive(Debug, Serialize)]
+struct DrainAnswer {
+    connections: u32,
+}
+
+#[derive(Debug, Serialize)]
 struct InstanceAnswer {
     id: String,
     generation: Generation,
@@ -192,12 +210,12 @@ async fn status(State(api): State<Api>) -> Result<Json<Status>, Refusal> {
 
 async fn register(
     State(api): State<Api>,
-    Body(body): Body<Registration>,
+    Sent(body): Sent<Registration>,
 ) -> Result<Json<Registered>, Refusal> {
     Ok(Json(api.uplink.register(body)?))
 }
 
-async fn certify(State(api): State<Api>, Body(body): Body<CertificateBody>) -> Result<Json<Done>, Refusal> {
+async fn certify(State(api): State<Api>, Sent(body): Sent<CertificateBody>) -> Result<Json<Done>, Refusal> {
     api.uplink.certify(&body.certificate_chain)?;
     Ok(Json(Done {}))
 }
@@ -211,7 +229,7 @@ fn instance_id((service, number): (String, String)) -> Result<InstanceId, Refusa
 async fn attach(
     State(api): State<Api>,
     Path(id): Path<(String, String)>,
-    Body(body): Body<AttachBody>,
+    Sent(body): Sent<AttachBody>,
 ) -> Result<Json<AttachAnswer>, Refusal> {
     let ports = body
         .ports
@@ -235,8 +253,44 @@ async fn detach(State(api): State<Api>, Path(id): Path<(String, String)>) -> Res
     Ok(Json(Done {}))
 }
 
+async fn drain(
+    State(api): State<Api>,
+    Path(id): Path<(String, String)>,
+) -> Result<Json<DrainAnswer>, Refusal> {
+    let connections = api.handle.drain(instance_id(id)?).await?;
+    Ok(Json(DrainAnswer { connections }))
+}
+
 async fn links(State(api): State<Api>) -> Result<Json<Vec<Link>>, Refusal> {
     Ok(Json(api.handle.links().await?))
+}
+
+#[derive(Debug, Deserialize)]
+struct LogsQuery {
+    #[serde(default)]
+    follow: bool,
+}
+
+/// As plain text, a line for each. A reader that is too slow misses what is no longer kept.
+async fn logs(State(api): State<Api>, Query(LogsQuery { follow }): Query<LogsQuery>) -> Response {
+    let (sender, receiver) = mpsc::channel::<Result<String, Infallible>>(1);
+    tokio::spawn(async move {
+        let mut next = 0;
+        loop {
+            let (lines, after) = api.log.since(next);
+            next = after;
+            let text = lines.into_iter().map(|line| line + "\n").collect();
+            if sender.send(Ok(text)).await.is_err() || !follow {
+                return;
+            }
+            tokio::select! {
+                () = api.log.reached(next) => {}
+                () = sender.closed() => return,
+                () = api.shutdown.cancelled() => return,
+            }
+        }
+    });
+    Body::from_stream(ReceiverStream::new(receiver)).into_response()
 }
 
 async fn list(State(api): State<Api>) -> Result<Json<Vec<InstanceAnswer>>, Refusal> {

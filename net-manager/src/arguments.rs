@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Parser;
+use daemon::RecentLines;
 
 use crate::{Config, config::NetworkConfig};
 
@@ -52,6 +53,12 @@ pub enum Subcommand {
     Run,
     /// Ask the running NetManager where it is and print it.
     Status,
+    /// Print what the running NetManager logged last. Needs root.
+    Logs {
+        /// Go on with what it logs from now on.
+        #[arg(short, long)]
+        follow: bool,
+    },
     /// Print the version.
     Version,
     /// Carry encrypted links; NetManager starts it and leaves it running.
@@ -67,15 +74,16 @@ pub enum Subcommand {
 }
 
 impl Arguments {
-    /// The configuration to run with.
+    /// The configuration to run with; `log` is what it keeps of its log.
     ///
     /// # Errors
     /// When the configuration file cannot be used.
-    pub fn into_config(self) -> anyhow::Result<Config> {
+    pub fn into_config(self, log: RecentLines) -> anyhow::Result<Config> {
         Ok(Config {
             network: NetworkConfig::load(&self.config)?,
             state_directory: self.state_dir,
             local_key: self.local_key,
+            log,
             uplink_source: None,
             resolvers: Some(PathBuf::from("/etc/resolv.conf")),
         })
@@ -93,5 +101,7 @@ mod tests {
         Arguments::command().debug_assert();
         assert_eq!(Arguments::parse_from(["NetManager"]).command, None);
         assert_eq!(Arguments::parse_from(["NetManager", "status", "--port", "1"]).port, 1);
+        let logs = Arguments::parse_from(["NetManager", "logs", "-f"]);
+        assert_eq!(logs.command, Some(Subcommand::Logs { follow: true }));
     }
 }

@@ -1,7 +1,7 @@
-//! `NetManager status`: asks the running one.
+//! `NetManager status` and `NetManager logs`: ask the running one.
 
 use std::{
-    io::{Read, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::{Ipv4Addr, TcpStream},
     path::Path,
     time::Duration,
@@ -37,7 +37,7 @@ pub fn describe_status(port: u16, key_file: &Path) -> anyhow::Result<String> {
     }
     if let (true, Ok(key)) = (status.instances > 0, local_key::read(key_file)) {
         let instances: Vec<serde_json::Value> =
-            serde_json::from_str(&get(port, "/instances", &format!("Authorization: Bearer {key}\r\n"))?)?;
+            serde_json::from_str(&get(port, "/instances", &bearer(&key))?)?;
         for instance in instances {
             let list = |field: &str| -> String {
                 let items = instance[field].as_array().cloned().unwrap_or_default();
@@ -48,8 +48,7 @@ pub fn describe_status(port: u16, key_file: &Path) -> anyhow::Result<String> {
         }
     }
     if let Ok(key) = local_key::read(key_file) {
-        let links: Vec<Link> =
-            serde_json::from_str(&get(port, "/links", &format!("Authorization: Bearer {key}\r\n"))?)?;
+        let links: Vec<Link> = serde_json::from_str(&get(port, "/links", &bearer(&key))?)?;
         lines.push(format!("links      {}", links.len()));
         lines.extend(links.iter().map(describe_link));
     }
@@ -71,18 +70,63 @@ fn describe_link(link: &Link) -> String {
     format!("  {worker_id}  {way}{path}  {endpoint}{state}")
 }
 
-/// One request over one connection; HTTP/1.0, so that the answer ends with it.
-fn get(port: u16, path: &str, headers: &str) -> anyhow::Result<String> {
-    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).with_context(|| {
+/// Writes the last lines of the log of the NetManager on `port` to `out`; with `follow` those to come too.
+///
+/// # Errors
+/// When none answers, or the key at `key_file` cannot be read.
+pub fn show_logs(port: u16, key_file: &Path, follow: bool, out: &mut impl Write) -> anyhow::Result<()> {
+    let stream = connect(port).context(
+        "only a running NetManager tells its last lines; what one wrote that has ended is where its standard error \
+         went, /var/log/mangrove/net-manager.log with scripts/up",
+    )?;
+    let key = local_key::read(key_file).context("show the log, which needs root")?;
+    let mut answer = ask(&stream, &format!("/logs?follow={follow}"), &bearer(&key))?;
+    if follow {
+        stream.set_read_timeout(None).context("wait for more lines")?;
+    }
+    let mut line = String::new();
+    while answer.read_line(&mut line).context("read the answer")? > 0 {
+        out.write_all(line.as_bytes()).context("write the log")?;
+        line.clear();
+    }
+    Ok(())
+}
+
+fn bearer(key: &str) -> String {
+    format!("Authorization: Bearer {key}\r\n")
+}
+
+fn connect(port: u16) -> anyhow::Result<TcpStream> {
+    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).with_context(|| {
         format!("no NetManager answers on 127.0.0.1:{port}; start it, or pass its --port")
     })?;
     stream.set_read_timeout(Some(DEADLINE)).context("set a deadline")?;
+    Ok(stream)
+}
+
+fn get(port: u16, path: &str, headers: &str) -> anyhow::Result<String> {
+    let mut body = String::new();
+    ask(&connect(port)?, path, headers)?.read_to_string(&mut body).context("read the answer")?;
+    Ok(body)
+}
+
+/// One request over one connection; HTTP/1.0, so that the answer ends with it. What is read from then on is the body.
+fn ask<'a>(mut stream: &'a TcpStream, path: &str, headers: &str) -> anyhow::Result<BufReader<&'a TcpStream>> {
     write!(stream, "GET {path} HTTP/1.0\r\n{headers}\r\n").context("ask")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).context("read the answer")?;
-    let (head, body) = answer.split_once("\r\n\r\n").context("the answer on that port is not HTTP")?;
+    let mut answer = BufReader::new(stream);
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        let read = answer.read_line(&mut head).with_context(|| {
+            format!("no answer within {} s; look at its log and the load of this device", DEADLINE.as_secs())
+        })?;
+        if read == 0 {
+            bail!("the answer on that port is not HTTP; is it NetManager's?");
+        }
+    }
     if !head.starts_with("HTTP/1.0 200") && !head.starts_with("HTTP/1.1 200") {
+        let mut body = String::new();
+        answer.read_to_string(&mut body).context("read the answer")?;
         bail!("NetManager refused: {body}");
     }
-    Ok(body.to_owned())
+    Ok(answer)
 }

@@ -174,7 +174,9 @@ fn is_unset(text: &str) -> bool {
 
 fn line_of(text: &str, key: &str) -> usize {
     let quoted = format!("\"{key}\"");
-    text.lines().position(|line| line.contains(&quoted)).map_or(1, |index| index + 1)
+    // The same text may be a value further up.
+    let is_key = |line: &str| line.split(&quoted).skip(1).any(|rest| rest.trim_start().starts_with(':'));
+    text.lines().position(is_key).map_or(1, |index| index + 1)
 }
 
 fn nearest_key(key: &str) -> &'static str {
@@ -238,7 +240,30 @@ mod tests {
             broken.starts_with("configuration file netcfg.json is not JSON at line 2, column 9"),
             "{broken}"
         );
-        assert!(parse("[]").is_err());
+        assert_eq!(
+            parse("{\n\"MqttCert\": \"NodePublicPort\",\n\"NodePublicPort\": \"0\"\n}"),
+            Err("configuration file netcfg.json, line 3: `NodePublicPort` must be a port number from 1 to 65535, not \
+                 \"0\""
+                .to_owned())
+        );
+        assert_eq!(
+            parse("{\"ClusterUrl\": 7}"),
+            Err("configuration file netcfg.json, line 1: `ClusterUrl` must be a host name or address in quotes, not 7"
+                .to_owned())
+        );
+        assert_eq!(
+            parse("[]"),
+            Err("configuration file netcfg.json must hold one JSON object, such as {\"Debug\": true}"
+                .to_owned())
+        );
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_named() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let error = NetworkConfig::load(directory.path()).expect_err("a directory is no file");
+        let expected = format!("configuration file {} cannot be read", directory.path().display());
+        assert_eq!(error.to_string(), expected);
     }
 
     #[test]

@@ -24,13 +24,13 @@ use std::{
 };
 
 use anyhow::Context;
-use daemon::StateDirectory;
+use daemon::{RecentLines, StateDirectory};
 use model::TunnelEnd;
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::sync::CancellationToken;
 
 pub use arguments::{Arguments, Subcommand};
-pub use ask::describe_status;
+pub use ask::{describe_status, show_logs};
 
 use crate::{
     api::Api,
@@ -54,6 +54,8 @@ pub struct Config {
     pub state_directory: PathBuf,
     /// Where the key of the local API is written.
     pub local_key: PathBuf,
+    /// The last lines of its log.
+    pub log: RecentLines,
     /// Where leases and news come from; `None` is the cluster, tests pass a channel.
     pub uplink_source: Option<mpsc::Receiver<UplinkEvent>>,
     /// The `resolv.conf` that says who knows the names of others; `None` answers no names at all, for tests without a
@@ -124,7 +126,7 @@ async fn serve(
         }
     });
     tracing::info!(address = %listener.local_addr().context("read the address of the local API")?, "serving NodeEngine");
-    let router = Api { handle, uplink, key }.router();
+    let router = Api { handle, uplink, key, log: config.log, shutdown: shutdown.clone() }.router();
     axum::serve(listener, router)
         .with_graceful_shutdown(async move { shutdown.cancelled().await })
         .await

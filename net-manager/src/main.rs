@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match arguments.command.unwrap_or(Subcommand::Run) {
-        Subcommand::Run => daemon::run("NetManager", Threads::One, async move |shutdown| {
+        Subcommand::Run => daemon::run_keeping("NetManager", Threads::One, async move |shutdown, log| {
             let address = (Ipv4Addr::LOCALHOST, arguments.port);
             let listener = TcpListener::bind(address).await.with_context(|| {
                 format!(
@@ -19,7 +19,7 @@ fn main() -> ExitCode {
                     address.1
                 )
             })?;
-            net_manager::run(arguments.into_config()?, listener, shutdown).await
+            net_manager::run(arguments.into_config(log)?, listener, shutdown).await
         }),
         Subcommand::Tunnel { tunnel_port } => {
             daemon::run("NetManager tunnel", Threads::One, async move |shutdown| {
@@ -27,6 +27,13 @@ fn main() -> ExitCode {
             })
         }
         Subcommand::Status => print(net_manager::describe_status(arguments.port, &arguments.local_key)),
+        Subcommand::Logs { follow } => {
+            let stdout = &mut std::io::stdout();
+            match net_manager::show_logs(arguments.port, &arguments.local_key, follow, stdout) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => print(Err::<&str, _>(error)),
+            }
+        }
         Subcommand::Version => print(Ok(concat!("NetManager ", env!("CARGO_PKG_VERSION")))),
         Subcommand::Purge => print(net_manager::purge(&arguments.state_dir)),
     }

@@ -4,13 +4,13 @@ use std::{collections::BTreeSet, os::unix::fs::MetadataExt, sync::Arc, time::Dur
 
 use anyhow::Context;
 use daemon::StateDirectory;
-use model::{InstanceId, NetworkLease};
+use model::{InstanceId, Moment, NetworkLease};
 use net_core::{
     AttachRequest, Attachment, Change, Command, Effect, LinkName, Namespace, NetworkState, ObservedKernel,
     forward_warnings, reconcile,
 };
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, oneshot},
     time::{Instant, MissedTickBehavior},
 };
 use tokio_util::sync::CancellationToken;
@@ -47,6 +47,16 @@ pub struct Service<D> {
     unwritten_since: Option<Instant>,
     /// What names are answered from.
     bulletin: Bulletin,
+    /// Attached instances whose first instruction is held back.
+    held: Vec<Held>,
+}
+
+/// An instance that waits for what the cluster has to tell of its application.
+#[derive(Debug)]
+struct Held {
+    attachment: Attachment,
+    since: Moment,
+    reply: oneshot::Sender<Result<Attachment, AttachError>>,
 }
 
 impl<D: Datapath> Service<D> {
@@ -78,6 +88,7 @@ impl<D: Datapath> Service<D> {
         let service = Self {
             unwritten_since: None,
             bulletin: Bulletin::default(),
+            held: Vec::new(),
             datapath,
             directory,
             uplink,
@@ -104,6 +115,7 @@ impl<D: Datapath> Service<D> {
         let mut leases_open = true;
         let broken = self.datapath.broken();
         loop {
+            let begins = self.let_begin();
             tokio::select! {
                 () = shutdown.cancelled() => return self.write_surroundings(),
                 request = self.requests.recv() => match request {
@@ -117,6 +129,7 @@ impl<D: Datapath> Service<D> {
                 _ = passes.tick() => self.pass().await,
                 () = broken.notified() => self.pass().await,
                 () = at(self.unwritten_since.map(|since| since + WRITE_AFTER)) => self.write_surroundings(),
+                () = at(begins) => {}
             }
         }
     }
@@ -278,7 +291,13 @@ impl<D: Datapath> Service<D> {
     async fn serve(&mut self, request: Request) {
         // Whoever no longer waits for an answer does not need it.
         match request {
-            Request::Attach(order, reply) => drop(reply.send(self.attach(order).await)),
+            Request::Attach(order, reply) => match self.attach(order).await {
+                Ok(attachment) => {
+                    self.held.push(Held { attachment, since: daemon::present().moment, reply });
+                }
+                Err(error) => drop(reply.send(Err(error))),
+            },
+            Request::Drain(id, reply) => drop(reply.send(self.drain(id).await)),
             Request::Detach(id, reply) => drop(reply.send(self.detach(id).await)),
             Request::List(reply) => drop(reply.send(self.state.attachments().to_vec())),
             Request::Links(reply) => drop(reply.send(self.links().await)),
@@ -311,6 +330,33 @@ impl<D: Datapath> Service<D> {
             tracing::info!(instance = %id, v4 = %attachment.addresses.v4, v6 = %attachment.addresses.v6, "attached");
         }
         Ok(attachment)
+    }
+
+    /// Answers for the instances that may begin; returns when the next one may at the latest.
+    fn let_begin(&mut self) -> Option<Instant> {
+        let now = daemon::present().moment;
+        let mut next: Option<Moment> = None;
+        for held in std::mem::take(&mut self.held) {
+            let id = held.attachment.id;
+            match self.state.begins(id, held.since, now) {
+                Some(until) => {
+                    next = Some(next.map_or(until, |next| next.min(until)));
+                    self.held.push(held);
+                }
+                None => drop(held.reply.send(Ok(held.attachment))),
+            }
+        }
+        next.map(|at| Instant::from_std(daemon::instant_of(at)))
+    }
+
+    async fn drain(&mut self, id: InstanceId) -> Result<u32, AttachError> {
+        let changes = self.state.accept(Command::Drain(id))?;
+        if !changes.is_empty() {
+            self.commit(changes).map_err(AttachError::State)?;
+            self.settle(Wanted::Instance(id)).await?;
+            tracing::info!(instance = %id, "it goes; its ports lead nobody new to it");
+        }
+        Ok(self.datapath.connections(&self.state.connected_at(id)).await?)
     }
 
     async fn detach(&mut self, id: InstanceId) -> Result<(), AttachError> {

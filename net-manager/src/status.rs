@@ -126,11 +126,15 @@ impl Facts {
                 );
             }
             Stage::Connecting => sentences.push(match &self.connection {
-                Connection::Down(reason) => format!("the cluster is not connected: {reason}"),
+                Connection::Down(reason) => format!(
+                    "the cluster is not connected: {reason}; check that its orchestrator runs, the address NodeEngine \
+                     (-a) or ClusterUrl names, and that no firewall stops that port"
+                ),
                 Connection::NotYet | Connection::Up => "the cluster is being dialled".to_owned(),
             }),
             Stage::WaitingForSubnet => sentences.push(
-                "the cluster is connected and has lent no subnet; it needs an address block from the root"
+                "the cluster is connected and has lent no subnet: check that it has an address block from the root, to \
+                 which it must have been connected once (`mangrove get clusters`)"
                     .to_owned(),
             ),
             Stage::Ready => {
@@ -188,5 +192,23 @@ mod tests {
     fn a_worker_that_is_cut_off_is_ready_and_says_so() {
         let facts = Facts { has_subnet: true, connection: Connection::Down("refused".to_owned()), ..facts() };
         assert_eq!(facts.detail(), "cut off from the cluster, instances keep running: refused");
+    }
+
+    #[test]
+    fn whoever_waits_says_what_to_check() {
+        let timeout = "cluster.example:10100 cannot be reached: no answer within 10 s";
+        let down = Facts { connection: Connection::Down(timeout.to_owned()), ..facts() };
+        assert_eq!(
+            down.detail(),
+            format!(
+                "the cluster is not connected: {timeout}; check that its orchestrator runs, the address NodeEngine (-a) \
+                 or ClusterUrl names, and that no firewall stops that port"
+            )
+        );
+        assert_eq!(
+            facts().detail(),
+            "the cluster is connected and has lent no subnet: check that it has an address block from the root, to which \
+             it must have been connected once (`mangrove get clusters`)"
+        );
     }
 }

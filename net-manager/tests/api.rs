@@ -1,14 +1,16 @@
 //! The local API as NodeEngine uses it, over a datapath that is only remembered.
 
 use std::{
-    collections::BTreeMap,
-    net::SocketAddr,
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use model::{InstanceId, NetworkLease, PortMapping};
-use net_core::{Effect, ObservedKernel};
+use daemon::RecentLines;
+use model::{CallableService, InstanceId, NetworkLease, NetworkNews, PortMapping, ServiceNames};
+use net_core::{Effect, Element, ObservedKernel};
 use net_manager::{
     Config,
     config::NetworkConfig,
@@ -37,6 +39,8 @@ struct Remembered {
     /// A port some program listens on.
     busy: Option<u16>,
     refuses: Arc<Mutex<bool>>,
+    /// How many are connected to whoever is asked about.
+    connected: Arc<Mutex<u32>>,
     /// An instance whose cable cannot be laid.
     hopeless: Option<u32>,
 }
@@ -61,6 +65,10 @@ impl Datapath for Remembered {
 
     async fn use_relay(&mut self, _: relay::Order) {}
 
+    async fn connections(&mut self, _: &BTreeSet<IpAddr>) -> Result<u32, DatapathError> {
+        Ok(*self.connected.lock().expect("no panic"))
+    }
+
     async fn encrypted(&mut self) -> Vec<EncryptedLink> {
         Vec::new()
     }
@@ -79,6 +87,7 @@ struct Daemon {
     address: SocketAddr,
     key: String,
     leases: mpsc::Sender<UplinkEvent>,
+    log: RecentLines,
     shutdown: CancellationToken,
     task: JoinHandle<anyhow::Result<()>>,
 }
@@ -87,10 +96,12 @@ impl Daemon {
     async fn start(directory: &tempfile::TempDir, datapath: Remembered) -> Self {
         let local_key = directory.path().join("run/key");
         let (leases, uplink_source) = mpsc::channel(4);
+        let log = RecentLines::default();
         let config = Config {
             network: NetworkConfig::default(),
             state_directory: directory.path().join("state"),
             local_key: local_key.clone(),
+            log: log.clone(),
             uplink_source: Some(uplink_source),
             resolvers: None,
         };
@@ -98,7 +109,7 @@ impl Daemon {
         let address = listener.local_addr().expect("an address");
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(net_manager::run_with(config, listener, shutdown.clone(), datapath));
-        let mut daemon = Self { address, key: String::new(), leases, shutdown, task };
+        let mut daemon = Self { address, key: String::new(), leases, log, shutdown, task };
         daemon.get("/status").await;
         daemon.key = net_manager::local_key::read(&local_key).expect("a key");
         daemon
@@ -152,6 +163,33 @@ impl Daemon {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         panic!("the state never was {state}: {last}");
+    }
+
+    /// The cluster tells of the service all instances are of.
+    async fn tell(&self) {
+        let names = ServiceNames {
+            application: "shop".to_owned(),
+            application_namespace: "prod".to_owned(),
+            service: "web".to_owned(),
+            service_namespace: "front".to_owned(),
+        };
+        let service = CallableService {
+            names: names.into(),
+            addresses: Default::default(),
+            allowed_callers: Default::default(),
+            instances: Vec::new(),
+        };
+        let services = BTreeMap::from([(SERVICE.parse().expect("an id"), Some(service.into()))]);
+        let news = NetworkNews { whole: true, services, peers: BTreeMap::new() };
+        self.leases.send(UplinkEvent::News(news)).await.expect("it listens");
+    }
+
+    /// Attaches instance 0 with the address it keeps.
+    async fn attach_stable(&self) -> (u16, Value) {
+        let body = json!({
+            "generation": 1, "network_namespace": "/proc/self/ns/net", "ports": [], "address": "10.30.0.7",
+        });
+        self.call("PUT", &format!("/instances/{SERVICE}/0"), Some(body)).await
     }
 
     async fn attach(&self, number: u32, ports: &[&str]) -> (u16, Value) {
@@ -299,12 +337,15 @@ async fn only_the_status_is_told_without_the_key() {
     let daemon = Daemon::start(&directory, Remembered::default()).await;
     assert_eq!(daemon.call_with("", "GET", "/status", None).await.0, 200);
     let instance = format!("/instances/{SERVICE}/0");
+    let drain = format!("{instance}/drain");
     let guarded = [
         ("GET", "/instances"),
         ("POST", "/register"),
         ("POST", "/certificate"),
         ("PUT", instance.as_str()),
         ("DELETE", instance.as_str()),
+        ("POST", drain.as_str()),
+        ("GET", "/logs"),
     ];
     for (method, path) in guarded {
         for key in ["", "wrong", &daemon.key[1..]] {
@@ -358,4 +399,88 @@ async fn a_worker_that_loses_its_cluster_stays_ready() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("the status never told");
+}
+
+#[tokio::test]
+async fn an_instance_begins_when_the_cluster_has_told_of_its_application() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let datapath = Remembered::default();
+    let daemon = Daemon::start(&directory, datapath.clone()).await;
+    daemon.lend().await;
+    let mut attaching = Box::pin(daemon.attach_stable());
+    let early = tokio::time::timeout(Duration::from_millis(300), &mut attaching).await;
+    assert!(early.is_err(), "{early:?}");
+    assert_eq!(datapath.kernel.lock().expect("no panic").links.len(), 1, "all else is done meanwhile");
+    assert_eq!(daemon.attach(1, &[]).await.0, 200, "and for others");
+    let told = tokio::time::Instant::now();
+    daemon.tell().await;
+    assert_eq!(attaching.as_mut().await.0, 200);
+    drop(attaching);
+    assert!(told.elapsed() < Duration::from_secs(1), "{:?}", told.elapsed());
+    assert_eq!(daemon.attach_stable().await.0, 200);
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn an_instance_begins_although_nobody_tells_of_its_application() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let daemon = Daemon::start(&directory, Remembered::default()).await;
+    daemon.lend().await;
+    let begun = tokio::time::Instant::now();
+    assert_eq!(daemon.attach_stable().await.0, 200);
+    let waited = begun.elapsed();
+    assert!((Duration::from_secs(2)..Duration::from_secs(6)).contains(&waited), "{waited:?}");
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn connections_to_an_instance_that_goes_are_counted() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let datapath = Remembered::default();
+    let daemon = Daemon::start(&directory, datapath.clone()).await;
+    daemon.lend().await;
+    daemon.attach(0, &["8080:80"]).await;
+    let ports = |datapath: &Remembered| {
+        let kernel = datapath.kernel.lock().expect("no panic");
+        kernel.elements.iter().filter(|element| matches!(element, Element::Port { .. })).count()
+    };
+    assert_eq!(ports(&datapath), 2, "one of each family");
+    *datapath.connected.lock().expect("no panic") = 3;
+    let path = format!("/instances/{SERVICE}/0/drain");
+    assert_eq!(daemon.call("POST", &path, None).await, (200, json!({"connections": 3})));
+    assert_eq!(ports(&datapath), 0);
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn the_log_is_shown_and_followed() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let daemon = Daemon::start(&directory, Remembered::default()).await;
+    daemon.log.keep("one");
+    daemon.log.keep("two");
+    let (port, key) = (daemon.address.port(), directory.path().join("run/key"));
+    let show = |follow: bool, key: PathBuf| {
+        tokio::task::spawn_blocking(move || {
+            let mut shown = Vec::new();
+            net_manager::show_logs(port, &key, follow, &mut shown)
+                .map(|()| String::from_utf8(shown).expect("text"))
+                .map_err(|error| format!("{error:#}"))
+        })
+    };
+    assert_eq!(show(false, key.clone()).await.expect("no panic"), Ok("one\ntwo\n".to_owned()));
+    let nowhere = show(false, PathBuf::from("/nonexistent/key")).await.expect("no panic");
+    let needs_root = nowhere.expect_err("no key");
+    assert!(needs_root.starts_with("show the log, which needs root: local key"), "{needs_root}");
+
+    let following = show(true, key.clone());
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    daemon.log.keep("three");
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    daemon.stop().await;
+    let followed = following.await.expect("no panic").expect("it ends with the daemon");
+    assert_eq!(followed, "one\ntwo\nthree\n");
+
+    let gone = show(false, key).await.expect("no panic").expect_err("nobody answers");
+    assert!(gone.starts_with("only a running NetManager tells its last lines"), "{gone}");
+    assert!(gone.contains(&format!("no NetManager answers on 127.0.0.1:{port}; start it")), "{gone}");
 }

@@ -299,18 +299,19 @@ impl State {
         }
     }
 
-    /// Of a service's instances those that run here, in order of their numbers.
+    /// Of a service's instances those that run here or are about to, in order of their numbers.
     pub(crate) fn instances_here(&self, service: ServiceId) -> Vec<NeighbourInstance> {
         let instances = self.instances.range(InstanceId::all_of(service)).filter_map(|(id, instance)| {
-            let Appearance { holder, address, runs, ready, generation } = Self::appearance(Some(instance))?;
-            let worker = holder.filter(|worker| runs && self.contacts.lost_since(*worker).is_none())?;
+            let Appearance { holder, address, is_there, ready, generation } =
+                Self::appearance(Some(instance))?;
+            let worker = holder.filter(|worker| is_there && self.contacts.lost_since(*worker).is_none())?;
             let instance = CallableInstance { number: id.number, address: address?, worker, ready };
             Some(NeighbourInstance { instance, generation })
         });
         instances.collect()
     }
 
-    /// Of a service's instances all that run, in order of their numbers. Of one that several clusters have, the copy
+    /// Of a service's instances all that run or are about to, in order of their numbers. Of one that several clusters have, the copy
     /// counts that can be called, and of two such the newer.
     pub(crate) fn instances_anywhere(&self, service: ServiceId) -> Vec<CallableInstance> {
         let mut best: BTreeMap<u32, NeighbourInstance> = BTreeMap::new();

@@ -90,7 +90,8 @@ fn key_of(way: Way) -> Option<TunnelKey> {
 pub(crate) struct Appearance {
     pub(crate) holder: Option<WorkerId>,
     pub(crate) address: Option<Ipv4Addr>,
-    pub(crate) runs: bool,
+    /// It runs, or is about to: whoever it calls first must know it by then.
+    pub(crate) is_there: bool,
     pub(crate) ready: bool,
     /// The root's decision it is here by.
     pub(crate) generation: Generation,
@@ -172,12 +173,13 @@ impl State {
     /// What others see of an instance; `None` when there is nothing to see.
     pub(crate) fn appearance(instance: Option<&Instance>) -> Option<Appearance> {
         let instance = instance?;
-        let runs = instance.report.phase == Phase::Running || instance.report.phase == Phase::Undeploying;
+        use Phase::{Creating, NodeScheduled, Running, Undeploying};
+        let is_there = matches!(instance.report.phase, NodeScheduled | Creating | Running | Undeploying);
         let ready = instance.desired == Desired::Running && instance.report.ready;
         Some(Appearance {
             holder: instance.holder(),
             address: instance.address,
-            runs,
+            is_there,
             ready,
             generation: instance.generation,
         })

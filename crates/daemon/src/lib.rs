@@ -7,6 +7,7 @@ mod clock;
 mod error;
 mod ids;
 mod logging;
+mod recent;
 mod state_directory;
 
 use std::{future::Future, process::ExitCode};
@@ -16,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 pub use clock::{instant_of, now, present};
 pub use error::chain;
 pub use ids::{fresh_application_id, fresh_service_id, fresh_user_id, fresh_uuid, random_hex};
+pub use recent::RecentLines;
 pub use state_directory::{StateDirectory, StateDirectoryError};
 
 /// How many threads a daemon's runtime uses.
@@ -32,7 +34,32 @@ pub fn run<F>(name: &'static str, threads: Threads, daemon: impl FnOnce(Cancella
 where
     F: Future<Output = anyhow::Result<()>>,
 {
-    logging::start();
+    logging::start(None);
+    run_logged(name, threads, daemon)
+}
+
+/// As [`run`], for a daemon that tells its last lines to whoever asks.
+pub fn run_keeping<F>(
+    name: &'static str,
+    threads: Threads,
+    daemon: impl FnOnce(CancellationToken, RecentLines) -> F,
+) -> ExitCode
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    let recent = RecentLines::default();
+    logging::start(Some(recent.clone()));
+    run_logged(name, threads, |shutdown| daemon(shutdown, recent))
+}
+
+fn run_logged<F>(
+    name: &'static str,
+    threads: Threads,
+    daemon: impl FnOnce(CancellationToken) -> F,
+) -> ExitCode
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
     let mut builder = match threads {
         Threads::One => tokio::runtime::Builder::new_current_thread(),
         Threads::Many(count) => {

@@ -22,18 +22,18 @@ pub struct CallableService {
     /// Who may connect to its instances beside its own application.
     #[serde(default)]
     pub allowed_callers: Arc<AllowedCallers>,
-    /// Instances that run, in order of their numbers. One that is lost or gone is not among them.
+    /// Instances that run or are about to, in order of their numbers. One that is lost or gone is not among them.
     pub instances: Vec<CallableInstance>,
 }
 
-/// An instance that runs somewhere.
+/// An instance that runs somewhere, or is about to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallableInstance {
     /// Which of its service.
     pub number: u32,
     /// The address it keeps wherever it runs.
     pub address: Ipv4Addr,
-    /// The device it runs on.
+    /// Its device.
     pub worker: WorkerId,
     /// Whether new connections may be led to it. Those it has go on in any case.
     pub ready: bool,

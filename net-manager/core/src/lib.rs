@@ -25,4 +25,4 @@ pub use kernel::{
 pub use link::{LinkName, LinkPlan, Namespace};
 pub use names::{Answer, DomainName, NAME_SERVER, Names, Wanted, Zone, resolvers_of};
 pub use reconcile::{forward_warnings, reconcile};
-pub use state::{AttachRequest, Attachment, Change, Command, NetworkState, Rejection};
+pub use state::{AttachRequest, Attachment, Change, Command, NetworkState, Rejection, TOLD_WITHIN_MILLIS};

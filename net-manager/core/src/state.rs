@@ -2,17 +2,22 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr},
 };
 
 use addressing::{Exhausted, HostPlan, InstanceAddresses, Subnet};
 use ipnet::IpNet;
 use model::{
-    AddressKind, Generation, InstanceId, NetworkLease, NetworkNews, PortMapping, StableAddress, Surroundings,
+    AddressKind, Generation, InstanceId, Moment, NetworkLease, NetworkNews, PortMapping, StableAddress,
+    Surroundings,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{DesiredKernel, Element, LinkName, LinkPlan, Namespace};
+
+/// A cluster that is there tells of an application before its containers are made. One that is not must not keep an
+/// instance from starting: what it may call is known from before, or cannot be known.
+pub const TOLD_WITHIN_MILLIS: u64 = 2_000;
 
 /// What is wished for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +26,8 @@ pub enum Command {
     UseLease(NetworkLease),
     /// Connect an instance, or replace what it was connected with.
     Attach(AttachRequest),
+    /// Lead nobody new to an instance by ports of the device; it goes.
+    Drain(InstanceId),
     /// Disconnect an instance.
     Detach(InstanceId),
 }
@@ -58,6 +65,9 @@ pub struct Attachment {
     /// The address it keeps wherever it runs.
     #[serde(default)]
     pub address: Option<Ipv4Addr>,
+    /// It goes: its ports lead nobody new to it.
+    #[serde(default)]
+    pub leaving: bool,
 }
 
 impl Attachment {
@@ -81,7 +91,7 @@ impl Attachment {
 
     fn elements(&self) -> impl Iterator<Item = Element> {
         let addresses = self.addresses.all();
-        let ports = self.ports.iter().flat_map(move |port| {
+        let ports = self.ports.iter().filter(|_| !self.leaving).flat_map(move |port| {
             addresses.map(|address| Element::Port {
                 protocol: port.protocol,
                 host: port.host,
@@ -101,6 +111,8 @@ pub enum Change {
     SubnetChosen(Subnet),
     /// The instance is connected like this.
     Attached(Attachment),
+    /// The instance goes.
+    Leaving(InstanceId),
     /// The instance is not connected.
     Detached(InstanceId),
 }
@@ -115,7 +127,10 @@ pub enum Rejection {
     )]
     NoSubnet,
     /// A lease without a range of each family.
-    #[error("bad network received: the cluster's lease names no IPv4 or no IPv6 range")]
+    #[error(
+        "bad network received: the cluster's lease names no IPv4 or no IPv6 range; check that its orchestrator and \
+         NetManager are of one version"
+    )]
     EmptyLease,
     /// No address is left.
     #[error(transparent)]
@@ -216,6 +231,10 @@ impl NetworkState {
                 Ok(if known { Vec::new() } else { vec![Change::SubnetChosen(subnet)] })
             }
             Command::Attach(request) => self.accept_attach(request),
+            Command::Drain(id) => {
+                let stays = self.attachment(id).filter(|attachment| !attachment.leaving);
+                Ok(stays.map(|_| Change::Leaving(id)).into_iter().collect())
+            }
             Command::Detach(id) => {
                 Ok(self.attachment(id).map(|_| Change::Detached(id)).into_iter().collect())
             }
@@ -239,7 +258,8 @@ impl NetworkState {
                 (hosts.subnet(), hosts.allocate(id)?)
             }
         };
-        let attachment = Attachment { id, generation, namespace, ports, addresses, subnet, address };
+        let leaving = false;
+        let attachment = Attachment { id, generation, namespace, ports, addresses, subnet, address, leaving };
         let known = held == Some(&attachment);
         Ok(if known { Vec::new() } else { vec![Change::Attached(attachment)] })
     }
@@ -299,6 +319,11 @@ impl NetworkState {
                     Err(index) => self.attachments.insert(index, attachment),
                 }
             }
+            Change::Leaving(id) => {
+                if let Ok(index) = self.position(id) {
+                    self.attachments[index].leaving = true;
+                }
+            }
             Change::Detached(id) => {
                 if let Some(hosts) = &mut self.hosts {
                     hosts.release(id);
@@ -306,6 +331,29 @@ impl NetworkState {
                 self.attachments.retain(|attachment| attachment.id != id);
             }
         }
+    }
+
+    /// The addresses at which others may be connected to an instance here. One that another device has by now took the
+    /// address it keeps along: whoever was connected to that is not any more.
+    #[must_use]
+    pub fn connected_at(&self, id: InstanceId) -> BTreeSet<IpAddr> {
+        let Some(attachment) = self.attachment(id) else { return BTreeSet::new() };
+        let service = self.surroundings.services.get(&id.service);
+        let now = service.and_then(|service| service.instances.iter().find(|it| it.number == id.number));
+        let is_elsewhere = now.is_some_and(|now| self.surroundings.peers.contains_key(&now.worker));
+        let kept = attachment.stable().filter(|_| !is_elsewhere).map(|stable| stable.all());
+        attachment.addresses.all().into_iter().chain(kept.into_iter().flatten()).collect()
+    }
+
+    /// Until when the first instruction of an instance attached at `since` is held back; `None` is no longer. It waits
+    /// until the cluster has told of its application, which it does in one piece, or until it has waited for long enough.
+    #[must_use]
+    pub fn begins(&self, id: InstanceId, since: Moment, now: Moment) -> Option<Moment> {
+        // Without an address that it keeps it is of a time before services had any, and nothing is told of it.
+        let waits = self.attachment(id).is_some_and(|attachment| attachment.address.is_some())
+            && !self.surroundings.services.contains_key(&id.service);
+        let until = since.plus_millis(TOLD_WITHIN_MILLIS);
+        (waits && until > now).then_some(until)
     }
 
     /// What the kernel must hold for this state.

@@ -117,6 +117,7 @@ fn attaching_again_changes_nothing_and_a_restart_keeps_the_addresses() {
         addresses: first,
         subnet: state.subnet().expect("a subnet"),
         address: None,
+        leaving: false,
     };
     assert_eq!(state.accept(Command::Attach(restarted)), Ok(vec![Change::Attached(expected)]));
 }
@@ -217,7 +218,12 @@ fn an_instance_whose_namespace_is_gone_is_detached() {
 #[test]
 fn a_lease_without_ranges_is_refused() {
     let empty = NetworkLease { v4: vec![], v6: vec![] };
-    assert_eq!(NetworkState::default().accept(Command::UseLease(empty)), Err(Rejection::EmptyLease));
+    let refused = NetworkState::default().accept(Command::UseLease(empty)).expect_err("nothing is lent");
+    assert_eq!(
+        refused.to_string(),
+        "bad network received: the cluster's lease names no IPv4 or no IPv6 range; check that its orchestrator and \
+         NetManager are of one version"
+    );
 }
 
 #[derive(Debug, Clone)]

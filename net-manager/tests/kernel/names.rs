@@ -361,6 +361,7 @@ async fn the_daemon_answers_what_the_cluster_told_and_says_what_keeps_it_from_an
         network: NetworkConfig::default(),
         state_directory: directory.path().join("state"),
         local_key: key.clone(),
+        log: daemon::RecentLines::default(),
         uplink_source: Some(uplink_source),
         resolvers: Some(directory.path().join("resolv.conf")),
     };

@@ -262,6 +262,30 @@ async fn a_connection_to_an_instance_that_is_gone_is_reset() {
     assert_eq!(stable(2).to_string(), "10.30.1.2");
 }
 
+/// The cluster tells of a caller when it has placed it, before anything of it runs.
+#[tokio::test]
+async fn the_first_packet_of_an_instance_reaches_another_device() {
+    use std::time::{Duration, Instant};
+    let (mut first, mut second) = Lab::pair().await;
+    let server = second.attach_stable(2).await;
+    server.serve("two", 80);
+    let mut instances = at(HERE, &[0]);
+    instances[0].2 = false;
+    instances.extend(at(THERE, &[2]));
+    tell_both(&mut first, &mut second, &instances).await;
+
+    let caller = first.attach_stable(0).await;
+    for address in ["10.30.0.1:80", "[fdff:2000::1]:80"] {
+        let begun = Instant::now();
+        caller.ask(address).expect("an answer");
+        // One that is lost is sent again after a second.
+        assert!(begun.elapsed() < Duration::from_millis(500), "{address}: {:?}", begun.elapsed());
+    }
+    let stranger = first.attach_stable(4).await;
+    let unanswered = stranger.ask("10.30.0.1:80").expect_err("the other device was not told of it");
+    assert_eq!(unanswered.kind(), std::io::ErrorKind::TimedOut);
+}
+
 /// As [`two_devices`], in a site that is not trusted.
 async fn two_strangers() -> (Lab, Lab, Place, [Place; 2], [TunnelKey; 2]) {
     let ([mut first, mut second], keys) = Lab::secure_pair().await;

@@ -85,13 +85,19 @@ fn instances(news: &NetworkNews) -> Vec<CallableInstance> {
     service.expect("it may be called").instances.clone()
 }
 
+/// The first call of an instance must find its way to others, and the answer the way back.
 #[test]
-fn who_has_an_instance_is_told_of_all_that_run_and_where() {
-    let mut cluster = two_workers();
-    say(&mut cluster, 0, Phase::Running);
-    say(&mut cluster, 1, Phase::Running);
+fn who_has_an_instance_is_told_of_all_and_where_before_any_of_them_runs() {
+    let mut cluster = Cluster::default();
+    for number in [1, 2] {
+        cluster.connect(number, 1, 1000);
+        cluster.state.network_connected(worker(number), 1, Some(reach(number)));
+    }
+    cluster.assign(small(), vec![]);
+    told(&mut cluster);
+    cluster.assign(small(), [0, 1].map(|number| addressed(number, Desired::Running)).to_vec());
     let news = told(&mut cluster);
-    let expected = [running(&cluster, 0, true), running(&cluster, 1, true)];
+    let expected = [running(&cluster, 0, false), running(&cluster, 1, false)];
     for number in [1, 2] {
         let other = 3 - number;
         let news = &news[&worker(number)];
@@ -101,17 +107,25 @@ fn who_has_an_instance_is_told_of_all_that_run_and_where() {
         assert_eq!(news.peers, BTreeMap::from([(worker(other), Some(peer))]));
         assert!(!news.whole, "only what is new");
     }
-    assert_eq!(told(&mut cluster), BTreeMap::new());
+    for phase in [Phase::NodeScheduled, Phase::Creating] {
+        say(&mut cluster, 0, phase);
+        assert_eq!(told(&mut cluster), BTreeMap::new(), "{phase}: nothing new");
+    }
+    say(&mut cluster, 0, Phase::Running);
+    let expected = [running(&cluster, 0, true), running(&cluster, 1, false)];
+    let news = told(&mut cluster);
+    assert!(news.len() == 2 && news.values().all(|news| instances(news) == expected), "{news:?}");
 }
 
 #[test]
-fn nothing_is_told_of_what_does_not_run_and_of_the_lost() {
+fn nothing_is_told_of_what_ended_and_of_the_lost() {
     let mut cluster = two_workers();
     say(&mut cluster, 0, Phase::Running);
     let news = told(&mut cluster);
     let first = running(&cluster, 0, true);
+    let second = running(&cluster, 1, false);
     assert_eq!(news.len(), 2, "whoever may call it");
-    assert!(news.values().all(|news| instances(news) == [first]), "{news:?}");
+    assert!(news.values().all(|news| instances(news) == [first, second]), "{news:?}");
 
     say(&mut cluster, 1, Phase::Running);
     told(&mut cluster);
@@ -162,7 +176,7 @@ fn a_netmanager_that_connects_again_is_told_everything() {
     let news = told(&mut cluster);
     let news = &news[&worker(1)];
     assert!(news.whole);
-    assert_eq!(instances(news), [running(&cluster, 0, true)]);
+    assert_eq!(instances(news), [running(&cluster, 0, true), running(&cluster, 1, false)]);
     // The end of the connection before comes late.
     cluster.state.network_disconnected(worker(1), 1);
     say(&mut cluster, 1, Phase::Running);
@@ -272,9 +286,6 @@ fn in_a_trusted_site_packets_go_as_they_are() {
         cluster.state.network_connected(worker(number), 1, Some(reach(number)));
     }
     cluster.assign(small(), [0, 1].map(|number| addressed(number, Desired::Running)).to_vec());
-    cluster.reconcile();
-    say(&mut cluster, 0, Phase::Running);
-    say(&mut cluster, 1, Phase::Running);
     let news = told(&mut cluster);
     let peer = news[&worker(1)].peers[&worker(2)].clone().expect("it is called");
     assert_eq!(peer.way, Way::Direct { underlay: reach(2).address });
