@@ -2,13 +2,16 @@
 
 use std::{
     collections::BTreeMap,
-    net::SocketAddr,
+    net::{Ipv6Addr, SocketAddr},
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use model::{InstanceId, NetworkLease, PortMapping};
-use net_core::{Effect, ObservedKernel};
+use model::{
+    AddressKind, CallableInstance, CallableService, InstanceId, NetworkLease, NetworkNews, Peer, PortMapping,
+    ServiceNames, Way, WorkerId,
+};
+use net_core::{Echo, Effect, Element, ObservedKernel, RoundTrip};
 use net_manager::{
     Config,
     config::NetworkConfig,
@@ -39,6 +42,8 @@ struct Remembered {
     refuses: Arc<Mutex<bool>>,
     /// An instance whose cable cannot be laid.
     hopeless: Option<u32>,
+    /// How soon the devices at these addresses answer echoes.
+    echoes: BTreeMap<Ipv6Addr, RoundTrip>,
 }
 
 impl Datapath for Remembered {
@@ -63,6 +68,10 @@ impl Datapath for Remembered {
 
     async fn encrypted(&mut self) -> Vec<EncryptedLink> {
         Vec::new()
+    }
+
+    fn echo(&self, echo: Echo) -> impl Future<Output = Option<RoundTrip>> + Send + 'static {
+        std::future::ready(self.echoes.get(&echo.to).copied())
     }
 
     fn reserve_ports(&mut self, _: InstanceId, ports: &[PortMapping]) -> Result<(), PortInUse> {
@@ -358,4 +367,67 @@ async fn a_worker_that_loses_its_cluster_stays_ready() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("the status never told");
+}
+
+fn net<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
+    text.parse().expect("an address or a network")
+}
+
+/// A service with an instance on each of two other devices.
+fn two_devices() -> NetworkNews {
+    let workers = [1, 2].map(|number| WorkerId::new(uuid::Uuid::from_bytes([number; 16])));
+    let instance = |(number, worker): (u32, &WorkerId)| CallableInstance {
+        number,
+        address: net(&format!("10.30.1.{number}")),
+        worker: *worker,
+        ready: true,
+    };
+    let names = ServiceNames {
+        application: "shop".to_owned(),
+        application_namespace: "prod".to_owned(),
+        service: "web".to_owned(),
+        service_namespace: "front".to_owned(),
+    };
+    let service = CallableService {
+        names: names.into(),
+        addresses: BTreeMap::from([(AddressKind::Closest, net("10.30.0.2"))]).into(),
+        allowed_callers: Default::default(),
+        instances: (1..).zip(&workers).map(instance).collect(),
+    };
+    let peer = |(number, worker): (u32, &WorkerId)| {
+        let lease = NetworkLease {
+            v4: vec![net(&format!("10.18.{number}.0/26"))],
+            v6: vec![net(&format!("fc00::{number}00/120"))],
+        };
+        (*worker, Some(Peer { way: Way::Direct { underlay: net("192.0.2.1") }, lease }))
+    };
+    NetworkNews {
+        whole: true,
+        services: BTreeMap::from([(net(SERVICE), Some(service.into()))]),
+        peers: (1..).zip(&workers).map(peer).collect(),
+    }
+}
+
+#[tokio::test]
+async fn the_closest_address_follows_the_echoes_and_links_tell_how_long_they_take() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let echoes =
+        BTreeMap::from([(net("fc00::101"), RoundTrip(20_000)), (net("fc00::201"), RoundTrip(5_000))]);
+    let datapath = Remembered { echoes, ..Remembered::default() };
+    let daemon = Daemon::start(&directory, datapath.clone()).await;
+    daemon.lend().await;
+    daemon.leases.send(UplinkEvent::News(two_devices())).await.expect("it listens");
+    let mut links = Value::Null;
+    for _ in 0..200 {
+        links = daemon.get("/links").await;
+        let round_trips = [0, 1].map(|index| links[index]["round_trip_microseconds"].clone());
+        if round_trips == [json!(20_000), json!(5_000)] {
+            let closest = Element::Single { from: net("10.30.0.2"), to: net("10.30.1.2") };
+            let kernel = datapath.kernel.lock().expect("no panic").clone();
+            assert!(kernel.elements.contains(&closest), "{kernel:?}");
+            return daemon.stop().await;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("links never told: {links}");
 }
