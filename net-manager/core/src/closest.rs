@@ -310,6 +310,20 @@ mod tests {
     }
 
     #[test]
+    fn the_mean_of_the_first_rounds_counts_from_then_on() {
+        let mut distances = wanting(1);
+        let counts: Vec<Nearness> = [100, 110, 110, 110, 110, 110, 110, 110, 112, 112]
+            .into_iter()
+            .map(|tenths| {
+                distances.take(worker(0), Some(ms(tenths)), Moment(0));
+                distances.of(worker(0))
+            })
+            .collect();
+        assert_eq!(counts[..7], [Nearness::Measured(ms(100)); 7]);
+        assert_eq!(counts[7..], [Nearness::Measured(RoundTrip(10_874)); 3]);
+    }
+
+    #[test]
     fn rounds_are_short_of_each_other_while_little_is_known_and_begin_a_few_at_a_time() {
         let mut distances = wanting(40);
         let begun: Vec<usize> = [0, 50, 100, 200, 300].map(|now| distances.begin(Moment(now)).len()).to_vec();
