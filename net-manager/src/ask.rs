@@ -56,7 +56,8 @@ pub fn describe_status(port: u16, key_file: &Path) -> anyhow::Result<String> {
 }
 
 fn describe_link(link: &Link) -> String {
-    let Link { worker_id, way, path, endpoint, last_handshake_seconds, received, sent } = link;
+    let Link { worker_id, way, path, endpoint, last_handshake_seconds, received, sent, .. } = link;
+    let Link { round_trip_microseconds, silent, .. } = link;
     let path = match path {
         Some(LinkPath::Relayed) => ", relayed by".to_owned(),
         Some(path) => format!(", {path}"),
@@ -67,7 +68,12 @@ fn describe_link(link: &Link) -> String {
         (_, Some(ago)) => format!("  keys of {ago} s ago, {received} B in, {sent} B out"),
         (_, None) => "  no answer yet: is its UDP port open, or that of the relay?".to_owned(),
     };
-    format!("  {worker_id}  {way}{path}  {endpoint}{state}")
+    let distance = match round_trip_microseconds {
+        Some(micros) => format!("  {}.{} ms there and back", micros / 1000, micros % 1000 / 100),
+        None if *silent => "  no answer to echoes: is ICMPv6 let in there?".to_owned(),
+        None => String::new(),
+    };
+    format!("  {worker_id}  {way}{path}  {endpoint}{state}{distance}")
 }
 
 /// Writes the last lines of the log of the NetManager on `port` to `out`; with `follow` those to come too.

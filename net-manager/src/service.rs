@@ -4,13 +4,14 @@ use std::{collections::BTreeSet, os::unix::fs::MetadataExt, sync::Arc, time::Dur
 
 use anyhow::Context;
 use daemon::StateDirectory;
-use model::{InstanceId, Moment, NetworkLease};
+use model::{InstanceId, Moment, NetworkLease, Peer, WorkerId};
 use net_core::{
     AttachRequest, Attachment, Change, Command, Effect, LinkName, Namespace, NetworkState, ObservedKernel,
-    forward_warnings, reconcile,
+    RoundTrip, forward_warnings, reconcile,
 };
 use tokio::{
     sync::{mpsc, oneshot},
+    task::{JoinError, JoinSet},
     time::{Instant, MissedTickBehavior},
 };
 use tokio_util::sync::CancellationToken;
@@ -49,6 +50,8 @@ pub struct Service<D> {
     bulletin: Bulletin,
     /// Attached instances whose first instruction is held back.
     held: Vec<Held>,
+    /// Rounds of echoes to other devices that are under way.
+    rounds: JoinSet<Round>,
 }
 
 /// An instance that waits for what the cluster has to tell of its application.
@@ -58,6 +61,9 @@ struct Held {
     since: Moment,
     reply: oneshot::Sender<Result<Attachment, AttachError>>,
 }
+
+/// What came of echoes to a device.
+type Round = (WorkerId, Option<RoundTrip>);
 
 impl<D: Datapath> Service<D> {
     /// Goes on with the state that was kept.
@@ -89,6 +95,7 @@ impl<D: Datapath> Service<D> {
             unwritten_since: None,
             bulletin: Bulletin::default(),
             held: Vec::new(),
+            rounds: JoinSet::new(),
             datapath,
             directory,
             uplink,
@@ -116,6 +123,7 @@ impl<D: Datapath> Service<D> {
         let broken = self.datapath.broken();
         loop {
             let begins = self.let_begin();
+            let rounds_due = self.state.rounds_due().map(|due| daemon::instant_of(due).into());
             tokio::select! {
                 () = shutdown.cancelled() => return self.write_surroundings(),
                 request = self.requests.recv() => match request {
@@ -130,6 +138,8 @@ impl<D: Datapath> Service<D> {
                 () = broken.notified() => self.pass().await,
                 () = at(self.unwritten_since.map(|since| since + WRITE_AFTER)) => self.write_surroundings(),
                 () = at(begins) => {}
+                () = at(rounds_due) => self.begin_rounds(),
+                Some(round) = self.rounds.join_next() => self.take_rounds(round).await,
             }
         }
     }
@@ -165,8 +175,35 @@ impl<D: Datapath> Service<D> {
             tracing::error!(error = format!("{error:#}"), "the network state could not be kept");
         }
         self.kernel = None;
+        self.put_right().await;
+    }
+
+    /// As [`Service::settle`]; what fails is tried again with the next pass.
+    async fn put_right(&mut self) {
         let outcome = self.settle(Wanted::Everything).await;
         self.report(outcome.as_ref().err());
+    }
+
+    fn begin_rounds(&mut self) {
+        for (worker, echo) in self.state.begin_rounds(daemon::present().moment) {
+            let round = self.datapath.echo(echo);
+            self.rounds.spawn(async move { (worker, round.await) });
+        }
+    }
+
+    /// Takes on `first` and all that have ended meanwhile. One that panicked is begun again, as one without a result is.
+    async fn take_rounds(&mut self, first: Result<Round, JoinError>) {
+        let mut changed = false;
+        let mut next = Some(first);
+        while let Some(round) = next {
+            if let Ok((worker, answer)) = round {
+                changed |= self.state.take_round(worker, answer, daemon::present().moment);
+            }
+            next = self.rounds.try_join_next();
+        }
+        if changed {
+            self.put_right().await;
+        }
     }
 
     fn living_namespaces(&self) -> BTreeSet<Namespace> {
@@ -249,8 +286,7 @@ impl<D: Datapath> Service<D> {
                 self.state.hear(news);
                 self.bulletin.tell(&self.state);
                 self.unwritten_since.get_or_insert_with(Instant::now);
-                let outcome = self.settle(Wanted::Everything).await;
-                self.report(outcome.as_ref().err());
+                self.put_right().await;
             }
         }
     }
@@ -284,8 +320,7 @@ impl<D: Datapath> Service<D> {
         if let Err(error) = self.commit(changes) {
             tracing::error!(error = format!("{error:#}"), "the lease could not be kept");
         }
-        let outcome = self.settle(Wanted::Everything).await;
-        self.report(outcome.as_ref().err());
+        self.put_right().await;
     }
 
     async fn serve(&mut self, request: Request) {
@@ -374,7 +409,10 @@ impl<D: Datapath> Service<D> {
     async fn links(&mut self) -> Vec<Link> {
         let encrypted = self.datapath.encrypted().await;
         let peers = &self.state.surroundings().peers;
-        peers.iter().map(|(worker, peer)| Link::of(*worker, peer.way, &encrypted)).collect()
+        let link = |(worker, peer): (&WorkerId, &Peer)| {
+            Link::of(*worker, peer.way, &encrypted, self.state.nearness(*worker))
+        };
+        peers.iter().map(link).collect()
     }
 
     fn status(&self) -> Status {

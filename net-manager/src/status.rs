@@ -1,6 +1,7 @@
 //! Where NetManager is on its way to being of use, in words that say what it waits for.
 
 use model::{Way, WorkerId};
+use net_core::{Nearness, RoundTrip};
 use serde::{Deserialize, Serialize};
 
 use crate::secure::{EncryptedLink, LinkPath};
@@ -55,10 +56,14 @@ pub struct Link {
     pub received: u64,
     /// Bytes of packets to there, over an encrypted link.
     pub sent: u64,
+    /// How long an echo takes there and back, as it counts for closest addresses; `None` while nobody needs to know.
+    pub round_trip_microseconds: Option<u32>,
+    /// It does not answer echoes: closest addresses lead there last.
+    pub silent: bool,
 }
 
 impl Link {
-    pub(crate) fn of(worker_id: WorkerId, way: Way, encrypted: &[EncryptedLink]) -> Self {
+    pub(crate) fn of(worker_id: WorkerId, way: Way, encrypted: &[EncryptedLink], nearness: Nearness) -> Self {
         let (way, endpoint, link) = match way {
             Way::Direct { underlay } => ("direct", underlay.to_string(), None),
             Way::Secure { endpoint, key, .. } => {
@@ -75,6 +80,11 @@ impl Link {
             last_handshake_seconds: link.and_then(|link| link.last_handshake_seconds),
             received: link.map_or(0, |link| link.received),
             sent: link.map_or(0, |link| link.sent),
+            round_trip_microseconds: match nearness {
+                Nearness::Measured(RoundTrip(micros)) => Some(micros),
+                Nearness::Unmeasured | Nearness::Silent => None,
+            },
+            silent: nearness == Nearness::Silent,
         }
     }
 }

@@ -9,6 +9,7 @@
 //! Effects are safe to repeat; a lost one is asked for again at the next pass. The other half, which speaks netlink,
 //! is `net-manager/src/datapath`.
 
+mod closest;
 mod isolation;
 mod kernel;
 mod link;
@@ -17,6 +18,7 @@ mod others;
 mod reconcile;
 mod state;
 
+pub use closest::{Echo, Nearness, RoundTrip};
 pub use isolation::{Isolation, Membership};
 pub use kernel::{
     Chain, DesiredKernel, DirectLink, Effect, Element, Family, ForwardFilter, Mac, ObservedKernel,

@@ -11,7 +11,9 @@ use model::{
     AddressKind, CallableService, InstanceId, Peer, StableAddress, Surroundings, TunnelKey, Way, WorkerId,
 };
 
-use crate::{Attachment, Chain, DesiredKernel, DirectLink, Element, Mac, Path, SecurePeer};
+use crate::{
+    Attachment, Chain, DesiredKernel, DirectLink, Element, Mac, Path, SecurePeer, closest::Distances,
+};
 
 /// How another device is led to.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +31,7 @@ impl DesiredKernel {
         surroundings: &Surroundings,
         attachments: &[Attachment],
         subnet: Subnet,
+        distances: &Distances,
     ) {
         let (v4, v6) = subnet.gateway();
         let source = InstanceAddresses { v4, v6 };
@@ -43,6 +46,7 @@ impl DesiredKernel {
         let begin = u32::from(v4) / 64;
         for (id, service) in &surroundings.services {
             let mut here = Vec::new();
+            let mut there = Vec::new();
             let mut ready = Vec::new();
             for instance in &service.instances {
                 let address = StableAddress::of(AddressKind::Instance, instance.address);
@@ -55,11 +59,14 @@ impl DesiredKernel {
                 } else if let Some(device) = devices.get(&instance.worker) {
                     self.lead_to_instance(address, *device, source);
                     if instance.ready {
+                        there.push((instance.worker, address));
                         ready.push(address);
                     }
                 }
             }
-            self.lead_to_service(service, &here, &ready, begin);
+            // No other device is as close as this one, however quick it answers.
+            let closest = if here.is_empty() { distances.closest(&there) } else { here };
+            self.lead_to_service(service, &closest, &ready, begin);
         }
     }
 
@@ -118,18 +125,15 @@ impl DesiredKernel {
     fn lead_to_service(
         &mut self,
         service: &CallableService,
-        here: &[StableAddress],
+        closest: &[StableAddress],
         ready: &[StableAddress],
         begin: u32,
     ) {
         for (kind, v4) in &*service.addresses {
             let Some(address) = StableAddress::of(*kind, *v4) else { continue };
             let chosen = match kind {
-                AddressKind::Closest if !here.is_empty() => here,
-                AddressKind::Closest
-                | AddressKind::RoundRobin
-                | AddressKind::LeastUsed
-                | AddressKind::Affinity => ready,
+                AddressKind::Closest => closest,
+                AddressKind::RoundRobin | AddressKind::LeastUsed | AddressKind::Affinity => ready,
                 AddressKind::Instance => continue,
             };
             match chosen {

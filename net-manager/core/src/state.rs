@@ -9,11 +9,13 @@ use addressing::{Exhausted, HostPlan, InstanceAddresses, Subnet};
 use ipnet::IpNet;
 use model::{
     AddressKind, Generation, InstanceId, Moment, NetworkLease, NetworkNews, PortMapping, StableAddress,
-    Surroundings,
+    Surroundings, Way, WorkerId,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{DesiredKernel, Element, LinkName, LinkPlan, Namespace};
+use crate::{
+    DesiredKernel, Echo, Element, LinkName, LinkPlan, Namespace, Nearness, RoundTrip, closest::Distances,
+};
 
 /// A cluster that is there tells of an application before its containers are made. One that is not must not keep an
 /// instance from starting: what it may call is known from before, or cannot be known.
@@ -178,6 +180,9 @@ pub struct NetworkState {
     /// What the cluster tells of others. Kept apart from the rest, as it changes far more often.
     #[serde(skip)]
     surroundings: Surroundings,
+    /// How far the devices are that closest addresses may lead to. Known again soon after a start.
+    #[serde(skip)]
+    distances: Distances,
 }
 
 impl NetworkState {
@@ -190,11 +195,66 @@ impl NetworkState {
     /// To be called once with what was known before a restart.
     pub fn recall(&mut self, surroundings: Surroundings) {
         self.surroundings = surroundings;
+        self.choose_whom_to_measure();
     }
 
     /// Takes on what the cluster tells of others.
     pub fn hear(&mut self, news: NetworkNews) {
         self.surroundings.take(news);
+        self.choose_whom_to_measure();
+    }
+
+    /// Devices are measured while a closest address may lead to them: that of a service with nothing ready here.
+    fn choose_whom_to_measure(&mut self) {
+        let Surroundings { services, peers } = &self.surroundings;
+        let mut wanted = BTreeSet::new();
+        for (service, callable) in services {
+            let ready = callable.instances.iter().filter(|instance| instance.ready);
+            let is_here = |number| self.attachment(InstanceId { service: *service, number }).is_some();
+            let leads_away =
+                self.subnet().is_some() && callable.addresses.contains_key(&AddressKind::Closest);
+            if leads_away && !ready.clone().any(|instance| is_here(instance.number)) {
+                wanted.extend(
+                    ready.map(|instance| instance.worker).filter(|worker| peers.contains_key(worker)),
+                );
+            }
+        }
+        self.distances.want(&wanted);
+    }
+
+    /// How far a device counts as being.
+    #[must_use]
+    pub fn nearness(&self, worker: WorkerId) -> Nearness {
+        self.distances.of(worker)
+    }
+
+    /// When the next rounds of echoes are to begin.
+    #[must_use]
+    pub fn rounds_due(&self) -> Option<Moment> {
+        self.distances.due()
+    }
+
+    /// The rounds of echoes to begin now. What comes of each is for [`NetworkState::take_round`]; one that is lost is asked
+    /// for again.
+    pub fn begin_rounds(&mut self, now: Moment) -> Vec<(WorkerId, Echo)> {
+        let begun = self.distances.begin(now);
+        begun.into_iter().filter_map(|worker| Some((worker, self.echo(worker)?))).collect()
+    }
+
+    fn echo(&self, worker: WorkerId) -> Option<Echo> {
+        let peer = self.surroundings.peers.get(&worker)?;
+        let (_, from) = self.subnet()?.gateway();
+        let (_, to) = Subnet::first_of(&peer.lease)?.gateway();
+        let encrypted = match peer.way {
+            Way::Direct { .. } => false,
+            Way::Secure { .. } => true,
+        };
+        Some(Echo { from, to, encrypted })
+    }
+
+    /// Takes on the shortest answer of a round, or that there was none. Says whether the kernel may have to change for it.
+    pub fn take_round(&mut self, worker: WorkerId, answer: Option<RoundTrip>, now: Moment) -> bool {
+        self.distances.take(worker, answer, now)
     }
 
     /// The subnet new instances get their addresses of.
@@ -331,6 +391,7 @@ impl NetworkState {
                 self.attachments.retain(|attachment| attachment.id != id);
             }
         }
+        self.choose_whom_to_measure();
     }
 
     /// The addresses at which others may be connected to an instance here. One that another device has by now took the
@@ -379,7 +440,7 @@ impl NetworkState {
         };
         desired.isolate(&self.surroundings, &self.attachments);
         if let Some(subnet) = self.subnet() {
-            desired.lead_to_others(&self.surroundings, &self.attachments, subnet);
+            desired.lead_to_others(&self.surroundings, &self.attachments, subnet, &self.distances);
         }
         desired
     }

@@ -5,7 +5,7 @@ mod kernel;
 use std::{collections::BTreeSet, error::Error, future::Future, net::IpAddr, sync::Arc};
 
 use model::{InstanceId, PortMapping};
-use net_core::{Effect, ObservedKernel};
+use net_core::{Echo, Effect, ObservedKernel, RoundTrip};
 use tokio::sync::Notify;
 
 use crate::secure::EncryptedLink;
@@ -36,6 +36,9 @@ pub trait Datapath: Send + 'static {
 
     /// How encrypted links fare.
     fn encrypted(&mut self) -> impl Future<Output = Vec<EncryptedLink>> + Send;
+
+    /// A round of echoes to another device: the shortest time in which one came back, `None` when none did.
+    fn echo(&self, echo: Echo) -> impl Future<Output = Option<RoundTrip>> + Send + 'static;
 
     /// Takes these ports of the device for `holder`, in place of those it had, so that no program can listen on
     /// them unheard.

@@ -25,7 +25,7 @@ use super::{ROUTE_PROTOCOL, links::MTU};
 use crate::{datapath::DatapathError, secure::INTERFACE};
 
 /// Begins as the names of cables do, so that the rules for what instances may do hold for it.
-const NAME: &str = "mgvdirect";
+pub(super) const NAME: &str = "mgvdirect";
 /// Spells `mgv`.
 const NETWORK: u32 = 0x006d_6776;
 /// Beside that of encrypted links.

@@ -12,6 +12,7 @@
 
 mod connections;
 mod direct;
+mod echo;
 mod elements;
 mod forward;
 mod isolation;
@@ -33,7 +34,7 @@ use std::{
 
 use ipnet::IpNet;
 use model::{InstanceId, PortMapping};
-use net_core::{Effect, LinkName, ObservedKernel};
+use net_core::{Echo, Effect, LinkName, ObservedKernel, RoundTrip};
 use nlink::netlink::{
     Connection, Netfilter, Nftables, Route,
     namespace::Netns,
@@ -280,6 +281,19 @@ impl Datapath for KernelDatapath {
         match &mut self.secure {
             Some(secure) => secure.links().await,
             None => Vec::new(),
+        }
+    }
+
+    fn echo(&self, echo: Echo) -> impl Future<Output = Option<RoundTrip>> + Send + 'static {
+        let socket = echo::open(&self.host, echo);
+        async move {
+            match socket {
+                Ok(socket) => echo::round(socket).await,
+                Err(error) => {
+                    tracing::debug!(%error, to = %echo.to, "echoes cannot be sent to another device");
+                    None
+                }
+            }
         }
     }
 

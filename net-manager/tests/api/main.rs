@@ -1,209 +1,18 @@
 //! The local API as NodeEngine uses it, over a datapath that is only remembered.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, SocketAddr},
-    path::PathBuf,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+mod running;
 
-use daemon::RecentLines;
-use model::{CallableService, InstanceId, NetworkLease, NetworkNews, PortMapping, ServiceNames};
-use net_core::{Effect, Element, ObservedKernel};
-use net_manager::{
-    Config,
-    config::NetworkConfig,
-    datapath::{Datapath, DatapathError, PortInUse},
-    secure::EncryptedLink,
-    uplink::UplinkEvent,
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use model::{
+    AddressKind, CallableInstance, CallableService, NetworkLease, NetworkNews, Peer, ServiceNames, Way,
+    WorkerId,
 };
+use net_core::{Element, RoundTrip};
+use net_manager::uplink::UplinkEvent;
 use serde_json::{Value, json};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-    sync::mpsc,
-    task::JoinHandle,
-};
-use tokio_util::sync::CancellationToken;
 
-const SERVICE: &str = "0102030405060708090a0b0c";
-const WORKER: &str = "00000000-0000-0000-0000-000000000001";
-const CLUSTER: &str = "00000000-0000-0000-0000-000000000002";
-const ROOT: &str = "00000000-0000-0000-0000-000000000003";
-
-/// Remembers what the kernel would hold.
-#[derive(Debug, Clone, Default)]
-struct Remembered {
-    kernel: Arc<Mutex<ObservedKernel>>,
-    /// A port some program listens on.
-    busy: Option<u16>,
-    refuses: Arc<Mutex<bool>>,
-    /// How many are connected to whoever is asked about.
-    connected: Arc<Mutex<u32>>,
-    /// An instance whose cable cannot be laid.
-    hopeless: Option<u32>,
-}
-
-impl Datapath for Remembered {
-    async fn observe(&mut self) -> Result<ObservedKernel, DatapathError> {
-        Ok(self.kernel.lock().expect("no panic").clone())
-    }
-
-    async fn apply(&mut self, effect: &Effect) -> Result<(), DatapathError> {
-        let hopeless =
-            matches!(effect, Effect::CreateLink(plan) if Some(plan.instance.number) == self.hopeless);
-        if hopeless || *self.refuses.lock().expect("no panic") {
-            return Err(DatapathError {
-                action: "change anything".to_owned(),
-                source: "it is a test".into(),
-            });
-        }
-        self.kernel.lock().expect("no panic").after(effect);
-        Ok(())
-    }
-
-    async fn use_relay(&mut self, _: relay::Order) {}
-
-    async fn connections(&mut self, _: &BTreeSet<IpAddr>) -> Result<u32, DatapathError> {
-        Ok(*self.connected.lock().expect("no panic"))
-    }
-
-    async fn encrypted(&mut self) -> Vec<EncryptedLink> {
-        Vec::new()
-    }
-
-    fn reserve_ports(&mut self, _: InstanceId, ports: &[PortMapping]) -> Result<(), PortInUse> {
-        match ports.iter().find(|port| Some(port.host) == self.busy) {
-            Some(port) => Err(PortInUse { port: *port }),
-            None => Ok(()),
-        }
-    }
-
-    fn release_ports(&mut self, _: InstanceId) {}
-}
-
-struct Daemon {
-    address: SocketAddr,
-    key: String,
-    leases: mpsc::Sender<UplinkEvent>,
-    log: RecentLines,
-    shutdown: CancellationToken,
-    task: JoinHandle<anyhow::Result<()>>,
-}
-
-impl Daemon {
-    async fn start(directory: &tempfile::TempDir, datapath: Remembered) -> Self {
-        let local_key = directory.path().join("run/key");
-        let (leases, uplink_source) = mpsc::channel(4);
-        let log = RecentLines::default();
-        let config = Config {
-            network: NetworkConfig::default(),
-            state_directory: directory.path().join("state"),
-            local_key: local_key.clone(),
-            log: log.clone(),
-            uplink_source: Some(uplink_source),
-            resolvers: None,
-        };
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("an address");
-        let shutdown = CancellationToken::new();
-        let task = tokio::spawn(net_manager::run_with(config, listener, shutdown.clone(), datapath));
-        let mut daemon = Self { address, key: String::new(), leases, log, shutdown, task };
-        daemon.get("/status").await;
-        daemon.key = net_manager::local_key::read(&local_key).expect("a key");
-        daemon
-    }
-
-    async fn stop(self) {
-        self.shutdown.cancel();
-        self.task.await.expect("no panic").expect("an orderly end");
-    }
-
-    async fn call(&self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
-        self.call_with(&self.key, method, path, body).await
-    }
-
-    async fn call_with(&self, key: &str, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
-        let body = body.map(|body| body.to_string()).unwrap_or_default();
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {key}\r\n\
-             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        let mut stream = TcpStream::connect(self.address).await.expect("it listens");
-        stream.write_all(request.as_bytes()).await.expect("sent");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.expect("an answer");
-        let (head, body) = answer.split_once("\r\n\r\n").expect("HTTP");
-        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
-        (status, serde_json::from_str(body).unwrap_or_else(|error| panic!("{answer}: {error}")))
-    }
-
-    async fn get(&self, path: &str) -> Value {
-        self.call("GET", path, None).await.1
-    }
-
-    async fn lend(&self) {
-        let lease = NetworkLease {
-            v4: vec!["10.18.0.0/26".parse().expect("a network")],
-            v6: vec!["fc00::/120".parse().expect("a network")],
-        };
-        self.leases.send(UplinkEvent::Lease(lease)).await.expect("it listens");
-        self.wait_for_state("ready").await;
-    }
-
-    async fn wait_for_state(&self, state: &str) {
-        let mut last = Value::Null;
-        for _ in 0..200 {
-            last = self.get("/status").await;
-            if last["state"] == state {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        panic!("the state never was {state}: {last}");
-    }
-
-    /// The cluster tells of the service all instances are of.
-    async fn tell(&self) {
-        let names = ServiceNames {
-            application: "shop".to_owned(),
-            application_namespace: "prod".to_owned(),
-            service: "web".to_owned(),
-            service_namespace: "front".to_owned(),
-        };
-        let service = CallableService {
-            names: names.into(),
-            addresses: Default::default(),
-            allowed_callers: Default::default(),
-            instances: Vec::new(),
-        };
-        let services = BTreeMap::from([(SERVICE.parse().expect("an id"), Some(service.into()))]);
-        let news = NetworkNews { whole: true, services, peers: BTreeMap::new() };
-        self.leases.send(UplinkEvent::News(news)).await.expect("it listens");
-    }
-
-    /// Attaches instance 0 with the address it keeps.
-    async fn attach_stable(&self) -> (u16, Value) {
-        let body = json!({
-            "generation": 1, "network_namespace": "/proc/self/ns/net", "ports": [], "address": "10.30.0.7",
-        });
-        self.call("PUT", &format!("/instances/{SERVICE}/0"), Some(body)).await
-    }
-
-    async fn attach(&self, number: u32, ports: &[&str]) -> (u16, Value) {
-        let body = json!({"generation": 1, "network_namespace": "/proc/self/ns/net", "ports": ports});
-        self.call("PUT", &format!("/instances/{SERVICE}/{number}"), Some(body)).await
-    }
-}
-
-fn registration(worker: &str) -> Value {
-    json!({
-        "worker_id": worker, "cluster_id": CLUSTER, "cluster_address": "cluster.example:10100",
-        "root_id": ROOT, "ca_certificate": "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n",
-    })
-}
+use crate::running::{Daemon, ROOT, Remembered, SERVICE, WORKER, registration};
 
 #[tokio::test]
 async fn instances_are_attached_listed_and_detached() {
@@ -483,4 +292,67 @@ async fn the_log_is_shown_and_followed() {
     let gone = show(false, key).await.expect("no panic").expect_err("nobody answers");
     assert!(gone.starts_with("only a running NetManager tells its last lines"), "{gone}");
     assert!(gone.contains(&format!("no NetManager answers on 127.0.0.1:{port}; start it")), "{gone}");
+}
+
+fn net<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
+    text.parse().expect("an address or a network")
+}
+
+/// A service with an instance on each of two other devices.
+fn two_devices() -> NetworkNews {
+    let workers = [1, 2].map(|number| WorkerId::new(uuid::Uuid::from_bytes([number; 16])));
+    let instance = |(number, worker): (u32, &WorkerId)| CallableInstance {
+        number,
+        address: net(&format!("10.30.1.{number}")),
+        worker: *worker,
+        ready: true,
+    };
+    let names = ServiceNames {
+        application: "shop".to_owned(),
+        application_namespace: "prod".to_owned(),
+        service: "web".to_owned(),
+        service_namespace: "front".to_owned(),
+    };
+    let service = CallableService {
+        names: names.into(),
+        addresses: BTreeMap::from([(AddressKind::Closest, net("10.30.0.2"))]).into(),
+        allowed_callers: Default::default(),
+        instances: (1..).zip(&workers).map(instance).collect(),
+    };
+    let peer = |(number, worker): (u32, &WorkerId)| {
+        let lease = NetworkLease {
+            v4: vec![net(&format!("10.18.{number}.0/26"))],
+            v6: vec![net(&format!("fc00::{number}00/120"))],
+        };
+        (*worker, Some(Peer { way: Way::Direct { underlay: net("192.0.2.1") }, lease }))
+    };
+    NetworkNews {
+        whole: true,
+        services: BTreeMap::from([(net(SERVICE), Some(service.into()))]),
+        peers: (1..).zip(&workers).map(peer).collect(),
+    }
+}
+
+#[tokio::test]
+async fn the_closest_address_follows_the_echoes_and_links_tell_how_long_they_take() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let echoes =
+        BTreeMap::from([(net("fc00::101"), RoundTrip(20_000)), (net("fc00::201"), RoundTrip(5_000))]);
+    let datapath = Remembered { echoes, ..Remembered::default() };
+    let daemon = Daemon::start(&directory, datapath.clone()).await;
+    daemon.lend().await;
+    daemon.leases.send(UplinkEvent::News(two_devices())).await.expect("it listens");
+    let mut links = Value::Null;
+    for _ in 0..200 {
+        links = daemon.get("/links").await;
+        let round_trips = [0, 1].map(|index| links[index]["round_trip_microseconds"].clone());
+        if round_trips == [json!(20_000), json!(5_000)] {
+            let closest = Element::Single { from: net("10.30.0.2"), to: net("10.30.1.2") };
+            let kernel = datapath.kernel.lock().expect("no panic").clone();
+            assert!(kernel.elements.contains(&closest), "{kernel:?}");
+            return daemon.stop().await;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("links never told: {links}");
 }
