@@ -10,11 +10,15 @@ use std::{
 
 use model::{
     AllowedCaller, AllowedCallers, ApplicationName, AssignedService, CallableService, Desired, Generation,
-    NetworkLease, NetworkNews, Peer, Phase, Reach, RevisionId, ServiceId, ServiceNames, TunnelKey, Way,
-    WorkerId,
+    NetworkLease, NetworkNews, Peer, Phase, Reach, RevisionId, ServiceId, ServiceNames, TunnelKey, WorkerId,
 };
 
-use crate::{Change, Effect, Instance, State, Worker, neighbours::difference, reconcile::Plan};
+use crate::{
+    Change, Effect, Instance, State, Worker,
+    neighbours::difference,
+    reconcile::Plan,
+    ways::{IpVersion, key_of},
+};
 
 /// A connected NetManager and what it was told.
 #[derive(Debug)]
@@ -45,13 +49,6 @@ impl Told {
     }
 }
 
-fn key_of(peer: &Peer) -> Option<TunnelKey> {
-    match peer.way {
-        Way::Secure { key, .. } => Some(key),
-        Way::Direct { .. } => None,
-    }
-}
-
 /// What other devices can see of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Appearance {
@@ -67,7 +64,7 @@ pub(crate) struct Appearance {
 #[derive(Debug, Default)]
 pub(crate) struct Networks {
     /// Nobody but devices of the site can listen or speak on its network.
-    trusted: bool,
+    pub(crate) trusted: bool,
     told: BTreeMap<WorkerId, Told>,
     /// NetManagers that are to be told everything that is new to them: who they may call may be different.
     due: BTreeSet<WorkerId>,
@@ -307,13 +304,12 @@ impl State {
         }
     }
 
-    /// The relay's offer to a NetManager that was told nothing yet, if its device needs one.
+    /// The relay's offer to a NetManager that was told nothing yet, if its device can have encrypted links: also in a
+    /// trusted site it has them to devices of other clusters, and to those that speak the other version of IP.
     fn relay_for(&self, id: WorkerId) -> Option<Effect> {
         let told = self.networks.told.get(&id).filter(|told| told.lease.is_none())?;
-        match self.way_to(told.reach?)? {
-            Way::Direct { .. } => None,
-            Way::Secure { key, .. } => Some(Effect::OfferRelay { worker: id, session: told.session, key }),
-        }
+        let key = told.reach?.tunnel?.key;
+        Some(Effect::OfferRelay { worker: id, session: told.session, key })
     }
 
     /// Where devices are reached is kept: after a restart those that are back first must not lose the others.
@@ -362,9 +358,14 @@ impl State {
             service.instances.iter().map(|instance| instance.worker).collect()
         };
         let (were, are) = (devices(&before), devices(&service));
-        let gained: Vec<(WorkerId, Peer)> =
-            are.difference(&were).filter_map(|device| Some((*device, self.peer(*device)?))).collect();
+        let gained_by = |version| -> Vec<(WorkerId, Peer)> {
+            let gained = are.difference(&were);
+            gained.filter_map(|device| Some((*device, self.peer(version, *device)?))).collect()
+        };
+        let gained = [IpVersion::V4, IpVersion::V6].map(|version| (version, gained_by(version)));
+        let gained = BTreeMap::from(gained);
         for caller in callers {
+            let gained = &gained[&self.version_of(caller)];
             let Some(told) = self.networks.told.get_mut(&caller) else { continue };
             let own = self.workers.get(&caller).and_then(Worker::key);
             // Of two devices with one key it is to be seen which of them counts.
@@ -449,50 +450,12 @@ impl State {
         let instances = services.values().flat_map(|service| &service.instances);
         let others: BTreeSet<WorkerId> =
             instances.map(|instance| instance.worker).filter(|other| *other != worker).collect();
+        let version = self.version_of(worker);
         let mut peers: BTreeMap<WorkerId, Peer> =
-            others.into_iter().filter_map(|other| Some((other, self.peer(other)?))).collect();
+            others.into_iter().filter_map(|other| Some((other, self.peer(version, other)?))).collect();
         let all = peers.len();
         self.drop_borrowed_keys(worker, &mut peers);
         let disputed = peers.len() < all;
         (peers, disputed)
-    }
-
-    /// A device as others are told of it.
-    fn peer(&self, id: WorkerId) -> Option<Peer> {
-        let Some(here) = self.workers.get(&id) else { return self.neighbourhood.peer(id).cloned() };
-        Some(Peer { way: self.way_to(here.reach?)?, lease: self.lease_of(id)? })
-    }
-
-    /// A device of a neighbour that has the key of another is not led to: the other would be led to no more.
-    fn drop_borrowed_keys(&self, worker: WorkerId, peers: &mut BTreeMap<WorkerId, Peer>) {
-        let own = self.workers.get(&worker).and_then(Worker::key);
-        let mut times: BTreeMap<TunnelKey, usize> = own.map(|key| (key, 1)).into_iter().collect();
-        for key in peers.values().filter_map(key_of) {
-            *times.entry(key).or_default() += 1;
-        }
-        peers.retain(|id, peer| {
-            self.workers.contains_key(id) || key_of(peer).is_some_and(|key| times.get(&key) == Some(&1))
-        });
-    }
-
-    /// Encrypted, unless the network of the site is trusted.
-    fn way_to(&self, reach: Reach) -> Option<Way> {
-        if self.networks.trusted && reach.address.is_ipv4() {
-            return Some(Way::Direct { underlay: reach.address });
-        }
-        Self::secure_way(reach, None)
-    }
-
-    /// `None` for a device that can have no encrypted links. Devices of this cluster know its `relay`.
-    pub(crate) fn secure_way(reach: Reach, relay: Option<SocketAddr>) -> Option<Way> {
-        let end = reach.tunnel?;
-        let endpoint = SocketAddr::new(reach.address, end.port);
-        Some(Way::Secure { endpoint, observed: reach.observed, relay, key: end.key })
-    }
-
-    /// To be called once before anybody connects: whether devices of this site send each other packets of instances
-    /// without encrypting them.
-    pub fn trust_site(&mut self, trusted: bool) {
-        self.networks.trusted = trusted;
     }
 }

@@ -6,3 +6,4 @@ mod names;
 mod nat;
 mod services;
 mod support;
+mod underlay;

@@ -9,7 +9,6 @@
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
-    process::{Command, Stdio},
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -22,7 +21,7 @@ use relay::{Destination, Order, Relay};
 use tokio_util::task::AbortOnDropHandle;
 use tunnel::PrivateKey;
 
-use crate::support::{Lab, Place, lease, stable, worker};
+use crate::support::{Lab, Place, cable, lease, run, stable, worker};
 
 const RELAY: &str = "203.0.113.9:50105";
 /// What finding a way takes at most: a handshake that is repeated after five seconds, and some probes.
@@ -50,24 +49,6 @@ struct World {
     relay: Option<Arc<Relay>>,
     serving: Option<AbortOnDropHandle<()>>,
     instances: [Place; 2],
-}
-
-fn run(place: &Place, program: &str, input: &str) {
-    place.run(|| {
-        let mut command = match program {
-            "ip" => Command::new("ip"),
-            _ => Command::new("nft"),
-        };
-        let arguments: &[&str] = if program == "ip" { &["-batch", "-"] } else { &["-f", "-"] };
-        let mut child = command.args(arguments).stdin(Stdio::piped()).spawn().expect("a program");
-        child.stdin.take().expect("a pipe").write_all(input.as_bytes()).expect("written");
-        assert!(child.wait().expect("an end").success(), "{program}: {input}");
-    });
-}
-
-/// A cable from `place`, where its end is `name`, to `world`, where its end is `far`.
-fn cable(place: &Place, name: &str, world: &Place, far: &str) {
-    run(place, "ip", &format!("link add {name} type veth peer name {far} netns {}\n", world.path()));
 }
 
 impl World {

@@ -9,6 +9,7 @@ use std::{
     io::{self, Read, Write},
     net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream, UdpSocket},
     os::fd::{AsRawFd, OwnedFd},
+    process::{self, Stdio},
     thread,
     time::Duration,
 };
@@ -66,7 +67,7 @@ impl Place {
 
     /// As NodeEngine would name it.
     pub(crate) fn path(&self) -> String {
-        format!("/proc/{}/fd/{}", std::process::id(), self.fd.as_raw_fd())
+        format!("/proc/{}/fd/{}", process::id(), self.fd.as_raw_fd())
     }
 
     pub(crate) fn namespace(&self) -> Namespace {
@@ -393,6 +394,25 @@ impl Lab {
         });
         self.settle().await;
     }
+}
+
+/// Runs `ip` or `nft` on a text.
+pub(crate) fn run(place: &Place, program: &str, input: &str) {
+    place.run(|| {
+        let mut command = match program {
+            "ip" => process::Command::new("ip"),
+            _ => process::Command::new("nft"),
+        };
+        let arguments: &[&str] = if program == "ip" { &["-batch", "-"] } else { &["-f", "-"] };
+        let mut child = command.args(arguments).stdin(Stdio::piped()).spawn().expect("a program");
+        child.stdin.take().expect("a pipe").write_all(input.as_bytes()).expect("written");
+        assert!(child.wait().expect("an end").success(), "{program}: {input}");
+    });
+}
+
+/// A cable from `place`, where its end is `name`, to `world`, where its end is `far`.
+pub(crate) fn cable(place: &Place, name: &str, world: &Place, far: &str) {
+    run(place, "ip", &format!("link add {name} type veth peer name {far} netns {}\n", world.path()));
 }
 
 async fn connect(device: &Place, outside: &Place) {
