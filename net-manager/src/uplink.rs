@@ -18,8 +18,9 @@ use tokio_util::sync::CancellationToken;
 const REGISTRATION_FILE: &str = "registration.json";
 /// A device that calls 20 000 services is told some 4 MB when it connects.
 const LARGEST_MESSAGE: usize = 64 << 20;
-/// Of a range for documentation (RFC 5737), to which packets take the default route.
-const ANYWHERE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+/// Of ranges for documentation (RFC 5737 and 3849), to which packets take the default route.
+const ANYWHERE: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1))];
 
 /// What the uplink tells the service.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -336,5 +337,5 @@ fn own_address_towards(peer: SocketAddr) -> Option<IpAddr> {
         Some(socket.local_addr().ok()?.ip())
             .filter(|address| !address.is_loopback() && !address.is_unspecified())
     };
-    towards(peer).or_else(|| towards(SocketAddr::from((ANYWHERE, 9))))
+    towards(peer).or_else(|| ANYWHERE.into_iter().find_map(|anywhere| towards((anywhere, 9).into())))
 }

@@ -28,6 +28,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod upkeep;
+mod ways;
 
 pub use assignment::Stale;
 pub use contact::RECONNECT_MILLIS;

@@ -12,10 +12,15 @@ use std::{
 use addressing::SubnetPlan;
 use model::{
     ApplicationName, CallableService, Desired, Generation, NetworkLease, NetworkNews, Peer, Phase, Reach,
-    ServiceId, SharedService, TunnelKey, Way, WorkerId,
+    ServiceId, SharedService, TunnelKey, WorkerId,
 };
 
-use crate::{Change, Effect, Instance, State, Worker, neighbours::difference, reconcile::Plan};
+use crate::{
+    Change, Effect, Instance, State, Worker,
+    neighbours::difference,
+    reconcile::Plan,
+    ways::{IpVersion, key_of},
+};
 
 /// A connected NetManager and what it was told.
 #[derive(Debug, Default)]
@@ -78,13 +83,6 @@ fn devices(service: &CallableService) -> BTreeSet<WorkerId> {
     service.instances.iter().map(|instance| instance.worker).collect()
 }
 
-fn key_of(way: Way) -> Option<TunnelKey> {
-    match way {
-        Way::Secure { key, .. } => Some(key),
-        Way::Direct { .. } => None,
-    }
-}
-
 /// What other devices can see of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Appearance {
@@ -101,7 +99,7 @@ pub(crate) struct Appearance {
 #[derive(Debug, Default)]
 pub(crate) struct Networks {
     /// Nobody but devices of the site can listen or speak on its network.
-    trusted: bool,
+    pub(crate) trusted: bool,
     told: BTreeMap<WorkerId, Told>,
     /// NetManagers that are to be told everything that is new to them: who they may call may be different.
     due: BTreeSet<WorkerId>,
@@ -226,13 +224,12 @@ impl State {
         }
     }
 
-    /// The relay's offer to a NetManager that was told nothing yet, if its device needs one.
+    /// The relay's offer to a NetManager that was told nothing yet, if its device can have encrypted links: also in a
+    /// trusted site it has them to devices of other clusters, and to those that speak the other version of IP.
     fn relay_for(&self, id: WorkerId) -> Option<Effect> {
         let told = self.networks.told.get(&id).filter(|told| told.lease.is_none())?;
-        match self.way_to(told.reach?)? {
-            Way::Direct { .. } => None,
-            Way::Secure { key, .. } => Some(Effect::OfferRelay { worker: id, session: told.session, key }),
-        }
+        let key = told.reach?.tunnel?.key;
+        Some(Effect::OfferRelay { worker: id, session: told.session, key })
     }
 
     /// Where devices are reached is kept: after a restart those that are back first must not lose the others.
@@ -298,9 +295,13 @@ impl State {
         // The way to one of its devices may be another.
         let Some(before) = before else { return self.networks.due.extend(callers) };
         let (were, are) = (devices(&before), devices(&service));
-        let gained: Vec<(WorkerId, Option<Peer>)> =
-            are.difference(&were).map(|device| (*device, self.peer(*device))).collect();
+        let gained_by = |version| -> Vec<(WorkerId, Option<Peer>)> {
+            are.difference(&were).map(|device| (*device, self.peer(version, *device))).collect()
+        };
+        let gained = [IpVersion::V4, IpVersion::V6].map(|version| (version, gained_by(version)));
+        let gained = BTreeMap::from(gained);
         for caller in callers {
+            let gained = &gained[&self.version_of(caller)];
             let Some(told) = self.networks.told.get_mut(&caller) else { continue };
             let own = self.workers.get(&caller).and_then(Worker::key);
             // Of two devices with one key it is to be seen which of them counts.
@@ -401,76 +402,5 @@ impl State {
         let beside = callees.chain(here.iter().flat_map(|service| self.allowances.callers_of(*service)));
         let callable = |id| Some((id, Arc::clone(self.networks.callable.get(&id)?)));
         beside.filter_map(callable).collect()
-    }
-
-    /// The ways to devices its instances may call, and whether some are not led to because of their keys: a device of a
-    /// neighbour that has the key of another is not, or the other would be led to no more.
-    fn ways_for(
-        &self,
-        worker: WorkerId,
-        devices: impl Iterator<Item = WorkerId>,
-    ) -> (BTreeMap<WorkerId, Way>, bool) {
-        let mut ways: BTreeMap<WorkerId, Way> =
-            devices.filter_map(|device| Some((device, self.way_of(device)?))).collect();
-        let own = self.workers.get(&worker).and_then(Worker::key);
-        let mut times: BTreeMap<TunnelKey, usize> = own.map(|key| (key, 1)).into_iter().collect();
-        for key in ways.values().filter_map(|way| key_of(*way)) {
-            *times.entry(key).or_default() += 1;
-        }
-        let all = ways.len();
-        ways.retain(|id, way| {
-            self.workers.contains_key(id) || key_of(*way).is_some_and(|key| times.get(&key) == Some(&1))
-        });
-        let disputed = ways.len() < all;
-        (ways, disputed)
-    }
-
-    /// A device as others are told of it.
-    fn peer(&self, id: WorkerId) -> Option<Peer> {
-        Some(Peer { way: self.way_of(id)?, lease: self.ranges_of(id)? })
-    }
-
-    /// How packets get to a device; `None` for one that is told to nobody.
-    fn way_of(&self, id: WorkerId) -> Option<Way> {
-        let Some(here) = self.workers.get(&id) else { return Some(self.neighbourhood.peer(id)?.way) };
-        self.subnets.subnet_of(&id)?;
-        self.way_to(here.reach?)
-    }
-
-    fn ranges_of(&self, id: WorkerId) -> Option<NetworkLease> {
-        if self.workers.contains_key(&id) {
-            return self.lease_of(id);
-        }
-        self.neighbourhood.peer(id).map(|peer| peer.lease.clone())
-    }
-
-    /// Whether these are the ranges of a device, without making a copy of them.
-    fn answers_for(&self, id: WorkerId, ranges: &NetworkLease) -> bool {
-        if !self.workers.contains_key(&id) {
-            return self.neighbourhood.peer(id).is_some_and(|peer| peer.lease == *ranges);
-        }
-        let subnet = self.subnets.subnet_of(&id);
-        subnet.is_some_and(|subnet| ranges.v4 == [subnet.v4] && ranges.v6 == [subnet.v6])
-    }
-
-    /// Encrypted, unless the network of the site is trusted.
-    fn way_to(&self, reach: Reach) -> Option<Way> {
-        if self.networks.trusted && reach.address.is_ipv4() {
-            return Some(Way::Direct { underlay: reach.address });
-        }
-        Self::secure_way(reach, None)
-    }
-
-    /// `None` for a device that can have no encrypted links. Devices of this cluster know its `relay`.
-    pub(crate) fn secure_way(reach: Reach, relay: Option<SocketAddr>) -> Option<Way> {
-        let end = reach.tunnel?;
-        let endpoint = SocketAddr::new(reach.address, end.port);
-        Some(Way::Secure { endpoint, observed: reach.observed, relay, key: end.key })
-    }
-
-    /// To be called once before anybody connects: whether devices of this site send each other packets of instances
-    /// without encrypting them.
-    pub fn trust_site(&mut self, trusted: bool) {
-        self.networks.trusted = trusted;
     }
 }

@@ -1,7 +1,7 @@
 //! Root, clusters and workers.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -17,8 +17,8 @@ use crate::{Api, Daemon, daemon_task::adopt};
 
 const PASSWORD: &str = "correct horse";
 
-async fn listen(port: u16) -> TcpListener {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+async fn listen(address: IpAddr, port: u16) -> TcpListener {
+    let address = SocketAddr::new(address, port);
     crate::wait_until("a port to be free", async || {
         TcpListener::bind(address).map_err(|error| error.to_string())
     })
@@ -33,6 +33,8 @@ fn port_of(listener: &TcpListener) -> u16 {
 #[derive(Debug)]
 pub struct Root {
     directory: TempDir,
+    /// Where it and all below it are.
+    address: IpAddr,
     api_port: u16,
     cluster_port: u16,
     daemon: Option<Daemon>,
@@ -43,12 +45,17 @@ pub struct Root {
 impl Root {
     /// A new root, ready.
     pub async fn start() -> Self {
+        Self::start_at(Ipv4Addr::LOCALHOST.into()).await
+    }
+
+    /// As [`Root::start`], with this address for it and all below it.
+    pub async fn start_at(address: IpAddr) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        let (api, cluster) = (listen(0).await, listen(0).await);
+        let (api, cluster) = (listen(address, 0).await, listen(address, 0).await);
         let (api_port, cluster_port) = (port_of(&api), port_of(&cluster));
         let daemon = run_root(directory.path(), api, cluster);
-        let api = Api::log_in(format!("http://127.0.0.1:{api_port}"), PASSWORD).await;
-        Self { directory, api_port, cluster_port, daemon: Some(daemon), api }
+        let api = Api::log_in(format!("http://{}", SocketAddr::new(address, api_port)), PASSWORD).await;
+        Self { directory, address, api_port, cluster_port, daemon: Some(daemon), api }
     }
 
     /// Everything it has stored, as bytes.
@@ -65,7 +72,8 @@ impl Root {
 
     /// Starts it again on the same ports with what it had stored.
     pub async fn start_again(&mut self) {
-        let (api, cluster) = (listen(self.api_port).await, listen(self.cluster_port).await);
+        let (api, cluster) =
+            (listen(self.address, self.api_port).await, listen(self.address, self.cluster_port).await);
         self.daemon =
             Some(unlocked(self.directory.path(), || run_root(self.directory.path(), api, cluster)).await);
         self.api = Api::log_in(self.api.base().to_owned(), PASSWORD).await;
@@ -75,9 +83,10 @@ impl Root {
     pub async fn cluster(&self, name: &str) -> Cluster {
         let token = self.api.token(json!({"kind": "cluster", "cluster": name})).await;
         let directory = tempfile::tempdir().expect("a directory");
-        let listener = listen(0).await;
+        let listener = listen(self.address, 0).await;
         let mut cluster = Cluster {
             directory,
+            address: self.address,
             worker_port: port_of(&listener),
             root_port: self.cluster_port,
             name: name.to_owned(),
@@ -124,6 +133,7 @@ async fn unlocked<T>(directory: &Path, start: impl FnOnce() -> T) -> T {
 #[derive(Debug)]
 pub struct Cluster {
     directory: TempDir,
+    address: IpAddr,
     worker_port: u16,
     root_port: u16,
     name: String,
@@ -136,7 +146,7 @@ impl Cluster {
         let config = cluster_orchestrator::Config {
             name: self.name.clone(),
             location: "48.137,11.575,1000".parse().expect("a location"),
-            root_address: "127.0.0.1".to_owned(),
+            root_address: self.address.to_string(),
             root_port: self.root_port,
             token: Some(self.token.parse().expect("a token")),
             token_file: None,
@@ -162,7 +172,7 @@ impl Cluster {
 
     /// Starts it again on the same port with what it had stored.
     pub async fn start_again(&mut self) {
-        let listener = listen(self.worker_port).await;
+        let listener = listen(self.address, self.worker_port).await;
         self.daemon = Some(unlocked(self.directory.path(), || self.run(listener)).await);
     }
 
@@ -191,6 +201,7 @@ impl Cluster {
         let token = api.token(json!({"kind": "worker", "cluster": self.name})).await;
         Worker {
             directory: tempfile::tempdir().expect("a directory"),
+            address: self.address,
             cluster_port: self.worker_port,
             name: name.to_owned(),
             token,
@@ -210,6 +221,7 @@ async fn active_workers(api: &Api, cluster: &str) -> u64 {
 #[derive(Debug)]
 pub struct Worker {
     directory: TempDir,
+    address: IpAddr,
     cluster_port: u16,
     name: String,
     token: String,
@@ -221,7 +233,7 @@ pub struct Worker {
 impl Worker {
     fn run(&self) -> Daemon {
         let config = node_engine::Config {
-            cluster_address: "127.0.0.1".to_owned(),
+            cluster_address: self.address.to_string(),
             cluster_port: self.cluster_port,
             net_manager_port: None,
             unikernels: false,
@@ -244,6 +256,7 @@ impl Worker {
     pub fn twin(&self, name: &str) -> Self {
         Self {
             directory: tempfile::tempdir().expect("a directory"),
+            address: self.address,
             cluster_port: self.cluster_port,
             name: name.to_owned(),
             token: self.token.clone(),

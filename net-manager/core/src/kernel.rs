@@ -127,10 +127,11 @@ impl Chain {
     }
 }
 
-/// The interface that joins this device with others of its site, and what is particular to this device.
+/// The two interfaces that join this device with others of its site, one for each family of the site's own addresses,
+/// and what is particular to this device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DirectLink {
-    /// Its own address on the link.
+    /// Its own address on both.
     pub mac: Mac,
     /// From where the device itself speaks to services.
     pub source: InstanceAddresses,
@@ -151,6 +152,8 @@ pub enum Path {
     },
     /// The gateway of a device has this address on the link.
     Neighbour {
+        /// Of what family the address is that the device is reached at.
+        over: Family,
         /// The gateway.
         gateway: IpAddr,
         /// On the link.
@@ -158,6 +161,8 @@ pub enum Path {
     },
     /// What a device answers for.
     Route {
+        /// Of what family the address is that the device is reached at.
+        over: Family,
         /// A range of a device, or one instance.
         to: IpNet,
         /// The gateway of the device.
@@ -190,10 +195,10 @@ pub struct SecurePeer {
 /// What only one path can be for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
-    /// A device on the link.
-    Device(Mac),
-    /// A gateway.
-    Neighbour(IpAddr),
+    /// A device on the link of that family.
+    Device(Family, Mac),
+    /// A gateway on it.
+    Neighbour(Family, IpAddr),
     /// A range.
     Route(IpNet),
 }
@@ -203,8 +208,8 @@ impl Path {
     #[must_use]
     pub const fn place(&self) -> Place {
         match *self {
-            Self::Device { mac, .. } => Place::Device(mac),
-            Self::Neighbour { gateway, .. } => Place::Neighbour(gateway),
+            Self::Device { mac, underlay } => Place::Device(Family::of(underlay), mac),
+            Self::Neighbour { over, gateway, .. } => Place::Neighbour(over, gateway),
             Self::Route { to, .. } | Self::Through { to, .. } => Place::Route(to),
         }
     }
@@ -217,6 +222,17 @@ pub enum Family {
     V4,
     /// IPv6.
     V6,
+}
+
+impl Family {
+    /// That of an address.
+    #[must_use]
+    pub const fn of(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(_) => Self::V4,
+            IpAddr::V6(_) => Self::V6,
+        }
+    }
 }
 
 /// What other programs' rules do to forwarded packets of one family.

@@ -12,14 +12,14 @@ use model::{
 };
 
 use crate::{
-    Attachment, Chain, DesiredKernel, DirectLink, Element, Mac, Path, SecurePeer, closest::Distances,
+    Attachment, Chain, DesiredKernel, DirectLink, Element, Family, Mac, Path, SecurePeer, closest::Distances,
 };
 
 /// How another device is led to.
 #[derive(Debug, Clone, Copy)]
 enum Device {
-    /// By its gateway on the link of the site.
-    Direct(InstanceAddresses),
+    /// By its gateway on the link of the site, which has one for each family of the site's own addresses.
+    Direct { over: Family, gateway: InstanceAddresses },
     /// Over an encrypted link.
     Secure(TunnelKey),
 }
@@ -75,13 +75,13 @@ impl DesiredKernel {
         let (v4, v6) = Subnet::first_of(&peer.lease)?.gateway();
         let device = match peer.way {
             Way::Direct { underlay } => {
-                let mac = mac_of(v4);
+                let (mac, over) = (mac_of(v4), Family::of(underlay));
                 self.elements.insert(Element::Peer(underlay));
                 self.paths.insert(Path::Device { mac, underlay });
                 for gateway in [IpAddr::V4(v4), IpAddr::V6(v6)] {
-                    self.paths.insert(Path::Neighbour { gateway, mac });
+                    self.paths.insert(Path::Neighbour { over, gateway, mac });
                 }
-                Device::Direct(InstanceAddresses { v4, v6 })
+                Device::Direct { over, gateway: InstanceAddresses { v4, v6 } }
             }
             Way::Secure { endpoint, observed, relay, key } => {
                 let allowed = BTreeSet::new();
@@ -103,8 +103,8 @@ impl DesiredKernel {
         };
         let from = of_family(source);
         match device {
-            Device::Direct(gateway) => {
-                self.paths.insert(Path::Route { to, via: of_family(gateway), from });
+            Device::Direct { over, gateway } => {
+                self.paths.insert(Path::Route { over, to, via: of_family(gateway), from });
             }
             Device::Secure(key) => {
                 self.paths.insert(Path::Through { to, from });

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use addressing::{Exhausted, InstanceAddresses};
-use model::{Generation, InstanceId, NetworkLease, PortMapping, ServiceId};
+use model::{Generation, InstanceId, NetworkLease, NetworkNews, Peer, PortMapping, ServiceId, Way, WorkerId};
 use net_core::{
-    AttachRequest, Attachment, Change, Command, DesiredKernel, DirectLink, Element, LinkName, LinkPlan,
-    Namespace, NetworkState, ObservedKernel, Rejection, reconcile,
+    AttachRequest, Attachment, Change, Command, DesiredKernel, DirectLink, Element, Family, LinkName,
+    LinkPlan, Namespace, NetworkState, ObservedKernel, Path, Rejection, reconcile,
 };
 use proptest::prelude::*;
 
@@ -224,6 +224,50 @@ fn a_lease_without_ranges_is_refused() {
         "bad network received: the cluster's lease names no IPv4 or no IPv6 range; check that its orchestrator and \
          NetManager are of one version"
     );
+}
+
+/// Another device and the only one there is, at that address of a trusted site.
+fn device_at(underlay: &str) -> NetworkNews {
+    let underlay = underlay.parse().expect("an address");
+    let lease = NetworkLease {
+        v4: vec!["10.18.0.64/26".parse().expect("a network")],
+        v6: vec!["fc00::100/120".parse().expect("a network")],
+    };
+    let peer = Peer { way: Way::Direct { underlay }, lease };
+    let peers = BTreeMap::from([(WorkerId::new(uuid::Uuid::from_bytes([2; 16])), Some(peer))]);
+    NetworkNews { whole: true, services: BTreeMap::new(), peers }
+}
+
+#[test]
+fn a_device_is_led_to_over_the_family_of_its_address_and_leaves_nothing_over_the_other() {
+    let mut state = state_with_subnet();
+    let mut kernel = ObservedKernel { secure: Some(BTreeMap::new()), ..ObservedKernel::default() };
+    for (address, over) in [("192.0.2.2", Family::V4), ("2001:db8::2", Family::V6), ("192.0.2.3", Family::V4)]
+    {
+        state.hear(device_at(address));
+        for effect in reconcile(&state.desired(), &kernel) {
+            kernel.after(&effect);
+        }
+        let mac = [0x02, 0x6d, 10, 18, 0, 65];
+        let [v4, v6] = ["10.18.0.65", "fc00::101"].map(|gateway| gateway.parse().expect("an address"));
+        let route = |to: &str, via, from: &str| Path::Route {
+            over,
+            to: to.parse().expect("a network"),
+            via,
+            from: from.parse().expect("an address"),
+        };
+        let underlay = address.parse().expect("an address");
+        let expected = BTreeSet::from([
+            Path::Device { mac, underlay },
+            Path::Neighbour { over, gateway: v4, mac },
+            Path::Neighbour { over, gateway: v6, mac },
+            route("10.18.0.64/26", v4, "10.18.0.1"),
+            route("fc00::100/120", v6, "fc00::1"),
+        ]);
+        assert_eq!(kernel.paths, expected);
+        let peers = kernel.elements.iter().filter(|element| matches!(element, Element::Peer(_)));
+        assert_eq!(peers.collect::<Vec<_>>(), [&Element::Peer(underlay)]);
+    }
 }
 
 #[derive(Debug, Clone)]

@@ -3,8 +3,10 @@
 mod cables;
 mod closest;
 mod draining;
+mod hostile;
 mod isolation;
 mod names;
 mod nat;
 mod services;
 mod support;
+mod underlay;

@@ -27,7 +27,7 @@ use nlink::netlink::route::Ipv4Route;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{Lab, PATIENCE, Place, echo, index_of, instance, parse, worker};
+use crate::support::{Lab, PATIENCE, Place, echo, index_of, instance, noise, parse, worker};
 
 const NAME_SERVER: &str = "169.254.1.1:53";
 /// What the world calls `example.com`.
@@ -279,6 +279,41 @@ async fn whoever_is_outside_is_not_answered() {
     let silence =
         by_tcp(&lab.outside, &[("web.front.shop.mangrove.", RecordType::A)]).expect_err("no answer");
     assert_eq!(silence.kind(), io::ErrorKind::TimedOut);
+}
+
+#[tokio::test]
+async fn whatever_one_instance_asks_another_is_answered() {
+    let (mut lab, caller) = lab_with_service().await;
+    let hostile = lab.attach_stable(2).await;
+    let _names = Names::on(&lab, "");
+    assert_eq!(ask(&caller, "web.front.shop.mangrove.", RecordType::A), "10.30.0.1");
+    let socket = hostile.udp("0.0.0.0:0");
+    let honest = question(1, "web.front.shop.mangrove.", RecordType::A);
+    let mut seed = 1;
+    for round in 0..300 {
+        // Chance; a question that is cut; one with a byte altered; one with a tail; a name that points at itself.
+        let mut altered = honest.clone();
+        altered[round % honest.len()] ^= 0xff;
+        let pointer = [&honest[..12], &[0xc0, 12, 0, 1, 0, 1]].concat();
+        let tail = [&honest[..], &noise(&mut seed, 4_500)].concat();
+        let chance = noise(&mut seed, [0, 11, 12, 40, 1232][round % 5]);
+        for bytes in [&chance[..], &honest[..round % honest.len()], &altered, &pointer, &tail] {
+            let _full = socket.send_to(bytes, NAME_SERVER);
+        }
+    }
+    // More connections than there may be, with a length and too little after it.
+    let streams: Vec<TcpStream> = (0..100)
+        .filter_map(|_| {
+            let mut stream = hostile.run(|| TcpStream::connect(NAME_SERVER)).ok()?;
+            stream.write_all(&[0xff, 0xff, 0, 1]).ok()?;
+            Some(stream)
+        })
+        .collect();
+    assert!(streams.len() > 10);
+    assert_eq!(ask(&caller, "web.front.shop.mangrove.", RecordType::A), "10.30.0.1");
+    drop(streams);
+    let answer = || by_tcp(&caller, &[("web.front.shop.mangrove.", RecordType::A)]);
+    wait_for(|| format!("{:?}", answer()), |answer| answer.contains("10.30.0.1"));
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ use relay::{Destination, Order, Relay};
 use tokio_util::task::AbortOnDropHandle;
 use tunnel::PrivateKey;
 
-use crate::support::{Lab, Place, cable, lease, run, stable, worker};
+use crate::support::{Lab, Place, cable, lease, noise, run, stable, worker};
 
 const RELAY: &str = "203.0.113.9:50105";
 /// What finding a way takes at most: a handshake that is repeated after five seconds, and some probes.
@@ -309,4 +309,45 @@ async fn a_router_that_forgets_its_flows_and_changes_its_ways_interrupts_for_sec
         translate(router, Nat::KeepsPorts);
     }
     assert!(world.calls_within(FOUND_WITHIN));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_is_sent_to_a_relay_and_to_devices_behind_it_they_talk_on() {
+    let mut world = World::new([Nat::Random, Nat::Random]).await;
+    world.find([LinkPath::Relayed, LinkPath::Relayed]).await;
+    let stranger = world.world.udp("203.0.113.9:0");
+    let relay = RELAY.parse().expect("an address");
+    let observed = world.observed.map(|observed| observed.expect("both are registered"));
+    let mut seed = 1;
+    for round in 0..300 {
+        // What is theirs by its beginning: messages of WireGuard, registrations and answers, what is or was passed on.
+        let beginnings: [&[u8]; 9] = [
+            b"",
+            b"\x01\0\0\0",
+            b"\x02\0\0\0",
+            b"\x03\0\0\0",
+            b"\x04\0\0\0",
+            b"R",
+            b"S",
+            b"F",
+            b"G\x04\0\0\0",
+        ];
+        for beginning in beginnings {
+            let mut datagram = [beginning, &noise(&mut seed, [0, 31, 42, 144, 1500][round % 5])].concat();
+            if beginning == b"F" && datagram.len() > 20 {
+                // To a mailbox there is.
+                let key = &world.keys[round % 2].0;
+                let message = [&[4, 0, 0, 0], &datagram[20..]].concat();
+                datagram = [&relay::forward_prefix(Destination::of(key))[..], &message].concat();
+            }
+            for to in [relay, observed[0], observed[1]] {
+                let _full = stranger.send_to(&datagram, to);
+            }
+        }
+        if round % 100 == 0 {
+            assert!(world.call(FOUND_WITHIN), "round {round}");
+        }
+    }
+    world.transfer(1_000_000);
+    assert_eq!(world.paths().await, [Some(LinkPath::Relayed); 2]);
 }

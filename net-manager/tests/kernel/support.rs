@@ -67,7 +67,7 @@ impl Place {
 
     /// As NodeEngine would name it.
     pub(crate) fn path(&self) -> String {
-        format!("/proc/{}/fd/{}", std::process::id(), self.fd.as_raw_fd())
+        format!("/proc/{}/fd/{}", process::id(), self.fd.as_raw_fd())
     }
 
     pub(crate) fn namespace(&self) -> Namespace {
@@ -413,6 +413,16 @@ pub(crate) fn run(place: &Place, program: &str, input: &str) {
 /// A cable from `place`, where its end is `name`, to `world`, where its end is `far`.
 pub(crate) fn cable(place: &Place, name: &str, world: &Place, far: &str) {
     run(place, "ip", &format!("link add {name} type veth peer name {far} netns {}\n", world.path()));
+}
+
+/// Bytes that look like chance and are the same in every run.
+pub(crate) fn noise(seed: &mut u64, length: usize) -> Vec<u8> {
+    (0..length)
+        .map(|_| {
+            *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            seed.to_be_bytes()[0]
+        })
+        .collect()
 }
 
 async fn connect(device: &Place, outside: &Place) {

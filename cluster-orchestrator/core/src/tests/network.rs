@@ -75,7 +75,7 @@ fn running(cluster: &Cluster, number: u32, ready: bool) -> CallableInstance {
 /// The worker that has an instance says so.
 fn say(cluster: &mut Cluster, number: u32, phase: Phase) {
     let holder = cluster.holder(number).expect("it is placed");
-    let worker = if holder == worker(1) { 1 } else { 2 };
+    let worker = (1..=u8::MAX).find(|number| worker(*number) == holder).expect("one of ours");
     cluster.say(worker, number, phase);
 }
 
@@ -237,7 +237,7 @@ fn where_the_relay_sees_a_device_is_told_kept_and_survives_its_reconnection() {
 }
 
 #[test]
-fn each_connection_is_offered_the_relay_once_and_none_where_nothing_is_encrypted() {
+fn each_connection_is_offered_the_relay_once_also_in_a_trusted_site() {
     let offers = |cluster: &mut Cluster| -> Vec<(WorkerId, u64, TunnelKey)> {
         let effects = cluster.reconcile().effects.into_iter();
         effects
@@ -260,7 +260,7 @@ fn each_connection_is_offered_the_relay_once_and_none_where_nothing_is_encrypted
         for session in [1, 2] {
             cluster.state.network_connected(worker(1), session, Some(reach(1)));
             let offer = (worker(1), session, TunnelKey([1; 32]));
-            assert_eq!(offers(&mut cluster), if trusted { vec![] } else { vec![offer] });
+            assert_eq!(offers(&mut cluster), [offer]);
             cluster.state.network_observed(worker(1), session, SocketAddr::from(([198, 51, 100, 7], 1)));
             assert_eq!(offers(&mut cluster), []);
         }
@@ -277,18 +277,68 @@ fn a_service_has_the_addresses_the_root_gave_it() {
     assert_eq!((&*service.addresses, service.names.service.as_str()), (&expected, "service"));
 }
 
-#[test]
-fn in_a_trusted_site_packets_go_as_they_are() {
+/// The ways between the devices of a trusted site that are reached at these addresses, each with one of the instances:
+/// from each to those that come after it, and back.
+fn trusted_ways(addresses: &[&str]) -> Vec<(Way, Way)> {
     let mut cluster = Cluster::default();
     cluster.state.trust_site(true);
-    for number in [1, 2] {
+    let mut ways = BTreeMap::new();
+    let numbers = 1..=u8::try_from(addresses.len()).expect("few");
+    for (number, address) in numbers.clone().zip(addresses) {
         cluster.connect(number, 1, 1000);
-        cluster.state.network_connected(worker(number), 1, Some(reach(number)));
+        let reach = Reach { address: address.parse().expect("an address"), ..reach(number) };
+        cluster.state.network_connected(worker(number), 1, Some(reach));
     }
-    cluster.assign(small(), [0, 1].map(|number| addressed(number, Desired::Running)).to_vec());
-    let news = told(&mut cluster);
-    let peer = news[&worker(1)].peers[&worker(2)].clone().expect("it is called");
-    assert_eq!(peer.way, Way::Direct { underlay: reach(2).address });
+    let instances: Vec<u32> = (0..).take(addresses.len()).collect();
+    let wanted = instances.iter().map(|number| addressed(*number, Desired::Running)).collect();
+    cluster.assign(small(), wanted);
+    // One by one, so that devices are told of those that come later.
+    let mut news = vec![told(&mut cluster)];
+    for number in instances {
+        say(&mut cluster, number, Phase::Running);
+        news.push(told(&mut cluster));
+    }
+    for (worker, news) in news.into_iter().flatten() {
+        ways.extend(news.peers.into_iter().filter_map(|(other, peer)| Some(((worker, other), peer?.way))));
+    }
+    let pairs = numbers.clone().flat_map(|first| numbers.clone().map(move |second| (first, second)));
+    let pairs = pairs.filter(|(first, second)| first < second);
+    pairs
+        .map(|(first, second)| {
+            let [first, second] = [first, second].map(worker);
+            (ways[&(first, second)], ways[&(second, first)])
+        })
+        .collect()
+}
+
+fn direct(address: &str) -> Way {
+    Way::Direct { underlay: address.parse().expect("an address") }
+}
+
+#[test]
+fn in_a_trusted_site_packets_go_as_they_are_by_either_version_of_ip() {
+    for [one, two] in [["192.0.2.1", "192.0.2.2"], ["2001:db8::1", "2001:db8::2"]] {
+        assert_eq!(trusted_ways(&[one, two]), [(direct(two), direct(one))]);
+    }
+}
+
+#[test]
+fn in_a_trusted_site_devices_that_are_reached_by_different_versions_are_joined_encrypted() {
+    let [four, six, also_six] = ["192.0.2.1", "2001:db8::2", "2001:db8::3"];
+    let secure = |number, address: &str| Way::Secure {
+        endpoint: SocketAddr::new(address.parse().expect("an address"), 50103),
+        observed: None,
+        relay: None,
+        key: TunnelKey([number; 32]),
+    };
+    assert_eq!(
+        trusted_ways(&[four, six, also_six]),
+        [
+            (secure(2, six), secure(1, four)),
+            (secure(3, also_six), secure(1, four)),
+            (direct(also_six), direct(six)),
+        ]
+    );
 }
 
 /// An application `till` with an instance on a third worker, beside `app` with one on another; both run.

@@ -31,6 +31,22 @@ async fn an_sla_becomes_a_running_instance_and_goes_when_deleted() {
 }
 
 #[tokio::test]
+async fn hosts_without_ipv4_are_as_good_as_others() {
+    let root = Root::start_at(std::net::Ipv6Addr::LOCALHOST.into()).await;
+    let cluster = root.cluster("one").await;
+    let mut worker = cluster.worker(&root.api, "device").await;
+    let service = root.api.create(&hello_sla("shop")).await;
+    let number = root.api.deploy(&service).await;
+    let instance = root.api.wait_for(&service, number, "RUNNING").await;
+    assert_eq!(instance["published_at"], "::1");
+    // Its beats come to the same address.
+    worker.kill();
+    worker.start_again().await;
+    root.api.wait_for(&service, number, "RUNNING").await;
+    assert_eq!(worker.starts(), [1]);
+}
+
+#[tokio::test]
 async fn what_a_worker_is_given_is_what_the_sla_says() {
     let root = Root::start().await;
     let cluster = root.cluster("one").await;

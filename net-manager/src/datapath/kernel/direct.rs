@@ -1,6 +1,7 @@
-//! The link to other devices of the same site: a VXLAN that learns nothing. One entry per device says where it is, one
-//! route per range or instance leads there by the device's gateway. What nobody has is led here too and refused on the
-//! way (`ruleset`). Ways over encrypted links, whose interface is the engine's (`crate::secure`), are set here too.
+//! The link to other devices of the same site: two VXLAN that learn nothing, one for devices that are reached over IPv4 and
+//! one for IPv6, as one of the kernel's has a single family. One entry per device says where it is, one route per range or
+//! instance leads there by the device's gateway. What nobody has is led to the first and refused on the way (`ruleset`).
+//! Ways over encrypted links, whose interface is the engine's (`crate::secure`), are set here too.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,7 +10,7 @@ use std::{
 
 use addressing::InstanceAddresses;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use net_core::{DirectLink, Mac, Path};
+use net_core::{DirectLink, Family, Mac, Path, Place};
 use nlink::netlink::{
     Connection, Route,
     devconf::AddrGenMode,
@@ -24,8 +25,11 @@ use nlink::netlink::{
 use super::{ROUTE_PROTOCOL, links::MTU};
 use crate::{datapath::DatapathError, secure::INTERFACE};
 
-/// Begins as the names of cables do, so that the rules for what instances may do hold for it.
+/// Begin as the names of cables do, so that the rules for what instances may do hold for them.
 pub(super) const NAME: &str = "mgvdirect";
+pub(super) const NAME_V6: &str = "mgvdirect6";
+/// What a header of IPv6 has more bytes than one of IPv4.
+const LONGER_HEADER: u32 = 20;
 /// Spells `mgv`.
 const NETWORK: u32 = 0x006d_6776;
 /// Beside that of encrypted links.
@@ -37,94 +41,171 @@ const UP: u32 = 1;
 pub(super) const STABLE_V4: (Ipv4Addr, u8) = (Ipv4Addr::new(10, 30, 0, 0), 15);
 pub(super) const STABLE_V6: (Ipv6Addr, u8) = (Ipv6Addr::new(0xfdff, 0, 0, 0, 0, 0, 0, 0), 16);
 
-fn failed(action: &str) -> impl FnOnce(nlink::netlink::Error) -> DatapathError {
-    DatapathError::from_attempt(format!("{action} the link to other devices, {NAME}"))
+const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
+
+const fn name(over: Family) -> &'static str {
+    match over {
+        Family::V4 => NAME,
+        Family::V6 => NAME_V6,
+    }
+}
+
+fn failed(over: Family, action: &str) -> impl FnOnce(nlink::netlink::Error) -> DatapathError {
+    DatapathError::from_attempt(format!("{action} the link to other devices, {}", name(over)))
 }
 
 pub(super) async fn open(route: &Connection<Route>, link: DirectLink) -> Result<(), DatapathError> {
-    let found = route.get_link_by_name(NAME).await.map_err(failed("find"))?;
-    if found.is_some_and(|found| !is_ours(&found) || found.address() != Some(&link.mac[..])) {
-        close(route).await?;
-    }
-    if route.get_link_by_name(NAME).await.map_err(failed("find"))?.is_none() {
-        let vxlan = VxlanLink::new(NAME, NETWORK).port(PORT).learning(false).address(link.mac).mtu(MTU);
-        route.add_link(vxlan).await.map_err(failed("make"))?;
-    }
-    let index =
-        index(route).await?.ok_or_else(|| DatapathError::from_attempt("find the new link")("it is gone"))?;
-    route.set_addr_gen_mode_by_index(index, AddrGenMode::None).await.map_err(failed("set up"))?;
-    route.set_link_up_by_index(index).await.map_err(failed("switch on"))?;
+    make(route, Family::V6, link.mac).await?;
+    let index = make(route, Family::V4, link.mac).await?;
+    let unled = || failed(Family::V4, "lead addresses of services to");
     let protocol = RouteProtocol::from(ROUTE_PROTOCOL);
     let v4 = Ipv4Route::new(STABLE_V4.0, STABLE_V4.1).dev_index(index).prefsrc(link.source.v4);
     let v4 = v4.scope(RouteScope::Link).protocol(protocol);
-    route.replace_route(v4).await.map_err(failed("lead addresses of services to"))?;
+    route.replace_route(v4).await.map_err(unled())?;
     let v6 = Ipv6Route::new(STABLE_V6.0, STABLE_V6.1).dev_index(index).prefsrc(link.source.v6);
-    route.replace_route(v6.protocol(protocol)).await.map_err(failed("lead addresses of services to"))
+    route.replace_route(v6.protocol(protocol)).await.map_err(unled())
+}
+
+/// Makes one of the interfaces, unless it is there as it should be.
+async fn make(route: &Connection<Route>, over: Family, mac: Mac) -> Result<u32, DatapathError> {
+    let name = name(over);
+    let found = route.get_link_by_name(name).await.map_err(failed(over, "find"))?;
+    if found.is_some_and(|found| !is_ours(&found) || found.address() != Some(&mac[..])) {
+        remove(route, over).await?;
+    }
+    if route.get_link_by_name(name).await.map_err(failed(over, "find"))?.is_none() {
+        let vxlan = VxlanLink::new(name, NETWORK).port(PORT).learning(false).address(mac);
+        let vxlan = match over {
+            Family::V4 => vxlan.mtu(MTU),
+            // An address of any says which family it is to be.
+            Family::V6 => vxlan.mtu(MTU - LONGER_HEADER).local6(Ipv6Addr::UNSPECIFIED),
+        };
+        route.add_link(vxlan).await.map_err(failed(over, "make"))?;
+    }
+    let index = index(route, over).await?;
+    let index = index.ok_or_else(|| DatapathError::from_attempt("find the new link")("it is gone"))?;
+    route.set_addr_gen_mode_by_index(index, AddrGenMode::None).await.map_err(failed(over, "set up"))?;
+    route.set_link_up_by_index(index).await.map_err(failed(over, "switch on"))?;
+    Ok(index)
 }
 
 pub(super) async fn close(route: &Connection<Route>) -> Result<(), DatapathError> {
-    route.del_link_if_exists(NAME).await.map(drop).map_err(failed("remove"))
+    for over in FAMILIES {
+        remove(route, over).await?;
+    }
+    Ok(())
 }
 
-async fn index(route: &Connection<Route>) -> Result<Option<u32>, DatapathError> {
-    let link = route.get_link_by_name(NAME).await.map_err(failed("find"))?;
-    Ok(link.filter(is_ours).map(|link| link.ifindex()))
+async fn remove(route: &Connection<Route>, over: Family) -> Result<(), DatapathError> {
+    route.del_link_if_exists(name(over)).await.map(drop).map_err(failed(over, "remove"))
+}
+
+async fn index(route: &Connection<Route>, over: Family) -> Result<Option<u32>, DatapathError> {
+    Ok(find(route, over).await?.map(|link| link.ifindex()))
+}
+
+async fn find(route: &Connection<Route>, over: Family) -> Result<Option<LinkMessage>, DatapathError> {
+    let link = route.get_link_by_name(name(over)).await.map_err(failed(over, "find"))?;
+    Ok(link.filter(is_ours))
 }
 
 fn is_ours(link: &LinkMessage) -> bool {
     link.link_info().and_then(|info| info.kind()) == Some("vxlan")
 }
 
-/// Changes paths. What takes the place of another replaces it in one step.
+/// The interfaces that lead to other devices, as far as they are there.
+#[derive(Clone, Copy)]
+struct Interfaces {
+    v4: Option<u32>,
+    v6: Option<u32>,
+    secure: Option<u32>,
+}
+
+impl Interfaces {
+    async fn find(route: &Connection<Route>) -> Result<Self, DatapathError> {
+        let secure = route.get_link_by_name(INTERFACE).await.map_err(failed(Family::V4, "look beside"))?;
+        Ok(Self {
+            v4: index(route, Family::V4).await?,
+            v6: index(route, Family::V6).await?,
+            secure: secure.map(|link| link.ifindex()),
+        })
+    }
+
+    fn of(self, path: &Path) -> Option<u32> {
+        let direct = |over| match over {
+            Family::V4 => self.v4,
+            Family::V6 => self.v6,
+        };
+        match *path {
+            Path::Device { underlay, .. } => direct(Family::of(underlay)),
+            Path::Neighbour { over, .. } | Path::Route { over, .. } => direct(over),
+            Path::Through { .. } => self.secure,
+        }
+    }
+}
+
+/// Changes paths. What takes the place of another replaces it in one step, where the kernel can.
 pub(super) async fn change(
     route: &Connection<Route>,
     remove: &BTreeSet<Path>,
     add: &BTreeSet<Path>,
 ) -> Result<(), DatapathError> {
     let missing = || DatapathError::from_attempt("change the ways to other devices")("the link is gone");
-    let index = index(route).await?.ok_or_else(missing)?;
-    let secure = route.get_link_by_name(INTERFACE).await.map_err(failed("look beside"))?;
-    let secure = || secure.as_ref().map(|link| link.ifindex()).ok_or_else(missing);
+    let interfaces = Interfaces::find(route).await?;
+    let replacing: BTreeMap<Place, &Path> = add.iter().map(|path| (path.place(), path)).collect();
+    for path in remove {
+        // It takes no gateway of IPv6 on one interface while another leads there.
+        let moved = |new: &&Path| {
+            matches!(new, Path::Route { to: IpNet::V6(_), .. }) && interfaces.of(new) != interfaces.of(path)
+        };
+        if let (Some(_), Some(index)) =
+            (replacing.get(&path.place()).filter(|new| moved(new)), interfaces.of(path))
+        {
+            take_away(route, path, index).await?;
+        }
+    }
     for path in add {
+        let index = interfaces.of(path).ok_or_else(missing)?;
         match *path {
             Path::Device { mac, underlay } => {
-                let entry = FdbEntryBuilder::new(mac).ifindex(index).dst(underlay).self_();
-                route.replace_fdb(entry).await
+                route.replace_fdb(FdbEntryBuilder::new(mac).ifindex(index).dst(underlay).self_()).await
             }
-            Path::Neighbour { gateway: IpAddr::V4(address), mac } => {
+            Path::Neighbour { gateway: IpAddr::V4(address), mac, .. } => {
                 route.replace_neighbor(Neighbor::with_index_v4(index, address).lladdr(mac).permanent()).await
             }
-            Path::Neighbour { gateway: IpAddr::V6(address), mac } => {
+            Path::Neighbour { gateway: IpAddr::V6(address), mac, .. } => {
                 route.replace_neighbor(Neighbor::with_index_v6(index, address).lladdr(mac).permanent()).await
             }
-            Path::Route { to, via, from } => Way::new(index, to, Some(via), from).set(route).await,
-            Path::Through { to, from } => Way::new(secure()?, to, None, from).set(route).await,
+            Path::Route { to, via, from, .. } => Way::new(index, to, Some(via), from).set(route).await,
+            Path::Through { to, from } => Way::new(index, to, None, from).set(route).await,
         }
         .map_err(DatapathError::from_attempt(format!("set the way to another device {path:?}")))?;
     }
-    let replaced: BTreeSet<_> = add.iter().map(Path::place).collect();
-    for path in remove.iter().filter(|path| !replaced.contains(&path.place())) {
-        let gone = match *path {
-            Path::Device { mac, .. } => {
-                route.del_fdb_entry(FdbEntryBuilder::new(mac).ifindex(index).self_()).await
-            }
-            Path::Neighbour { gateway: IpAddr::V4(address), .. } => {
-                route.del_neighbor_v4_by_index(index, address).await
-            }
-            Path::Neighbour { gateway: IpAddr::V6(address), .. } => {
-                route.del_neighbor_v6_by_index(index, address).await
-            }
-            Path::Route { to, via, from } => Way::new(index, to, Some(via), from).remove(route).await,
-            Path::Through { to, from } => match secure() {
-                Ok(index) => Way::new(index, to, None, from).remove(route).await,
-                // With the interface its routes have gone.
-                Err(_) => Ok(()),
-            },
-        };
-        gone.or_else(|error| if error.is_not_found() { Ok(()) } else { Err(error) })
-            .map_err(DatapathError::from_attempt(format!("remove the way to another device {path:?}")))?;
+    for path in remove.iter().filter(|path| !replacing.contains_key(&path.place())) {
+        // With an interface all that led over it has gone.
+        if let Some(index) = interfaces.of(path) {
+            take_away(route, path, index).await?;
+        }
     }
     Ok(())
+}
+
+async fn take_away(route: &Connection<Route>, path: &Path, index: u32) -> Result<(), DatapathError> {
+    let gone = match *path {
+        Path::Device { mac, .. } => {
+            route.del_fdb_entry(FdbEntryBuilder::new(mac).ifindex(index).self_()).await
+        }
+        Path::Neighbour { gateway: IpAddr::V4(address), .. } => {
+            route.del_neighbor_v4_by_index(index, address).await
+        }
+        Path::Neighbour { gateway: IpAddr::V6(address), .. } => {
+            route.del_neighbor_v6_by_index(index, address).await
+        }
+        Path::Route { to, via, from, .. } => Way::new(index, to, Some(via), from).remove(route).await,
+        Path::Through { to, from } => Way::new(index, to, None, from).remove(route).await,
+    };
+    gone.or_else(|error| if error.is_not_found() { Ok(()) } else { Err(error) })
+        .map_err(DatapathError::from_attempt(format!("remove the way to another device {path:?}")))
 }
 
 enum Way {
@@ -181,38 +262,40 @@ impl Way {
 pub(super) async fn read(
     route: &Connection<Route>,
 ) -> Result<(Option<DirectLink>, BTreeSet<Path>), DatapathError> {
-    let found = route.get_link_by_name(NAME).await.map_err(failed("read"))?;
-    let Some(found) = found.filter(is_ours) else { return Ok((None, BTreeSet::new())) };
-    let index = found.ifindex();
+    let mut links = BTreeMap::new();
     let mut paths = BTreeSet::new();
-    for entry in route.get_fdb_by_index(index).await.map_err(failed("read the devices of"))? {
-        if let Some(underlay) = entry.dst().filter(|_| entry.is_permanent()) {
-            paths.insert(Path::Device { mac: entry.mac(), underlay });
+    for over in FAMILIES {
+        let Some(found) = find(route, over).await? else { continue };
+        let entries = route.get_fdb_by_index(found.ifindex()).await;
+        for entry in entries.map_err(failed(over, "read the devices of"))? {
+            if let Some(underlay) = entry.dst().filter(|_| entry.is_permanent()) {
+                paths.insert(Path::Device { mac: entry.mac(), underlay });
+            }
         }
+        links.insert(found.ifindex(), (over, found));
     }
-    for neighbour in route.get_neighbors().await.map_err(failed("read the neighbours of"))? {
+    let over = |index: u32| links.get(&index).map(|(over, _)| *over);
+    for neighbour in route.get_neighbors().await.map_err(failed(Family::V4, "read the neighbours of"))? {
+        let over = over(neighbour.ifindex()).filter(|_| neighbour.is_permanent());
         let mac = neighbour.lladdr().and_then(|mac| Mac::try_from(mac).ok());
-        let known = neighbour.ifindex() == index && neighbour.is_permanent();
-        if let (true, Some(mac), Some(gateway)) = (known, mac, neighbour.destination()) {
-            paths.insert(Path::Neighbour { gateway: *gateway, mac });
+        if let (Some(over), Some(mac), Some(gateway)) = (over, mac, neighbour.destination()) {
+            paths.insert(Path::Neighbour { over, gateway: *gateway, mac });
         }
     }
     let mut sources: BTreeMap<IpNet, IpAddr> = BTreeMap::new();
-    let secure = route.get_link_by_name(INTERFACE).await.map_err(failed("look beside"))?;
+    let secure = route.get_link_by_name(INTERFACE).await.map_err(failed(Family::V4, "look beside"))?;
     let secure = secure.map(|link| link.ifindex());
-    for entry in route.get_routes().await.map_err(failed("read the routes of"))? {
+    for entry in route.get_routes().await.map_err(failed(Family::V4, "read the routes of"))? {
         let ours = entry.protocol() == RouteProtocol::from(ROUTE_PROTOCOL);
         let (true, Some(to), Some(from)) = (ours, entry.destination(), entry.prefsrc()) else { continue };
         let Ok(to) = IpNet::new(*to, entry.dst_len()) else { continue };
         if secure.is_some() && entry.oif() == secure {
             paths.insert(Path::Through { to, from: *from });
         }
-        if entry.oif() != Some(index) {
-            continue;
-        }
+        let Some(over) = entry.oif().and_then(over) else { continue };
         match entry.gateway() {
             Some(via) => {
-                paths.insert(Path::Route { to, via: *via, from: *from });
+                paths.insert(Path::Route { over, to, via: *via, from: *from });
             }
             None => {
                 sources.insert(to, *from);
@@ -222,11 +305,16 @@ pub(super) async fn read(
     let source = |net: IpNet| sources.get(&net).copied();
     let v4 = source(IpNet::V4(Ipv4Net::new_assert(STABLE_V4.0, STABLE_V4.1)));
     let v6 = source(IpNet::V6(Ipv6Net::new_assert(STABLE_V6.0, STABLE_V6.1)));
-    let mac = found.address().and_then(|mac| Mac::try_from(mac).ok());
-    let up = found.flags() & UP != 0;
-    let link = match (mac, v4, v6) {
-        (Some(mac), Some(IpAddr::V4(v4)), Some(IpAddr::V6(v6))) if up => {
-            Some(DirectLink { mac, source: InstanceAddresses { v4, v6 } })
+    // Both with one address, and switched on.
+    let macs: BTreeSet<Option<Mac>> = links
+        .values()
+        .map(|(_, link)| link.address().filter(|_| link.flags() & UP != 0)?.try_into().ok())
+        .collect();
+    let link = match (macs.first(), v4, v6) {
+        (Some(Some(mac)), Some(IpAddr::V4(v4)), Some(IpAddr::V6(v6)))
+            if macs.len() == 1 && links.len() == FAMILIES.len() =>
+        {
+            Some(DirectLink { mac: *mac, source: InstanceAddresses { v4, v6 } })
         }
         (_, _, _) => None,
     };

@@ -178,6 +178,8 @@ impl KernelDatapath {
                 | Effect::RemoveLink { .. } => self.apply(&effect).await?,
             }
         }
+        // One of its two interfaces alone is no link.
+        direct::close(&self.route).await?;
         if let Some(secure) = &mut self.secure {
             secure.close().await;
         }

@@ -16,6 +16,7 @@
 //!     ip daddr 169.254.1.1 iifname != "mgv*" iifname != "lo" drop }     # names are told to instances only
 //!   chain forward     { type filter hook forward priority filter        # and `local`, the same for the device itself
 //!     oifname "mgvsecure" tcp option maxseg size set rt mtu             # not in `local`
+//!     oifname "mgvdirect6" tcp option maxseg size set rt mtu            # nor this
 //!     ip  daddr 10.30.0.0/15 ip  daddr != @known4 goto nobody           # is not waited for
 //!     ip6 daddr fdff::/16    ip6 daddr != @known6 goto nobody
 //!     … }                                                               # only `forward`: `isolation`
@@ -53,7 +54,7 @@ use nlink::netlink::{
 };
 
 use super::{
-    direct::{STABLE_V4, STABLE_V6},
+    direct::{NAME_V6, STABLE_V4, STABLE_V6},
     elements::SetName,
     isolation, link_prefix,
     spread::translate_to_found,
@@ -154,10 +155,12 @@ fn nobody(table: DeclaredTableBuilder, refuse: &Verdict) -> DeclaredTableBuilder
             .then(Verdict::Drop)
     };
     // An instance thinks that 1450 bytes go everywhere.
-    let narrow = RuleSpec::new()
-        .then(Match::eq(Field::Oifname, INTERFACE))
-        .then(Match::eq(Field::L4Proto, TCP))
-        .then(Stmt::ClampTcpMssToPmtu);
+    let narrow = |interface: &str| {
+        RuleSpec::new()
+            .then(Match::eq(Field::Oifname, interface))
+            .then(Match::eq(Field::L4Proto, TCP))
+            .then(Stmt::ClampTcpMssToPmtu)
+    };
     let tcp = Match::eq(Field::L4Proto, TCP);
     let unreachable = Reject::Icmpx(IcmpxCode::HostUnreachable);
     let table = table
@@ -169,7 +172,8 @@ fn nobody(table: DeclaredTableBuilder, refuse: &Verdict) -> DeclaredTableBuilder
         .push_rule_keyed("input", "stranger-6", stranger(Field::Ip6Saddr, SetName::Peers6))
         .push_rule_keyed("input", "names", names_from_outside())
         .chain("forward", |chain| chain.base(BaseChain::filter(FilterHook::Forward, Priority::Filter)))
-        .push_rule_keyed("forward", "narrow", narrow)
+        .push_rule_keyed("forward", "narrow", narrow(INTERFACE))
+        .push_rule_keyed("forward", "narrow-6", narrow(NAME_V6))
         .chain("local", |chain| chain.base(BaseChain::filter(FilterHook::Output, Priority::Filter)));
     ["forward", "local"].into_iter().fold(table, |table, chain| {
         rules.iter().fold(table, |table, (key, rule)| table.push_rule_keyed(chain, *key, rule.clone()))

@@ -40,7 +40,8 @@ pub(super) async fn garbage(bench: &mut Bench) -> Result<()> {
 
     let mut noise = fs::File::open("/dev/urandom").context("open a source of noise")?;
     let mut bytes = vec![0; 4096];
-    let [root, cluster] = [Host::Root, Host::Cluster(1)].map(|host| host.address());
+    let [root, cluster, worker] =
+        [Host::Root, Host::Cluster(1), WORKER.parse()?].map(|host: Host| host.address());
     for _ in 0..ROUNDS {
         noise.read_exact(&mut bytes).context("read noise")?;
         for (host, port) in [(root, 10000), (root, 50052), (cluster, 10100)] {
@@ -50,6 +51,15 @@ pub(super) async fn garbage(bench: &mut Bench) -> Result<()> {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).context("open a port")?;
         for length in [0, 1, 19, 20, 21, 1400] {
             socket.send_to(&bytes[..length], (cluster, 10100)).context("send a datagram")?;
+        }
+        // Registrations with the relay have 43; messages of encrypted links begin with a number and zeros.
+        for (host, port) in [(cluster, 50105), (worker, 50103), (worker, 50104)] {
+            for beginning in [&b""[..], b"R", b"F", b"S", b"G\x04\0\0\0", b"\x01\0\0\0", b"\x04\0\0\0"] {
+                for length in [0, 28, 42, 144, 1400] {
+                    let datagram = [beginning, &bytes[..length]].concat();
+                    socket.send_to(&datagram, (host, port)).context("send a datagram")?;
+                }
+            }
         }
     }
     on_the_worker(world)?;

@@ -1,0 +1,114 @@
+//! The way from one device to another, as `network` tells it: direct or encrypted.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
+
+use model::{NetworkLease, Peer, Reach, TunnelKey, Way, WorkerId};
+
+use crate::{State, Worker};
+
+/// The versions of IP that devices are reached by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(crate) enum IpVersion {
+    #[default]
+    V4,
+    V6,
+}
+
+impl IpVersion {
+    pub(crate) fn of(address: IpAddr) -> Self {
+        if address.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+}
+
+/// The key of a device's end of encrypted links, if it is led to by one.
+pub(crate) fn key_of(way: Way) -> Option<TunnelKey> {
+    match way {
+        Way::Secure { key, .. } => Some(key),
+        Way::Direct { .. } => None,
+    }
+}
+
+impl State {
+    /// A device as others are told of it that are reached by this version.
+    pub(crate) fn peer(&self, version: IpVersion, id: WorkerId) -> Option<Peer> {
+        Some(Peer { way: self.way_of(version, id)?, lease: self.ranges_of(id)? })
+    }
+
+    /// How packets get to a device from one of this version; `None` for a device that is told to nobody.
+    fn way_of(&self, version: IpVersion, id: WorkerId) -> Option<Way> {
+        let Some(here) = self.workers.get(&id) else { return Some(self.neighbourhood.peer(id)?.way) };
+        self.subnets.subnet_of(&id)?;
+        self.way_between(version, here.reach?)
+    }
+
+    /// The ranges a device answers for.
+    pub(crate) fn ranges_of(&self, id: WorkerId) -> Option<NetworkLease> {
+        if self.workers.contains_key(&id) {
+            return self.lease_of(id);
+        }
+        self.neighbourhood.peer(id).map(|peer| peer.lease.clone())
+    }
+
+    /// Whether these are the ranges of a device, without making a copy of them.
+    pub(crate) fn answers_for(&self, id: WorkerId, ranges: &NetworkLease) -> bool {
+        if !self.workers.contains_key(&id) {
+            return self.neighbourhood.peer(id).is_some_and(|peer| peer.lease == *ranges);
+        }
+        let subnet = self.subnets.subnet_of(&id);
+        subnet.is_some_and(|subnet| ranges.v4 == [subnet.v4] && ranges.v6 == [subnet.v6])
+    }
+
+    /// By which version a device is reached; `V4` while that is not known.
+    pub(crate) fn version_of(&self, worker: WorkerId) -> IpVersion {
+        let reach = self.workers.get(&worker).and_then(|worker| worker.reach);
+        reach.map(|reach| IpVersion::of(reach.address)).unwrap_or_default()
+    }
+
+    /// The ways to devices a device's instances may call, and whether some are not led to because of their keys: a device
+    /// of a neighbour that has the key of another is not, or the other would be led to no more.
+    pub(crate) fn ways_for(
+        &self,
+        worker: WorkerId,
+        devices: impl Iterator<Item = WorkerId>,
+    ) -> (BTreeMap<WorkerId, Way>, bool) {
+        let version = self.version_of(worker);
+        let mut ways: BTreeMap<WorkerId, Way> =
+            devices.filter_map(|device| Some((device, self.way_of(version, device)?))).collect();
+        let own = self.workers.get(&worker).and_then(Worker::key);
+        let mut times: BTreeMap<TunnelKey, usize> = own.map(|key| (key, 1)).into_iter().collect();
+        for key in ways.values().filter_map(|way| key_of(*way)) {
+            *times.entry(key).or_default() += 1;
+        }
+        let all = ways.len();
+        ways.retain(|id, way| {
+            self.workers.contains_key(id) || key_of(*way).is_some_and(|key| times.get(&key) == Some(&1))
+        });
+        let disputed = ways.len() < all;
+        (ways, disputed)
+    }
+
+    /// Encrypted, unless the network of the site is trusted and both devices are reached by the same version: what is
+    /// not encrypted is known by where it comes from, and a device is told with one address.
+    fn way_between(&self, version: IpVersion, reach: Reach) -> Option<Way> {
+        if self.networks.trusted && IpVersion::of(reach.address) == version {
+            return Some(Way::Direct { underlay: reach.address });
+        }
+        Self::secure_way(reach, None)
+    }
+
+    /// `None` for a device that can have no encrypted links. Devices of this cluster know its `relay`.
+    pub(crate) fn secure_way(reach: Reach, relay: Option<SocketAddr>) -> Option<Way> {
+        let end = reach.tunnel?;
+        let endpoint = SocketAddr::new(reach.address, end.port);
+        Some(Way::Secure { endpoint, observed: reach.observed, relay, key: end.key })
+    }
+
+    /// To be called once before anybody connects: whether devices of this site send each other packets of instances
+    /// without encrypting them.
+    pub fn trust_site(&mut self, trusted: bool) {
+        self.networks.trusted = trusted;
+    }
+}
