@@ -110,8 +110,8 @@ pub enum GateError {
         /// Which.
         program: PathBuf,
     },
-    /// A file of the gate cannot be read or written.
-    #[error("start gate file {} cannot be used: {reason}", path.display())]
+    /// A file that containers mount cannot be read or written.
+    #[error("file {}, which containers mount, cannot be used: {reason}", path.display())]
     File {
         /// Which.
         path: PathBuf,
@@ -126,7 +126,7 @@ pub enum GateError {
     NotReached,
 }
 
-/// The host's side of all gates of this device.
+/// The host's side of all gates of this device, and where all files are that containers behind them mount.
 #[derive(Debug, Clone)]
 pub struct Gates {
     directory: PathBuf,
@@ -184,6 +184,40 @@ impl Gates {
         self.directory.join(format!("{}.{}.{generation}", instance.service, instance.number))
     }
 
+    /// Another file for one instance and generation; see [`Gates::put`].
+    #[must_use]
+    pub fn file(&self, instance: InstanceId, generation: Generation, name: &str) -> PathBuf {
+        let mut path = self.pipe(instance, generation).into_os_string();
+        path.push(format!(".{name}"));
+        path.into()
+    }
+
+    /// Makes sure that a file has this content. A container that runs keeps what it had when it was started. Not made
+    /// to outlive a crash of the device: a start after that puts it again.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn put(
+        &self,
+        instance: InstanceId,
+        generation: Generation,
+        name: &str,
+        content: &str,
+    ) -> Result<(), GateError> {
+        let path = self.file(instance, generation, name);
+        if fs::read(&path).is_ok_and(|there| there == content.as_bytes()) {
+            return Ok(());
+        }
+        let write = || -> io::Result<()> {
+            let temporary = self.file(instance, generation, &format!("{name}.new"));
+            fs::write(&temporary, content)?;
+            // Readable by whatever user the image runs as, as the pipe is.
+            fs::set_permissions(&temporary, fs::Permissions::from_mode(0o644))?;
+            fs::rename(&temporary, &path)
+        };
+        write().map_err(|reason| GateError::File { path, reason })
+    }
+
     /// Closes the gate: makes sure that the pipe is there.
     ///
     /// # Errors
@@ -228,17 +262,18 @@ impl Gates {
         }
     }
 
-    /// Removes the pipes of an instance up to a generation.
+    /// Removes the pipes and files of an instance up to a generation.
     pub fn forget(&self, instance: InstanceId, newest: Generation) {
         let prefix = format!("{}.{}.", instance.service, instance.number);
         for entry in fs::read_dir(&self.directory).into_iter().flatten().flatten() {
             let name = entry.file_name();
-            let generation = name.to_str().and_then(|name| name.strip_prefix(&prefix)).map(str::parse::<u64>);
+            let rest = name.to_str().and_then(|name| name.strip_prefix(&prefix));
+            let generation = rest.and_then(|rest| rest.split('.').next()).map(str::parse::<u64>);
             if let Some(Ok(generation)) = generation
                 && generation <= newest.0
                 && let Err(error) = fs::remove_file(entry.path())
             {
-                tracing::warn!(pipe = %entry.path().display(), %error, "the pipe of a start gate stays behind");
+                tracing::warn!(file = %entry.path().display(), %error, "a file of a container stays behind");
             }
         }
     }
@@ -404,10 +439,33 @@ mod tests {
         let gates = Gates { directory: directory.path().to_owned() };
         for generation in 1..4 {
             gates.close(instance(), Generation(generation)).expect("a pipe");
+            gates.put(instance(), Generation(generation), "hosts", "").expect("a file");
         }
         gates.forget(instance(), Generation(2));
-        let left: Vec<_> =
-            (1..4).filter(|number| gates.pipe(instance(), Generation(*number)).exists()).collect();
-        assert_eq!(left, [3]);
+        let third = gates.pipe(instance(), Generation(3));
+        let mut left: Vec<_> =
+            fs::read_dir(directory.path()).expect("there").flatten().map(|entry| entry.path()).collect();
+        left.sort();
+        assert_eq!(left, [third, gates.file(instance(), Generation(3), "hosts")]);
+    }
+
+    #[test]
+    fn a_file_is_replaced_when_its_content_is_another_and_only_then() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let gates = Gates { directory: directory.path().to_owned() };
+        let put = |content: &str| {
+            gates.put(instance(), Generation(1), "hosts", content).expect("a file");
+            let path = gates.file(instance(), Generation(1), "hosts");
+            let there = fs::metadata(&path).expect("there");
+            (fs::read_to_string(&path).expect("text"), there.mode() & 0o777, there.ino())
+        };
+        let (content, mode, first) = put("one");
+        assert_eq!((content.as_str(), mode), ("one", 0o644));
+        // One that a container has mounted goes on being what it was.
+        let mounted = fs::File::open(gates.file(instance(), Generation(1), "hosts")).expect("there");
+        assert_eq!(put("one").2, first);
+        assert_eq!(put("two").0, "two");
+        assert_eq!(io::read_to_string(mounted).expect("text"), "one");
+        assert_eq!(fs::read_dir(directory.path()).expect("there").count(), 1, "nothing half done is left");
     }
 }

@@ -3,16 +3,24 @@
 mod device;
 mod engine;
 
-use std::{process::Command, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    process::Command,
+    sync::Arc,
+};
 
 use bollard::{
-    models::{ContainerCreateBody, ContainerInspectResponse},
+    models::{ContainerCreateBody, ContainerInspectResponse, HostConfig},
     query_parameters::{CreateContainerOptionsBuilder, InspectContainerOptions},
 };
 use device::{Device, Kept, assigned, assignment, running};
 use engine::{Engine, force_remove, import_payload};
-use model::{AddedFile, Desired, Mebibytes, Millicores, Phase, PortMapping, ServiceSpec};
-use node_engine::network::fake::FakeNetwork;
+use model::{AddedFile, Desired, Generation, Mebibytes, Millicores, Phase, PortMapping, ServiceSpec};
+use node_engine::{
+    gate,
+    network::fake::FakeNetwork,
+    runtime::{GENERATION_LABEL, INSTANCE_LABEL},
+};
 use tokio::io::AsyncReadExt;
 
 #[tokio::test]
@@ -309,5 +317,81 @@ async fn a_gated_container_that_crashes_waits_at_its_gate_again() {
     device.until(id, |report| report.restarts == 2 && report.phase == Phase::Dead).await;
     let request = device.ask_for_logs(id, 0, false).await;
     assert_eq!(device.log_to_its_end(request).await, Ok("again\n".repeat(3)));
+    device.stop().await;
+}
+
+#[tokio::test]
+async fn a_gated_container_finds_its_names_at_every_start_and_may_bring_its_own() {
+    let engine = Engine::ready(15).await;
+    let network = FakeNetwork::new();
+    let mut device =
+        Device::start(engine.gated_runtime(), Some(Arc::new(network.clone())), &Kept::default()).await;
+    let mut own = engine.spec(&["file", "/etc/hosts", "file", "/etc/resolv.conf", "exit", "1"]);
+    own.added_files.push(AddedFile {
+        path: "/etc/resolv.conf".to_owned(),
+        content: "nameserver 192.0.2.1".to_owned(),
+        mode: 0o644,
+    });
+    let all =
+        engine.spec(&["file", "/etc/hosts", "file", "/etc/resolv.conf", "file", "/etc/hostname", "wait"]);
+    let (first, second) = (engine.instance(0), engine.instance(1));
+    device.assign(assignment(1, &all, [running(first)])).await;
+    device.until_phase(first, Phase::Running).await;
+    let container = engine.container(first).await;
+    let host_name = container.config.and_then(|config| config.hostname).expect("set");
+    let file = engine.installed_gates().file(first, Generation(1), "hosts");
+    let hosts = std::fs::read_to_string(&file).expect("there");
+    assert!(hosts.starts_with("127.0.0.1\tlocalhost\n"), "{hosts}");
+    assert!(hosts.ends_with(&format!("127.0.1.1\t{host_name}\n")), "{hosts}");
+    let resolvers = "search test.app.test.mangrove\nnameserver 169.254.1.1\n";
+    let printed = format!("{hosts}\n{resolvers}\n{host_name}\n\n");
+    let request = device.ask_for_logs(first, 0, true).await;
+    device.until_logged(request, &printed).await;
+    // What NodeEngine keeps for it may have been cleared away meanwhile.
+    std::fs::remove_file(&file).expect("there");
+    let pid = container.state.and_then(|state| state.pid).expect("it runs");
+    assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().expect("kill is there").success());
+    device.until(first, |report| report.restarts == 1 && report.phase == Phase::Running).await;
+    let request = device.ask_for_logs(first, 0, true).await;
+    device.until_logged(request, &printed.repeat(2)).await;
+
+    device.assign(assignment(2, &own, [running(second)])).await;
+    device.until(second, |report| report.restarts == 1).await;
+    let request = device.ask_for_logs(second, 0, true).await;
+    device.until_logged(request, "\n\nnameserver 192.0.2.1\n").await;
+    device.stop().await;
+}
+
+#[tokio::test]
+async fn a_container_in_the_devices_own_network_is_never_let_start() {
+    let engine = Engine::ready(16).await;
+    let id = engine.instance(0);
+    // As an engine would make it that does as it likes about networks.
+    let gates = engine.installed_gates();
+    gates.close(id, Generation(1)).expect("a pipe");
+    let bind = |path: std::path::PathBuf, target: &str| format!("{}:{target}:ro", path.display());
+    let binds = vec![bind(gates.program(), gate::PROGRAM), bind(gates.pipe(id, Generation(1)), gate::PIPE)];
+    let labels = [(INSTANCE_LABEL, id.to_string()), (GENERATION_LABEL, "1".to_owned())];
+    let body = ContainerCreateBody {
+        image: Some(engine.image.clone()),
+        entrypoint: Some([gate::PROGRAM, "/payload", "say", "begun", "wait"].map(str::to_owned).to_vec()),
+        labels: Some(HashMap::from(labels.map(|(name, value)| (name.to_owned(), value)))),
+        host_config: Some(HostConfig {
+            network_mode: Some("host".to_owned()),
+            binds: Some(binds),
+            ..HostConfig::default()
+        }),
+        ..ContainerCreateBody::default()
+    };
+    engine.docker.create_container(None, body).await.expect("made");
+    let network = FakeNetwork::new();
+    let mut device =
+        Device::start(engine.gated_runtime(), Some(Arc::new(network.clone())), &Kept::default()).await;
+    device.assign(assignment(1, &engine.spec(&["wait"]), [running(id)])).await;
+    let failed = device.until_phase(id, Phase::Failed).await;
+    assert!(failed.detail.contains("into the device's own network"), "{}", failed.detail);
+    assert_eq!(network.attached(), BTreeMap::new());
+    let request = device.ask_for_logs(id, 0, false).await;
+    assert_eq!(device.log_to_its_end(request).await, Ok(String::new()));
     device.stop().await;
 }

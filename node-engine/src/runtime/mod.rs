@@ -86,7 +86,8 @@ pub trait ContainerRuntime: Send + Sync + fmt::Debug + 'static {
         lines: u32,
     ) -> BoxFuture<'a, Result<Vec<u8>, RuntimeError>>;
 
-    /// The process of a container; `None` when it does not run.
+    /// The process of a container; `None` when it does not run. Where NetManager makes the networks, one that is in the
+    /// device's own is refused.
     fn process<'a>(&'a self, container: &'a ContainerId) -> BoxFuture<'a, Result<Option<u32>, RuntimeError>>;
 
     /// Lets a process pass its start gate.

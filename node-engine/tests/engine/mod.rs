@@ -47,8 +47,13 @@ impl Engine {
     }
 
     pub(crate) fn gated_runtime(&self) -> Arc<DockerRuntime> {
+        Arc::new(DockerRuntime::new(PathBuf::from(SOCKET), Some(self.installed_gates())))
+    }
+
+    /// The gates of [`Engine::gated_runtime`].
+    pub(crate) fn installed_gates(&self) -> Gates {
         let gates = Gates::install(self.gates.path(), env!("CARGO_BIN_EXE_NodeEngine").as_ref());
-        Arc::new(DockerRuntime::new(PathBuf::from(SOCKET), Some(gates.expect("NodeEngine is static"))))
+        gates.expect("NodeEngine is static")
     }
 
     pub(crate) fn spec(&self, arguments: &[&str]) -> ServiceSpec {

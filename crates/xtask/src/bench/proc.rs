@@ -34,6 +34,12 @@ impl Memory {
     }
 }
 
+/// The process that is told of another's end.
+pub(crate) fn parent_of(process: u32) -> Result<u32> {
+    let parent = field(&read(&format!("/proc/{process}/status"))?, "PPid");
+    parent.and_then(|id| u32::try_from(id).ok()).context("the kernel does not tell the parent")
+}
+
 impl Consumption {
     pub(crate) fn of(process: u32) -> Result<Self> {
         let folder = format!("/proc/{process}/task");
@@ -96,6 +102,7 @@ mod tests {
         assert!(memory.resident >= memory.proportional && memory.proportional > 0, "{memory:?}");
         let used = Consumption::of(id).expect("Linux tells");
         assert!(used.processor_seconds > 0.0, "{used:?}");
+        assert_eq!(parent_of(id).expect("Linux tells"), std::os::unix::process::parent_id());
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! Docker over its unix socket. What a container looks like to Docker is in `create.rs`, what Docker says of it in
 //! `observe.rs`, what a running or an ended one is asked in `ask.rs`.
 
+mod apart;
 mod ask;
 mod create;
 mod errors;
+mod name_files;
 mod observe;
 
 use std::{
@@ -41,7 +43,7 @@ use super::{
     Bytes, ContainerRuntime, Executed, INSTANCE_LABEL, LogRange, RuntimeError, RuntimeEvent,
     STOP_GRACE_SECONDS, archive, cgroup::Meter,
 };
-use crate::gate::Gates;
+use crate::gate::{GateError, Gates};
 
 /// Bound of one request up to its answer's beginning; the executor bounds whole effects.
 const REQUEST_SECONDS: u64 = 120;
@@ -156,7 +158,7 @@ impl DockerRuntime {
         let body = match &self.gates {
             None => create::on_the_engines_network(order),
             Some(gates) => {
-                gates.close(order.instance, order.generation).map_err(refused)?;
+                prepare(gates, order).map_err(refused)?;
                 let command = self.image_command(&docker, &order.spec.image).await?;
                 create::behind_a_gate(order, gates, command)?
             }
@@ -246,7 +248,7 @@ impl DockerRuntime {
     ) -> Result<(), RuntimeError> {
         let docker = self.docker()?;
         if let Some(gates) = &self.gates {
-            gates.close(order.instance, order.generation).map_err(refused)?;
+            prepare(gates, order).map_err(refused)?;
         }
         if fresh {
             self.add_files(&docker, container, order)
@@ -270,7 +272,11 @@ impl DockerRuntime {
             Some(_) | None => failure(error),
         })?;
         let pid = inspected.state.and_then(|state| state.pid).and_then(|pid| u32::try_from(pid).ok());
-        Ok(pid.filter(|pid| *pid > 0))
+        let pid = pid.filter(|pid| *pid > 0);
+        if let (Some(pid), Some(_)) = (pid, &self.gates) {
+            return apart::in_its_own_network(pid, container);
+        }
+        Ok(pid)
     }
 
     async fn remove(&self, order: &RemoveOrder) -> Result<(), RuntimeError> {
@@ -438,6 +444,14 @@ impl ContainerRuntime for DockerRuntime {
     fn data_directory(&self) -> BoxFuture<'_, PathBuf> {
         self.data_directory().boxed()
     }
+}
+
+/// Puts in place what a container behind a gate mounts.
+fn prepare(gates: &Gates, order: &StartOrder) -> Result<(), GateError> {
+    gates.close(order.instance, order.generation)?;
+    name_files::name_files(order)
+        .into_iter()
+        .try_for_each(|file| gates.put(order.instance, order.generation, file.name, &file.content))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

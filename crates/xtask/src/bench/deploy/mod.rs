@@ -4,7 +4,11 @@
 //! Same image and memory limit on all sides. Docker alone makes a network namespace with nothing in it; ours asks it
 //! for the same and then gives each instance an address and lets it start only then; Swarm's tasks have the engine's
 //! bridge.
+//!
+//! Warm is a device that has started instances before; cold is one that has to read everything from its disk again, as
+//! after a boot. Nothing is made ahead of a deployment on either.
 
+mod cost;
 mod docker;
 mod ours;
 mod swarm;
@@ -28,6 +32,8 @@ use super::{
 
 /// Each gives two samples of every side.
 const ROUNDS: usize = 10;
+/// The same, cold.
+const COLD_ROUNDS: usize = 8;
 const BURST_ROUNDS: usize = 5;
 const BURST: usize = 20;
 /// After a removal, so that nobody's clearing up is measured with the next sample.
@@ -68,7 +74,7 @@ pub(crate) fn run(logs: &Path) -> Result<Vec<Figure>> {
 
 async fn measure(stack: &mut Stack, root: &Root) -> Result<Vec<Figure>> {
     let mut ours = Ours::new(stack, root, BURST).await?;
-    let cold = ours.deploy_one().await?;
+    let first = ours.deploy_one().await?;
     let docker = Docker::like_an_instance(stack).await?;
     eprintln!("network of the containers: {}", docker.network());
     ours.remove().await?;
@@ -83,6 +89,12 @@ async fn measure(stack: &mut Stack, root: &Root) -> Result<Vec<Figure>> {
         sides.one(side, &mut times).await?;
         sides.remove(side).await?;
     }
+    let mut cold = Times::default();
+    for side in interleaved(&[Side::Ours, Side::Docker], COLD_ROUNDS) {
+        cost::forget_files()?;
+        sides.one(side, &mut cold).await?;
+        sides.remove(side).await?;
+    }
     let mut rates: [Vec<f64>; 3] = Default::default();
     let before = stack.consumption()?;
     for side in (0..BURST_ROUNDS).flat_map(|_| SIDES) {
@@ -91,8 +103,11 @@ async fn measure(stack: &mut Stack, root: &Root) -> Result<Vec<Figure>> {
         sides.remove(side).await?;
     }
     let used = stack.consumption()?.into_iter().zip(before).map(|(after, before)| after.since(before));
-    let mut figures = single_figures(cold, times);
+    sides.ours.deploy_burst().await.context("deploy what is measured")?;
+    let memory = cost::memory_figures(stack).await?;
+    let mut figures = single_figures(first, times, cold);
     figures.extend(burst_figures(rates));
+    figures.extend(memory);
     figures.extend(DAEMONS.into_iter().zip(used).map(|(name, used)| cost_figure(name, used)));
     Ok(figures)
 }
@@ -128,15 +143,19 @@ impl Sides {
     }
 }
 
-fn single_figures(cold: Deployment, times: Times) -> Vec<Figure> {
+fn single_figures(first: Deployment, times: Times, cold: Times) -> Vec<Figure> {
     let in_order = |values: Vec<Duration>| Samples::new(values.into_iter().map(milliseconds).collect());
     let part = |part: fn(&Deployment) -> Option<Duration>| {
         let values: Vec<Duration> = times.ours.iter().filter_map(part).collect();
         (!values.is_empty()).then(|| in_order(values))
     };
     let whole = in_order(times.ours.iter().map(|one| one.whole).collect());
+    let cold_whole = in_order(cold.ours.iter().map(|one| one.whole).collect());
+    let cold_docker = in_order(cold.docker);
     let (docker, swarm) = (in_order(times.docker), in_order(times.swarm));
     let figure = |what: &str, value| Figure::new(format!("deploy one{what}"), value, "ms", whole.count());
+    let cold_figure =
+        |what: &str, value| Figure::new(format!("deploy one, cold, {what}"), value, "ms", cold_whole.count());
     let mut figures = vec![
         figure(", median", whole.median())
             .against(DOCKER, docker.median())
@@ -147,7 +166,9 @@ fn single_figures(cold: Deployment, times: Times) -> Vec<Figure> {
             .against(SWARM, swarm.median())
             .aiming_at(Goal::RatioAtMost(0.5)),
         figure(" against Swarm, p95", whole.p95()).against(SWARM, swarm.p95()),
-        Figure::new("deploy the first".to_owned(), milliseconds(cold.whole), "ms", 1),
+        cold_figure("median", cold_whole.median()).against(DOCKER, cold_docker.median()),
+        cold_figure("p95", cold_whole.p95()).against(DOCKER, cold_docker.p95()),
+        Figure::new("deploy the first".to_owned(), milliseconds(first.whole), "ms", 1),
     ];
     let parts = [
         (": until the request is answered, median", part(|one| Some(one.accepted))),
