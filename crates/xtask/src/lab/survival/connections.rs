@@ -45,11 +45,13 @@ pub(super) async fn connections(bench: &mut Bench) -> Result<()> {
         let caller = world.workers_of("c1").into_iter().find(|host| *host != home);
         let caller = caller.context("the cluster has one worker only")?;
 
-        let mut held = connect(&world.lab, &caller, own_address(world, &service, going).await?)?;
+        let own = own_address(world, &service, going).await?;
+        let others = round_robin(world, &service).await?;
+        let mut held = connect(&world.lab, &caller, own)?;
         world.delete(&format!("/api/service/{}/instance/{going}", service.id)).await?;
         let begun = Instant::now();
         world.seen_until(&service, "the connection is waited for", RUNS_WITHIN, waits).await?;
-        let traffic = Traffic::on(&world.lab, &caller, vec![round_robin(world, &service).await?])?;
+        let traffic = Traffic::on(&world.lab, &caller, vec![others])?;
         sleep(A_WHILE).await;
         traffic.end_without_failures().context("new connections go to the other instance")?;
         let still = world.seen(&service).await?;
