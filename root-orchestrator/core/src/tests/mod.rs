@@ -420,26 +420,6 @@ fn instance_numbers_are_never_used_twice() {
 }
 
 #[test]
-fn names_belong_to_their_owner() {
-    let mut root = Root::new();
-    let application = |services| SlaApplication {
-        id: None,
-        name: "shop".to_owned(),
-        namespace: "prod".to_owned(),
-        description: String::new(),
-        services,
-    };
-    let create = |root: &mut Root, owner: &str| {
-        let created =
-            root.state.create_applications(owner, vec![application(vec![])], &mut root.ids, BEGINNING.date);
-        created.map(|(_, changes)| root.apply(changes))
-    };
-    assert_eq!(create(&mut root, "alice"), Ok(()));
-    assert_eq!(create(&mut root, "bob"), Ok(()), "another user's application of that name is another one");
-    assert!(matches!(create(&mut root, "alice"), Err(Rejected::ApplicationExists { .. })));
-}
-
-#[test]
 fn services_are_added_together_or_not_at_all() {
     let mut root = Root::new();
     let service = root.service(small());

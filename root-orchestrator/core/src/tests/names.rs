@@ -24,3 +24,23 @@ fn a_name_is_free_again_when_its_application_is_gone_and_never_before() {
     assert!(again(&mut root));
     assert_eq!(root.state.services_of(application.id).count(), 0);
 }
+
+#[test]
+fn names_belong_to_their_owner() {
+    let mut root = Root::new();
+    let application = |services| SlaApplication {
+        id: None,
+        name: "shop".to_owned(),
+        namespace: "prod".to_owned(),
+        description: String::new(),
+        services,
+    };
+    let create = |root: &mut Root, owner: &str| {
+        let created =
+            root.state.create_applications(owner, vec![application(vec![])], &mut root.ids, BEGINNING.date);
+        created.map(|(_, changes)| root.apply(changes))
+    };
+    assert_eq!(create(&mut root, "alice"), Ok(()));
+    assert_eq!(create(&mut root, "bob"), Ok(()), "another user's application of that name is another one");
+    assert!(matches!(create(&mut root, "alice"), Err(Rejected::ApplicationExists { .. })));
+}
