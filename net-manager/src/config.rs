@@ -120,7 +120,7 @@ impl NetworkConfig {
         }
     }
 
-    fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+    pub(crate) fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
         let syntax = |source| ConfigError::Syntax { path: path.to_owned(), source };
         let Value::Object(entries) = serde_json::from_str(text).map_err(syntax)? else {
             return Err(ConfigError::NotAnObject { path: path.to_owned() });

@@ -24,6 +24,8 @@ mod tls;
 mod token;
 
 pub use authority::{Authority, AuthorityError, device_uuid, key_fingerprint};
+#[cfg(fuzzing)]
+pub use beat::fuzzing;
 pub use beat::{Beat, BeatListener, send_beats};
 pub use client::{Backoff, Dial, DialError, Dialled, dial, dial_to};
 pub use datagram::{DatagramKey, DatagramSession};

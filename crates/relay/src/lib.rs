@@ -17,6 +17,8 @@
 //! Decisions are pure: `mailboxes` at the relay, `registrar` at the device. `server` is the socket around the first; the
 //! second is driven by the engine of encrypted links, in `net-manager/src/secure`.
 
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod mailboxes;
 mod registrar;
 mod server;

@@ -44,6 +44,8 @@
 mod counters;
 mod device;
 mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod handshake;
 mod inbound;
 mod key;

@@ -34,12 +34,12 @@ pub struct Beat {
     pub sequence: u64,
 }
 
-struct Session {
-    key: DatagramKey,
-    came: Window,
+pub(super) struct Session {
+    pub(super) key: DatagramKey,
+    pub(super) came: Window,
     /// Where its newest beat came from.
-    address: Option<SocketAddr>,
-    asks: u32,
+    pub(super) address: Option<SocketAddr>,
+    pub(super) asks: u32,
 }
 
 /// Takes in the beats of all children. To be shared: one task calls [`BeatListener::recv`], any may call the rest.
@@ -172,7 +172,11 @@ fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usize, Option<S
     Ok((length, from.and_then(|from| SocketAddr::try_from(from).ok())))
 }
 
-fn accept(sessions: &mut HashMap<u64, Session>, bytes: &[u8], from: Option<SocketAddr>) -> Option<Beat> {
+pub(super) fn accept(
+    sessions: &mut HashMap<u64, Session>,
+    bytes: &[u8],
+    from: Option<SocketAddr>,
+) -> Option<Beat> {
     let claim = Claim::parse(bytes)?;
     let session = sessions.get_mut(&claim.session)?;
     if !claim.holds(Kind::Beat, &session.key) {

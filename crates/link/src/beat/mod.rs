@@ -15,6 +15,8 @@
 //! Asks go back the way the last beat came, so the child needs no inbound port; one that is answered is answered once.
 
 mod datagram;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod listener;
 mod sender;
 

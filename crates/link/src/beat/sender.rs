@@ -38,9 +38,7 @@ pub async fn send_beats(
     session: DatagramSession,
     interval: watch::Receiver<Duration>,
 ) -> Infallible {
-    let key = session.datagram_key();
-    let mut beating =
-        Beating { session: session.id, key, interval, told: true, next_number: 0, highest_ask: 0 };
+    let mut beating = Beating::new(&session, interval);
     let mut attempt = 0;
     loop {
         let error = match connect(parent, attempt).await {
@@ -74,7 +72,7 @@ fn choose(addresses: &[SocketAddr], attempt: usize) -> Option<&SocketAddr> {
     addresses.get(attempt % addresses.len().max(1))
 }
 
-struct Beating {
+pub(super) struct Beating {
     session: u64,
     key: DatagramKey,
     interval: watch::Receiver<Duration>,
@@ -85,6 +83,11 @@ struct Beating {
 }
 
 impl Beating {
+    pub(super) fn new(session: &DatagramSession, interval: watch::Receiver<Duration>) -> Self {
+        let key = session.datagram_key();
+        Self { session: session.id, key, interval, told: true, next_number: 0, highest_ask: 0 }
+    }
+
     /// Sends beats on one socket until that fails; says why it did.
     async fn beat_on(&mut self, socket: &UdpSocket) -> io::Error {
         let mut sent = match self.send(socket).await {
@@ -132,7 +135,7 @@ impl Beating {
         Ok(Instant::now())
     }
 
-    fn is_new_ask(&mut self, bytes: &[u8]) -> bool {
+    pub(super) fn is_new_ask(&mut self, bytes: &[u8]) -> bool {
         let Some(ask) = Claim::parse(bytes) else { return false };
         let new =
             ask.session == self.session && ask.number > self.highest_ask && ask.holds(Kind::Ask, &self.key);

@@ -1,0 +1,51 @@
+//! What users may send: a whole SLA, and one service to change another to.
+#![no_main]
+
+use model::{ApplicationId, ServiceId};
+use root_core::{
+    FreshIds, State,
+    sla::{self, Shown},
+};
+
+/// Counts instead of drawing.
+#[derive(Default)]
+struct Ids(u64);
+
+impl Ids {
+    fn next(&mut self) -> [u8; 12] {
+        self.0 += 1;
+        let mut bytes = [0; 12];
+        bytes[..8].copy_from_slice(&self.0.to_be_bytes());
+        bytes
+    }
+}
+
+impl FreshIds for Ids {
+    fn application(&mut self) -> ApplicationId {
+        ApplicationId::from_bytes(self.next())
+    }
+
+    fn service(&mut self) -> ServiceId {
+        ServiceId::from_bytes(self.next())
+    }
+}
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    let now = fuzz::BEGINNING;
+    match sla::parse(data) {
+        Ok(sla) => {
+            let mut state = State::default();
+            let wanted = sla.applications;
+            if let Ok((_, changes)) = state.create_applications("user", wanted, &mut Ids::default(), now.date)
+            {
+                fuzz::settle(&mut state, changes, now);
+                for service in state.services().cloned().collect::<Vec<_>>() {
+                    let (_, changes) = state.deploy(&service, now.date);
+                    fuzz::settle(&mut state, changes, now);
+                }
+            }
+        }
+        Err(problems) => assert!(problems.iter().next().is_some(), "every \"no\" says why"),
+    }
+    let _one = sla::parse_change(data, Shown { id: "0123", image: "image" });
+});

@@ -1,0 +1,45 @@
+//! What the targets share: how bytes become messages, and what holds for a brain whatever it was told.
+
+use model::{Brain, Moment, Now, Timestamp};
+use prost::Message;
+
+/// When everything begins.
+pub const BEGINNING: Now = Now { date: Timestamp(1_000_000), moment: Moment(5_000_000) };
+
+/// The parts of an input, each with a number that chooses what it is: that number, a length in two bytes, and as many
+/// bytes as it says or there are.
+pub fn parts(data: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
+    let mut rest = data;
+    std::iter::from_fn(move || {
+        let [choice, high, low, after @ ..] = rest else { return None };
+        let length = usize::from(u16::from_be_bytes([*high, *low])).min(after.len());
+        let (part, left) = after.split_at(length);
+        rest = left;
+        Some((*choice, part))
+    })
+}
+
+/// What a message says, if the bytes are one and it may be said.
+pub fn read<Wire: Message + Default, Said: TryFrom<Wire>>(bytes: &[u8]) -> Option<Said> {
+    Wire::decode(bytes).ok()?.try_into().ok()
+}
+
+/// Later, by as much as `choice` says: at once up to some seconds.
+pub fn later(now: Now, choice: u8) -> Now {
+    let millis = 700 * u64::from(choice >> 4);
+    Now { date: now.date.plus_millis(millis), moment: now.moment.plus_millis(millis) }
+}
+
+/// Takes on changes and does what follows.
+///
+/// # Panics
+/// When the brain breaks its word: a second pass without news finds something to do.
+pub fn settle<B: Brain>(brain: &mut B, changes: Vec<B::Change>, now: Now) {
+    changes.into_iter().for_each(|change| brain.apply(change));
+    brain.reconcile(now);
+    let again = brain.reconcile(now);
+    assert!(
+        again.changes.is_empty() && again.effects.is_empty(),
+        "a second pass without news finds something to do"
+    );
+}
