@@ -1,5 +1,7 @@
 //! What the root wants: taken on whole, or not at all.
 
+use std::collections::BTreeSet;
+
 use model::{
     AssignedInstance, Assignment, Desired, Generation, InstanceId, InstanceReport, Now, Phase, Resources,
     RevisionId, Tenure, Timestamp,
@@ -30,10 +32,23 @@ impl State {
             return Err(Stale { offered: assignment.generation, held: self.held.generation });
         }
         let mut changes = self.compare(assignment.instances, now.date);
+        let is_forgotten = |change: &Change| match change {
+            Change::Instance(id, None) => Some(*id),
+            Change::Instance(_, Some(_))
+            | Change::Held(_)
+            | Change::Worker(..)
+            | Change::Subnets(_)
+            | Change::Enrolments(_)
+            | Change::Shared(..)
+            | Change::Elsewhere(..)
+            | Change::PeerElsewhere(..) => None,
+        };
+        let forgotten: BTreeSet<InstanceId> = changes.iter().filter_map(is_forgotten).collect();
         // A copy that is listed may be of a revision whose tombstone alone is listed, without its specification.
         let is_used = |id: &RevisionId| {
             let copies = self.instances.range(InstanceId::all_of(id.service));
-            copies.into_iter().any(|(_, instance)| instance.revision == id.number)
+            let mut copies = copies.filter(|(copy, _)| !forgotten.contains(copy));
+            copies.any(|(_, instance)| instance.revision == id.number)
         };
         let mut services = assignment.services;
         let mut listed = services.keys().peekable();

@@ -319,6 +319,23 @@ fn a_direct_constraint_names_the_only_workers_allowed() {
 }
 
 #[test]
+fn a_service_is_forgotten_with_the_last_instance_of_it() {
+    let mut cluster = Cluster::default();
+    cluster.connect(1, 4, 1000);
+    cluster.assign(small(), vec![wanted(0, Desired::Running)]);
+    cluster.reconcile();
+    cluster.assign(small(), vec![wanted(0, Desired::Removed)]);
+    cluster.reconcile();
+    cluster.say(1, 0, Phase::Removed);
+    assert!(!cluster.state.held.services.is_empty());
+    let mut last = cluster.assignment(small(), vec![]);
+    last.services.clear();
+    let changes = cluster.state.take_on(last, cluster.now).expect("newer");
+    cluster.apply(changes);
+    assert!(cluster.state.held.services.is_empty(), "nobody has it or calls it here any more");
+}
+
+#[test]
 fn an_older_assignment_is_refused_whole() {
     let mut cluster = Cluster::default();
     cluster.assign(small(), vec![wanted(0, Desired::Running)]);
