@@ -9,9 +9,11 @@ mod clusters;
 mod containers;
 pub(crate) mod engines;
 mod garbage;
+mod isolation;
 mod orchestrators;
 mod power_cuts;
 pub(crate) mod traffic;
+mod translation;
 mod upkeep;
 mod workers;
 pub(crate) mod world;
@@ -56,6 +58,10 @@ enum Trial {
     Calls,
     /// Instances in one cluster are called from another, whatever happens meanwhile.
     Neighbours,
+    /// Another application calls a service before, while and after that is allowed.
+    Isolation,
+    /// Devices behind routers that translate addresses call each other.
+    Nat,
     /// A worker loses its power.
     WorkerLost,
     /// What `on_partition` says.
@@ -127,6 +133,8 @@ impl Bench {
             Trial::Agents => agents::agents(self).await,
             Trial::Calls => calls::calls(self).await,
             Trial::Neighbours => calls::neighbours(self).await,
+            Trial::Isolation => isolation::isolation(self).await,
+            Trial::Nat => translation::nat(self).await,
             Trial::WorkerLost => workers::lost(self).await,
             Trial::OnPartition => workers::on_partition(self).await,
             Trial::WorkerReturns => workers::returns(self).await,
@@ -213,6 +221,8 @@ fn name_of(trial: Trial) -> &'static str {
         Trial::Agents => "agents",
         Trial::Calls => "calls",
         Trial::Neighbours => "neighbours",
+        Trial::Isolation => "isolation",
+        Trial::Nat => "nat",
         Trial::WorkerLost => "worker-lost",
         Trial::OnPartition => "on-partition",
         Trial::WorkerReturns => "worker-returns",
