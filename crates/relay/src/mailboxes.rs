@@ -18,7 +18,7 @@ const REGISTER_AGAIN_MILLIS: u64 = 500;
 const BYTES_PER_MILLI: u64 = 16 << 10;
 const BURST: u64 = 1 << 20;
 
-/// A device was seen at another place than before.
+/// A device was seen at another place than before, or for the first time in its session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seen {
     /// The session it registered by.
@@ -120,11 +120,13 @@ impl Mailboxes {
         if mailbox.registered.is_some_and(|(_, at)| now.millis_since(at) < REGISTER_AGAIN_MILLIS) {
             return None;
         }
+        // The device may say of itself that it is elsewhere than in the session before.
+        let first = mailbox.number == 0;
         mailbox.number = registration.number;
         let moved = mailbox.registered.is_none_or(|(before, _)| before != from);
         mailbox.registered = Some((from, now));
         let endpoint = SocketAddr::new(from.ip().to_canonical(), from.port());
-        let seen = moved.then_some(Seen { session: registration.session, endpoint });
+        let seen = (first || moved).then_some(Seen { session: registration.session, endpoint });
         let bytes = wire::registered(registration.session, registration.number, endpoint, &mailbox.key);
         Some(Verdict::Answer { bytes, to: from, seen })
     }
@@ -243,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_move_is_news() {
+    fn only_a_move_or_another_session_is_news() {
         let (mut mailboxes, mut device) = registered();
         let mut now = START;
         let mut told = |port, millis| {
@@ -256,6 +258,12 @@ mod tests {
         let moved = [told(5, 1000), told(6, 1000), told(6, 1000)];
         assert_eq!(moved, [Some(None), Some(Some(place(6))), Some(None)]);
         assert_eq!(told(7, REGISTER_AGAIN_MILLIS - 1), None, "too soon");
+        assert!(mailboxes.open(&session(3), destination(1), Some(1)));
+        let later = START.plus_millis(10_000);
+        let datagram = registrar(3).register(later);
+        let again = mailboxes.take(&datagram, place(6), later);
+        let seen = Seen { session: 3, endpoint: place(6) };
+        assert!(matches!(again, Verdict::Answer { seen: Some(told), .. } if told == seen), "{again:?}");
     }
 
     #[test]

@@ -131,4 +131,9 @@ impl HostFolder {
     pub(crate) fn cut(&self) -> PathBuf {
         self.folder.join("cut")
     }
+
+    /// Is there while the host is behind a router, and says what that does: `Translation` of `router.rs`.
+    pub(crate) fn router(&self) -> PathBuf {
+        self.folder.join("router.json")
+    }
 }

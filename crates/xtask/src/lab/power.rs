@@ -18,6 +18,7 @@ use super::{
     host::Host,
     init::search_path,
     layout::Layout,
+    router,
     tool::command,
 };
 
@@ -32,7 +33,8 @@ pub(super) fn off(lab: &Lab, host: Host) -> Result<Instant> {
     // First of all the cable: the kernel closes the connections of what it ends, and a machine without power does
     // not get round to telling its peers.
     let when = lab.switch.plug(host, false)?;
-    kill(&[init])?;
+    let router = find_init(&lab.layout, &router::name_of(host))?;
+    kill(&[Some(init), router].into_iter().flatten().collect::<Vec<_>>())?;
     lab.switch.disconnect(host)?;
     cgroups::remove_of(host)?;
     remove_file(&lab.layout.host(host).control())?;
@@ -55,7 +57,15 @@ pub(super) fn on(lab: &Lab, host: Host) -> Result<Instant> {
 /// Waits for a host's init and gives it its cable.
 pub(super) fn connect(lab: &Lab, host: Host) -> Result<()> {
     let init = await_init(&lab.layout, &host.to_string())?;
-    lab.switch.connect(host, init, !lab.layout.host(host).cut().exists())
+    let plugged = !lab.layout.host(host).cut().exists();
+    let Some(translation) = lab.translation_of(host)? else {
+        return lab.switch.connect(host, init, plugged);
+    };
+    let name = router::name_of(host);
+    start_init(&lab.layout, &name)?;
+    let router = await_init(&lab.layout, &name)?;
+    lab.switch.lay_cable(host, router, router::OUTSIDE, plugged)?;
+    router::connect(host, init, router, translation)
 }
 
 /// Starts the init of a host or of the switch; it is there when [`await_init`] says so.

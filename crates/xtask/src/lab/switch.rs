@@ -21,7 +21,7 @@ pub(crate) const MACHINE_INTERFACE: &str = "mangrove-lab";
 const BRIDGE: &str = "lan";
 const MACHINE_PORT: &str = "machine";
 /// The host's end of its cable.
-const HOST_INTERFACE: &str = "eth0";
+pub(crate) const HOST_INTERFACE: &str = "eth0";
 /// Tables that drop packets are called this and the port.
 const TABLE: &str = "loss-";
 
@@ -61,13 +61,8 @@ impl Switch {
 
     /// Gives a host that is just coming up its interface.
     pub(crate) fn connect(self, host: Host, init: u32, plugged: bool) -> Result<()> {
-        let state = if plugged { "up" } else { "down" };
-        let (mac, address) = (host.mac(), host.address());
-        self.ip(&format!(
-            "link add {host} type veth peer name {HOST_INTERFACE} address {mac} netns {init}\n\
-             link set {host} master {BRIDGE}\n\
-             link set {host} {state}\n"
-        ))?;
+        let address = host.address();
+        self.lay_cable(host, init, HOST_INTERFACE, plugged)?;
         batch(
             inside(init, &["ip", "-batch", "-"]),
             &format!(
@@ -76,6 +71,17 @@ impl Switch {
                  link set {HOST_INTERFACE} up\n"
             ),
         )
+    }
+
+    /// Lays the cable of a host, to the host or to the router before it.
+    pub(crate) fn lay_cable(self, host: Host, init: u32, interface: &str, plugged: bool) -> Result<()> {
+        let state = if plugged { "up" } else { "down" };
+        let mac = host.mac();
+        self.ip(&format!(
+            "link add {host} type veth peer name {interface} address {mac} netns {init}\n\
+             link set {host} master {BRIDGE}\n\
+             link set {host} {state}\n"
+        ))
     }
 
     /// Takes a cable away with both its ends; one that is not there is away.
@@ -159,13 +165,13 @@ fn range() -> String {
 }
 
 /// A program of the machine in the network of a host or of the switch.
-fn inside(init: u32, program: &[&str]) -> Command {
+pub(crate) fn inside(init: u32, program: &[&str]) -> Command {
     let mut command = command("nsenter", ["--target", &init.to_string(), "--net", "--"]);
     command.args(program);
     command
 }
 
-fn batch(mut command: Command, commands: &str) -> Result<()> {
+pub(crate) fn batch(mut command: Command, commands: &str) -> Result<()> {
     run_with(&mut command, commands).map(drop)
 }
 

@@ -57,6 +57,7 @@ fn called(application: &str, told: &Value, name: &Value) -> Result<Called> {
     Ok(Called {
         service: Service {
             application: application.to_owned(),
+            name: application.to_owned(),
             id: text(&service["microserviceID"])?,
             port: None,
         },

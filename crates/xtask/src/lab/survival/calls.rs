@@ -133,14 +133,14 @@ pub(super) async fn neighbours(bench: &mut Bench) -> Result<()> {
     Ok(())
 }
 
-async fn close(world: &mut World, hosts: &[String]) -> Result<()> {
+pub(super) async fn close(world: &mut World, hosts: &[String]) -> Result<()> {
     for host in hosts {
         world.schedule(host, "cordon").await?;
     }
     Ok(())
 }
 
-async fn open(world: &mut World, hosts: &[String]) -> Result<()> {
+pub(super) async fn open(world: &mut World, hosts: &[String]) -> Result<()> {
     for host in hosts {
         world.schedule(host, "uncordon").await?;
     }

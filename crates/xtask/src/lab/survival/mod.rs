@@ -10,9 +10,11 @@ mod connections;
 mod containers;
 pub(crate) mod engines;
 mod garbage;
+mod isolation;
 mod orchestrators;
 mod power_cuts;
 pub(crate) mod traffic;
+mod translation;
 mod upkeep;
 mod workers;
 pub(crate) mod world;
@@ -59,6 +61,10 @@ enum Trial {
     Connections,
     /// Instances in one cluster are called from another, whatever happens meanwhile.
     Neighbours,
+    /// Another application calls a service before, while and after that is allowed.
+    Isolation,
+    /// Devices behind routers that translate addresses call each other.
+    Nat,
     /// A worker loses its power.
     WorkerLost,
     /// What `on_partition` says.
@@ -131,6 +137,8 @@ impl Bench {
             Trial::Calls => calls::calls(self).await,
             Trial::Connections => connections::connections(self).await,
             Trial::Neighbours => calls::neighbours(self).await,
+            Trial::Isolation => isolation::isolation(self).await,
+            Trial::Nat => translation::nat(self).await,
             Trial::WorkerLost => workers::lost(self).await,
             Trial::OnPartition => workers::on_partition(self).await,
             Trial::WorkerReturns => workers::returns(self).await,
@@ -218,6 +226,8 @@ fn name_of(trial: Trial) -> &'static str {
         Trial::Calls => "calls",
         Trial::Connections => "connections",
         Trial::Neighbours => "neighbours",
+        Trial::Isolation => "isolation",
+        Trial::Nat => "nat",
         Trial::WorkerLost => "worker-lost",
         Trial::OnPartition => "on-partition",
         Trial::WorkerReturns => "worker-returns",

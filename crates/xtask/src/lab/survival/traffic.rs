@@ -3,7 +3,7 @@
 
 use std::{
     fs::File,
-    io::{Read, Write},
+    io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
     os::fd::AsFd,
     sync::{
@@ -62,22 +62,22 @@ impl Traffic {
     /// # Errors
     /// The host is off.
     pub(crate) fn on(lab: &Lab, host: &str, addresses: Vec<SocketAddr>) -> Result<Self> {
-        Ok(Self::from(Some(lab.network_of(host)?), addresses))
+        Ok(Self::within(Arc::new(lab.network_of(host)?), addresses))
     }
 
-    fn from(network: Option<File>, addresses: Vec<SocketAddr>) -> Self {
+    /// As [`Traffic::to`], from a network namespace.
+    pub(crate) fn within(network: Arc<File>, addresses: Vec<SocketAddr>) -> Self {
+        Self::from(Some(network), addresses)
+    }
+
+    fn from(network: Option<Arc<File>>, addresses: Vec<SocketAddr>) -> Self {
         let addresses = Arc::new(Mutex::new(addresses));
         let stop = Arc::new(AtomicBool::new(false));
         let client = thread::spawn({
             let (addresses, stop) = (Arc::clone(&addresses), Arc::clone(&stop));
             move || {
-                // The thread's own; it ends there.
-                let entered = network.as_ref().map_or(Ok(()), |network| {
-                    move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))
-                });
-                if let Err(error) = entered {
-                    let failures = vec![format!("enter the network of the host: {error}")];
-                    return Outcome { failures, ..Outcome::default() };
+                if let Err(error) = network.as_deref().map_or(Ok(()), enter) {
+                    return Outcome { failures: vec![format!("{error:#}")], ..Outcome::default() };
                 }
                 ask_until(&stop, || addresses.lock().unwrap_or_else(PoisonError::into_inner).clone())
             }
@@ -102,6 +102,41 @@ impl Traffic {
         ensure!(outcome.requests >= FEWEST, "only {} requests were made", outcome.requests);
         Ok(outcome)
     }
+}
+
+/// The thread that calls is in that network namespace until it ends.
+fn enter(network: &File) -> Result<()> {
+    move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network)).context("enter a network")
+}
+
+/// What became of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asked {
+    Answered,
+    /// At once.
+    Refused,
+    /// Nobody said anything, or something else.
+    Lost,
+}
+
+/// One request from a network namespace.
+///
+/// # Errors
+/// The namespace cannot be entered.
+pub(crate) async fn ask_within(network: Arc<File>, address: SocketAddr) -> Result<Asked> {
+    let (told, hear) = tokio::sync::oneshot::channel();
+    thread::spawn(move || {
+        let asked = enter(&network).map(|()| match ask(address) {
+            Ok(()) => Asked::Answered,
+            Err(error) => match error.downcast_ref::<io::Error>() {
+                Some(error) if error.kind() == io::ErrorKind::ConnectionRefused => Asked::Refused,
+                Some(_) | None => Asked::Lost,
+            },
+        });
+        // Whoever asked may have given up.
+        drop(told.send(asked));
+    });
+    hear.await.context("the client panicked")?
 }
 
 fn ask_until(stop: &AtomicBool, addresses: impl Fn() -> Vec<SocketAddr>) -> Outcome {

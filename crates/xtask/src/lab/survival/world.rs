@@ -45,6 +45,8 @@ pub(crate) struct World {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Service {
     pub(crate) application: String,
+    /// What the application is called, in the namespace `survival`.
+    pub(crate) name: String,
     pub(crate) id: String,
     /// The port of a device that leads to it, if any.
     pub(crate) port: Option<u16>,
@@ -131,15 +133,7 @@ impl World {
     pub(crate) async fn service(&mut self, fields: Value) -> Result<Service> {
         self.made += 1;
         let name = format!("{}n{}", self.run, self.made);
-        let mut service = Map::from_iter([
-            ("microservice_name".to_owned(), json!("hello")),
-            ("microservice_namespace".to_owned(), json!("test")),
-            ("virtualization".to_owned(), json!("container")),
-            ("code".to_owned(), json!(IMAGE)),
-            ("memory".to_owned(), json!(16)),
-        ]);
-        let Value::Object(fields) = fields else { bail!("the fields of a service are an object") };
-        service.extend(fields);
+        let service = microservice(fields)?;
         let port = service.get("port").and_then(Value::as_str).and_then(|port| port.split(':').next());
         let port = port.map(str::parse).transpose().context("the port of a service")?;
         let sla = json!({"sla_version": "v2.0", "customerID": "Admin", "applications": [{
@@ -152,7 +146,13 @@ impl World {
         let made = made.context("the root does not tell of the application it has made")?;
         let id = made["microservices"][0].as_str().context("the application has no service")?;
         let application = made["applicationID"].as_str().context("the application has no id")?;
-        Ok(Service { application: application.to_owned(), id: id.to_owned(), port })
+        Ok(Service { application: application.to_owned(), name, id: id.to_owned(), port })
+    }
+
+    /// Lets a service of [`World::service`] be one with these fields from now on.
+    pub(crate) async fn change(&mut self, service: &Service, fields: Value) -> Result<()> {
+        let document = Body::Json(Value::Object(microservice(fields)?));
+        self.ask(Method::PUT, &format!("/api/service/{}", service.id), document).await.map(drop)
     }
 
     /// One that answers on a port of its device.
@@ -311,6 +311,12 @@ impl World {
             let name = host.to_string();
             self.lab.lossy(&name, 0)?;
             self.lab.heal(&name)?;
+            if self.lab.translation_of(host)?.is_some() {
+                if self.is_on(&name)? {
+                    self.lab.power_off(&name)?;
+                }
+                self.lab.translate(&name, None)?;
+            }
             if !self.is_on(&name)? {
                 self.lab.power_on(&name)?;
             }
@@ -384,6 +390,20 @@ impl World {
         }
         Ok(())
     }
+}
+
+/// `hello` with more fields of the SLA.
+fn microservice(fields: Value) -> Result<Map<String, Value>> {
+    let mut service = Map::from_iter([
+        ("microservice_name".to_owned(), json!("hello")),
+        ("microservice_namespace".to_owned(), json!("test")),
+        ("virtualization".to_owned(), json!("container")),
+        ("code".to_owned(), json!(IMAGE)),
+        ("memory".to_owned(), json!(16)),
+    ]);
+    let Value::Object(fields) = fields else { bail!("the fields of a service are an object") };
+    service.extend(fields);
+    Ok(service)
 }
 
 /// `c1w2` is of `c1`.
