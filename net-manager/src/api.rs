@@ -49,6 +49,7 @@ impl Api {
             .route("/links", get(links))
             .route("/logs", get(logs))
             .route("/instances/{service}/{number}", put(attach).delete(detach))
+            .route("/instances/{service}/{number}/drain", post(drain))
             .route_layer(middleware::from_fn_with_state(self.clone(), require_key));
         Router::new()
             .route("/status", get(status))
@@ -180,6 +181,11 @@ struct AttachAnswer {
 }
 
 #[derive(Debug, Serialize)]
+struct DrainAnswer {
+    connections: u32,
+}
+
+#[derive(Debug, Serialize)]
 struct InstanceAnswer {
     id: String,
     generation: Generation,
@@ -245,6 +251,14 @@ async fn attach(
 async fn detach(State(api): State<Api>, Path(id): Path<(String, String)>) -> Result<Json<Done>, Refusal> {
     api.handle.detach(instance_id(id)?).await?;
     Ok(Json(Done {}))
+}
+
+async fn drain(
+    State(api): State<Api>,
+    Path(id): Path<(String, String)>,
+) -> Result<Json<DrainAnswer>, Refusal> {
+    let connections = api.handle.drain(instance_id(id)?).await?;
+    Ok(Json(DrainAnswer { connections }))
 }
 
 async fn links(State(api): State<Api>) -> Result<Json<Vec<Link>>, Refusal> {

@@ -62,6 +62,7 @@ pub struct AttachOrder {
 #[derive(Debug)]
 pub(crate) enum Request {
     Attach(AttachOrder, oneshot::Sender<Result<Attachment, AttachError>>),
+    Drain(InstanceId, oneshot::Sender<Result<u32, AttachError>>),
     Detach(InstanceId, oneshot::Sender<Result<(), AttachError>>),
     List(oneshot::Sender<Vec<Attachment>>),
     Links(oneshot::Sender<Vec<Link>>),
@@ -93,6 +94,14 @@ impl Handle {
     /// Why it is not attached.
     pub async fn attach(&self, order: AttachOrder) -> Result<Attachment, AttachError> {
         self.ask(|reply| Request::Attach(order, reply)).await?
+    }
+
+    /// Leads nobody new to an instance by ports of the device, and counts the connections to it.
+    ///
+    /// # Errors
+    /// When the kernel or the state directory refused.
+    pub async fn drain(&self, id: InstanceId) -> Result<u32, AttachError> {
+        self.ask(|reply| Request::Drain(id, reply)).await?
     }
 
     /// Detaches an instance; asking again changes nothing.

@@ -297,6 +297,7 @@ impl<D: Datapath> Service<D> {
                 }
                 Err(error) => drop(reply.send(Err(error))),
             },
+            Request::Drain(id, reply) => drop(reply.send(self.drain(id).await)),
             Request::Detach(id, reply) => drop(reply.send(self.detach(id).await)),
             Request::List(reply) => drop(reply.send(self.state.attachments().to_vec())),
             Request::Links(reply) => drop(reply.send(self.links().await)),
@@ -346,6 +347,16 @@ impl<D: Datapath> Service<D> {
             }
         }
         next.map(|at| Instant::from_std(daemon::instant_of(at)))
+    }
+
+    async fn drain(&mut self, id: InstanceId) -> Result<u32, AttachError> {
+        let changes = self.state.accept(Command::Drain(id))?;
+        if !changes.is_empty() {
+            self.commit(changes).map_err(AttachError::State)?;
+            self.settle(Wanted::Instance(id)).await?;
+            tracing::info!(instance = %id, "it goes; its ports lead nobody new to it");
+        }
+        Ok(self.datapath.connections(&self.state.connected_at(id)).await?)
     }
 
     async fn detach(&mut self, id: InstanceId) -> Result<(), AttachError> {

@@ -1,8 +1,8 @@
 //! The local API as NodeEngine uses it, over a datapath that is only remembered.
 
 use std::{
-    collections::BTreeMap,
-    net::SocketAddr,
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::{Arc, Mutex},
     time::Duration,
@@ -10,7 +10,7 @@ use std::{
 
 use daemon::RecentLines;
 use model::{CallableService, InstanceId, NetworkLease, NetworkNews, PortMapping, ServiceNames};
-use net_core::{Effect, ObservedKernel};
+use net_core::{Effect, Element, ObservedKernel};
 use net_manager::{
     Config,
     config::NetworkConfig,
@@ -39,6 +39,8 @@ struct Remembered {
     /// A port some program listens on.
     busy: Option<u16>,
     refuses: Arc<Mutex<bool>>,
+    /// How many are connected to whoever is asked about.
+    connected: Arc<Mutex<u32>>,
     /// An instance whose cable cannot be laid.
     hopeless: Option<u32>,
 }
@@ -62,6 +64,10 @@ impl Datapath for Remembered {
     }
 
     async fn use_relay(&mut self, _: relay::Order) {}
+
+    async fn connections(&mut self, _: &BTreeSet<IpAddr>) -> Result<u32, DatapathError> {
+        Ok(*self.connected.lock().expect("no panic"))
+    }
 
     async fn encrypted(&mut self) -> Vec<EncryptedLink> {
         Vec::new()
@@ -331,12 +337,14 @@ async fn only_the_status_is_told_without_the_key() {
     let daemon = Daemon::start(&directory, Remembered::default()).await;
     assert_eq!(daemon.call_with("", "GET", "/status", None).await.0, 200);
     let instance = format!("/instances/{SERVICE}/0");
+    let drain = format!("{instance}/drain");
     let guarded = [
         ("GET", "/instances"),
         ("POST", "/register"),
         ("POST", "/certificate"),
         ("PUT", instance.as_str()),
         ("DELETE", instance.as_str()),
+        ("POST", drain.as_str()),
         ("GET", "/logs"),
     ];
     for (method, path) in guarded {
@@ -422,6 +430,25 @@ async fn an_instance_begins_although_nobody_tells_of_its_application() {
     assert_eq!(daemon.attach_stable().await.0, 200);
     let waited = begun.elapsed();
     assert!((Duration::from_secs(2)..Duration::from_secs(6)).contains(&waited), "{waited:?}");
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn connections_to_an_instance_that_goes_are_counted() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let datapath = Remembered::default();
+    let daemon = Daemon::start(&directory, datapath.clone()).await;
+    daemon.lend().await;
+    daemon.attach(0, &["8080:80"]).await;
+    let ports = |datapath: &Remembered| {
+        let kernel = datapath.kernel.lock().expect("no panic");
+        kernel.elements.iter().filter(|element| matches!(element, Element::Port { .. })).count()
+    };
+    assert_eq!(ports(&datapath), 2, "one of each family");
+    *datapath.connected.lock().expect("no panic") = 3;
+    let path = format!("/instances/{SERVICE}/0/drain");
+    assert_eq!(daemon.call("POST", &path, None).await, (200, json!({"connections": 3})));
+    assert_eq!(ports(&datapath), 0);
     daemon.stop().await;
 }
 

@@ -3,7 +3,7 @@
 use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
-use model::LastExit;
+use model::{InstanceId, LastExit};
 use node_core::{
     ContainerId, ContainerSeen, ContainerState, Effect, Exit, Observation, Outcome, RemoveOrder, StartOrder,
     StopCause, StopOrder, Submission,
@@ -32,8 +32,6 @@ const LAST_WORDS_WITHIN: Duration = Duration::from_secs(10);
 const ASK_ENGINE_WITHIN: Duration = Duration::from_secs(10);
 /// An engine that needs longer for a step than this has lost it.
 const STEP_WITHIN: Duration = Duration::from_secs(120);
-/// By then every device that calls an instance has heard that it goes: it is told at the same time, in milliseconds.
-const LAST_CALLS: Duration = Duration::from_millis(250);
 /// Slow links and large images are normal at the edge.
 const PULL_WITHIN: Duration = Duration::from_secs(3600);
 
@@ -109,6 +107,7 @@ impl Hands {
                 let _permit = self.removals.acquire().await;
                 within(STEP_WITHIN, self.stop(order)).await
             }
+            Effect::Drain { instance } => within(STEP_WITHIN, self.drain(instance)).await,
             Effect::Probe { container, address, probe } => {
                 let bound = Duration::from_millis(probe.timeout.as_millis()) + ASK_ENGINE_WITHIN;
                 within(bound, probe::ask(self.runtime.as_ref(), &container, address, &probe)).await
@@ -249,11 +248,19 @@ impl Hands {
         opened.map(|()| addresses).map_err(|error| error.to_string())
     }
 
+    async fn drain(&self, instance: InstanceId) -> Outcome {
+        let Some(network) = &self.network else { return Outcome::Connections(0) };
+        match network.drain(instance).await {
+            Ok(connections) => Outcome::Connections(connections),
+            Err(error) => {
+                tracing::warn!(%instance, %error, "its connections cannot be counted");
+                Outcome::Failed { container: None, detail: error.to_string() }
+            }
+        }
+    }
+
     async fn remove(&self, order: RemoveOrder) -> Outcome {
         tracing::info!(instance = %order.instance, containers = ?order.containers, "removing");
-        if order.is_called {
-            tokio::time::sleep(LAST_CALLS).await;
-        }
         if let Err(error) = self.runtime.remove(&order).await {
             return outcome_of(error, None);
         }

@@ -2,10 +2,13 @@
 
 mod device;
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use device::{Device, Kept, assigned, assignment, instance, running, service};
-use model::{Capability, Desired, Generation, Phase, ServiceSpec};
+use model::{Capability, Desired, Generation, Phase, ServiceSpec, Span};
 use node_engine::{
     FromCluster,
     network::{NetworkError, fake::FakeNetwork},
@@ -178,4 +181,31 @@ async fn a_quiet_device_still_sends_its_heartbeat() {
     device.until_report(|report| report.memory_percent > 0.0).await;
     device.listen().await;
     device.stop().await;
+}
+
+#[tokio::test]
+async fn an_instance_that_goes_waits_for_its_connections() {
+    for hangs_up in [true, false] {
+        let (engine, runtime) = engine();
+        let network = FakeNetwork::new();
+        let mut device = Device::start(runtime, Some(Arc::new(network.clone())), &Kept::default()).await;
+        let id = instance(service(0), 0);
+        let drain = Span::from_secs(if hangs_up { 3600 } else { 2 });
+        let spec = ServiceSpec { drain, ..spec() };
+        device.assign(assignment(1, &spec, [running(id)])).await;
+        device.until_phase(id, Phase::Running).await;
+        network.connect(2);
+        let begun = Instant::now();
+        device.assign(assignment(2, &spec, [assigned(id, 1, Desired::Removed)])).await;
+        let detail = format!("waiting for 2 connections to end, {drain} at most");
+        device.until(id, |report| report.phase == Phase::Undeploying && report.detail == detail).await;
+        assert_eq!((engine.containers().len(), network.attached().len()), (1, 1));
+        if hangs_up {
+            network.connect(0);
+        }
+        device.until_phase(id, Phase::Removed).await;
+        assert!(hangs_up || begun.elapsed() >= Duration::from_secs(2), "{:?}", begun.elapsed());
+        assert_eq!((engine.containers().len(), network.attached().len()), (0, 0));
+        device.stop().await;
+    }
 }

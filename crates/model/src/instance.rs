@@ -87,6 +87,7 @@ impl Phase {
             Self::Creating => Some((Tier::Worker, 3_600 * SECOND)),
             // The longest pause between two starts is a minute, and a start takes two at most.
             Self::Dead | Self::Failed => Some((Tier::Worker, 180 * SECOND)),
+            // Once its connections have had their time (`ServiceSpec::drain`).
             Self::Undeploying => Some((Tier::Worker, 180 * SECOND)),
             Self::Running | Self::Completed | Self::Lost | Self::Refused | Self::Removed => None,
         }

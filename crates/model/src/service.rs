@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Health, Mebibytes, Millicores, Resources, Survival};
+use crate::{Health, Mebibytes, Millicores, Resources, Span, Survival};
 
 /// What one copy of a service needs to run. The same on every tier.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +37,9 @@ pub struct ServiceSpec {
     /// How it is found out whether it works.
     #[serde(default)]
     pub health: Health,
+    /// How long connections to an instance that is to be removed may take to end.
+    #[serde(default)]
+    pub drain: Span,
 }
 
 impl ServiceSpec {
@@ -56,6 +59,7 @@ impl ServiceSpec {
             constraints: Vec::new(),
             survival: Survival::default(),
             health: Health::default(),
+            drain: Span::default(),
         }
     }
 

@@ -53,7 +53,7 @@ pub struct Now {
 }
 
 /// A span of time as people write it: `500ms`, `10s`, `5m`, `1h`. At most a year.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Span(u64);
 

@@ -139,7 +139,7 @@ impl World {
             Effect::CreateAndStart(_) => (50, 400, true),
             Effect::Start { .. } | Effect::Attach { .. } => (20, 200, true),
             Effect::Remove(_) | Effect::Stop(_) => (20, 10_000, true),
-            Effect::Probe { .. } | Effect::ReadTail { .. } => (1, 50, false),
+            Effect::Drain { .. } | Effect::Probe { .. } | Effect::ReadTail { .. } => (1, 50, false),
         };
         let time = self.rng.spread(least, most);
         if slow { (time + self.rng.spread(1_000, 25_000), may_fail) } else { (time, may_fail) }
@@ -240,6 +240,8 @@ impl World {
                 }
                 Outcome::Removed
             }
+            // Some hang up, some never do.
+            Effect::Drain { .. } => Outcome::Connections(u32::from(self.rng.per_mille(900))),
             Effect::Probe { .. } => Outcome::Probed(Ok(())),
             Effect::ReadTail { .. } => Outcome::Tail(String::new()),
         }

@@ -69,6 +69,8 @@ pub(crate) struct Record {
     /// As the root last saw it.
     pub(crate) phase: Option<(Phase, Millis)>,
     pub(crate) survival: Survival,
+    /// How long its connections may take to end.
+    pub(crate) drain: Millis,
     pub(crate) one_shot: bool,
 }
 

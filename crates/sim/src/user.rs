@@ -155,6 +155,9 @@ impl User {
             _ => Some(Span::from_secs(60)),
         };
         spec.survival = Survival { on_partition, on_rejoin, cluster_lost_after };
+        if self.rng.per_mille(300) {
+            spec.drain = after(&mut self.rng, 30);
+        }
         spec.one_shot = self.rng.per_mille(60);
         if self.rng.per_mille(100) {
             let host = u16::try_from(self.rng.between(8000, 8003)).unwrap_or(8000);

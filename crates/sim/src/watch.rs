@@ -127,6 +127,7 @@ impl World {
         let unguarded = self.is_unguarded(id);
         let record = self.oracle.record(id);
         record.survival = order.spec.survival;
+        record.drain = order.spec.drain.as_millis();
         record.one_shot = order.spec.one_shot;
         if !record.workers.contains(&index) {
             record.workers.push(index);
@@ -239,6 +240,7 @@ impl World {
         let record = self.oracle.record(instance);
         let Some((phase, entered)) = record.phase.filter(|(_, entered)| *entered == since) else { return };
         let Some((owner, within)) = phase.owner() else { return };
+        let within = if phase == Phase::Undeploying { within + record.drain } else { within };
         let workers = record.workers.clone();
         let undisturbed = self.undisturbed_since(instance, owner, &workers);
         let Some(quiet) = undisturbed.map(|quiet| quiet.max(entered)) else {

@@ -136,7 +136,7 @@ impl World {
         let contact = worker.contact.map(|at| Moment(present.moment.0.saturating_sub(now - at)));
         let before =
             Before { assignment: worker.assignment.clone(), history: worker.history.clone(), contact };
-        worker.node = Some(Node::new(Settings::default(), before, present));
+        worker.node = Some(Node::new(Settings { overlay: true }, before, present));
         worker.beats = None;
         worker.reported = None;
         worker.wakes_at = None;

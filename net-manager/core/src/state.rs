@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr},
 };
 
 use addressing::{Exhausted, HostPlan, InstanceAddresses, Subnet};
@@ -26,6 +26,8 @@ pub enum Command {
     UseLease(NetworkLease),
     /// Connect an instance, or replace what it was connected with.
     Attach(AttachRequest),
+    /// Lead nobody new to an instance by ports of the device; it goes.
+    Drain(InstanceId),
     /// Disconnect an instance.
     Detach(InstanceId),
 }
@@ -63,6 +65,9 @@ pub struct Attachment {
     /// The address it keeps wherever it runs.
     #[serde(default)]
     pub address: Option<Ipv4Addr>,
+    /// It goes: its ports lead nobody new to it.
+    #[serde(default)]
+    pub leaving: bool,
 }
 
 impl Attachment {
@@ -86,7 +91,7 @@ impl Attachment {
 
     fn elements(&self) -> impl Iterator<Item = Element> {
         let addresses = self.addresses.all();
-        let ports = self.ports.iter().flat_map(move |port| {
+        let ports = self.ports.iter().filter(|_| !self.leaving).flat_map(move |port| {
             addresses.map(|address| Element::Port {
                 protocol: port.protocol,
                 host: port.host,
@@ -106,6 +111,8 @@ pub enum Change {
     SubnetChosen(Subnet),
     /// The instance is connected like this.
     Attached(Attachment),
+    /// The instance goes.
+    Leaving(InstanceId),
     /// The instance is not connected.
     Detached(InstanceId),
 }
@@ -224,6 +231,10 @@ impl NetworkState {
                 Ok(if known { Vec::new() } else { vec![Change::SubnetChosen(subnet)] })
             }
             Command::Attach(request) => self.accept_attach(request),
+            Command::Drain(id) => {
+                let stays = self.attachment(id).filter(|attachment| !attachment.leaving);
+                Ok(stays.map(|_| Change::Leaving(id)).into_iter().collect())
+            }
             Command::Detach(id) => {
                 Ok(self.attachment(id).map(|_| Change::Detached(id)).into_iter().collect())
             }
@@ -247,7 +258,8 @@ impl NetworkState {
                 (hosts.subnet(), hosts.allocate(id)?)
             }
         };
-        let attachment = Attachment { id, generation, namespace, ports, addresses, subnet, address };
+        let leaving = false;
+        let attachment = Attachment { id, generation, namespace, ports, addresses, subnet, address, leaving };
         let known = held == Some(&attachment);
         Ok(if known { Vec::new() } else { vec![Change::Attached(attachment)] })
     }
@@ -307,6 +319,11 @@ impl NetworkState {
                     Err(index) => self.attachments.insert(index, attachment),
                 }
             }
+            Change::Leaving(id) => {
+                if let Ok(index) = self.position(id) {
+                    self.attachments[index].leaving = true;
+                }
+            }
             Change::Detached(id) => {
                 if let Some(hosts) = &mut self.hosts {
                     hosts.release(id);
@@ -314,6 +331,18 @@ impl NetworkState {
                 self.attachments.retain(|attachment| attachment.id != id);
             }
         }
+    }
+
+    /// The addresses at which others may be connected to an instance here. One that another device has by now took the
+    /// address it keeps along: whoever was connected to that is not any more.
+    #[must_use]
+    pub fn connected_at(&self, id: InstanceId) -> BTreeSet<IpAddr> {
+        let Some(attachment) = self.attachment(id) else { return BTreeSet::new() };
+        let service = self.surroundings.services.get(&id.service);
+        let now = service.and_then(|service| service.instances.iter().find(|it| it.number == id.number));
+        let is_elsewhere = now.is_some_and(|now| self.surroundings.peers.contains_key(&now.worker));
+        let kept = attachment.stable().filter(|_| !is_elsewhere).map(|stable| stable.all());
+        attachment.addresses.all().into_iter().chain(kept.into_iter().flatten()).collect()
     }
 
     /// Until when the first instruction of an instance attached at `since` is held back; `None` is no longer. It waits

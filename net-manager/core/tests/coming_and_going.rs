@@ -1,12 +1,15 @@
-//! When the first instruction of an instance may run.
+//! When the first instruction of an instance may run, and who may still be connected to one that goes.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr},
+};
 
 use model::{
     AddressKind, CallableInstance, CallableService, Generation, InstanceId, Moment, NetworkLease,
     NetworkNews, Peer, PortMapping, ServiceId, ServiceNames, Way, WorkerId,
 };
-use net_core::{AttachRequest, Command, Namespace, NetworkState, TOLD_WITHIN_MILLIS};
+use net_core::{AttachRequest, Command, Element, Namespace, NetworkState, TOLD_WITHIN_MILLIS};
 
 const ID: InstanceId = InstanceId { service: ServiceId::from_bytes([9; 12]), number: 0 };
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 30, 1, 0);
@@ -66,6 +69,10 @@ fn hear(state: &mut NetworkState, service: ServiceId, device: WorkerId) {
     });
 }
 
+fn addresses<const N: usize>(texts: [&str; N]) -> BTreeSet<IpAddr> {
+    texts.map(|text| text.parse().expect("an address")).into()
+}
+
 #[test]
 fn an_instance_begins_when_its_device_knows_whom_it_may_call() {
     let mut state = attached(Some(ADDRESS));
@@ -91,4 +98,33 @@ fn nothing_is_told_of_one_without_an_address_or_that_is_gone_so_nobody_waits() {
     let mut state = attached(Some(ADDRESS));
     submit(&mut state, Command::Detach(ID));
     assert_eq!(state.begins(ID, SINCE, SINCE), None);
+}
+
+#[test]
+fn one_that_goes_keeps_everything_but_its_ports() {
+    let mut state = attached(Some(ADDRESS));
+    let before = state.desired();
+    submit(&mut state, Command::Drain(ID));
+    assert_eq!(state.accept(Command::Drain(ID)), Ok(vec![]), "once is enough");
+    let mut expected = before.clone();
+    expected.elements.retain(|element| !matches!(element, Element::Port { .. }));
+    assert_eq!(state.desired(), expected);
+    // It is placed here again.
+    submit(&mut state, attach(Some(ADDRESS)));
+    assert_eq!(state.desired(), before);
+    submit(&mut state, Command::Detach(ID));
+    assert_eq!(state.accept(Command::Drain(ID)), Ok(vec![]), "it is gone");
+}
+
+#[test]
+fn one_that_moved_took_the_address_it_keeps_along() {
+    let mut state = attached(Some(ADDRESS));
+    let all = addresses(["10.18.0.2", "fc00::2", "10.30.1.0", "fdff::100"]);
+    assert_eq!(state.connected_at(ID), all);
+    hear(&mut state, ID.service, worker(1));
+    assert_eq!(state.connected_at(ID), all, "it is here");
+    hear(&mut state, ID.service, worker(2));
+    assert_eq!(state.connected_at(ID), addresses(["10.18.0.2", "fc00::2"]));
+    submit(&mut state, Command::Detach(ID));
+    assert_eq!(state.connected_at(ID), BTreeSet::new());
 }

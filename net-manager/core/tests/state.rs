@@ -117,6 +117,7 @@ fn attaching_again_changes_nothing_and_a_restart_keeps_the_addresses() {
         addresses: first,
         subnet: state.subnet().expect("a subnet"),
         address: None,
+        leaving: false,
     };
     assert_eq!(state.accept(Command::Attach(restarted)), Ok(vec![Change::Attached(expected)]));
 }

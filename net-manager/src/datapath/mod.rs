@@ -2,7 +2,7 @@
 
 mod kernel;
 
-use std::{error::Error, future::Future, sync::Arc};
+use std::{collections::BTreeSet, error::Error, future::Future, net::IpAddr, sync::Arc};
 
 use model::{InstanceId, PortMapping};
 use net_core::{Effect, ObservedKernel};
@@ -27,6 +27,12 @@ pub trait Datapath: Send + 'static {
 
     /// Registers this device's end of encrypted links with a relay; nothing where there are none.
     fn use_relay(&mut self, order: relay::Order) -> impl Future<Output = ()> + Send;
+
+    /// Counts the TCP connections that others have to these addresses.
+    fn connections(
+        &mut self,
+        to: &BTreeSet<IpAddr>,
+    ) -> impl Future<Output = Result<u32, DatapathError>> + Send;
 
     /// How encrypted links fare.
     fn encrypted(&mut self) -> impl Future<Output = Vec<EncryptedLink>> + Send;

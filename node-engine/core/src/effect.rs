@@ -19,8 +19,8 @@ pub struct Ticket(pub u64);
 /// What to do now, and when to ask again if nothing happens before.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Plan {
-    /// In order of their tickets. Never two at once for one instance, image, listing, probe or end of a container;
-    /// a stop for want of contact apart, which overtakes the confirmation of a network.
+    /// In order of their tickets. Never two at once for one instance, image, listing, probe or end of a container; but a
+    /// stop for want of contact overtakes the confirmation of a network, and a removal the count of connections.
     pub submissions: Vec<Submission>,
     /// `None` when only an observation or an assignment can change anything.
     pub wake_at: Option<Moment>,
@@ -67,6 +67,11 @@ pub enum Effect {
     Stop(StopOrder),
     /// Stop and remove containers of one instance, then release its network.
     Remove(RemoveOrder),
+    /// Let nobody connect any more through ports of the device, and count who is connected.
+    Drain {
+        /// To which.
+        instance: InstanceId,
+    },
     /// Ask a running container once whether it works.
     Probe {
         /// Which.
@@ -132,9 +137,6 @@ pub struct RemoveOrder {
     pub generation: Generation,
     /// Which; none when only the network is left to release.
     pub containers: Vec<ContainerId>,
-    /// One of them answers calls: whoever may call it is told of its end at this moment, and until all have heard of it
-    /// some still call.
-    pub is_called: bool,
 }
 
 /// What the shell saw.
@@ -239,6 +241,8 @@ pub enum Outcome {
     Stopped(ContainerSeen),
     /// `Remove`: nothing of it is left.
     Removed,
+    /// `Drain`: how many are connected.
+    Connections(u32),
     /// `Probe`: it works, or does not for this reason.
     Probed(Result<(), String>),
     /// `ReadTail`: at most [`model::LastExit::TAIL_BYTES`].

@@ -20,6 +20,7 @@ mod contact;
 mod container;
 mod effect;
 mod history;
+mod leaving;
 mod node;
 mod observe;
 mod probing;
@@ -34,5 +35,6 @@ pub use effect::{
     Effect, Observation, Outcome, Plan, RemoveOrder, StartOrder, StopCause, StopOrder, Submission, Ticket,
 };
 pub use history::{History, KnownRun, Past, Remembered};
+pub use leaving::LAST_CALLS_MILLIS;
 pub use node::{Accepted, Before, Node, Settings, StaleAssignment};
 pub use reconcile::RESYNC_MILLIS;

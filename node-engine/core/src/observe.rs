@@ -104,7 +104,7 @@ impl Node {
         self.question_answered(now, ticket, outcome);
     }
 
-    /// A probe or the reading of last words came back: neither stands in the way of anything else.
+    /// A probe, a count or the reading of last words came back: none stands in the way of anything else.
     fn question_answered(&mut self, now: Now, ticket: Ticket, outcome: Outcome) {
         let reads = |tracked: &Tracked| {
             tracked.last_words.as_ref().is_some_and(|words| words.under_way == Some(ticket))
@@ -115,6 +115,17 @@ impl Node {
             tracked.last_words = None;
             if let (Outcome::Tail(tail), Some(last)) = (outcome, &mut tracked.last_exit) {
                 last.tail = tail;
+            }
+            return self.settle(now, id);
+        }
+        let counts =
+            |tracked: &Tracked| tracked.leaving.as_ref().is_some_and(|leaving| leaving.awaits(ticket));
+        if let Some((id, tracked)) = self.instances.iter_mut().find(|(_, tracked)| counts(tracked)) {
+            let id = *id;
+            let connections =
+                if let Outcome::Connections(connections) = outcome { Some(connections) } else { None };
+            if let Some(leaving) = &mut tracked.leaving {
+                leaving.counted(connections);
             }
             return self.settle(now, id);
         }
@@ -312,6 +323,7 @@ fn reason(outcome: Outcome) -> String {
         | Outcome::Attached { .. }
         | Outcome::Stopped(_)
         | Outcome::Probed(_)
+        | Outcome::Connections(_)
         | Outcome::Tail(_)
         | Outcome::Removed => "the outcome does not belong to what was asked for".to_owned(),
     }

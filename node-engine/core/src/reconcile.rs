@@ -8,6 +8,7 @@ use crate::{
     ContainerState, Effect, Node, Plan, RemoveOrder, STEADY_AFTER_MILLIS, StartOrder, StopCause, StopOrder,
     Submission, Ticket,
     contact::Fence,
+    leaving::Leaving,
     node::Listing,
     tracked::{Operation, OperationKind, Tracked},
 };
@@ -40,6 +41,7 @@ impl Node {
         let ids: Vec<InstanceId> = self.instances.keys().copied().collect();
         for id in ids {
             self.look_at_the_clock(now, id, &mut plan);
+            self.take_leave(now, id, &mut plan);
             match self.step(now, id) {
                 Step::Rest => {}
                 Step::Wait(until) => plan.wake(until),
@@ -121,6 +123,32 @@ impl Node {
         }
     }
 
+    /// Whoever calls an instance that is to go, or is connected to it, has a while. Without an overlay nobody can tell who
+    /// that is.
+    fn take_leave(&mut self, now: Now, id: InstanceId, plan: &mut Plan) {
+        let drain = self.spec(id).map(|spec| spec.drain).unwrap_or_default();
+        let ticket = Ticket(self.next_ticket + 1);
+        let Some(tracked) = self.instances.get_mut(&id).filter(|_| self.settings.overlay) else { return };
+        let goes = tracked.assigned.is_some_and(|wanted| match wanted.desired {
+            Desired::Removed => tracked.answers_calls(wanted.generation),
+            Desired::Running => false,
+        });
+        if !goes || tracked.operation.is_some() || tracked.uncertain {
+            return;
+        }
+        let leaving = tracked.leaving.get_or_insert_with(|| Leaving::new(now.moment, drain));
+        match leaving.count_due(now.moment) {
+            Some(at) if at > now.moment => plan.wake(at),
+            Some(_) => {
+                leaving.count(ticket, now.moment);
+                self.next_ticket += 1;
+                plan.submissions.push(Submission { ticket, effect: Effect::Drain { instance: id } });
+                self.settle(now, id);
+            }
+            None => {}
+        }
+    }
+
     fn step(&self, now: Now, id: InstanceId) -> Step {
         let Some(tracked) = self.instances.get(&id) else { return Step::Rest };
         if let Some(stop) = tracked.assigned.and_then(|wanted| self.step_towards_stopped(now, wanted)) {
@@ -132,7 +160,7 @@ impl Node {
         let step = match tracked.assigned {
             None => self.step_for_unassigned(id, tracked),
             Some(wanted) => match wanted.desired {
-                Desired::Removed => self.step_towards_removed(wanted),
+                Desired::Removed => self.step_towards_removed(now, wanted),
                 Desired::Running => self.step_towards_running(wanted),
             },
         };
@@ -151,7 +179,7 @@ impl Node {
         if containers.is_empty() {
             return Step::Rest;
         }
-        let order = RemoveOrder { instance: id, generation, containers, is_called: false };
+        let order = RemoveOrder { instance: id, generation, containers };
         Step::Act(Box::new(Effect::Remove(order)), OperationKind::Removing { generation })
     }
 
@@ -183,14 +211,17 @@ impl Node {
         Some(Step::Act(Box::new(Effect::Stop(order)), OperationKind::Stopping))
     }
 
-    fn step_towards_removed(&self, wanted: AssignedInstance) -> Step {
+    fn step_towards_removed(&self, now: Now, wanted: AssignedInstance) -> Step {
         let Some(tracked) = self.instances.get(&wanted.id) else { return Step::Rest };
         let containers = tracked.up_to(wanted.generation);
         if containers.is_empty() && tracked.buried == Some(wanted.generation) {
             return Step::Rest;
         }
-        let is_called = self.settings.overlay && tracked.answers_calls();
-        let order = RemoveOrder { instance: wanted.id, generation: wanted.generation, containers, is_called };
+        let leaving = tracked.leaving.as_ref().filter(|_| tracked.answers_calls(wanted.generation));
+        if let Some(until) = leaving.and_then(|leaving| leaving.waits_until(now.moment)) {
+            return Step::Wait(until);
+        }
+        let order = RemoveOrder { instance: wanted.id, generation: wanted.generation, containers };
         Step::Act(Box::new(Effect::Remove(order)), OperationKind::Removing { generation: wanted.generation })
     }
 
@@ -200,7 +231,7 @@ impl Node {
         let generations = tracked.containers.values().map(|container| container.generation);
         if let Some(superseded) = generations.filter(|older| *older < generation).max() {
             let containers = tracked.up_to(superseded);
-            let order = RemoveOrder { instance: id, generation: superseded, containers, is_called: false };
+            let order = RemoveOrder { instance: id, generation: superseded, containers };
             return Step::Act(
                 Box::new(Effect::Remove(order)),
                 OperationKind::Removing { generation: superseded },

@@ -259,7 +259,11 @@ fn removed_phase(wanted: AssignedInstance, tracked: &Tracked) -> (Phase, String)
     if gone {
         return (Phase::Removed, String::new());
     }
-    (Phase::Undeploying, tracked.failure.clone().unwrap_or_default())
+    let waits_for = || match (&tracked.leaving, &tracked.operation) {
+        (Some(leaving), None) => leaving.detail(),
+        (Some(_), Some(_)) | (None, _) => String::new(),
+    };
+    (Phase::Undeploying, tracked.failure.clone().unwrap_or_else(waits_for))
 }
 
 /// The phase of a container that nobody here may touch.

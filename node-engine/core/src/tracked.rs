@@ -8,7 +8,7 @@ use model::{
 
 use crate::{
     ContainerId, ContainerState, ImageHealth, KnownRun, Past, StopCause, Ticket, contact::Fence,
-    node::Sequence, probing::Probing,
+    leaving::Leaving, node::Sequence, probing::Probing,
 };
 
 /// One instance: what is wanted of it, its containers and what is being done.
@@ -41,6 +41,8 @@ pub(crate) struct Tracked {
     pub(crate) fence: Fence,
     /// Since when it has been ready without a break.
     pub(crate) healthy_since: Option<Moment>,
+    /// It is to be removed and others may still be connected to it.
+    pub(crate) leaving: Option<Leaving>,
     /// The tombstone that has been carried out.
     pub(crate) buried: Option<Generation>,
     pub(crate) reported: Option<InstanceReport>,
@@ -170,10 +172,10 @@ impl Tracked {
             .collect()
     }
 
-    /// Whether a container runs and others can reach it.
-    pub(crate) fn answers_calls(&self) -> bool {
-        let running = |container: &Container| matches!(container.state, ContainerState::Running { .. });
-        self.containers.values().any(|container| running(container) && container.network.confirmed)
+    /// Whether a container of `newest` or an older generation has passed its gate, so that others may be connected to it.
+    pub(crate) fn answers_calls(&self, newest: Generation) -> bool {
+        let passed = |state| matches!(state, ContainerState::Running { held: false, .. });
+        self.containers.values().any(|it| it.generation <= newest && passed(it.state))
     }
 
     /// Forgets the failures of what was wanted before.
@@ -183,6 +185,7 @@ impl Tracked {
         self.stop_again_at = None;
         self.failure = None;
         self.image_fetched = false;
+        self.leaving = None;
     }
 
     pub(crate) fn is_to_run(&self) -> bool {

@@ -267,12 +267,7 @@ fn a_tombstone_removes_and_is_confirmed_until_it_is_no_longer_listed() {
     let (mut world, id) = one_running(ENGINE_NETWORK);
     world.assign(assignment(2, [wanted(0, 1, Desired::Removed)], spec()));
     assert_eq!(world.phase(0), Some(Phase::Undeploying));
-    let order = RemoveOrder {
-        instance: instance(0),
-        generation: Generation(1),
-        containers: vec![id],
-        is_called: false,
-    };
+    let order = RemoveOrder { instance: instance(0), generation: Generation(1), containers: vec![id] };
     assert_eq!(world.plan(), [Effect::Remove(order)]);
     world.rest();
     assert_eq!(world.phase(0), Some(Phase::Removed));
@@ -321,12 +316,7 @@ fn absence_from_the_assignment_removes_nothing() {
 fn a_newer_generation_replaces_the_older_container() {
     let (mut world, id) = one_running(ENGINE_NETWORK);
     world.assign(assignment(2, [wanted(0, 2, Desired::Running)], spec()));
-    let remove = RemoveOrder {
-        instance: instance(0),
-        generation: Generation(1),
-        containers: vec![id],
-        is_called: false,
-    };
+    let remove = RemoveOrder { instance: instance(0), generation: Generation(1), containers: vec![id] };
     assert_eq!(world.plan(), [Effect::Remove(remove)]);
     assert_eq!((world.phase(0), world.detail(0)), (Some(Phase::Creating), "replacing generation 1".into()));
     world.settle();
@@ -408,12 +398,7 @@ fn a_tombstone_does_not_wait_for_the_next_attempt_to_start() {
     world.exit(&id, 1, false);
     assert_eq!(world.plan(), []);
     world.assign(assignment(2, [wanted(0, 1, Desired::Removed)], spec()));
-    let order = RemoveOrder {
-        instance: instance(0),
-        generation: Generation(1),
-        containers: vec![id],
-        is_called: false,
-    };
+    let order = RemoveOrder { instance: instance(0), generation: Generation(1), containers: vec![id] };
     assert_eq!(world.plan(), [Effect::Remove(order)]);
 }
 
@@ -448,11 +433,15 @@ fn a_container_made_while_a_listing_was_under_way_is_not_forgotten() {
 
 #[test]
 fn callers_have_a_moment_to_learn_that_a_running_instance_goes() {
-    for (settings, is_called) in [(OVERLAY, true), (ENGINE_NETWORK, false)] {
+    for (settings, moment) in [(OVERLAY, node_core::LAST_CALLS_MILLIS), (ENGINE_NETWORK, 0)] {
         let (mut world, id) = one_running(settings);
         world.assign(assignment(2, [wanted(0, 1, Desired::Removed)], spec()));
-        let containers = vec![id];
-        let order = RemoveOrder { instance: instance(0), generation: Generation(1), containers, is_called };
+        if moment > 0 {
+            assert_eq!(world.plan(), []);
+            assert_eq!(world.wake_at, Some(world.now.moment.plus_millis(moment)));
+            world.pass(moment);
+        }
+        let order = RemoveOrder { instance: instance(0), generation: Generation(1), containers: vec![id] };
         assert_eq!(world.plan(), [Effect::Remove(order)]);
     }
 }

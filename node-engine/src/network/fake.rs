@@ -22,6 +22,8 @@ pub struct FakeNetwork {
 #[derive(Debug, Default)]
 struct State {
     attached: BTreeMap<InstanceId, Attachment>,
+    /// How many are connected to each.
+    connections: u32,
     refusal: Option<NetworkError>,
 }
 
@@ -53,6 +55,11 @@ impl FakeNetwork {
         self.state().refusal = refusal;
     }
 
+    /// From now on so many are connected to each instance.
+    pub fn connect(&self, connections: u32) {
+        self.state().connections = connections;
+    }
+
     /// What is attached.
     #[must_use]
     pub fn attached(&self) -> BTreeMap<InstanceId, Attachment> {
@@ -78,6 +85,10 @@ impl InstanceNetwork for FakeNetwork {
             Ok(vec![IpAddr::V4(Ipv4Addr::new(10, 18, 0, last))])
         }
         .boxed()
+    }
+
+    fn drain(&self, _instance: InstanceId) -> BoxFuture<'_, Result<u32, NetworkError>> {
+        ready(Ok(self.state().connections)).boxed()
     }
 
     fn detach(&self, instance: InstanceId) -> BoxFuture<'_, Result<(), NetworkError>> {

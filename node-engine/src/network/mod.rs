@@ -28,6 +28,9 @@ pub trait InstanceNetwork: Send + Sync + fmt::Debug + 'static {
     /// Attaches a network namespace and returns the instance's addresses.
     fn attach(&self, attachment: Attachment) -> BoxFuture<'_, Result<Vec<IpAddr>, NetworkError>>;
 
+    /// Takes the ports of the device from an instance that goes, for new connections, and counts those to it.
+    fn drain(&self, instance: InstanceId) -> BoxFuture<'_, Result<u32, NetworkError>>;
+
     /// Releases the addresses and ports of an instance.
     fn detach(&self, instance: InstanceId) -> BoxFuture<'_, Result<(), NetworkError>>;
 
@@ -299,6 +302,19 @@ impl InstanceNetwork for NetManagerClient {
         .boxed()
     }
 
+    fn drain(&self, instance: InstanceId) -> BoxFuture<'_, Result<u32, NetworkError>> {
+        #[derive(Deserialize)]
+        struct Draining {
+            connections: u32,
+        }
+        async move {
+            let path = format!("{}/drain", path_of(instance));
+            let draining: Draining = self.call(Method::POST, &path, None::<&()>).await?;
+            Ok(draining.connections)
+        }
+        .boxed()
+    }
+
     fn detach(&self, instance: InstanceId) -> BoxFuture<'_, Result<(), NetworkError>> {
         async move {
             let path = path_of(instance);
@@ -366,9 +382,11 @@ mod tests {
         let addresses =
             "200 OK\r\ncontent-length: 41\r\n\r\n{\"addresses\":[\"10.18.0.2\",\"fc00::2\"]}   \n";
         let nothing = "200 OK\r\ncontent-length: 2\r\n\r\n{}";
-        let server = tokio::spawn(serve(listener, vec![vec![addresses, nothing], vec![nothing]]));
+        let three = "200 OK\r\ncontent-length: 17\r\n\r\n{\"connections\":3}";
+        let server = tokio::spawn(serve(listener, vec![vec![addresses, three, nothing], vec![nothing]]));
         let attached = client.attach(attachment()).await.expect("addresses");
         assert_eq!(attached, ["10.18.0.2".parse::<IpAddr>().expect("v4"), "fc00::2".parse().expect("v6")]);
+        assert_eq!(client.drain(attachment().instance).await, Ok(3));
         client.detach(attachment().instance).await.expect("over the same connection");
         client.detach(attachment().instance).await.expect("over a new connection");
         let requests = server.await.expect("all were served");
@@ -380,7 +398,8 @@ mod tests {
         assert!(requests[0].contains("authorization: Bearer secret\r\n"), "{}", requests[0]);
         let body = r#"{"address":"10.30.0.7","generation":2,"network_namespace":"/proc/7/ns/net","ports":["8080:80/tcp"]}"#;
         assert!(requests[0].ends_with(body), "{}", requests[0]);
-        assert!(requests[1].starts_with("DELETE /instances/abababababababababababab/3 HTTP/1.1"));
+        assert!(requests[1].starts_with("POST /instances/abababababababababababab/3/drain HTTP/1.1"));
+        assert!(requests[2].starts_with("DELETE /instances/abababababababababababab/3 HTTP/1.1"));
     }
 
     #[tokio::test]

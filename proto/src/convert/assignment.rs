@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 use model::{
     AddedFile, AddressKind, AllowedCallers, AssignedInstance, AssignedService, Assignment, Desired,
     DirectConstraint, Generation, NetworkLease, PortMapping, Protocol, RevisionId, ServiceNames, ServiceSpec,
-    Virtualization,
+    Span, Virtualization,
 };
 
 use super::{WireError, narrow, parse, required};
@@ -223,6 +223,7 @@ impl From<&ServiceSpec> for v1::ServiceSpec {
                 .collect(),
             survival: Some(spec.survival.into()),
             health: Some((&spec.health).into()),
+            drain_millis: spec.drain.as_millis(),
         }
     }
 }
@@ -262,6 +263,7 @@ impl TryFrom<v1::ServiceSpec> for ServiceSpec {
                 .collect(),
             survival: required("spec.survival", wire.survival)?.try_into()?,
             health: wire.health.unwrap_or_default().try_into()?,
+            drain: Span::from_millis(wire.drain_millis),
         })
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 use net_core::{Element, Isolation};
 use nlink::netlink::{
     Connection, Netfilter, Route,
-    netfilter::{ConntrackEntry, ConntrackFilter, IpProtocol},
+    netfilter::{ConntrackEntry, ConntrackFilter, IpProtocol, TcpConntrackState},
 };
 
 use crate::datapath::DatapathError;
@@ -33,6 +33,37 @@ pub(super) async fn forget(
         delete(conntrack, entry, failed()).await?;
     }
     Ok(())
+}
+
+/// How many TCP connections others have to these addresses. What has no end, such as UDP, is not counted; nor is one that
+/// both sides have closed, which the kernel remembers for two minutes more.
+pub(super) async fn count(
+    conntrack: &Connection<Netfilter>,
+    to: &BTreeSet<IpAddr>,
+) -> Result<u32, DatapathError> {
+    let mut count = 0;
+    for address in to {
+        let filter = ConntrackFilter::new().proto(IpProtocol::Tcp).reply_src(*address);
+        let entries = conntrack.get_conntrack_matching(&filter).await;
+        let entries = entries.map_err(DatapathError::from_attempt("count the connections to an instance"))?;
+        let of_others =
+            |entry: &&ConntrackEntry| entry.orig.src_ip.is_none_or(|caller| !to.contains(&caller));
+        let open = entries.iter().filter(of_others).filter(|entry| entry.tcp_state.is_some_and(is_open));
+        count += u32::try_from(open.count()).unwrap_or(u32::MAX);
+    }
+    Ok(count)
+}
+
+/// Whether one of the two may still have something to say.
+fn is_open(state: TcpConntrackState) -> bool {
+    matches!(
+        state,
+        TcpConntrackState::SynSent
+            | TcpConntrackState::SynRecv
+            | TcpConntrackState::Established
+            | TcpConntrackState::FinWait
+            | TcpConntrackState::CloseWait
+    )
 }
 
 /// Forgets connections that could not be made now. The next packet of one, from either end, is a new connection to the

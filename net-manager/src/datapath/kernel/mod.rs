@@ -23,7 +23,13 @@ mod spread;
 mod subnets;
 mod sysctl;
 
-use std::{collections::BTreeMap, fmt, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::IpAddr,
+    path::Path,
+    sync::Arc,
+};
 
 use ipnet::IpNet;
 use model::{InstanceId, PortMapping};
@@ -264,6 +270,10 @@ impl Datapath for KernelDatapath {
         if let Some(secure) = &mut self.secure {
             secure.use_relay(order).await;
         }
+    }
+
+    async fn connections(&mut self, to: &BTreeSet<IpAddr>) -> Result<u32, DatapathError> {
+        connections::count(&self.conntrack, to).await
     }
 
     async fn encrypted(&mut self) -> Vec<EncryptedLink> {

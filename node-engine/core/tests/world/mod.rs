@@ -42,6 +42,8 @@ pub(crate) struct World {
     pub(crate) health: Health,
     /// Of the last plan.
     pub(crate) wake_at: Option<Moment>,
+    /// How many are connected to each instance that goes.
+    pub(crate) connections: u32,
     /// The image has a HEALTHCHECK.
     pub(crate) checked: bool,
     made: u64,
@@ -118,6 +120,7 @@ impl World {
             answers: BTreeMap::new(),
             health: Health::default(),
             wake_at: None,
+            connections: 0,
             checked: false,
             made: 0,
             settings,
@@ -333,6 +336,7 @@ impl World {
                 }
                 Outcome::Removed
             }
+            Effect::Drain { .. } => Outcome::Connections(self.connections),
             Effect::Probe { probe, .. } => {
                 Outcome::Probed(self.answers.get(&format!("{:?}", probe.check)).cloned().unwrap_or(Ok(())))
             }

@@ -163,6 +163,11 @@ pub static SERVICE: Level = Level {
             "After how much silence of its cluster another one gets it: a time such as `60s` (the default), or `never`.",
         ),
         honoured("health", Kind::Nested(&HEALTH), "How it is found out whether an instance works."),
+        honoured(
+            "drain",
+            Kind::Text,
+            "How long connections to an instance that is to be removed may take to end, at most `1h`; `0s` by default.",
+        ),
         honoured("update", Kind::Nested(&UPDATE), "How instances give way when the service is changed."),
         honoured(
             "allowed_callers",

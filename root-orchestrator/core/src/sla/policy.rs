@@ -17,6 +17,8 @@ use super::{
 const SHORTEST_INTERVAL: Span = Span::from_millis(100);
 /// A moment's silence must not stop an instance, and no container starts faster.
 const SHORTEST_WAIT: Span = Span::from_secs(1);
+/// A worker that is emptied or a port that is wanted must not wait for ever for a client that never hangs up.
+const LONGEST_DRAIN: Span = Span::from_secs(3600);
 const NEVER: &str = "never";
 const SPAN_FORM: &str = "whole number with `ms`, `s`, `m` or `h`, such as `10s`, at most a year";
 
@@ -38,6 +40,16 @@ pub(super) fn survival(fields: &Fields<'_>, problems: &mut Problems) -> Survival
             _ => span(fields, "cluster_lost_after", Some(NEVER), problems).or(default.cluster_lost_after),
         },
     }
+}
+
+/// How long connections may take to end.
+pub(super) fn drain(fields: &Fields<'_>, problems: &mut Problems) -> Span {
+    let drain = span(fields, "drain", None, problems).unwrap_or_default();
+    if drain > LONGEST_DRAIN {
+        let is_wrong = format!("must be {LONGEST_DRAIN} at most, but is {drain}");
+        problems.add(SlaErrorCode::InvalidValue, &fields.path_of("drain"), &is_wrong);
+    }
+    drain
 }
 
 /// The probes.

@@ -46,12 +46,22 @@ pub(super) fn service(path: &str, object: &Map<String, Value>, problems: &mut Pr
         constraints: constraints(&fields, problems),
         survival: policy::survival(&fields, problems),
         health: policy::health(&fields, problems),
+        drain: policy::drain(&fields, problems),
     };
+    let update = policy::update(&fields, problems);
+    if !spec.ports.is_empty() && spec.drain >= update.ready_within {
+        let is_wrong = format!(
+            "is {}, and an instance of another revision may wait so long for its port: let it be less than \
+             `update.ready_within`, {}",
+            spec.drain, update.ready_within
+        );
+        problems.add(SlaErrorCode::Conflict, &fields.path_of("drain"), &is_wrong);
+    }
     SlaService {
         name: fields.text("microservice_name").to_owned(),
         namespace: fields.text("microservice_namespace").to_owned(),
         spec,
-        update: policy::update(&fields, problems),
+        update,
         allowed_callers: allowed_callers(&fields, problems),
         round_robin: round_robin(&fields, problems),
         document: document(object),

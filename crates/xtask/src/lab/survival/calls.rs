@@ -148,7 +148,7 @@ async fn open(world: &mut World, hosts: &[String]) -> Result<()> {
 }
 
 /// The address that leads to one instance, wherever it is.
-async fn own_address(world: &mut World, service: &Service, number: u32) -> Result<SocketAddr> {
+pub(super) async fn own_address(world: &mut World, service: &Service, number: u32) -> Result<SocketAddr> {
     let services = world.get(&format!("/api/services/{}", service.application)).await?;
     let instances = services[0]["instance_list"].as_array().context("the service has no instances")?;
     let found = instances.iter().find(|one| one["instance_number"] == number);
@@ -157,7 +157,7 @@ async fn own_address(world: &mut World, service: &Service, number: u32) -> Resul
 }
 
 /// The address that leads to each instance in turn.
-async fn round_robin(world: &mut World, service: &Service) -> Result<SocketAddr> {
+pub(super) async fn round_robin(world: &mut World, service: &Service) -> Result<SocketAddr> {
     let mut services = world.get(&format!("/api/services/{}", service.application)).await?;
     let listed = services[0]["service_ip_list"].take();
     let mut listed = listed.as_array().into_iter().flatten();

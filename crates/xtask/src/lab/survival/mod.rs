@@ -6,6 +6,7 @@
 mod agents;
 mod calls;
 mod clusters;
+mod connections;
 mod containers;
 pub(crate) mod engines;
 mod garbage;
@@ -54,6 +55,8 @@ enum Trial {
     Agents,
     /// A service is called by its address, whatever happens meanwhile.
     Calls,
+    /// Connections are open when their instance goes.
+    Connections,
     /// Instances in one cluster are called from another, whatever happens meanwhile.
     Neighbours,
     /// A worker loses its power.
@@ -126,6 +129,7 @@ impl Bench {
             Trial::Exit => containers::exit(self).await,
             Trial::Agents => agents::agents(self).await,
             Trial::Calls => calls::calls(self).await,
+            Trial::Connections => connections::connections(self).await,
             Trial::Neighbours => calls::neighbours(self).await,
             Trial::WorkerLost => workers::lost(self).await,
             Trial::OnPartition => workers::on_partition(self).await,
@@ -212,6 +216,7 @@ fn name_of(trial: Trial) -> &'static str {
         Trial::Exit => "exit",
         Trial::Agents => "agents",
         Trial::Calls => "calls",
+        Trial::Connections => "connections",
         Trial::Neighbours => "neighbours",
         Trial::WorkerLost => "worker-lost",
         Trial::OnPartition => "on-partition",

@@ -145,6 +145,7 @@ fn every_honoured_field_reaches_the_spec() {
         }],
         survival: model::Survival::default(),
         health: model::Health::default(),
+        drain: model::Span::default(),
     };
     assert_eq!(spec, expected);
 }

@@ -218,3 +218,27 @@ fn an_update_lets_go_of_old_instances_or_makes_new_ones() {
         one(SlaErrorCode::WrongType, "update", not_an_object)
     );
 }
+
+#[test]
+fn connections_may_take_a_while_to_end() {
+    let drain = |extra: Value| spec_with(extra).drain;
+    assert_eq!(drain(json!({})), Span::from_secs(0));
+    assert_eq!(drain(json!({"drain": "10s"})), Span::from_secs(10));
+    assert_eq!(drain(json!({"drain": "1h"})), Span::from_secs(3600));
+    let (field, is_wrong) = ("drain", "must be 1h at most, but is 61m");
+    assert_eq!(service_problems(json!({field: "61m"})), one(SlaErrorCode::InvalidValue, field, is_wrong));
+    let is_wrong =
+        "must be a whole number with `ms`, `s`, `m` or `h`, such as `10s`, at most a year, but is \"10\"";
+    assert_eq!(service_problems(json!({field: "10"})), one(SlaErrorCode::InvalidValue, field, is_wrong));
+}
+
+#[test]
+fn a_port_is_free_before_a_change_has_failed() {
+    let is_wrong = "is 2m, and an instance of another revision may wait so long for its port: let it be less than \
+                    `update.ready_within`, 2m";
+    let service = json!({"drain": "2m", "port": "80"});
+    assert_eq!(service_problems(service), one(SlaErrorCode::Conflict, "drain", is_wrong));
+    assert_eq!(spec_with(json!({"drain": "2m"})).drain, Span::from_secs(120), "without a port");
+    let patient = json!({"drain": "2m", "port": "80", "update": {"ready_within": "3m"}});
+    assert_eq!(spec_with(patient).drain, Span::from_secs(120));
+}

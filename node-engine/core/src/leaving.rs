@@ -1,0 +1,79 @@
+//! The time between the wish that an instance goes and its end: whoever calls it hears of that, and connections finish.
+//! They are counted by NetManager (`net-manager/src/datapath/kernel/connections.rs`).
+
+use model::{Moment, Span};
+
+use crate::Ticket;
+
+/// By then every device that calls an instance has heard that it goes: it is told at the same time, in milliseconds.
+pub const LAST_CALLS_MILLIS: u64 = 250;
+/// How often connections are counted. The kernel could tell when one ends, but since Linux 5.19 only of those that began
+/// while somebody listened, and listening all the time costs every connection of the device a message.
+const COUNT_EVERY_MILLIS: u64 = 500;
+
+/// An instance that answers calls and is to be removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Leaving {
+    since: Moment,
+    drain: Span,
+    count_at: Moment,
+    under_way: Option<(Ticket, Moment)>,
+    /// As last counted.
+    connections: Option<u32>,
+    /// Nobody was connected when all had heard, so nobody will be.
+    over: bool,
+}
+
+impl Leaving {
+    pub(crate) const fn new(now: Moment, drain: Span) -> Self {
+        Self { since: now, drain, count_at: now, under_way: None, connections: None, over: false }
+    }
+
+    const fn all_have_heard(&self) -> Moment {
+        self.since.plus_millis(LAST_CALLS_MILLIS)
+    }
+
+    /// Until when it goes on at the longest; `None` when its time is over.
+    pub(crate) fn waits_until(&self, now: Moment) -> Option<Moment> {
+        let heard = self.all_have_heard();
+        let until = if self.over { heard } else { heard.max(self.since.plus_millis(self.drain.as_millis())) };
+        Some(until).filter(|until| *until > now)
+    }
+
+    /// When its connections are to be counted next; `None` while they are being counted, and when nobody waits for them.
+    pub(crate) fn count_due(&self, now: Moment) -> Option<Moment> {
+        let matters = self.under_way.is_none() && !self.over && self.drain > Span::default();
+        (matters && self.waits_until(now).is_some()).then_some(self.count_at)
+    }
+
+    pub(crate) const fn count(&mut self, ticket: Ticket, now: Moment) {
+        self.under_way = Some((ticket, now));
+    }
+
+    pub(crate) fn awaits(&self, ticket: Ticket) -> bool {
+        self.under_way.is_some_and(|(under_way, _)| under_way == ticket)
+    }
+
+    /// They were counted; `None` when that was not possible, which says nothing about how many there are.
+    pub(crate) fn counted(&mut self, connections: Option<u32>) {
+        let Some((_, asked)) = self.under_way.take() else { return };
+        let heard = self.all_have_heard();
+        self.count_at = heard.max(asked.plus_millis(COUNT_EVERY_MILLIS));
+        if asked < heard {
+            self.count_at = heard;
+        }
+        self.connections = connections.or(self.connections);
+        self.over = connections == Some(0) && asked >= heard;
+    }
+
+    /// What it waits for, for a person.
+    pub(crate) fn detail(&self) -> String {
+        match self.connections {
+            Some(0) => String::new(),
+            _ if self.drain == Span::default() => String::new(),
+            Some(1) => format!("waiting for 1 connection to end, {} at most", self.drain),
+            Some(several) => format!("waiting for {several} connections to end, {} at most", self.drain),
+            None => format!("waiting for its connections to end, {} at most", self.drain),
+        }
+    }
+}
