@@ -1,6 +1,6 @@
 //! What other clusters say of their instances, and what they are told of those here.
 
-mod any_order;
+mod pieces;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 

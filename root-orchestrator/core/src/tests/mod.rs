@@ -113,7 +113,7 @@ impl Root {
             name,
             namespace: "test".to_owned(),
             description: String::new(),
-            services: vec![wanted(spec, callers)],
+            services: vec![neighbours::wanted(spec, callers)],
         };
         let (created, changes) = self
             .state
@@ -197,18 +197,6 @@ impl Root {
 
     fn refusal(&self, id: InstanceId) -> String {
         self.state.instance(id).expect("it exists").report.refusal.as_ref().expect("refused").to_string()
-    }
-}
-
-fn wanted(spec: ServiceSpec, callers: &[&str]) -> SlaService {
-    SlaService {
-        allowed_callers: callers.iter().map(|caller| caller.parse().expect("a caller")).collect(),
-        round_robin: None,
-        name: "service".to_owned(),
-        namespace: "test".to_owned(),
-        spec,
-        update: UpdatePolicy::default(),
-        document: serde_json::Map::new(),
     }
 }
 

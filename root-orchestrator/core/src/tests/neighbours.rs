@@ -14,6 +14,19 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// A service as its user describes it, which lets applications connect.
+pub(super) fn wanted(spec: ServiceSpec, callers: &[&str]) -> SlaService {
+    SlaService {
+        allowed_callers: callers.iter().map(|caller| caller.parse().expect("a caller")).collect(),
+        round_robin: None,
+        name: "service".to_owned(),
+        namespace: "test".to_owned(),
+        spec,
+        update: UpdatePolicy::default(),
+        document: serde_json::Map::new(),
+    }
+}
+
 /// Two clusters with a copy of one service each.
 fn two_clusters() -> (Root, [ClusterId; 2], ServiceId) {
     let mut root = Root::new();

@@ -1,4 +1,4 @@
-//! Whatever is said in whatever order: devices and neighbours know what they are to know.
+//! Whatever comes and goes: what neighbours are told in pieces is what they would be told at once.
 
 use super::*;
 
@@ -33,6 +33,22 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 /// The neighbours of a mask.
 fn of_mask(mask: u8) -> impl Iterator<Item = u8> {
     [1, 2].into_iter().filter(move |number| mask >> (number - 1) & 1 == 1)
+}
+
+impl Site {
+    /// Neighbours take in what they were told.
+    fn is_heard(&mut self, heard: &mut BTreeMap<u8, NeighbourNews>) {
+        for (to, _, news) in std::mem::take(&mut self.told) {
+            let known = heard.entry(u8::from(to == neighbour(2)) + 1).or_default();
+            if news.whole {
+                *known = NeighbourNews::default();
+            }
+            known.services.extend(news.services);
+            known.peers.extend(news.peers);
+            known.services.retain(|_, told| told.is_some());
+            known.peers.retain(|_, told| told.is_some());
+        }
+    }
 }
 
 proptest! {
@@ -73,17 +89,7 @@ proptest! {
                 }
                 Step::Turn => {
                     site.turn();
-                    for (to, _, news) in std::mem::take(&mut site.told) {
-                        let number = u8::from(to == neighbour(2)) + 1;
-                        let known = heard.entry(number).or_default();
-                        if news.whole {
-                            *known = NeighbourNews::default();
-                        }
-                        known.services.extend(news.services);
-                        known.peers.extend(news.peers);
-                        known.services.retain(|_, told| told.is_some());
-                        known.peers.retain(|_, told| told.is_some());
-                    }
+                    site.is_heard(&mut heard);
                 }
             }
             // The root says what follows at once; and at the same word each neighbour drops what is not shared any more.
@@ -119,16 +125,7 @@ proptest! {
         }
         // What was said above may be new.
         site.turn();
-        for (to, _, news) in std::mem::take(&mut site.told) {
-            let known = heard.entry(u8::from(to == neighbour(2)) + 1).or_default();
-            if news.whole {
-                *known = NeighbourNews::default();
-            }
-            known.services.extend(news.services);
-            known.peers.extend(news.peers);
-            known.services.retain(|_, told| told.is_some());
-            known.peers.retain(|_, told| told.is_some());
-        }
+        site.is_heard(&mut heard);
         let changes = site.cluster.state.neighbours_named(2, Neighbours { clusters: epochs(2), ..Neighbours::default() });
         site.take(changes);
         site.turn();
