@@ -6,7 +6,7 @@ use liveness::Window;
 use tokio::sync::watch;
 
 use super::{
-    datagram::{self, Kind},
+    datagram::{self, Claim, Kind},
     listener::{Session, accept},
     sender::Beating,
 };
@@ -29,11 +29,11 @@ pub fn take_beats<'data>(datagrams: impl Iterator<Item = (u8, &'data [u8])>) {
         let from = Some(SocketAddr::from(([192, 0, 2, 1], choice.into())));
         let number = bytes.first_chunk().map_or(0, |number| u32::from_be_bytes(*number));
         let composed = |kind| datagram::compose(kind, SESSION.id, number, &key);
-        let genuine = |kind| choice % 2 == 1 || *bytes == composed(kind);
         let [beat, ask] = [Kind::Beat, Kind::Ask]
             .map(|kind| if choice % 2 == 1 { composed(kind).to_vec() } else { bytes.to_vec() });
-        assert!(accept(&mut sessions, &beat, from).is_none() || genuine(Kind::Beat));
-        assert!(!beating.is_new_ask(&ask) || genuine(Kind::Ask));
+        let genuine = |bytes, kind| Claim::parse(bytes).is_some_and(|claim| claim.holds(kind, &key));
+        assert!(accept(&mut sessions, &beat, from).is_none() || genuine(&beat, Kind::Beat));
+        assert!(!beating.is_new_ask(&ask) || genuine(&ask, Kind::Ask));
         assert!(accept(&mut sessions, &beat, from).is_none(), "a repeated one");
         assert!(!beating.is_new_ask(&ask), "a repeated one");
     }
