@@ -12,7 +12,7 @@ use liveness::{Detector, Settings, Verdict};
 use model::{Generation, Moment, WorkerId};
 
 /// After its own start a cluster waits this long for workers it knew: three times the longest pause between their
-/// attempts to connect.
+/// attempts to connect. Nobody is judged before, connected or not: where all come back at once, beats are late.
 pub const RECONNECT_MILLIS: u64 = 15_000;
 
 /// Looks are made at multiples of this, so that many workers share one: a cluster is woken for them twenty times a second
@@ -139,7 +139,8 @@ impl Contacts {
             memory_percent: 0.0,
         };
         self.sessions.insert(worker, session);
-        self.begin(worker, number, now, now);
+        let patience = self.pulses.get(&worker).map_or(now, |pulse| pulse.patience.max(now));
+        self.begin(worker, number, now, patience);
         self.intervals.insert(worker);
         self.returned(worker, now);
         true

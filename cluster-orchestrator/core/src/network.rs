@@ -244,6 +244,7 @@ impl State {
                 let here = self.placed.get(&id).into_iter().flatten();
                 for service in here.map(|instance| instance.service) {
                     self.networks.way_changed(service);
+                    self.neighbourhood.service_changed(service);
                 }
                 self.neighbourhood.device_moved(id);
             }

@@ -170,7 +170,10 @@ impl State {
         if whom.is_empty() {
             return;
         }
-        let here = Some(Arc::new(self.instances_here(id))).filter(|here| !here.is_empty());
+        let mut here = self.instances_here(id);
+        // Where there is no NetManager nobody gets there; to tell of it would cost every cluster.
+        here.retain(|it| self.workers.get(&it.instance.worker).is_some_and(|worker| worker.key().is_some()));
+        let here = Some(Arc::new(here)).filter(|here| !here.is_empty());
         let hearers = self.hearers(id);
         for to in whom {
             let Some(known) = self.neighbourhood.told.get_mut(&to) else { continue };

@@ -15,6 +15,12 @@ use crate::Unacceptable;
 const APPLICATION: ApplicationId = ApplicationId::from_bytes([9; 12]);
 /// A service without copies here.
 const BACKEND: ServiceId = ServiceId::from_bytes([2; 12]);
+/// Where the worker here is reached.
+const REACH: Reach = Reach {
+    address: ADDRESS,
+    tunnel: Some(TunnelEnd { port: 50103, key: TunnelKey([1; 32]) }),
+    observed: None,
+};
 /// A worker of a neighbour.
 const AWAY: u8 = 50;
 
@@ -118,14 +124,14 @@ struct Site {
 impl Site {
     /// One worker with an instance that runs, and a neighbour.
     fn new() -> Self {
+        Self::of(|cluster| cluster.state.network_connected(worker(1), 1, Some(REACH)))
+    }
+
+    /// The same, with what the worker does first.
+    fn of(first: impl FnOnce(&mut Cluster)) -> Self {
         let mut site = Self::default();
         site.cluster.connect(1, 4, 1000);
-        let reach = Reach {
-            address: ADDRESS,
-            tunnel: Some(TunnelEnd { port: 50103, key: TunnelKey([1; 32]) }),
-            observed: None,
-        };
-        site.cluster.state.network_connected(worker(1), 1, Some(reach));
+        first(&mut site.cluster);
         let here = AssignedInstance { address: Some([10, 30, 1, 0].into()), ..wanted(0, Desired::Running) };
         site.cluster.assign(small(), vec![here]);
         site.turn();

@@ -283,9 +283,8 @@ fn a_one_shot_that_has_ended_is_not_run_again() {
     assert_eq!((cluster.holder(0), cluster.phase(0)), (Some(worker(1)), Some(Phase::Completed)));
 }
 
-#[test]
-fn a_restarted_cluster_gives_its_workers_time_to_return() {
-    let before = running(small());
+/// It knows what is stored of another that ran until now.
+fn restarted(before: &Cluster) -> Cluster {
     let mut cluster = Cluster { now: before.now, sessions: 0, ..Cluster::default() };
     for instance in before.state.instances.values() {
         cluster.apply(vec![Change::Instance(instance.id, Some(instance.clone()))]);
@@ -296,6 +295,26 @@ fn a_restarted_cluster_gives_its_workers_time_to_return() {
     cluster.apply(vec![Change::Held(before.state.held.clone())]);
     cluster.state.loaded(cluster.now);
     assert_eq!(cluster.reconcile().effects, []);
+    cluster
+}
+
+#[test]
+fn a_restarted_cluster_judges_nobody_while_its_workers_rush_back() {
+    let mut cluster = restarted(&running(small()));
+    cluster.connect(1, 4, 1000);
+    cluster.connect(2, 2, 1000);
+    cluster.reconcile();
+    cluster.beat(1);
+    cluster.wait(RECONNECT_MILLIS - 100);
+    assert_eq!((cluster.holder(0), cluster.phase(0)), (Some(worker(1)), Some(Phase::Running)), "only late");
+    cluster.beat(2);
+    cluster.wait(200);
+    assert_eq!(cluster.holder(0), Some(worker(2)), "it has lasted for too long");
+}
+
+#[test]
+fn a_restarted_cluster_gives_its_workers_time_to_return() {
+    let mut cluster = restarted(&running(small()));
     cluster.wait(RECONNECT_MILLIS - 100);
     assert_eq!(cluster.phase(0), Some(Phase::Running), "as last heard");
     cluster.connect(1, 4, 1000);

@@ -2,6 +2,17 @@
 
 use super::*;
 
+#[test]
+fn a_neighbour_is_told_of_instances_when_there_is_a_netmanager_that_leads_to_them() {
+    let mut site = Site::of(|_| {});
+    let nothing = NeighbourNews { whole: true, ..NeighbourNews::default() };
+    assert_eq!(site.told, [(neighbour(1), 7, nothing)]);
+    site.cluster.state.network_connected(worker(1), 1, Some(REACH));
+    site.turn();
+    let (_, _, news) = site.told.first().expect("somebody is told");
+    assert!(news.services[&SERVICE].is_some() && news.peers[&worker(1)].is_some(), "{news:?}");
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     /// Whom the service here lets connect: `till` or not.
