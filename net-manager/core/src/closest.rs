@@ -16,6 +16,8 @@ use std::{
 
 use model::{Moment, WorkerId};
 
+use crate::Family;
+
 /// From round to round of echoes to one device, in milliseconds.
 const INTERVAL: u64 = 15_000;
 /// The same while little is known of it, or while it seems to have fallen silent.
@@ -90,8 +92,8 @@ pub struct Echo {
     pub from: Ipv6Addr,
     /// The other one.
     pub to: Ipv6Addr,
-    /// Over the encrypted link; else over the direct one.
-    pub encrypted: bool,
+    /// What the direct link to it goes over; `None` asks over the encrypted link.
+    pub direct_over: Option<Family>,
 }
 
 /// How far the devices are that anybody wants to know it of.

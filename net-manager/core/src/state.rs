@@ -14,7 +14,8 @@ use model::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    DesiredKernel, Echo, Element, LinkName, LinkPlan, Namespace, Nearness, RoundTrip, closest::Distances,
+    DesiredKernel, Echo, Element, Family, LinkName, LinkPlan, Namespace, Nearness, RoundTrip,
+    closest::Distances,
 };
 
 /// A cluster that is there tells of an application before its containers are made. One that is not must not keep an
@@ -245,11 +246,11 @@ impl NetworkState {
         let peer = self.surroundings.peers.get(&worker)?;
         let (_, from) = self.subnet()?.gateway();
         let (_, to) = Subnet::first_of(&peer.lease)?.gateway();
-        let encrypted = match peer.way {
-            Way::Direct { .. } => false,
-            Way::Secure { .. } => true,
+        let direct_over = match peer.way {
+            Way::Direct { underlay } => Some(Family::of(underlay)),
+            Way::Secure { .. } => None,
         };
-        Some(Echo { from, to, encrypted })
+        Some(Echo { from, to, direct_over })
     }
 
     /// Takes on the shortest answer of a round, or that there was none. Says whether the kernel may have to change for it.

@@ -6,7 +6,7 @@ use model::{
     AddressKind, CallableInstance, CallableService, Generation, InstanceId, Moment, NetworkLease,
     NetworkNews, Peer, ServiceId, ServiceNames, TunnelKey, Way, WorkerId,
 };
-use net_core::{AttachRequest, Command, Echo, Element, Namespace, NetworkState, RoundTrip};
+use net_core::{AttachRequest, Command, Echo, Element, Family, Namespace, NetworkState, RoundTrip};
 
 const CLOSEST: &str = "10.30.0.2";
 
@@ -159,8 +159,8 @@ fn devices_are_asked_over_the_link_to_each_and_only_while_a_closest_address_may_
     assert_eq!(
         state.begin_rounds(state.rounds_due().expect("two devices")),
         [
-            (worker(1), Echo { from, to: parse("fc00::101"), encrypted: false }),
-            (worker(2), Echo { from, to: parse("fc00::201"), encrypted: true }),
+            (worker(1), Echo { from, to: parse("fc00::101"), direct_over: Some(Family::V4) }),
+            (worker(2), Echo { from, to: parse("fc00::201"), direct_over: None }),
         ]
     );
     hear(&mut state, &[]);

@@ -26,7 +26,7 @@ use super::{ROUTE_PROTOCOL, links::MTU};
 use crate::{datapath::DatapathError, secure::INTERFACE};
 
 /// Begin as the names of cables do, so that the rules for what instances may do hold for them.
-pub(super) const NAME: &str = "mgvdirect";
+const NAME: &str = "mgvdirect";
 pub(super) const NAME_V6: &str = "mgvdirect6";
 /// What a header of IPv6 has more bytes than one of IPv4.
 const LONGER_HEADER: u32 = 20;
@@ -43,7 +43,8 @@ pub(super) const STABLE_V6: (Ipv6Addr, u8) = (Ipv6Addr::new(0xfdff, 0, 0, 0, 0, 
 
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 
-const fn name(over: Family) -> &'static str {
+/// The interface that goes over this version of IP.
+pub(super) const fn name(over: Family) -> &'static str {
     match over {
         Family::V4 => NAME,
         Family::V6 => NAME_V6,

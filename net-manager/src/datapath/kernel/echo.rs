@@ -33,8 +33,8 @@ const RANDOM_BYTES: usize = 8;
 /// A socket that hears nothing but what comes from the other device over the link. It is not one of UDP; sending and receiving
 /// is the same for both.
 pub(super) fn open(host: &Netns, echo: Echo) -> io::Result<UdpSocket> {
-    let Echo { from, to, encrypted } = echo;
-    let interface = if encrypted { INTERFACE } else { direct::NAME };
+    let Echo { from, to, direct_over } = echo;
+    let interface = direct_over.map_or(INTERFACE, direct::name);
     let socket = host.socket(Domain::IPV6.into(), Type::RAW.into(), Protocol::ICMPV6.into());
     let socket = Socket::from(socket.map_err(io::Error::other)?);
     let at = |address: Ipv6Addr| SocketAddrV6::new(address, 0, 0, 0).into();
