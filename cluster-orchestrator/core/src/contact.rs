@@ -12,8 +12,11 @@ use liveness::{Detector, Settings, Verdict};
 use model::{Generation, Moment, WorkerId};
 
 /// After its own start a cluster waits this long for workers it knew: three times the longest pause between their
-/// attempts to connect. Nobody is judged before, connected or not: where all come back at once, beats are late.
+/// attempts to connect.
 pub const RECONNECT_MILLIS: u64 = 15_000;
+
+/// One that comes back in that time is not judged for so long: where all come back at once, beats are late.
+pub const RUSH_MILLIS: u64 = 5_000;
 
 /// Looks are made at multiples of this, so that many workers share one: a cluster is woken for them twenty times a second
 /// at most, however many it has.
@@ -140,6 +143,7 @@ impl Contacts {
         };
         self.sessions.insert(worker, session);
         let patience = self.pulses.get(&worker).map_or(now, |pulse| pulse.patience.max(now));
+        let patience = patience.min(now.plus_millis(RUSH_MILLIS));
         self.begin(worker, number, now, patience);
         self.intervals.insert(worker);
         self.returned(worker, now);

@@ -31,7 +31,7 @@ mod upkeep;
 mod ways;
 
 pub use assignment::Stale;
-pub use contact::RECONNECT_MILLIS;
+pub use contact::{RECONNECT_MILLIS, RUSH_MILLIS};
 pub use enrolment::{Claim, EnrolmentRejected};
 pub use neighbours::Unacceptable;
 pub use observation::SETTLE_MILLIS;

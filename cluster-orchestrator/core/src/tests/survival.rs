@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use model::{ClusterAnswer, OnPartition, OnRejoin, RefusalCode, Scheduling, Span, SpentToken, WorkerToken};
 
 use super::*;
-use crate::{BEGIN_WITHIN_MILLIS, Claim, EnrolmentRejected, RECONNECT_MILLIS, STOP_MARGIN_MILLIS};
+use crate::{
+    BEGIN_WITHIN_MILLIS, Claim, EnrolmentRejected, RECONNECT_MILLIS, RUSH_MILLIS, STOP_MARGIN_MILLIS,
+};
 
 /// Two workers, one instance running on the first.
 pub(super) fn running(spec: ServiceSpec) -> Cluster {
@@ -299,13 +301,13 @@ fn restarted(before: &Cluster) -> Cluster {
 }
 
 #[test]
-fn a_restarted_cluster_judges_nobody_while_its_workers_rush_back() {
+fn a_restarted_cluster_judges_no_worker_that_has_just_come_back() {
     let mut cluster = restarted(&running(small()));
     cluster.connect(1, 4, 1000);
     cluster.connect(2, 2, 1000);
     cluster.reconcile();
     cluster.beat(1);
-    cluster.wait(RECONNECT_MILLIS - 100);
+    cluster.wait(RUSH_MILLIS - 100);
     assert_eq!((cluster.holder(0), cluster.phase(0)), (Some(worker(1)), Some(Phase::Running)), "only late");
     cluster.beat(2);
     cluster.wait(200);
