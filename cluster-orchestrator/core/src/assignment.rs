@@ -32,18 +32,9 @@ impl State {
             return Err(Stale { offered: assignment.generation, held: self.held.generation });
         }
         let mut changes = self.compare(assignment.instances, now.date);
-        let is_forgotten = |change: &Change| match change {
-            Change::Instance(id, None) => Some(*id),
-            Change::Instance(_, Some(_))
-            | Change::Held(_)
-            | Change::Worker(..)
-            | Change::Subnets(_)
-            | Change::Enrolments(_)
-            | Change::Shared(..)
-            | Change::Elsewhere(..)
-            | Change::PeerElsewhere(..) => None,
-        };
-        let forgotten: BTreeSet<InstanceId> = changes.iter().filter_map(is_forgotten).collect();
+        let forgotten =
+            |change: &Change| if let Change::Instance(id, None) = change { Some(*id) } else { None };
+        let forgotten: BTreeSet<InstanceId> = changes.iter().filter_map(forgotten).collect();
         // A copy that is listed may be of a revision whose tombstone alone is listed, without its specification.
         let is_used = |id: &RevisionId| {
             let copies = self.instances.range(InstanceId::all_of(id.service));

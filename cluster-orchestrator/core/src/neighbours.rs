@@ -311,8 +311,8 @@ impl State {
         instances.collect()
     }
 
-    /// Of a service's instances all that run or are about to, in order of their numbers. Of one that several clusters have, the copy
-    /// counts that can be called, and of two such the newer.
+    /// Of a service's instances all that run or are about to, in order of their numbers. Of one that several clusters have,
+    /// the copy counts that can be called, and of two such the newer.
     pub(crate) fn instances_anywhere(&self, service: ServiceId) -> Vec<CallableInstance> {
         let mut best: BTreeMap<u32, NeighbourInstance> = BTreeMap::new();
         let here = self.instances_here(service);

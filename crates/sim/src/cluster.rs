@@ -430,16 +430,7 @@ fn take_in(brain: &mut State, input: Input, now: model::Now, mutant: Option<Muta
 }
 
 const fn instance_of(change: &Change) -> Option<InstanceId> {
-    match change {
-        Change::Instance(id, _) => Some(*id),
-        Change::Held(_)
-        | Change::Worker(..)
-        | Change::Subnets(_)
-        | Change::Enrolments(_)
-        | Change::Shared(..)
-        | Change::Elsewhere(..)
-        | Change::PeerElsewhere(..) => None,
-    }
+    if let Change::Instance(id, _) = change { Some(*id) } else { None }
 }
 
 /// Whether a mutant loses a document at a start.

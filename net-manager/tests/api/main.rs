@@ -2,17 +2,15 @@
 
 mod running;
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, io, path::PathBuf, time::Duration};
 
-use model::{
-    AddressKind, CallableInstance, CallableService, NetworkLease, NetworkNews, Peer, ServiceNames, Way,
-    WorkerId,
-};
+use model::{AddressKind, CallableInstance, CallableService, NetworkLease, NetworkNews, Peer, Way, WorkerId};
 use net_core::{Element, RoundTrip};
 use net_manager::uplink::UplinkEvent;
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 
-use crate::running::{Daemon, ROOT, Remembered, SERVICE, WORKER, registration};
+use crate::running::{Daemon, ROOT, Remembered, SERVICE, WORKER, names, registration};
 
 #[tokio::test]
 async fn instances_are_attached_listed_and_detached() {
@@ -281,17 +279,34 @@ async fn the_log_is_shown_and_followed() {
     let needs_root = nowhere.expect_err("no key");
     assert!(needs_root.starts_with("show the log, which needs root: local key"), "{needs_root}");
 
-    let following = show(true, key.clone());
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    let (shown, mut lines) = mpsc::unbounded_channel();
+    let following = tokio::task::spawn_blocking({
+        let key = key.clone();
+        move || net_manager::show_logs(port, &key, true, &mut Shown(shown))
+    });
+    assert_eq!([lines.recv().await, lines.recv().await].map(Option::unwrap_or_default), ["one\n", "two\n"]);
     daemon.log.keep("three");
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(lines.recv().await.as_deref(), Some("three\n"));
     daemon.stop().await;
-    let followed = following.await.expect("no panic").expect("it ends with the daemon");
-    assert_eq!(followed, "one\ntwo\nthree\n");
+    following.await.expect("no panic").expect("it ends with the daemon");
 
     let gone = show(false, key).await.expect("no panic").expect_err("nobody answers");
     assert!(gone.starts_with("only a running NetManager tells its last lines"), "{gone}");
     assert!(gone.contains(&format!("no NetManager answers on 127.0.0.1:{port}; start it")), "{gone}");
+}
+
+/// Hands on each line as it is written.
+struct Shown(mpsc::UnboundedSender<String>);
+
+impl io::Write for Shown {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.send(String::from_utf8_lossy(line).into_owned()).map_err(io::Error::other)?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 fn net<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
@@ -307,14 +322,8 @@ fn two_devices() -> NetworkNews {
         worker: *worker,
         ready: true,
     };
-    let names = ServiceNames {
-        application: "shop".to_owned(),
-        application_namespace: "prod".to_owned(),
-        service: "web".to_owned(),
-        service_namespace: "front".to_owned(),
-    };
     let service = CallableService {
-        names: names.into(),
+        names: names().into(),
         addresses: BTreeMap::from([(AddressKind::Closest, net("10.30.0.2"))]).into(),
         allowed_callers: Default::default(),
         instances: (1..).zip(&workers).map(instance).collect(),

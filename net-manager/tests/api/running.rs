@@ -178,14 +178,8 @@ impl Daemon {
 
     /// The cluster tells of the service all instances are of.
     pub(crate) async fn tell(&self) {
-        let names = ServiceNames {
-            application: "shop".to_owned(),
-            application_namespace: "prod".to_owned(),
-            service: "web".to_owned(),
-            service_namespace: "front".to_owned(),
-        };
         let service = CallableService {
-            names: names.into(),
+            names: names().into(),
             addresses: Default::default(),
             allowed_callers: Default::default(),
             instances: Vec::new(),
@@ -214,4 +208,14 @@ pub(crate) fn registration(worker: &str) -> Value {
         "worker_id": worker, "cluster_id": CLUSTER, "cluster_address": "cluster.example:10100",
         "root_id": ROOT, "ca_certificate": "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n",
     })
+}
+
+/// The names of the service all instances are of.
+pub(crate) fn names() -> ServiceNames {
+    ServiceNames {
+        application: "shop".to_owned(),
+        application_namespace: "prod".to_owned(),
+        service: "web".to_owned(),
+        service_namespace: "front".to_owned(),
+    }
 }

@@ -58,10 +58,7 @@ impl Leaving {
     pub(crate) fn counted(&mut self, connections: Option<u32>) {
         let Some((_, asked)) = self.under_way.take() else { return };
         let heard = self.all_have_heard();
-        self.count_at = heard.max(asked.plus_millis(COUNT_EVERY_MILLIS));
-        if asked < heard {
-            self.count_at = heard;
-        }
+        self.count_at = if asked < heard { heard } else { asked.plus_millis(COUNT_EVERY_MILLIS) };
         self.connections = connections.or(self.connections);
         self.over = connections == Some(0) && asked >= heard;
     }
