@@ -87,10 +87,12 @@ impl<Owner: Clone + Ord> SubnetPlan<Owner> {
         if self.blocks.v4.is_empty() {
             return Err(Exhausted::NoBlock);
         }
-        let subnets: Vec<Subnet> = subnets_of(&self.blocks).collect();
-        self.pool
-            .allocate(owner, subnets.iter().copied())
-            .ok_or(Exhausted::Subnets { limit: subnets.len(), blocks: self.blocks.v4.len() })
+        // Not listed first: mostly one of the first that are looked at is free.
+        let subnets = subnets_of(&self.blocks);
+        self.pool.allocate(owner, subnets.clone()).ok_or_else(|| Exhausted::Subnets {
+            limit: subnets.count(),
+            blocks: self.blocks.v4.len(),
+        })
     }
 
     /// Takes its subnet from `owner`.
@@ -106,7 +108,7 @@ impl<Owner: Clone + Ord> SubnetPlan<Owner> {
 }
 
 /// The subnets of both families side by side. Both block sizes hold the same number of subnets.
-fn subnets_of(blocks: &NetworkLease) -> impl Iterator<Item = Subnet> {
+fn subnets_of(blocks: &NetworkLease) -> impl Iterator<Item = Subnet> + Clone {
     blocks.v4.iter().zip(&blocks.v6).flat_map(|(v4, v6)| {
         let v4_subnets = v4.subnets(SUBNET_V4_PREFIX).into_iter().flatten();
         let v6_subnets = v6.subnets(SUBNET_V6_PREFIX).into_iter().flatten();
