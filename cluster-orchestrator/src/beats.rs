@@ -79,19 +79,16 @@ impl Beats {
     pub(crate) async fn pass_on(&self, brain: &Brain) {
         loop {
             let beats = self.listener.recv().await;
-            let known: Vec<(WorkerId, u64, u64)> = {
+            let known: Vec<(WorkerId, u64, link::Beat)> = {
                 let sessions = self.sessions();
                 let whose = |beat: &link::Beat| {
-                    sessions
-                        .by_beat
-                        .get(&beat.session)
-                        .map(|(worker, number)| (*worker, *number, beat.sequence))
+                    sessions.by_beat.get(&beat.session).map(|(worker, number)| (*worker, *number, *beat))
                 };
                 beats.iter().filter_map(whose).collect()
             };
             let noticed = brain.notice(move |state, now| {
-                let news = known.into_iter().fold(false, |news, (worker, number, sequence)| {
-                    state.worker_beat(worker, number, sequence, now) || news
+                let news = known.into_iter().fold(false, |news, (worker, number, beat)| {
+                    state.worker_beat(worker, number, beat.sequence, beat.load, now) || news
                 });
                 news.then(Vec::new)
             });

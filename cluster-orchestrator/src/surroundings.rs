@@ -46,6 +46,10 @@ impl Surroundings<State> for ClusterSurroundings {
                     }
                 }
                 Effect::AskForBeat { worker, session } => self.beats.ask(worker, session),
+                Effect::RequestReport { worker, session } => {
+                    let request = v1::cluster_to_worker::Message::ReportRequest(v1::ReportRequest {});
+                    self.links.send_over(worker, session, request);
+                }
                 Effect::Report => is_news = true,
                 Effect::TellNeighbour { session, to, epoch, news } => {
                     let told = v1::ToNeighbour::new(to, epoch, &news);

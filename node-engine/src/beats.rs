@@ -4,13 +4,16 @@
 use std::{net::SocketAddr, time::Duration};
 
 use link::DatagramSession;
+use model::Load;
 use proto::v1;
 use tokio::{sync::watch, task::AbortHandle};
 
 /// The one who beats. Dropping it ends the beats.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Beats {
     sender: Option<Sender>,
+    /// How busy the device is, as every beat tells.
+    load: watch::Receiver<Load>,
 }
 
 #[derive(Debug)]
@@ -22,6 +25,11 @@ struct Sender {
 }
 
 impl Beats {
+    /// Silent until the cluster orders beats.
+    pub(crate) const fn new(load: watch::Receiver<Load>) -> Self {
+        Self { sender: None, load }
+    }
+
     /// Does as the cluster at `parent` ordered: the same session with another interval goes on counting, another one
     /// replaces it. An order that makes no sense changes nothing.
     pub(crate) fn order(&mut self, parent: SocketAddr, ordered: v1::BeatSession) {
@@ -44,8 +52,8 @@ impl Beats {
         tracing::debug!(?session, ?interval, %parent, "beating");
         let (told, heard) = watch::channel(interval);
         let task = tokio::spawn({
-            let session = session.clone();
-            async move { link::send_beats(&parent.to_string(), session, heard).await }
+            let (session, load) = (session.clone(), self.load.clone());
+            async move { link::send_beats(&parent.to_string(), session, heard, load).await }
         });
         self.end();
         self.sender = Some(Sender { session, parent, interval: told, task: task.abort_handle() });
@@ -84,7 +92,7 @@ mod tests {
         let mut datagram = [0; 64];
         let length =
             timeout(PATIENCE, socket.recv(&mut datagram)).await.expect("it beats").expect("received");
-        assert_eq!(length, 20);
+        assert_eq!(length, 24);
         let (session, number) = (datagram[..8].try_into(), datagram[8..12].try_into());
         (u64::from_be_bytes(session.expect("eight")), u32::from_be_bytes(number.expect("four")))
     }
@@ -93,7 +101,7 @@ mod tests {
     async fn an_order_is_followed_a_new_interval_keeps_the_count_and_a_new_session_begins_anew() {
         let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a free port");
         let parent = socket.local_addr().expect("bound");
-        let mut beats = Beats::default();
+        let mut beats = Beats::new(watch::channel(Load::default()).1);
         beats.order(parent, ordered(1, 60_000));
         assert_eq!(beat(&socket).await, (1, 0), "the first at once");
         beats.order(parent, ordered(1, 100));
@@ -129,7 +137,7 @@ mod tests {
             })
             .collect();
         let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a free port");
-        let mut beats = Beats::default();
+        let mut beats = Beats::new(watch::channel(Load::default()).1);
         beats.order(socket.local_addr().expect("bound"), ordered(1, 100));
         beat(&socket).await;
         let (mut gaps, mut last) = (Vec::new(), Instant::now());

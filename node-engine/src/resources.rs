@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use model::{Capability, Mebibytes, Millicores, Resources, WorkerInventory};
+use model::{Capability, Load, Mebibytes, Millicores, Resources, WorkerInventory};
 use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 
 /// Kept back for the system and NodeEngine itself: a tenth of the memory, and at least this much.
@@ -50,12 +50,13 @@ impl Device {
     }
 
     /// Processor and memory use since the last call, 0 to 100 each.
-    pub fn load(&mut self) -> (f32, f32) {
+    pub fn load(&mut self) -> Load {
         self.system.refresh_cpu_usage();
         self.system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
         #[expect(clippy::cast_precision_loss, reason = "a percentage needs two digits")]
         let memory = self.system.used_memory() as f32 * 100.0 / self.system.total_memory().max(1) as f32;
-        (self.system.global_cpu_usage().clamp(0.0, 100.0), memory.clamp(0.0, 100.0))
+        let cpu_percent = self.system.global_cpu_usage().clamp(0.0, 100.0);
+        Load { cpu_percent, memory_percent: memory.clamp(0.0, 100.0) }
     }
 }
 
@@ -100,7 +101,7 @@ mod tests {
             gpus: 0
         }));
         assert_eq!(inventory.capabilities, [Capability::Container, Capability::Overlay]);
-        let (cpu, memory) = device.load();
+        let Load { cpu_percent: cpu, memory_percent: memory } = device.load();
         assert!((0.0..=100.0).contains(&cpu) && (0.1..=100.0).contains(&memory), "{cpu} {memory}");
     }
 }

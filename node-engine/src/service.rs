@@ -7,10 +7,10 @@ use std::{
 };
 
 use anyhow::Context;
-use model::{Assignment, InstanceId, WorkerInventory, WorkerReport};
+use model::{Assignment, InstanceId, Load, WorkerInventory, WorkerReport};
 use node_core::{Before, ContainerId, Node, Observation, Settings};
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     time::{Instant, MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
@@ -26,8 +26,9 @@ use crate::{
     watch::{watch_engine, watch_network},
 };
 
-/// A report goes out at least this often, so that the cluster can tell a quiet worker from a dead one.
-const HEARTBEAT: Duration = Duration::from_secs(2);
+/// A report goes out at least this often. That the worker lives its beats tell, and what is new is told at once; this
+/// keeps small differences in what instances use from adding up unseen.
+const HEARTBEAT: Duration = Duration::from_secs(30);
 /// How often load and usage are looked at.
 const SAMPLE_PERIOD: Duration = Duration::from_secs(5);
 /// An engine that does not answer for this long after the start is something to report.
@@ -51,6 +52,8 @@ pub enum FromCluster {
     Disconnected(String),
     /// What should run from now on.
     Assignment(Assignment),
+    /// It has heard nothing for a while and asks for a report.
+    ReportRequest,
     /// An echo came back.
     Echo {
         /// As it was sent.
@@ -109,6 +112,8 @@ pub struct UplinkEnds {
     pub from_cluster: mpsc::Receiver<FromCluster>,
     /// To the cluster.
     pub to_cluster: mpsc::Sender<ToCluster>,
+    /// How busy the device is, for its beats.
+    pub load: watch::Sender<Load>,
 }
 
 /// The uplink's ends of the same channels.
@@ -118,6 +123,8 @@ pub struct ClusterEnds {
     pub to_service: mpsc::Sender<FromCluster>,
     /// From the service.
     pub from_service: mpsc::Receiver<ToCluster>,
+    /// How busy the device is.
+    pub load: watch::Receiver<Load>,
 }
 
 /// The channels between service and uplink.
@@ -125,7 +132,9 @@ pub struct ClusterEnds {
 pub fn channels() -> (UplinkEnds, ClusterEnds) {
     let (to_service, from_cluster) = mpsc::channel(FROM_CLUSTER);
     let (to_cluster, from_service) = mpsc::channel(TO_CLUSTER);
-    (UplinkEnds { from_cluster, to_cluster }, ClusterEnds { to_service, from_service })
+    let (tell_load, load) = watch::channel(Load::default());
+    let uplink = UplinkEnds { from_cluster, to_cluster, load: tell_load };
+    (uplink, ClusterEnds { to_service, from_service, load })
 }
 
 /// What a service is made of.
@@ -244,7 +253,9 @@ impl Service {
                     }
                 }
                 _ = heartbeat.tick() => self.reported = None,
-                _ = sample.tick() => self.sample().await,
+                _ = sample.tick() => {
+                    uplink.load.send_replace(self.sample().await);
+                }
                 () = tokio::time::sleep_until(wake) => {}
             }
             let now = daemon::present();
@@ -272,6 +283,7 @@ impl Service {
                 self.logs.cancel_all();
             }
             FromCluster::Assignment(assignment) => self.take_on(assignment).await,
+            FromCluster::ReportRequest => self.reported = None,
             FromCluster::Echo { number } => {
                 if let Some(sent) = self.contact.answered(number) {
                     self.observe(Observation::Contact { sent });
@@ -341,21 +353,22 @@ impl Service {
         self.node.observe(daemon::present(), observation);
     }
 
-    /// Measures the device and its containers, and tries again what could not be saved.
-    async fn sample(&mut self) {
+    /// Measures the device and its containers, and tries again what could not be saved. Returns how busy the device is.
+    async fn sample(&mut self) -> Load {
         if let Some(assignment) = self.unsaved.take() {
             self.take_on(assignment).await;
         }
-        let (cpu_percent, memory_percent) = self.device.load();
+        let load = self.device.load();
         let containers: Vec<_> = self.node.running_containers().cloned().collect();
         let (runtime, observations) = (Arc::clone(&self.parts.runtime), self.observations.0.clone());
         tokio::spawn(async move {
             let usage = if containers.is_empty() { BTreeMap::new() } else { runtime.usage(containers).await };
-            let sampled = Observation::Sampled { cpu_percent, memory_percent, usage };
+            let sampled = Observation::Sampled { load, usage };
             if observations.send(sampled).await.is_err() {
                 tracing::debug!("a measurement is not told: the service has ended");
             }
         });
+        load
     }
 
     /// Sends an echo if one is due; returns when the next is.
@@ -366,7 +379,8 @@ impl Service {
         Some(self.contact.ask(|number| cluster.try_send(ToCluster::Echo { number }).is_ok()))
     }
 
-    /// Sends what is due: the inventory once per connection, a report when it says something new or with a heartbeat.
+    /// Sends what is due: the inventory once per connection, a report when it says something new, is asked for, or with
+    /// a heartbeat.
     async fn report(&mut self, cluster: &mpsc::Sender<ToCluster>) {
         if !self.connected {
             return;

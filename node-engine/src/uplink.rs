@@ -56,7 +56,8 @@ pub(crate) async fn run(
     };
     tracing::info!(%worker, %cluster, "this device is a worker of the cluster");
     let parent = Subject::Cluster { root, cluster };
-    let mut uplink = Uplink { address, identity, parent, net_manager, ends, beats: Beats::default() };
+    let beats = Beats::new(ends.load.clone());
+    let mut uplink = Uplink { address, identity, parent, net_manager, ends, beats };
     tokio::select! {
         () = uplink.hold() => {}
         () = shutdown.cancelled() => {}
@@ -190,6 +191,9 @@ async fn listen(
                 FromCluster::CancelLogs { request: cancel.request }
             }
             Some(cluster_to_worker::Message::Echo(v1::Echo { number })) => FromCluster::Echo { number },
+            Some(cluster_to_worker::Message::ReportRequest(v1::ReportRequest {})) => {
+                FromCluster::ReportRequest
+            }
             Some(cluster_to_worker::Message::Beats(ordered)) => {
                 beats.order(parent, ordered);
                 continue;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use liveness::{Detector, Settings, Verdict};
-use model::{Generation, Moment, WorkerId};
+use model::{Generation, Load, Moment, WorkerId};
 
 /// After its own start a cluster waits this long for workers it knew: three times the longest pause between their
 /// attempts to connect.
@@ -38,14 +38,14 @@ pub(crate) struct Session {
     pub(crate) observed: Generation,
     /// The number of its last report.
     pub(crate) heard: u64,
-    pub(crate) cpu_percent: f32,
-    pub(crate) memory_percent: f32,
 }
 
 /// What is known of the life of a worker, connected or not.
 #[derive(Debug)]
 struct Pulse {
     detector: Detector,
+    /// How busy its device is, as it said last.
+    load: Load,
     /// The session its beats belong to; that of the last connection.
     session: u64,
     /// The interval it was last told.
@@ -82,6 +82,8 @@ pub(crate) struct Findings {
     pub(crate) lost: Vec<WorkerId>,
     /// Workers to be asked for a beat, with their session.
     pub(crate) ask: Vec<(WorkerId, u64)>,
+    /// Those that are asked for a report too.
+    pub(crate) request_report: Vec<(WorkerId, u64)>,
 }
 
 /// See the module's description.
@@ -114,6 +116,7 @@ impl Contacts {
         let detector = Detector::new(Settings::default(), now);
         let mut pulse = Pulse {
             detector,
+            load: Load::default(),
             session,
             told_interval: None,
             patience,
@@ -131,16 +134,8 @@ impl Contacts {
         if self.pulses.get(&worker).is_some_and(|pulse| pulse.session >= number && number > 0) {
             return false;
         }
-        let session = Session {
-            number,
-            since: now,
-            address,
-            offered: None,
-            observed: Generation::default(),
-            heard: 0,
-            cpu_percent: 0.0,
-            memory_percent: 0.0,
-        };
+        let session =
+            Session { number, since: now, address, offered: None, observed: Generation::default(), heard: 0 };
         self.sessions.insert(worker, session);
         let patience = self.pulses.get(&worker).map_or(now, |pulse| pulse.patience.max(now));
         let patience = patience.min(now.plus_millis(RUSH_MILLIS));
@@ -165,21 +160,36 @@ impl Contacts {
     }
 
     /// The session, if `number` is the current one; its worker is alive.
-    pub(crate) fn heard(&mut self, worker: WorkerId, number: u64, now: Moment) -> Option<&mut Session> {
+    pub(crate) fn heard(
+        &mut self,
+        worker: WorkerId,
+        number: u64,
+        load: Load,
+        now: Moment,
+    ) -> Option<&mut Session> {
         self.sessions.get(&worker).filter(|session| session.number == number)?;
         if let Some(pulse) = self.pulses.get_mut(&worker) {
             pulse.detector.heard(now);
+            pulse.load = load;
         }
         self.returned(worker, now);
         self.sessions.get_mut(&worker)
     }
 
     /// Whether there is something to decide since: most beats say only that all is as it was.
-    pub(crate) fn beat(&mut self, worker: WorkerId, session: u64, sequence: u64, now: Moment) -> bool {
+    pub(crate) fn beat(
+        &mut self,
+        worker: WorkerId,
+        session: u64,
+        sequence: u64,
+        load: Load,
+        now: Moment,
+    ) -> bool {
         let Some(pulse) = self.pulses.get_mut(&worker).filter(|pulse| pulse.session == session) else {
             return false;
         };
         pulse.detector.beat(sequence, now);
+        pulse.load = load;
         let other_interval = pulse.told_interval != Some(pulse.detector.beat_interval_millis());
         if other_interval {
             self.intervals.insert(worker);
@@ -240,6 +250,9 @@ impl Contacts {
             if pulse.detector.next_ask().is_some_and(|ask| ask <= now) {
                 pulse.detector.asked(now);
                 findings.ask.push((worker, pulse.session));
+                if pulse.detector.request_report(now) {
+                    findings.request_report.push((worker, pulse.session));
+                }
             }
             // Never the same moment again, so that a pass ends.
             pulse.scheduled = pulse.next_look().max(in_step(now.plus_millis(1)));
@@ -271,12 +284,14 @@ impl Contacts {
         due.into_iter().filter_map(tell).collect()
     }
 
-    pub(crate) fn session(&self, worker: WorkerId) -> Option<&Session> {
-        self.sessions.get(&worker)
-    }
-
     pub(crate) fn session_mut(&mut self, worker: WorkerId) -> Option<&mut Session> {
         self.sessions.get_mut(&worker)
+    }
+
+    /// The connection of a worker.
+    #[cfg(test)]
+    pub(crate) fn session_number(&self, worker: WorkerId) -> Option<u64> {
+        self.sessions.get(&worker).map(|session| session.number)
     }
 
     pub(crate) fn is_connected(&self, worker: WorkerId) -> bool {
@@ -288,9 +303,9 @@ impl Contacts {
         self.is_connected(worker) && !self.lost.contains_key(&worker)
     }
 
-    /// The connection of a worker that can be given something.
-    pub(crate) fn reachable(&self, worker: WorkerId) -> Option<&Session> {
-        self.sessions.get(&worker).filter(|_| !self.lost.contains_key(&worker))
+    /// How busy the device of a worker is, as it said last.
+    pub(crate) fn load(&self, worker: WorkerId) -> Load {
+        self.pulses.get(&worker).map(|pulse| pulse.load).unwrap_or_default()
     }
 
     /// The last sign of life of a worker that is lost.

@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 
 use model::{
-    Desired, Generation, InstanceReport, Now, OnRejoin, Phase, Role, WorkerId, WorkerInventory, WorkerReport,
+    Desired, Generation, InstanceReport, Load, Now, OnRejoin, Phase, Role, WorkerId, WorkerInventory,
+    WorkerReport,
 };
 
 use crate::{Change, Instance, State, Worker};
@@ -44,11 +45,11 @@ impl State {
         self.contacts.disconnect(id, session);
     }
 
-    /// A beat of the worker's newest session came. Whether that leaves anything to decide before the moment the last
+    /// A beat of the worker's newest session came; its device was as busy as `load` says. Whether that leaves anything to decide before the moment the last
     /// pass asked to be woken at.
     #[must_use]
-    pub fn worker_beat(&mut self, id: WorkerId, session: u64, sequence: u64, now: Now) -> bool {
-        self.contacts.beat(id, session, sequence, now.moment)
+    pub fn worker_beat(&mut self, id: WorkerId, session: u64, sequence: u64, load: Load, now: Now) -> bool {
+        self.contacts.beat(id, session, sequence, load, now.moment)
     }
 
     /// A worker reported over the connection `session`. Reports of another connection, or older than one that came
@@ -63,15 +64,13 @@ impl State {
         now: Now,
     ) -> Option<Vec<Change>> {
         let was_lost = self.contacts.lost_since(id).is_some();
-        let session = self.contacts.heard(id, session, now.moment)?;
+        let session = self.contacts.heard(id, session, report.load, now.moment)?;
         let mut changes = Vec::new();
         if report.sequence <= session.heard {
             return was_lost.then_some(changes);
         }
         session.heard = report.sequence;
         session.observed = report.observed_generation;
-        session.cpu_percent = report.cpu_percent;
-        session.memory_percent = report.memory_percent;
         let address = session.address;
         if let Some(worker) = self.workers.get(&id) {
             if report.observed_generation > worker.generation {

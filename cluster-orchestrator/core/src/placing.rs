@@ -49,7 +49,7 @@ impl State {
     }
 
     fn candidate(&self, worker: &Worker) -> Candidate {
-        let load = self.contacts.session(worker.id).map_or(0.0, |session| session.cpu_percent);
+        let load = self.contacts.load(worker.id).cpu_percent;
         let mut candidate = Candidate::worker(worker.id.as_u128(), self.free_on(worker))
             .with_capabilities(&worker.inventory.capabilities)
             .with_instances(self.placed.get(&worker.id).map_or(0, std::collections::BTreeSet::len))

@@ -69,6 +69,13 @@ pub enum Effect {
         /// The session its beats belong to.
         session: u64,
     },
+    /// Ask a worker for a report, over its connection.
+    RequestReport {
+        /// Which worker.
+        worker: WorkerId,
+        /// Which of its connections.
+        session: u64,
+    },
     /// Report to the root: there is something no change tells of.
     Report,
 }
@@ -117,6 +124,9 @@ impl State {
         let findings = self.contacts.look(now);
         for (worker, session) in findings.ask {
             plan.effects.push(Effect::AskForBeat { worker, session });
+        }
+        for (worker, session) in findings.request_report {
+            plan.effects.push(Effect::RequestReport { worker, session });
         }
         for (worker, session, interval_millis) in self.contacts.take_intervals() {
             plan.effects.push(Effect::SetBeats { worker, session, interval_millis });

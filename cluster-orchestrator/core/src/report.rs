@@ -91,7 +91,9 @@ impl State {
         let mut last: Option<&WorkerInventory> = None;
         let (mut cpu_percent, mut memory_percent) = (0.0, 0.0);
         for worker in self.workers.values() {
-            let Some(session) = self.contacts.reachable(worker.id) else { continue };
+            if !self.contacts.is_reachable(worker.id) {
+                continue;
+            }
             active_workers += 1;
             allocatable = allocatable.plus(&worker.inventory.allocatable);
             // Most workers of a site are alike.
@@ -103,8 +105,9 @@ impl State {
                 architectures.insert(&inventory.architecture);
             }
             last = Some(inventory);
-            cpu_percent += session.cpu_percent;
-            memory_percent += session.memory_percent;
+            let load = self.contacts.load(worker.id);
+            cpu_percent += load.cpu_percent;
+            memory_percent += load.memory_percent;
             if worker.scheduling == Scheduling::Open {
                 let free_here = self.free_on(worker);
                 sum_of_free = sum_of_free.plus(&free_here);

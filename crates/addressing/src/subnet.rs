@@ -89,10 +89,9 @@ impl<Owner: Clone + Ord> SubnetPlan<Owner> {
         }
         // Not listed first: mostly one of the first that are looked at is free.
         let subnets = subnets_of(&self.blocks);
-        self.pool.allocate(owner, subnets.clone()).ok_or_else(|| Exhausted::Subnets {
-            limit: subnets.count(),
-            blocks: self.blocks.v4.len(),
-        })
+        self.pool
+            .allocate(owner, subnets.clone())
+            .ok_or_else(|| Exhausted::Subnets { limit: subnets.count(), blocks: self.blocks.v4.len() })
     }
 
     /// Takes its subnet from `owner`.

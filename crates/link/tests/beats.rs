@@ -5,6 +5,7 @@ mod beats {
     use std::{net::SocketAddr, sync::Arc, time::Duration};
 
     use link::{Beat, BeatListener, DatagramSession, send_beats};
+    use model::Load;
     use tokio::{
         net::UdpSocket,
         sync::watch,
@@ -18,6 +19,16 @@ mod beats {
     /// Long enough that what was sent has arrived.
     const MOMENT: Duration = Duration::from_millis(150);
     const NEVER: Duration = Duration::from_secs(3600);
+    const LOAD: Load = Load { cpu_percent: 12.5, memory_percent: 40.0 };
+
+    /// Told by nobody any more, so it stays.
+    fn load() -> watch::Receiver<Load> {
+        watch::channel(LOAD).1
+    }
+
+    fn beat_of(session: &DatagramSession, sequence: u64) -> Beat {
+        Beat { session: session.id, sequence, load: LOAD }
+    }
 
     fn listener() -> BeatListener {
         BeatListener::bind(LOOPBACK.parse().expect("an address")).expect("a free port")
@@ -32,7 +43,7 @@ mod beats {
         let (tell, interval) = watch::channel(every);
         let (parent, session) = (parent.to_string(), session.clone());
         let mut children = JoinSet::new();
-        children.spawn(async move { match send_beats(&parent, session, interval).await {} });
+        children.spawn(async move { match send_beats(&parent, session, interval, load()).await {} });
         (children, tell)
     }
 
@@ -51,7 +62,7 @@ mod beats {
         let session = parent.register();
         let started = Instant::now();
         let (_child, tell) = child(parent.local_addr().expect("bound"), &session, Duration::from_millis(300));
-        let beat = |sequence| vec![Beat { session: session.id, sequence }];
+        let beat = |sequence| vec![beat_of(&session, sequence)];
         assert_eq!(next(&parent).await, beat(0));
         assert!(started.elapsed() < Duration::from_millis(300));
         assert_eq!(next(&parent).await, beat(1));
@@ -86,11 +97,11 @@ mod beats {
         let session = parent.register();
         parent.ask(session.id);
         let (_child, _tell) = child(parent.local_addr().expect("bound"), &session, NEVER);
-        assert_eq!(next(&parent).await, [Beat { session: session.id, sequence: 0 }]);
+        assert_eq!(next(&parent).await, [beat_of(&session, 0)]);
         nothing_comes(&parent).await;
         for sequence in 1..4 {
             parent.ask(session.id);
-            assert_eq!(next(&parent).await, [Beat { session: session.id, sequence }]);
+            assert_eq!(next(&parent).await, [beat_of(&session, sequence)]);
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         parent.ask(session.id.wrapping_add(1));
@@ -143,15 +154,15 @@ mod beats {
         for _ in 0..4 {
             sent.push(between.of_child().await);
         }
-        assert!(sent.iter().all(|beat| beat.len() == 20));
+        assert!(sent.iter().all(|beat| beat.len() == 24));
 
-        for bit in 0..160 {
+        for bit in 0..24 * 8 {
             let mut wrong = sent[0].clone();
             wrong[bit / 8] ^= 1 << (bit % 8);
             between.pass_up(&wrong).await;
         }
         between.pass_up(&[]).await;
-        between.pass_up(&sent[0][..19]).await;
+        between.pass_up(&sent[0][..23]).await;
         between.pass_up(&[&sent[0][..], &[0]].concat()).await;
         between.pass_up(&[0; 1400]).await;
         nothing_comes(&parent).await;
@@ -185,7 +196,7 @@ mod beats {
         parent.ask(session.id);
         let ask = between.of_parent().await;
         let mut wrong = ask.clone();
-        wrong[19] ^= 1;
+        wrong[23] ^= 1;
         let longer = [&ask[..], &[0]].concat();
         for useless in [&wrong, &first, &longer, &vec![]] {
             between.to_child.send(useless).await.expect("sent");
@@ -195,7 +206,7 @@ mod beats {
         between.to_child.send(&ask).await.expect("sent");
         let answer = timeout(PATIENCE, between.of_child()).await.expect("an answer");
         between.pass_up(&answer).await;
-        assert_eq!(next(&parent).await, [Beat { session: session.id, sequence: 1 }]);
+        assert_eq!(next(&parent).await, [beat_of(&session, 1)]);
         tokio::time::sleep(Duration::from_millis(30)).await;
         between.to_child.send(&ask).await.expect("sent");
         assert!(timeout(MOMENT, between.of_child()).await.is_err(), "answered twice");
@@ -225,7 +236,7 @@ mod beats {
         let (name, told) =
             (format!("localhost:{}", parent.local_addr().expect("bound").port()), session.clone());
         let mut children = JoinSet::new();
-        children.spawn(async move { match send_beats(&name, told, interval).await {} });
+        children.spawn(async move { match send_beats(&name, told, interval, load()).await {} });
         assert_eq!(next(&parent).await[0].session, session.id);
     }
 
@@ -233,7 +244,7 @@ mod beats {
     async fn a_name_that_does_not_resolve_does_not_end_the_sender() {
         let (_tell, interval) = watch::channel(Duration::from_millis(100));
         let session = DatagramSession { id: 1, key: [7; 32] };
-        let sending = send_beats("no-such-name.invalid:1", session, interval);
+        let sending = send_beats("no-such-name.invalid:1", session, interval, load());
         assert!(timeout(Duration::from_secs(1), sending).await.is_err());
     }
 
@@ -262,7 +273,7 @@ mod beats {
                 for beat in 0..BEATS {
                     let (session, key) = &keys[beat % CHILDREN];
                     let number = u32::try_from(beat / CHILDREN).expect("few").to_be_bytes();
-                    let tagged = [&b"b"[..], &session.id.to_be_bytes(), &number].concat();
+                    let tagged = [&b"b"[..], &session.id.to_be_bytes(), &number, &[0; 4]].concat();
                     let tag = ring::hmac::sign(key, &tagged);
                     let bytes = [&tagged[1..], &tag.as_ref()[..8]].concat();
                     socket.send(&bytes).expect("sent");

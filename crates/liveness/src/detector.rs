@@ -22,6 +22,8 @@ const DOUBT_MILLIS: u64 = 200;
 const ASKS: u64 = 24;
 /// Between two asks at least; the answers of a second are then 20.
 const SHORTEST_ASK_MILLIS: u64 = 50;
+/// Between two requests for a report: an answer over the stream takes longer than one to an ask.
+const REPORT_ASK_MILLIS: u64 = 1000;
 /// Lateness fades by this part with each beat: to a third within 70 beats, a minute.
 const FADING: u64 = 64;
 
@@ -50,6 +52,8 @@ pub enum Verdict {
 ///   are a risk.
 /// * **Where beats do not pass** (a firewall), other signs of life are all there is. They are rarer, so the longest
 ///   threshold applies: until the first beat, and when the last is that long ago.
+/// * **Requests for a report.** A child that beats need not say anything else. One that has been silent for half of what
+///   is borne is asked over the stream too, once a second; see [`Detector::request_report`].
 ///
 /// Who owns it must take in what has arrived before it asks for a verdict: after a pause of the parent itself, all
 /// beats wait in the socket. Moments must not go back; one that does counts as the latest known.
@@ -60,6 +64,7 @@ pub struct Detector {
     last_heard: Moment,
     last_beat: Option<Moment>,
     last_ask: Option<Moment>,
+    last_report_ask: Option<Moment>,
     /// The most that a beat was late, fading.
     lateness: u64,
     interval: u64,
@@ -79,6 +84,7 @@ impl Detector {
             last_heard: now,
             last_beat: None,
             last_ask: None,
+            last_report_ask: None,
             lateness: 0,
             interval: settings.shortest_interval_millis,
             interval_since: now,
@@ -125,16 +131,19 @@ impl Detector {
         self.last_heard.plus_millis(self.threshold_millis())
     }
 
-    /// When to ask the child for a beat if nothing is heard before; `None` when asking is of no use (any more). Whoever
-    /// asks says so with [`Detector::asked`].
+    /// When to ask the child for a beat if nothing is heard before; `None` when it is too late for that. Whoever asks says
+    /// so with [`Detector::asked`].
     #[must_use]
     pub fn next_ask(&self) -> Option<Moment> {
-        if self.beats_do_not_pass() {
-            return None;
-        }
-        let doubt = self.last_heard.plus_millis(self.pace(self.last_heard) + self.lateness.max(DOUBT_MILLIS));
         let deadline = self.deadline();
-        let between = (deadline.millis_since(doubt) / ASKS).max(SHORTEST_ASK_MILLIS);
+        let (doubt, between) = if self.beats_do_not_pass() {
+            // What is of use is the request for a report that goes with it.
+            (self.last_heard.plus_millis(self.threshold_millis() / 2), REPORT_ASK_MILLIS)
+        } else {
+            let usual = self.pace(self.last_heard) + self.lateness.max(DOUBT_MILLIS);
+            let doubt = self.last_heard.plus_millis(usual);
+            (doubt, (deadline.millis_since(doubt) / ASKS).max(SHORTEST_ASK_MILLIS))
+        };
         let next = self.last_ask.map_or(doubt, |last| doubt.max(last.plus_millis(between)));
         (next < deadline).then_some(next)
     }
@@ -142,6 +151,17 @@ impl Detector {
     /// The child was asked.
     pub fn asked(&mut self, now: Moment) {
         self.last_ask = Some(now);
+    }
+
+    /// Whether to ask the child for a report over the stream, now that it is asked for a beat. Counts as done.
+    #[must_use]
+    pub fn request_report(&mut self, now: Moment) -> bool {
+        let long_silent = now.millis_since(self.last_heard) >= self.threshold_millis() / 2;
+        let due = self.last_report_ask.is_none_or(|last| now.millis_since(last) >= REPORT_ASK_MILLIS);
+        if long_silent && due {
+            self.last_report_ask = Some(now);
+        }
+        long_silent && due
     }
 
     /// The last sign of life; the beginning of the session before the first.
@@ -315,7 +335,7 @@ mod tests {
         for second in [2, 6, 10] {
             detector.heard(Moment(second * 1000));
             assert_eq!(detector.deadline(), Moment(second * 1000 + 9500));
-            assert_eq!(detector.next_ask(), None);
+            assert_eq!(detector.next_ask(), Some(Moment(second * 1000 + 4750)));
         }
         detector.beat(0, Moment(11_000));
         assert_eq!(detector.threshold_millis(), 2500);
@@ -324,6 +344,22 @@ mod tests {
         assert_eq!(detector.threshold_millis(), 2500);
         detector.heard(Moment(20_600));
         assert_eq!(detector.threshold_millis(), 9500);
+    }
+
+    #[test]
+    fn a_child_that_is_silent_for_half_of_what_is_borne_is_asked_for_a_report_once_a_second() {
+        let (mut detector, now) = settled();
+        let due = |detector: &mut Detector, at: &[u64]| -> Vec<u64> {
+            at.iter().copied().filter(|at| detector.request_report(now.plus_millis(*at))).collect()
+        };
+        assert_eq!(due(&mut detector, &[0, 1249, 1250, 1300, 2249, 2250, 2499]), [1250, 2250]);
+        // Without beats all that takes longer, and the answers are what it lives by.
+        let mut unheard = Detector::new(Settings::default(), now);
+        assert_eq!(due(&mut unheard, &[4749, 4750, 5749, 5750]), [4750, 5750]);
+        unheard.asked(now.plus_millis(5750));
+        assert_eq!(unheard.next_ask(), Some(now.plus_millis(6750)));
+        unheard.heard(now.plus_millis(5800));
+        assert_eq!(due(&mut unheard, &[5800 + 4749, 5800 + 4750]), [5800 + 4750]);
     }
 
     #[test]

@@ -125,6 +125,15 @@ pub struct WorkerInventory {
     pub capabilities: Vec<Capability>,
 }
 
+/// How busy a device is. Told with every beat, so that a worker whose instances are as they were need not report.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Load {
+    /// Processor load, 0 to 100.
+    pub cpu_percent: f32,
+    /// Memory use, 0 to 100.
+    pub memory_percent: f32,
+}
+
 /// Worker to cluster: whole, replacing the report before.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct WorkerReport {
@@ -132,10 +141,8 @@ pub struct WorkerReport {
     pub observed_generation: Generation,
     /// Grows with every report of one connection; older ones are ignored.
     pub sequence: u64,
-    /// Processor load, 0 to 100.
-    pub cpu_percent: f32,
-    /// Memory use, 0 to 100.
-    pub memory_percent: f32,
+    /// How busy the device is.
+    pub load: Load,
     /// Every instance on the device that carries Mangrove's labels, and every tombstone it has confirmed.
     pub instances: Vec<InstanceReport>,
 }

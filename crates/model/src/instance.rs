@@ -138,6 +138,20 @@ pub struct Usage {
     pub disk_bytes: u64,
 }
 
+impl Usage {
+    /// Whether somebody who was told `told` should be told this: 5 percent of a core or 16 MiB, and a tenth of what was
+    /// told, are noticed.
+    #[must_use]
+    pub fn differs_noticeably(self, told: Self) -> bool {
+        const CORE_PERCENT: f32 = 5.0;
+        const BYTES: u64 = 16 << 20;
+        let bytes = |now: u64, told: u64| now.abs_diff(told) >= BYTES.max(told / 10);
+        (self.cpu_percent - told.cpu_percent).abs() >= CORE_PERCENT.max(told.cpu_percent / 10.0)
+            || bytes(self.memory_bytes, told.memory_bytes)
+            || bytes(self.disk_bytes, told.disk_bytes)
+    }
+}
+
 /// The whole of what a child knows about one instance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct InstanceReport {

@@ -33,8 +33,8 @@ pub use address::{AddressKind, StableAddress, slot_of};
 pub use assignment::{AssignedInstance, AssignedService, Assignment, Desired, NetworkLease};
 pub use brain::{Brain, Plan};
 pub use cluster::{
-    ClusterAggregate, ClusterReport, Location, LocationError, SpentToken, WorkerInventory, WorkerReport,
-    WorkerToken,
+    ClusterAggregate, ClusterReport, Load, Location, LocationError, SpentToken, WorkerInventory,
+    WorkerReport, WorkerToken,
 };
 pub use health::{Check, Health, Probe};
 pub use ids::{

@@ -10,7 +10,7 @@ use std::{
 
 use cluster_core::{Change, Effect, State};
 use model::{
-    ApplicationId, Assignment, Brain, ClusterId, ClusterRequest, Desired, Generation, InstanceId,
+    ApplicationId, Assignment, Brain, ClusterId, ClusterRequest, Desired, Generation, InstanceId, Load,
     NeighbourNews, Neighbours, Reach, ServiceId, WorkerId, WorkerInventory, WorkerReport,
 };
 
@@ -211,7 +211,7 @@ impl World {
         let present = daemon.process.present(now, mutant);
         match &mut daemon.brain {
             Some(brain) if daemon.inbox.is_empty() => {
-                if brain.worker_beat(worker, session, sequence, present) {
+                if brain.worker_beat(worker, session, sequence, Load::default(), present) {
                     self.cluster_is_due(index);
                 }
             }
@@ -354,6 +354,10 @@ impl World {
                     let child = Child::Worker(WorkerIndex::of(worker));
                     self.send(Envelope { child, session, body: Body::AskForBeat });
                 }
+                Effect::RequestReport { worker, session } => {
+                    let child = Child::Worker(WorkerIndex::of(worker));
+                    self.send(Envelope { child, session, body: Body::RequestReport });
+                }
                 Effect::Report => self.cluster_has_whole_news(index),
             }
         }
@@ -406,7 +410,7 @@ fn take_in(brain: &mut State, input: Input, now: model::Now, mutant: Option<Muta
             return brain.worker_reported(worker, session, Arc::unwrap_or_clone(report), now);
         }
         Input::Beat { worker, session, sequence } => {
-            return brain.worker_beat(worker, session, sequence, now).then(Vec::new);
+            return brain.worker_beat(worker, session, sequence, Load::default(), now).then(Vec::new);
         }
         Input::Disconnected { worker, session } => {
             brain.worker_disconnected(worker, session, now);

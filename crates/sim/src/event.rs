@@ -192,6 +192,8 @@ pub(crate) enum Body {
     },
     /// One beat, now.
     AskForBeat,
+    /// A report, now.
+    RequestReport,
     Echoed {
         sent: Millis,
     },
@@ -216,6 +218,7 @@ impl Body {
             | Self::FromNeighbour { .. }
             | Self::SetBeats { .. }
             | Self::AskForBeat
+            | Self::RequestReport
             | Self::Echoed { .. } => false,
         }
     }
@@ -237,6 +240,7 @@ impl Body {
             | Self::Neighbours(_)
             | Self::FromNeighbour { .. }
             | Self::SetBeats { .. }
+            | Self::RequestReport
             | Self::Echoed { .. } => false,
         }
     }

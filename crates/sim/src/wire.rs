@@ -209,6 +209,7 @@ impl World {
             | Body::FromNeighbour { .. }
             | Body::SetBeats { .. }
             | Body::AskForBeat
+            | Body::RequestReport
             | Body::Echoed { .. } => {}
         }
     }
@@ -257,6 +258,7 @@ impl World {
             | Body::FromNeighbour { .. }
             | Body::SetBeats { .. }
             | Body::AskForBeat
+            | Body::RequestReport
             | Body::Echoed { .. } => {}
         }
     }
@@ -301,6 +303,7 @@ impl World {
                 self.set_beats(index, session, interval_millis);
             }
             (Child::Worker(index), Body::AskForBeat) => self.beat_now(index, session),
+            (Child::Worker(index), Body::RequestReport) => self.report_now(index),
             (Child::Worker(index), Body::Echoed { sent }) => self.echoed(index, sent),
             (
                 _,
@@ -317,6 +320,7 @@ impl World {
                 | Body::FromNeighbour { .. }
                 | Body::SetBeats { .. }
                 | Body::AskForBeat
+                | Body::RequestReport
                 | Body::Echoed { .. },
             ) => {}
         }

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// The longest between two reports, as in `node-engine/src/service.rs`.
-const HEARTBEAT: Millis = 2_000;
+const HEARTBEAT: Millis = 30_000;
 /// Between two questions to the cluster by a worker that must know how long it has been cut off.
 const ECHO: Millis = 1_000;
 
@@ -329,6 +329,12 @@ impl World {
         let Some(beats) = self.worker_ref(index).beats.filter(|beats| beats.token == token) else { return };
         self.send_beat(index);
         self.queue.push(self.now + beats.interval_millis, Event::Beat { worker: index, token });
+    }
+
+    /// Its cluster asks for a report.
+    pub(crate) fn report_now(&mut self, index: WorkerIndex) {
+        self.worker_mut(index).reported = None;
+        self.report_of_worker(index);
     }
 
     pub(crate) fn beat_now(&mut self, index: WorkerIndex, session: u64) {

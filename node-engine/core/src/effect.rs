@@ -8,7 +8,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use model::{Generation, InstanceId, Moment, Probe, ServiceNames, ServiceSpec, Timestamp, Usage};
+use model::{Generation, InstanceId, Load, Moment, Probe, ServiceNames, ServiceSpec, Timestamp, Usage};
 
 use crate::{ContainerId, ContainerSeen, ImageHealth};
 
@@ -187,10 +187,8 @@ pub enum Observation {
     NetworkChanged,
     /// A measurement of the device and of the running containers.
     Sampled {
-        /// Processor load, 0 to 100.
-        cpu_percent: f32,
-        /// Memory use, 0 to 100.
-        memory_percent: f32,
+        /// Of the device.
+        load: Load,
         /// By container.
         usage: BTreeMap<ContainerId, Usage>,
     },

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use model::{AssignedInstance, Assignment, Generation, InstanceId, Moment, Now, ServiceSpec};
+use model::{AssignedInstance, Assignment, Generation, InstanceId, Load, Moment, Now, ServiceSpec};
 
 use crate::{History, StartOrder, Ticket, tracked::Tracked};
 
@@ -47,8 +47,7 @@ pub struct Node {
     pub(crate) engine: Engine,
     pub(crate) next_ticket: u64,
     pub(crate) sequence: Sequence,
-    pub(crate) cpu_percent: f32,
-    pub(crate) memory_percent: f32,
+    pub(crate) load: Load,
     pub(crate) revision: u64,
     pub(crate) history_revision: u64,
     /// When this NodeEngine began.
@@ -132,8 +131,7 @@ impl Node {
             engine: Engine::default(),
             next_ticket: 0,
             sequence: 0,
-            cpu_percent: 0.0,
-            memory_percent: 0.0,
+            load: Load::default(),
             revision: 0,
             history_revision: 0,
             started: now.moment,

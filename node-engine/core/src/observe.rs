@@ -71,14 +71,16 @@ impl Node {
                     }
                 }
             }
-            Observation::Sampled { cpu_percent, memory_percent, usage } => {
-                self.cpu_percent = cpu_percent;
-                self.memory_percent = memory_percent;
+            Observation::Sampled { load, usage } => {
+                self.load = load;
+                let mut noticeable = false;
                 for tracked in self.instances.values_mut() {
                     for (id, container) in &mut tracked.containers {
                         container.usage = usage.get(id).copied().unwrap_or_default();
                     }
+                    noticeable |= tracked.usage().differs_noticeably(tracked.told_usage);
                 }
+                self.revision += u64::from(noticeable);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! What the device says of itself, and when it last changed its mind.
 
-use model::{AssignedInstance, Desired, InstanceId, InstanceReport, Now, Phase, Usage, WorkerReport};
+use model::{AssignedInstance, Desired, InstanceId, InstanceReport, Now, Phase, WorkerReport};
 
 use crate::{
     ContainerId, ContainerState, Node, StopCause,
@@ -13,19 +13,14 @@ impl Node {
     #[must_use]
     pub fn report(&mut self) -> WorkerReport {
         self.reports += 1;
-        let instances = self.instances.values().filter_map(|tracked| {
-            let report = tracked.reported.clone()?;
-            let usage = match (report.phase, tracked.current()) {
-                (Phase::Running, Some((_, container))) => container.usage,
-                _ => Usage::default(),
-            };
-            Some(InstanceReport { usage, ..report })
+        let instances = self.instances.values_mut().filter_map(|tracked| {
+            tracked.told_usage = tracked.usage();
+            Some(InstanceReport { usage: tracked.told_usage, ..tracked.reported.clone()? })
         });
         WorkerReport {
             observed_generation: self.assignment.generation,
             sequence: self.reports,
-            cpu_percent: self.cpu_percent,
-            memory_percent: self.memory_percent,
+            load: self.load,
             instances: instances.collect(),
         }
     }
@@ -37,7 +32,8 @@ impl Node {
         self.engine.looked
     }
 
-    /// Grows whenever [`Node::report`] would say something new apart from telemetry.
+    /// Grows whenever [`Node::report`] would say something new. What instances use is new when it is noticeably
+    /// different from what was reported last.
     #[must_use]
     pub const fn revision(&self) -> u64 {
         self.revision

@@ -46,6 +46,8 @@ pub(crate) struct Tracked {
     /// The tombstone that has been carried out.
     pub(crate) buried: Option<Generation>,
     pub(crate) reported: Option<InstanceReport>,
+    /// What it used, as was reported last.
+    pub(crate) told_usage: Usage,
     /// What an earlier NodeEngine knew of the container that ran; until that was found.
     pub(crate) known_run: Option<KnownRun>,
     /// What is to be remembered of it, as the shell was last told.
@@ -156,6 +158,14 @@ impl Container {
 }
 
 impl Tracked {
+    /// What it uses while it runs.
+    pub(crate) fn usage(&self) -> Usage {
+        match self.current() {
+            Some((_, container)) if container.is_running() => container.usage,
+            Some(_) | None => Usage::default(),
+        }
+    }
+
     /// The container that speaks for the instance: of the newest generation, running rather than not.
     pub(crate) fn current(&self) -> Option<(&ContainerId, &Container)> {
         self.containers

@@ -2,7 +2,7 @@
 
 mod world;
 
-use model::{Desired, Generation, InstanceId, Phase, Timestamp};
+use model::{Desired, Generation, InstanceId, Load, Phase, Timestamp, Usage};
 use node_core::{
     ContainerId, ContainerState, Effect, Exit, Observation, Outcome, RemoveOrder, Settings, StaleAssignment,
     StartOrder, Ticket,
@@ -376,13 +376,41 @@ fn the_end_of_a_process_is_told_in_words() {
 }
 
 #[test]
+fn what_an_instance_uses_is_news_when_it_differs_noticeably_from_what_was_reported() {
+    let (mut world, id) = one_running(ENGINE_NETWORK);
+    let before = world.node.revision();
+    let mut is_news = |cpu_percent, memory_mebibytes: u64| {
+        let known = world.node.revision();
+        let usage = Usage { cpu_percent, memory_bytes: memory_mebibytes << 20, disk_bytes: 0 };
+        let usage = [(id.clone(), usage)].into();
+        world.observe(Observation::Sampled { load: Load::default(), usage });
+        let news = world.node.revision() > known;
+        if news {
+            assert_eq!(world.node.report().instances.len(), 1);
+        }
+        news
+    };
+    assert!(!is_news(4.9, 15));
+    assert!(is_news(80.0, 15));
+    assert!(!is_news(87.9, 15), "within a tenth");
+    assert!(!is_news(72.1, 30));
+    assert!(is_news(72.1, 400));
+    assert!(!is_news(72.1, 439));
+    assert!(is_news(72.1, 440), "small steps add up to a noticeable one");
+    assert!(world.node.revision() > before);
+}
+
+#[test]
 fn the_revision_grows_with_what_is_reported_and_not_with_telemetry() {
     let (mut world, id) = one_running(ENGINE_NETWORK);
     let before = world.node.revision();
-    world.observe(Observation::Sampled { cpu_percent: 12.5, memory_percent: 40.0, usage: [].into() });
+    world.observe(Observation::Sampled {
+        load: Load { cpu_percent: 12.5, memory_percent: 40.0 },
+        usage: [].into(),
+    });
     world.settle();
     assert_eq!(world.node.revision(), before);
-    assert_eq!(world.node.report().cpu_percent.to_bits(), 12.5_f32.to_bits());
+    assert_eq!(world.node.report().load.cpu_percent.to_bits(), 12.5_f32.to_bits());
     world.exit(&id, 1, false);
     assert!(world.node.revision() > before);
 }

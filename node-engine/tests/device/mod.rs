@@ -163,6 +163,19 @@ impl Device {
         }
     }
 
+    /// Waits until the device was measured, which its beats tell, and asks for a report that tells it too.
+    pub(crate) async fn until_measured(&mut self) {
+        let measured = timeout(PATIENCE, self.ends.load.wait_for(|load| load.memory_percent > 0.0)).await;
+        assert!(measured.is_ok_and(|load| load.is_ok()), "its beats tell nothing");
+        while self.report.load.memory_percent <= 0.0 {
+            self.say(FromCluster::ReportRequest).await;
+            assert!(
+                timeout(PATIENCE, self.listen()).await.is_ok(),
+                "a report that was asked for does not come"
+            );
+        }
+    }
+
     /// Takes in one message.
     pub(crate) async fn listen(&mut self) {
         match self.ends.from_service.recv().await.expect("the service runs") {

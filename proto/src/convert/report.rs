@@ -1,8 +1,8 @@
 //! Inventories, aggregates and reports.
 
 use model::{
-    CandidateVerdict, ClusterAggregate, ClusterReport, Generation, InstanceReport, LastExit, Phase, Refusal,
-    RefusalCode, Timestamp, Usage, WorkerInventory, WorkerReport,
+    CandidateVerdict, ClusterAggregate, ClusterReport, Generation, InstanceReport, LastExit, Load, Phase,
+    Refusal, RefusalCode, Timestamp, Usage, WorkerInventory, WorkerReport,
 };
 
 use super::{WireError, known_capabilities, parse, required, wire_capabilities};
@@ -247,8 +247,8 @@ impl From<&WorkerReport> for v1::WorkerReport {
     fn from(report: &WorkerReport) -> Self {
         Self {
             observed_generation: report.observed_generation.0,
-            cpu_percent: report.cpu_percent,
-            memory_percent: report.memory_percent,
+            cpu_percent: report.load.cpu_percent,
+            memory_percent: report.load.memory_percent,
             instances: report.instances.iter().map(Into::into).collect(),
             sequence: report.sequence,
         }
@@ -262,8 +262,7 @@ impl TryFrom<v1::WorkerReport> for WorkerReport {
         Ok(Self {
             observed_generation: Generation(wire.observed_generation),
             sequence: wire.sequence,
-            cpu_percent: wire.cpu_percent,
-            memory_percent: wire.memory_percent,
+            load: Load { cpu_percent: wire.cpu_percent, memory_percent: wire.memory_percent },
             instances: instance_reports(wire.instances)?,
         })
     }

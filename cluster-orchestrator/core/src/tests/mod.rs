@@ -13,9 +13,9 @@ use std::{
 
 use model::{
     AddressKind, AssignedInstance, AssignedService, Assignment, Brain, Capability, ClusterRequest, Desired,
-    DirectConstraint, Generation, InstanceId, InstanceReport, Mebibytes, Millicores, Moment, NetworkLease,
-    NetworkNews, Now, Phase, Plan, PortMapping, Resources, RevisionId, Scheduling, ServiceId, ServiceNames,
-    ServiceSpec, Timestamp, WorkerId, WorkerInventory, WorkerReport,
+    DirectConstraint, Generation, InstanceId, InstanceReport, Load, Mebibytes, Millicores, Moment,
+    NetworkLease, NetworkNews, Now, Phase, Plan, PortMapping, Resources, RevisionId, Scheduling, ServiceId,
+    ServiceNames, ServiceSpec, Timestamp, WorkerId, WorkerInventory, WorkerReport,
 };
 use proptest::prelude::*;
 
@@ -91,7 +91,10 @@ impl Cluster {
             | Effect::TellNetwork { .. }
             | Effect::TellNeighbour { .. }
             | Effect::OfferRelay { .. } => true,
-            Effect::SetBeats { .. } | Effect::AskForBeat { .. } | Effect::Report => false,
+            Effect::SetBeats { .. }
+            | Effect::AskForBeat { .. }
+            | Effect::RequestReport { .. }
+            | Effect::Report => false,
         });
         plan
     }
@@ -164,7 +167,7 @@ impl Cluster {
     }
 
     fn session(&self, number: u8) -> u64 {
-        self.state.contacts.session(worker(number)).map_or(0, |session| session.number)
+        self.state.contacts.session_number(worker(number)).unwrap_or_default()
     }
 
     fn beat(&mut self, number: u8) {
@@ -175,7 +178,7 @@ impl Cluster {
     fn beat_of(&mut self, number: u8, session: u64) -> bool {
         let sequence = self.beats.entry(number).or_default();
         *sequence += 1;
-        self.state.worker_beat(worker(number), session, *sequence, self.now)
+        self.state.worker_beat(worker(number), session, *sequence, Load::default(), self.now)
     }
 
     /// A worker says of an instance what it would say of the copy it was told to have.

@@ -157,6 +157,7 @@ impl Site {
                 | Effect::OfferRelay { .. }
                 | Effect::SetBeats { .. }
                 | Effect::AskForBeat { .. }
+                | Effect::RequestReport { .. }
                 | Effect::Report => {}
             }
         }

@@ -61,6 +61,7 @@ fn told(cluster: &mut Cluster) -> BTreeMap<WorkerId, NetworkNews> {
             | Effect::OfferRelay { .. }
             | Effect::SetBeats { .. }
             | Effect::AskForBeat { .. }
+            | Effect::RequestReport { .. }
             | Effect::TellNeighbour { .. }
             | Effect::Report => None,
         })
@@ -248,6 +249,7 @@ fn each_connection_is_offered_the_relay_once_also_in_a_trusted_site() {
                 | Effect::TellNeighbour { .. }
                 | Effect::SetBeats { .. }
                 | Effect::AskForBeat { .. }
+                | Effect::RequestReport { .. }
                 | Effect::Report => None,
             })
             .collect()

@@ -112,6 +112,44 @@ fn a_report_leaves_something_to_decide_when_something_is_otherwise_or_its_worker
 }
 
 #[test]
+fn a_silent_worker_is_asked_for_a_report_and_lives_by_it_while_its_beats_do_not_pass() {
+    let mut cluster = running(small());
+    let mut requests = Vec::new();
+    // The beats of the first are lost from now on; the second beats and has nothing else to say.
+    for step in 1..=600 {
+        cluster.now =
+            Now { date: cluster.now.date.plus_millis(100), moment: cluster.now.moment.plus_millis(100) };
+        if step % 8 == 0 {
+            cluster.beat(2);
+        }
+        let effects = cluster.state.reconcile(cluster.now).effects;
+        for effect in effects {
+            if let Effect::RequestReport { worker: asked, session } = effect {
+                assert_eq!((asked, session), (worker(1), cluster.session(1)), "it beats");
+                requests.push(step);
+                cluster.say(1, 0, Phase::Running);
+            }
+        }
+        assert_eq!(cluster.state.contacts.lost_since(worker(1)), None, "after {step}00 ms");
+    }
+    let gaps: Vec<i32> = requests.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert_eq!(requests.first(), Some(&13), "at half of what is borne while beats pass");
+    assert!(gaps.last().is_some_and(|gap| *gap >= 47), "seldom once it is clear that they do not: {gaps:?}");
+}
+
+#[test]
+fn beats_and_reports_tell_how_busy_a_device_is() {
+    let mut cluster = running(small());
+    let session = cluster.session(1);
+    let load = Load { cpu_percent: 80.0, memory_percent: 40.0 };
+    assert!(!cluster.state.worker_beat(worker(1), session, 1_000, load, cluster.now), "nothing to decide");
+    let aggregate = cluster.state.report(1, cluster.now).aggregate;
+    assert_eq!((aggregate.cpu_percent, aggregate.memory_percent), (40.0, 20.0), "the mean of two");
+    cluster.say(1, 0, Phase::Running);
+    assert_eq!(cluster.state.contacts.load(worker(1)), Load::default(), "as the report says");
+}
+
+#[test]
 fn a_worker_that_beats_without_a_connection_keeps_its_instances() {
     let mut cluster = running(small());
     let session = cluster.session(1);

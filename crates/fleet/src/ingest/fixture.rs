@@ -10,7 +10,7 @@ use cluster_core::{Change, Effect, State};
 use control::{Handle, Surroundings, document};
 use model::{
     AssignedInstance, AssignedService, Assignment, Capability, Desired, Generation, InstanceId,
-    InstanceReport, Mebibytes, Millicores, Phase, Resources, RevisionId, ServiceId, ServiceNames,
+    InstanceReport, Load, Mebibytes, Millicores, Phase, Resources, RevisionId, ServiceId, ServiceNames,
     ServiceSpec, Timestamp, Usage, WorkerId, WorkerInventory, WorkerReport,
 };
 use prost::Message as _;
@@ -113,8 +113,7 @@ impl Fleet {
                 let report = WorkerReport {
                     observed_generation: *generation,
                     sequence,
-                    cpu_percent: load,
-                    memory_percent: 30.0,
+                    load: Load { cpu_percent: load, memory_percent: 30.0 },
                     instances: instances.clone(),
                 };
                 let message = v1::WorkerToCluster { message: Some(Message::Report((&report).into())) };

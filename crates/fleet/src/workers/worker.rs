@@ -9,8 +9,8 @@ use std::{
 
 use link::{Backoff, Dial, Identity, Subject, dial};
 use model::{
-    Assignment, Capability, Desired, Generation, InstanceId, InstanceReport, Mebibytes, Millicores, Phase,
-    Resources, Timestamp, Usage, WorkerInventory, WorkerReport,
+    Assignment, Capability, Desired, Generation, InstanceId, InstanceReport, Load, Mebibytes, Millicores,
+    Phase, Resources, Timestamp, Usage, WorkerInventory, WorkerReport,
 };
 use proto::v1::{
     self, cluster_link_client::ClusterLinkClient, cluster_to_worker, worker_to_cluster::Message,
@@ -135,6 +135,9 @@ impl Worker {
                     }
                 }
                 Some(cluster_to_worker::Message::Beats(ordered)) => self.beat(beating, &ordered),
+                Some(cluster_to_worker::Message::ReportRequest(_)) => {
+                    self.report(device, outbox, sequence).await?;
+                }
                 Some(cluster_to_worker::Message::Echo(echo)) => send(outbox, Message::Echo(echo)).await?,
                 Some(
                     cluster_to_worker::Message::LogRequest(_) | cluster_to_worker::Message::LogCancel(_),
@@ -230,8 +233,7 @@ impl Worker {
         let report = WorkerReport {
             observed_generation: device.generation,
             sequence: *sequence,
-            cpu_percent: 10.0 + wobble / 10.0,
-            memory_percent: 30.0,
+            load: Load { cpu_percent: 10.0 + wobble / 10.0, memory_percent: 30.0 },
             instances: running.chain(removed).collect(),
         };
         send(outbox, Message::Report((&report).into())).await

@@ -3,6 +3,7 @@
 use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
 use liveness::Window;
+use model::Load;
 use tokio::sync::watch;
 
 use super::{
@@ -24,11 +25,12 @@ pub fn take_beats<'data>(datagrams: impl Iterator<Item = (u8, &'data [u8])>) {
     let fresh = Session { key: key.clone(), came: Window::EMPTY, address: None, asks: 0 };
     let mut sessions = HashMap::from([(SESSION.id, fresh)]);
     let (_interval, interval) = watch::channel(Duration::from_secs(1));
-    let mut beating = Beating::new(&SESSION, interval);
+    let (_load, load) = watch::channel(Load::default());
+    let mut beating = Beating::new(&SESSION, interval, load);
     for (choice, bytes) in datagrams {
         let from = Some(SocketAddr::from(([192, 0, 2, 1], choice.into())));
         let number = bytes.first_chunk().map_or(0, |number| u32::from_be_bytes(*number));
-        let composed = |kind| datagram::compose(kind, SESSION.id, number, &key);
+        let composed = |kind| datagram::compose(kind, SESSION.id, number, Load::default(), &key);
         let [beat, ask] = [Kind::Beat, Kind::Ask]
             .map(|kind| if choice % 2 == 1 { composed(kind).to_vec() } else { bytes.to_vec() });
         let genuine = |bytes, kind| Claim::parse(bytes).is_some_and(|claim| claim.holds(kind, &key));

@@ -9,6 +9,7 @@ use std::{
 };
 
 use liveness::{Arrival, Window};
+use model::Load;
 use tokio::{io::Interest, net::UdpSocket, time::sleep};
 
 use super::datagram::{self, Claim, Kind};
@@ -26,12 +27,14 @@ const BATCH: usize = 2048;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// A beat that is genuine, and is not one that came before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Beat {
     /// Of which session.
     pub session: u64,
     /// Its number, from 0. Beats may overtake each other.
     pub sequence: u64,
+    /// How busy the child was then.
+    pub load: Load,
 }
 
 pub(super) struct Session {
@@ -111,7 +114,7 @@ impl BeatListener {
             let Some(address) = asked.address else { return };
             // Above all before, so that the child can tell it from one that is repeated by a stranger.
             asked.asks = asked.asks.saturating_add(1);
-            (datagram::compose(Kind::Ask, session, asked.asks, &asked.key), address)
+            (datagram::compose(Kind::Ask, session, asked.asks, Load::default(), &asked.key), address)
         };
         if let Err(error) = self.socket.try_send_to(&datagram, address) {
             tracing::debug!(%address, %error, "a child could not be asked for a beat");
@@ -189,5 +192,5 @@ pub(super) fn accept(
         Arrival::Late => {}
         Arrival::Repeated => return None,
     }
-    Some(Beat { session: claim.session, sequence })
+    Some(Beat { session: claim.session, sequence, load: claim.load() })
 }

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use model::Load;
 use tokio::{
     net::{UdpSocket, lookup_host},
     sync::watch,
@@ -32,13 +33,14 @@ const RESOLVE_DEADLINE: Duration = Duration::from_secs(5);
 /// address where it has several. Pass the address the connection was made to
 /// ([`Dialled::address`](crate::Dialled)) so that beats go to the same.
 ///
-/// When nobody can change `interval` any more, it stays as it is.
+/// Each beat tells `load` as it is at the time. When nobody can change `interval` or `load` any more, it stays as it is.
 pub async fn send_beats(
     parent: &str,
     session: DatagramSession,
     interval: watch::Receiver<Duration>,
+    load: watch::Receiver<Load>,
 ) -> Infallible {
-    let mut beating = Beating::new(&session, interval);
+    let mut beating = Beating::new(&session, interval, load);
     let mut attempt = 0;
     loop {
         let error = match connect(parent, attempt).await {
@@ -76,6 +78,7 @@ pub(super) struct Beating {
     session: u64,
     key: DatagramKey,
     interval: watch::Receiver<Duration>,
+    load: watch::Receiver<Load>,
     /// Whether anybody can still change the interval.
     told: bool,
     next_number: u32,
@@ -83,9 +86,13 @@ pub(super) struct Beating {
 }
 
 impl Beating {
-    pub(super) fn new(session: &DatagramSession, interval: watch::Receiver<Duration>) -> Self {
+    pub(super) fn new(
+        session: &DatagramSession,
+        interval: watch::Receiver<Duration>,
+        load: watch::Receiver<Load>,
+    ) -> Self {
         let key = session.datagram_key();
-        Self { session: session.id, key, interval, told: true, next_number: 0, highest_ask: 0 }
+        Self { session: session.id, key, interval, load, told: true, next_number: 0, highest_ask: 0 }
     }
 
     /// Sends beats on one socket until that fails; says why it did.
@@ -123,7 +130,8 @@ impl Beating {
     }
 
     async fn send(&mut self, socket: &UdpSocket) -> io::Result<Instant> {
-        let beat = datagram::compose(Kind::Beat, self.session, self.next_number, &self.key);
+        let load = *self.load.borrow();
+        let beat = datagram::compose(Kind::Beat, self.session, self.next_number, load, &self.key);
         let sent = match socket.send(&beat).await {
             // What an earlier beat met is told in place of sending this one.
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => socket.send(&beat).await,

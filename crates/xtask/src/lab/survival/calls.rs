@@ -119,6 +119,12 @@ pub(super) async fn neighbours(bench: &mut Bench) -> Result<()> {
     sleep(A_WHILE * 2).await;
     world.lab.start("root", Process::Root)?;
     world.running(&service, 4, RUNS_WITHIN).await?;
+    // Whoever is not back yet is told later what goes, and leads calls there until then.
+    until("both clusters are back", RUNS_WITHIN, async || {
+        let active = world.get("/api/clusters/active").await?;
+        Ok(active.as_array().is_some_and(|active| active.len() == 2).then_some(()))
+    })
+    .await?;
     for number in newest_two(&world.seen(&service).await?) {
         world.delete(&format!("/api/service/{}/instance/{number}", service.id)).await?;
     }
