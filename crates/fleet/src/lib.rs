@@ -3,7 +3,7 @@
 //! ```text
 //!   fleet-control   root_orchestrator::run + N × cluster_orchestrator::run      writes plan.json, then says `ready`
 //!        ▲  gRPC over mutual TLS, beats over UDP: what real daemons speak
-//!   fleet-workers   W × workers.rs: connect, report every two seconds, answer each assignment with `running`
+//!   fleet-workers   W × workers.rs: connect, beat, report, answer each assignment with `running`
 //!   fleet-ingest    reports through one cluster's brain and store on one processor core (ingest.rs)
 //! ```
 //!

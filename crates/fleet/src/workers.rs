@@ -50,8 +50,8 @@ pub struct Options {
     /// How many of each thread connect for the first time at once.
     #[arg(long, default_value_t = 32)]
     pub connecting: usize,
-    /// How often each reports when nothing happens.
-    #[arg(long, default_value_t = 2000)]
+    /// How often each reports when nothing happens; as NodeEngine does unless said otherwise.
+    #[arg(long, default_value_t = 30_000)]
     pub report_millis: u64,
     /// Leave out the beats over UDP.
     #[arg(long)]

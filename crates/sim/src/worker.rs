@@ -249,15 +249,11 @@ impl World {
         match child {
             Child::Cluster(index) => self.cluster_heartbeat(index, process),
             Child::Worker(index) => {
-                let once = self.is_mutant(Mutant::ReportOnce) || self.is_mutant(Mutant::NoBeats);
                 let worker = self.worker_mut(index);
                 if worker.process.number != process || worker.node.is_none() {
                     return;
                 }
-                if !once {
-                    worker.reported = None;
-                }
-                self.report_of_worker(index);
+                self.report_now(index);
                 self.queue.push(self.now + HEARTBEAT, Event::Heartbeat { child, process });
             }
         }
@@ -331,9 +327,11 @@ impl World {
         self.queue.push(self.now + beats.interval_millis, Event::Beat { worker: index, token });
     }
 
-    /// Its cluster asks for a report.
+    /// Its cluster asks for a report, or one is due.
     pub(crate) fn report_now(&mut self, index: WorkerIndex) {
-        self.worker_mut(index).reported = None;
+        if !self.is_mutant(Mutant::ReportOnce) && !self.is_mutant(Mutant::NoBeats) {
+            self.worker_mut(index).reported = None;
+        }
         self.report_of_worker(index);
     }
 

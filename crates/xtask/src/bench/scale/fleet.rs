@@ -32,6 +32,8 @@ pub(crate) const CLUSTERS: usize = 100;
 const PASSWORD: &str = "Admin";
 /// Below the ports that the kernel gives to outgoing connections, which there are very many of.
 const BASE_PORT: u16 = 21_000;
+/// How often workers report without need, in milliseconds.
+const REPORT_VARIABLE: &str = "MANGROVE_BENCH_REPORT_MILLIS";
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// A hundred clusters make keys and join, or read all they know.
 const READY_WITHIN: Duration = Duration::from_secs(120);
@@ -250,6 +252,9 @@ impl Fleet {
         let before = self.look()?;
         let mut command = Command::new(self.programs.join("fleet-workers"));
         command.arg("--folder").arg(self.folder.path()).args(["--workers", &workers.to_string()]);
+        if let Ok(millis) = std::env::var(REPORT_VARIABLE) {
+            command.args(["--report-millis", &millis]);
+        }
         self.workers = Some(Program::start("fleet-workers", &mut command, &self.logs)?);
         self.all_connected(workers).await?;
         self.look()?.since(&before, self.control.child.id())

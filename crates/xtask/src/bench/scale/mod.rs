@@ -3,6 +3,8 @@
 //!
 //! The workers share the machine with what is measured. Processor time and memory are those of the control process
 //! alone; times are what is left of the machine for it. Choose other sizes with `MANGROVE_BENCH_WORKERS=1000,10000`.
+//! Workers do as NodeEngine does: each tells how it fares in a beat every 0.8 s, and reports when something is new and
+//! every 30 s. `MANGROVE_BENCH_REPORT_MILLIS=2000` has them report more often.
 
 pub(crate) mod fleet;
 pub(crate) mod load;
@@ -19,7 +21,7 @@ use load::{Load, percentile};
 const SIZES: [usize; 3] = [1_000, 10_000, 100_000];
 /// The size that goals are for.
 const FULL: usize = 100_000;
-/// Long enough for some of everything: fifteen reports of each worker, six of each cluster.
+/// Long enough for some of everything: a report of each worker, six of each cluster.
 const IDLE: Duration = Duration::from_secs(30);
 /// What connecting and placing leave behind: confirmations, first slow beats.
 const SETTLES_WITHIN: Duration = Duration::from_secs(12);
@@ -57,7 +59,7 @@ async fn measure(programs: &fleet::Programs, workers: usize) -> Result<Vec<Figur
     told.add("connect all", connecting.seconds, "s", None);
     sleep(SETTLES_WITHIN).await;
     let idle = fleet.watch(IDLE).await?;
-    told.phase("a report every 2 s, no instances", &idle);
+    told.phase("idle, no instances", &idle);
 
     let load = Load::create(&fleet, workers).await?;
     let placing = load.place(&mut fleet, workers).await?;
@@ -73,7 +75,7 @@ async fn measure(programs: &fleet::Programs, workers: usize) -> Result<Vec<Figur
     told.add("placed", workers as f64 / placing.seconds, "instances/s", None);
     sleep(SETTLES_WITHIN).await;
     let steady = fleet.watch(IDLE).await?;
-    told.phase("a report every 2 s, one instance each", &steady);
+    told.phase("idle, one instance each", &steady);
     let core = Goal::ValueAtMost { value: 100.0, unit: "% of a core" };
     told.add("control, steady", steady.core_percent(), "% of a core", Some(core));
     let memory = Goal::ValueAtMost { value: 1500.0, unit: "MB" };
