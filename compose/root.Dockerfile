@@ -2,5 +2,5 @@
 # builds both.
 FROM scratch
 COPY root-orchestrator /root-orchestrator
-EXPOSE 10000 50052
+EXPOSE 10000 50052 50106/udp
 ENTRYPOINT ["/root-orchestrator"]

@@ -93,6 +93,25 @@ impl Downlink {
         Ok(())
     }
 
+    /// A NetManager says where its device is reached, until it is gone.
+    async fn listen_to_network(
+        &self,
+        worker: WorkerId,
+        number: u64,
+        said: &mut Streaming<v1::NetworkToCluster>,
+    ) -> Result<(), Status> {
+        while let Some(v1::NetworkToCluster { mailbox, .. }) = said.message().await? {
+            let Some(mailbox) = mailbox else { continue };
+            let at_root = proto::read_mailbox(&mailbox)?;
+            let observed = self.brain.observe(move |state, _| {
+                state.network_at_root(worker, number, at_root);
+                Vec::new()
+            });
+            observed.await.map_err(stopping)?;
+        }
+        Ok(())
+    }
+
     /// Answers a worker that wants to know whether it is cut off, after everything it was to be told before: a copy that
     /// stopped for being cut off must not start again before the worker has heard that another has taken its place.
     async fn send_back(&self, worker: WorkerId, number: u64, echo: v1::Echo) -> Result<(), Status> {
@@ -199,11 +218,13 @@ impl v1::cluster_link_server::ClusterLink for Downlink {
             .map_err(stopping)?;
         let listening = self.clone();
         tokio::spawn(async move {
-            // It has nothing to say; the stream tells when it is gone.
-            while let Ok(Some(_)) = tokio::select! {
-                message = said.message() => message,
-                () = listening.shutdown.cancelled() => Ok(None),
-            } {}
+            let ended = tokio::select! {
+                ended = listening.listen_to_network(worker, number, &mut said) => ended,
+                () = listening.shutdown.cancelled() => Ok(()),
+            };
+            if let Err(status) = ended {
+                tracing::debug!(%worker, reason = status.message(), "the connection of its NetManager ends");
+            }
             if listening.links.disconnect_network(worker, number) {
                 tracing::info!(%worker, "NetManager disconnected");
                 let observed = listening.brain.observe(move |state, _| {

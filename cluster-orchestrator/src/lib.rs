@@ -72,6 +72,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
         links: Arc::clone(&links),
         news,
         certifier: Arc::clone(&certifier),
+        relays: Arc::clone(&relays),
         root_channel,
         config,
     };

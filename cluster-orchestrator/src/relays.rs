@@ -1,5 +1,6 @@
 //! The relay of this cluster's devices: which connection each mailbox belongs to, and how it reaches the brain where a
-//! device is seen. What a relay is, `crates/relay` says.
+//! device is seen. And the relay of the root, for devices that do not reach this one: the root lends the cluster a key, and
+//! each device gets one of its own that follows from it. What a relay is, `crates/relay` says.
 
 use std::{
     collections::BTreeMap,
@@ -8,10 +9,10 @@ use std::{
 };
 
 use anyhow::Context;
-use model::{RelayOffer, TunnelKey, WorkerId};
-use relay::{Destination, Relay};
+use model::{RelayLoan, RelayOffer, TunnelKey, WorkerId};
+use relay::{ClusterKey, Destination, Relay};
 
-use crate::{Brain, Config};
+use crate::{Brain, Config, links::Links};
 
 /// The relay and whose its sessions are.
 #[derive(Debug)]
@@ -29,6 +30,10 @@ struct Sessions {
     by_id: BTreeMap<u64, (WorkerId, u64)>,
     /// The newest of each worker; it outlives its connection, because others may still call what runs there.
     by_worker: BTreeMap<WorkerId, u64>,
+    /// Connections that have been made an offer, and the mailbox of each.
+    offered: BTreeMap<WorkerId, (u64, Destination)>,
+    /// What the root lent last.
+    lent: Option<RelayLoan>,
 }
 
 impl Relays {
@@ -45,19 +50,41 @@ impl Relays {
         Ok(Self { relay, address, port, sessions: Mutex::default() })
     }
 
-    /// Opens the mailbox of a worker's end for the connection `number` of its NetManager, in place of the one before.
-    pub(crate) fn offer(&self, worker: WorkerId, number: u64, key: TunnelKey) -> Option<RelayOffer> {
+    /// Opens the mailbox of a worker's end for the connection `number` of its NetManager, in place of the one before, and
+    /// tells it of that, and of the relay of the root.
+    pub(crate) fn offer(&self, links: &Links, worker: WorkerId, number: u64, key: TunnelKey) {
         let mut sessions = self.sessions();
         let before = sessions.by_worker.get(&worker).copied();
-        let Some(session) = self.relay.open(Destination::of(&key.0), before) else {
-            tracing::warn!(%worker, ?key, "it says that another worker's end of encrypted links is its own");
-            return None;
+        let mailbox = Destination::of(&key.0);
+        sessions.offered.remove(&worker);
+        let Some(session) = self.relay.open(mailbox, before) else {
+            return tracing::warn!(%worker, ?key, "it says that another worker's end of encrypted links is its own");
         };
+        sessions.offered.insert(worker, (number, mailbox));
         sessions.by_id.insert(session.id, (worker, number));
         if let Some(before) = sessions.by_worker.insert(worker, session.id) {
             sessions.by_id.remove(&before);
         }
-        Some(RelayOffer { address: self.address, port: self.port, session: session.id, key: session.key })
+        let offer =
+            RelayOffer { address: self.address, port: self.port, session: session.id, key: session.key };
+        let loan = sessions.lent.as_ref().map(|lent| passed_on(lent, mailbox));
+        links.send_to_network(worker, number, proto::relay_message(Some(&offer), loan.as_ref()));
+    }
+
+    /// The root lends the use of its relay; `root` is where it was dialled. Devices that are connected are told.
+    pub(crate) fn borrow(&self, links: &Links, lent: RelayLoan, root: IpAddr) {
+        // On the loopback of this machine, devices find it where they dial this cluster.
+        let root = Some(root).filter(|root| !root.is_loopback());
+        let lent = RelayLoan { address: lent.address.or(root), ..lent };
+        let mut sessions = self.sessions();
+        if sessions.lent.as_ref() == Some(&lent) {
+            return;
+        }
+        for (worker, (number, mailbox)) in &sessions.offered {
+            let loan = passed_on(&lent, *mailbox);
+            links.send_to_network(*worker, *number, proto::relay_message(None, Some(&loan)));
+        }
+        sessions.lent = Some(lent);
     }
 
     /// Serves devices, and tells the brain where they are seen, until that ends.
@@ -92,4 +119,9 @@ impl Relays {
     fn sessions(&self) -> MutexGuard<'_, Sessions> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What a device gets of what the cluster has.
+fn passed_on(lent: &RelayLoan, mailbox: Destination) -> RelayLoan {
+    RelayLoan { key: ClusterKey(lent.key).of_mailbox(mailbox), ..lent.clone() }
 }

@@ -56,9 +56,7 @@ impl Surroundings<State> for ClusterSurroundings {
                     self.links.send_over_to_root(session, v1::cluster_to_root::Message::ToNeighbour(told));
                 }
                 Effect::OfferRelay { worker, session, key } => {
-                    if let Some(offer) = self.relays.offer(worker, session, key) {
-                        self.links.send_to_network(worker, session, proto::relay_message(&offer));
-                    }
+                    self.relays.offer(&self.links, worker, session, key);
                 }
                 Effect::TellNetwork { worker, session, lease, news } => {
                     self.links.send_to_network(

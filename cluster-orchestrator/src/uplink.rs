@@ -1,10 +1,10 @@
 //! The one connection to the root: dialled for ever, reports up, assignments down.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
-use link::{Backoff, Dial, Identity, Subject, dial};
+use link::{Backoff, Dial, Dialled, Identity, Subject, dial_to};
 use model::{
-    Assignment, ClusterReport, ClusterRequest, InstanceId, InstanceReport, Neighbours, SpentToken,
+    Assignment, ClusterReport, ClusterRequest, InstanceId, InstanceReport, Neighbours, RelayLoan, SpentToken,
     WorkerToken,
 };
 use proto::v1::{self, cluster_to_root, root_link_client::RootLinkClient, root_to_cluster};
@@ -15,7 +15,7 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Streaming, transport::Channel};
 
-use crate::{Brain, Config, certifier::Certifier, links::Links, surroundings::News};
+use crate::{Brain, Config, certifier::Certifier, links::Links, relays::Relays, surroundings::News};
 
 /// How often the root hears of loads and usage when nothing else happens.
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -35,6 +35,7 @@ pub(crate) struct Uplink {
     pub(crate) links: Arc<Links>,
     pub(crate) news: News,
     pub(crate) certifier: Arc<Certifier>,
+    pub(crate) relays: Arc<Relays>,
     /// Lets the workers' side pass requests on to the root while it is there.
     pub(crate) root_channel: watch::Sender<Option<Channel>>,
     pub(crate) config: Config,
@@ -48,8 +49,8 @@ impl Uplink {
         let mut backoff = Backoff::default();
         loop {
             let started = Instant::now();
-            let reason = match dial(&root, Dial::As(identity, parent)).await {
-                Ok(channel) => self.talk(channel).await,
+            let reason = match dial_to(&root, Dial::As(identity, parent)).await {
+                Ok(dialled) => self.talk(dialled).await,
                 Err(error) => error.to_string(),
             };
             self.links.disconnect_root();
@@ -64,7 +65,7 @@ impl Uplink {
     }
 
     /// Talks until the connection ends; says why it did.
-    async fn talk(&mut self, channel: Channel) -> String {
+    async fn talk(&mut self, Dialled { channel, address }: Dialled) -> String {
         let (outbox, messages) = mpsc::channel(OUTBOX);
         let hello = v1::ClusterHello {
             name: self.config.name.clone(),
@@ -86,14 +87,14 @@ impl Uplink {
         let brain = self.brain.clone();
         let renewing = renew(&self.certifier, channel);
         tokio::select! {
-            reason = self.listen(number, &mut said) => reason,
+            reason = self.listen(number, address.ip().to_canonical(), &mut said) => reason,
             () = cut.cancelled() => "the root does not read what it is sent".to_owned(),
             reason = report(&brain, self.news.clone(), &outbox) => reason,
             never = renewing => match never {},
         }
     }
 
-    async fn listen(&self, number: u64, said: &mut Streaming<v1::RootToCluster>) -> String {
+    async fn listen(&self, number: u64, root: IpAddr, said: &mut Streaming<v1::RootToCluster>) -> String {
         loop {
             let message = match said.message().await {
                 Ok(Some(v1::RootToCluster { message })) => message,
@@ -113,6 +114,12 @@ impl Uplink {
                 Some(root_to_cluster::Message::Request(asked)) => self.answer(asked).await,
                 Some(root_to_cluster::Message::Neighbours(named)) => self.neighbours(number, named).await,
                 Some(root_to_cluster::Message::FromNeighbour(said)) => self.neighbour_said(said).await,
+                Some(root_to_cluster::Message::Relay(lent)) => match RelayLoan::try_from(lent) {
+                    Ok(lent) => self.relays.borrow(&self.links, lent, root),
+                    Err(error) => {
+                        tracing::error!(%error, "the root lends its relay in a way that cannot be understood");
+                    }
+                },
                 // A message of a later version is of no use here.
                 None => {}
             }

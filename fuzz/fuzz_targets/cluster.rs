@@ -5,12 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use cluster_core::{Change, State};
 use model::{
-    Assignment, ClusterRequest, Neighbours, Now, SpentToken, WorkerId, WorkerInventory, WorkerReport,
-    WorkerToken,
+    Assignment, ClusterRequest, Neighbours, Now, RelayLoan, SpentToken, WorkerId, WorkerInventory,
+    WorkerReport, WorkerToken,
 };
 use prost::Message;
 use proto::{
-    read_network_hello,
+    read_mailbox, read_network_hello,
     v1::{self, root_to_cluster as from_root, worker_to_cluster as from_worker},
 };
 use uuid::Uuid;
@@ -65,7 +65,12 @@ impl Cluster {
     }
 
     fn network_says(&mut self, worker: WorkerId, bytes: &[u8]) -> Option<Vec<Change>> {
-        let reach = read_network_hello(v1::NetworkToCluster::decode(bytes).ok()?).ok()?;
+        let said = v1::NetworkToCluster::decode(bytes).ok()?;
+        if let Some(mailbox) = &said.mailbox {
+            self.state.network_at_root(worker, self.session, read_mailbox(mailbox).ok()?);
+            return None;
+        }
+        let reach = read_network_hello(said).ok()?;
         self.session += 1;
         self.state.network_connected(worker, self.session, reach);
         self.state.network_observed(worker, self.session, SocketAddr::new(ADDRESS, 50103));
@@ -96,6 +101,10 @@ impl Cluster {
             from_root::Message::FromNeighbour(said) => {
                 let (from, news) = said.read().ok()?;
                 Some(self.state.neighbour_said(from, news).1)
+            }
+            from_root::Message::Relay(lent) => {
+                let _key = RelayLoan::try_from(lent).ok()?;
+                None
             }
             from_root::Message::LogRequest(_) | from_root::Message::LogCancel(_) => None,
         }

@@ -19,6 +19,7 @@ pub mod status;
 pub mod uplink;
 
 use std::{
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -26,7 +27,10 @@ use std::{
 use anyhow::Context;
 use daemon::{RecentLines, StateDirectory};
 use model::TunnelEnd;
-use tokio::{net::TcpListener, sync::mpsc};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+};
 use tokio_util::sync::CancellationToken;
 
 pub use arguments::{Arguments, Subcommand};
@@ -74,9 +78,10 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
     let directory = Arc::new(StateDirectory::open(&config.state_directory)?);
     let port = config.network.tunnel_port.unwrap_or(secure::PORT);
     let (client, end) = secure::Client::open(&directory, port)?;
+    let at_root = client.at_root();
     let mut datapath = KernelDatapath::open().await?;
     datapath.add_secure(SecureLinks::Process(client));
-    serve(config, directory, listener, shutdown, datapath, Some(end)).await
+    serve(config, directory, listener, shutdown, datapath, Some(end), at_root).await
 }
 
 /// Serves on `listener` with `datapath`, until `shutdown`.
@@ -90,7 +95,7 @@ pub async fn run_with(
     datapath: impl Datapath,
 ) -> anyhow::Result<()> {
     let directory = Arc::new(StateDirectory::open(&config.state_directory)?);
-    serve(config, directory, listener, shutdown, datapath, None).await
+    serve(config, directory, listener, shutdown, datapath, None, watch::Sender::default().subscribe()).await
 }
 
 async fn serve(
@@ -100,10 +105,11 @@ async fn serve(
     shutdown: CancellationToken,
     datapath: impl Datapath,
     tunnel: Option<TunnelEnd>,
+    at_root: watch::Receiver<Option<SocketAddr>>,
 ) -> anyhow::Result<()> {
     let key = local_key::load_or_make(&config.local_key)?;
     let NetworkConfig { cluster_url, underlay, .. } = config.network;
-    let uplink = Uplink::open(Arc::clone(&directory), cluster_url, underlay, tunnel)?;
+    let uplink = Uplink::open(Arc::clone(&directory), cluster_url, underlay, tunnel, at_root)?;
     let (service, handle) = Service::open(directory, uplink.clone(), datapath)?;
     let leases = match config.uplink_source {
         Some(leases) => leases,

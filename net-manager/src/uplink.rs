@@ -1,4 +1,5 @@
-//! The way up: this NetManager's identity, and the lease that comes over its one connection to the cluster.
+//! The way up: this NetManager's identity, the lease that comes over its one connection to the cluster, and what it says
+//! there of the relay its device is reached by.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
@@ -8,9 +9,9 @@ use std::{
 use anyhow::Context;
 use daemon::StateDirectory;
 use link::{Backoff, DatagramSession, Dial, Dialled, Identity, KeyPair, Subject, dial_to};
-use model::{ClusterId, NetworkLease, NetworkNews, Reach, RelayOffer, TunnelEnd, WorkerId};
+use model::{ClusterId, NetworkLease, NetworkNews, Reach, RelayLoan, RelayOffer, TunnelEnd, WorkerId};
 use proto::{NetworkMessage, v1::cluster_link_client::ClusterLinkClient};
-use relay::Order;
+use relay::{Destination, Lent, Order, Proof};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -31,7 +32,7 @@ pub enum UplinkEvent {
     Lease(NetworkLease),
     /// The cluster tells of services and devices.
     News(NetworkNews),
-    /// The cluster has a relay for this device.
+    /// There is a relay for this device: the cluster's, or the root's.
     Relay(Order),
     /// The cluster does not answer, and why.
     Disconnected(String),
@@ -117,11 +118,13 @@ pub struct Uplink {
     cluster_host: Option<String>,
     underlay: Option<IpAddr>,
     tunnel: Option<TunnelEnd>,
+    at_root: watch::Receiver<Option<SocketAddr>>,
 }
 
 impl Uplink {
     /// Goes on where the state directory says it was. `cluster_host` takes the place of the host NodeEngine names,
-    /// `underlay` that of the address this device speaks to the cluster from; `tunnel` is its end of encrypted links.
+    /// `underlay` that of the address this device speaks to the cluster from; `tunnel` is its end of encrypted links, and
+    /// `at_root` where the relay of the root sees that, while it is reached by it.
     ///
     /// # Errors
     /// When the files are there and cannot be used.
@@ -130,6 +133,7 @@ impl Uplink {
         cluster_host: Option<String>,
         underlay: Option<IpAddr>,
         tunnel: Option<TunnelEnd>,
+        at_root: watch::Receiver<Option<SocketAddr>>,
     ) -> anyhow::Result<Self> {
         let registration = state
             .read_file(REGISTRATION_FILE)
@@ -148,6 +152,7 @@ impl Uplink {
             cluster_host,
             underlay,
             tunnel,
+            at_root,
         })
     }
 
@@ -238,6 +243,7 @@ impl Uplink {
                     identity,
                     underlay: self.underlay,
                     tunnel: self.tunnel,
+                    at_root: self.at_root.clone(),
                 };
                 let ended = match session.follow(&events, &mut backoff).await {
                     Ok(()) => format!("the cluster at {address} closed the connection"),
@@ -279,19 +285,22 @@ struct Session<'a> {
     identity: &'a Identity,
     underlay: Option<IpAddr>,
     tunnel: Option<TunnelEnd>,
+    at_root: watch::Receiver<Option<SocketAddr>>,
 }
 
 impl Session<'_> {
-    /// Connects and hands on what the cluster tells, until the connection ends.
-    async fn follow(&self, events: &mpsc::Sender<UplinkEvent>, backoff: &mut Backoff) -> anyhow::Result<()> {
-        let Self { address, registration, identity, underlay, tunnel } = *self;
+    /// Connects, hands on what the cluster tells, and tells it by which relay this device is reached, until the connection
+    /// ends.
+    async fn follow(self, events: &mpsc::Sender<UplinkEvent>, backoff: &mut Backoff) -> anyhow::Result<()> {
+        let Self { address, registration, identity, underlay, tunnel, mut at_root } = self;
         let cluster = Subject::Cluster { root: identity.subject().root(), cluster: registration.cluster_id };
         let Dialled { channel, address: reached } = dial_to(address, Dial::As(identity, cluster)).await?;
         let underlay = underlay.or_else(|| own_address_towards(reached));
-        let reach = underlay.map(|address| Reach { address, tunnel, observed: None });
+        let reach = underlay.map(|address| Reach { address, tunnel, observed: None, at_root: None });
         let own = reach.and_then(|reach| Some(SocketAddr::new(reach.address, reach.tunnel?.port)));
         let hello = proto::network_hello(env!("CARGO_PKG_VERSION"), reach.as_ref());
-        // The sending half stays open, as the cluster takes its end for ours.
+        // What was said over another connection may be another's.
+        at_root.mark_changed();
         let (sender, receiver) = mpsc::channel(1);
         sender.send(hello).await.context("greet the cluster")?;
         let outbound = tokio_stream::wrappers::ReceiverStream::new(receiver);
@@ -305,11 +314,19 @@ impl Session<'_> {
         tracing::info!(address, "connected to the cluster");
         events.send(UplinkEvent::Connected).await.context("hand on")?;
         loop {
-            let message = inbound.message().await.map_err(|status| {
+            let message = tokio::select! {
+                message = inbound.message() => message,
+                Ok(()) = at_root.changed() => {
+                    let mailbox = proto::network_mailbox(*at_root.borrow_and_update());
+                    sender.send(mailbox).await.context("tell the cluster by which relay this device is reached")?;
+                    continue;
+                }
+            };
+            let message = message.map_err(|status| {
                 anyhow::anyhow!("the connection to the cluster at {address} broke: {}", status.message())
             })?;
             let Some(message) = message else { return Ok(()) };
-            let NetworkMessage { lease, news, relay } =
+            let NetworkMessage { lease, news, relay, root_relay } =
                 proto::read_network_message(message).context("read what the cluster tells")?;
             if let Some(lease) = lease {
                 events.send(UplinkEvent::Lease(lease)).await.context("hand on")?;
@@ -319,7 +336,13 @@ impl Session<'_> {
             }
             if let Some(RelayOffer { address, port, session: id, key }) = relay {
                 let relay = SocketAddr::new(address.unwrap_or_else(|| reached.ip().to_canonical()), port);
-                let order = Order { relay, own, session: DatagramSession { id, key } };
+                let order = Order { relay, own, proof: Proof::Session(DatagramSession { id, key }) };
+                events.send(UplinkEvent::Relay(order)).await.context("hand on")?;
+            }
+            if let (Some(RelayLoan { address, port, key }), Some(end)) = (root_relay, tunnel) {
+                let relay = SocketAddr::new(address.unwrap_or_else(|| reached.ip().to_canonical()), port);
+                let (cluster, mailbox) = (registration.cluster_id, Destination::of(&end.key.0));
+                let order = Order { relay, own, proof: Proof::Lent(Lent { cluster, mailbox, key }) };
                 events.send(UplinkEvent::Relay(order)).await.context("hand on")?;
             }
         }

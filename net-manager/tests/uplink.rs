@@ -10,7 +10,10 @@ use proto::v1::{
     Certificate, CertificateRequest, ClusterToNetwork, ClusterToWorker, NetworkToCluster, WorkerToCluster,
     cluster_link_server::{ClusterLink, ClusterLinkServer},
 };
-use tokio::{net::TcpListener, sync::mpsc};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
@@ -97,8 +100,9 @@ impl World {
 
     fn uplink(&self) -> Uplink {
         let path: &Path = &self.directory.path().join("network");
-        Uplink::open(Arc::new(StateDirectory::open(path).expect("a directory")), None, None, None)
-            .expect("an uplink")
+        let state = Arc::new(StateDirectory::open(path).expect("a directory"));
+        let at_root = watch::Sender::default().subscribe();
+        Uplink::open(state, None, None, None, at_root).expect("an uplink")
     }
 
     fn registration(&self, port: u16) -> Registration {

@@ -22,6 +22,14 @@ pub struct Config {
     #[arg(long, env = "MANGROVE_CLUSTER_LISTEN", default_value = "[::]:50052")]
     pub cluster_listen: SocketAddr,
 
+    /// UDP port of the relay, at the address for clusters: for devices that do not reach the relay of their cluster.
+    #[arg(long, env = "MANGROVE_ROOT_RELAY_PORT", default_value_t = 50106)]
+    pub relay_port: u16,
+
+    /// IP address and port at which devices reach the relay, if not at its port where their cluster dials this root.
+    #[arg(long, env = "MANGROVE_ROOT_RELAY_ADDRESS")]
+    pub relay_address: Option<SocketAddr>,
+
     /// Password of the user `Admin`, used at the first start only. Without it a random one is made and logged once.
     #[arg(long, env = "MANGROVE_ADMIN_PASSWORD", hide_env_values = true)]
     pub admin_password: Option<String>,

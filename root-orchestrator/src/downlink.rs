@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
 
-use crate::{Brain, links::Links};
+use crate::{Brain, lending::Lending, links::Links};
 
 /// An assignment with many services is one message.
 const LARGEST_MESSAGE: usize = 64 << 20;
@@ -27,6 +27,7 @@ pub(crate) struct Downlink {
     pub(crate) brain: Brain,
     pub(crate) links: Arc<Links>,
     pub(crate) authority: Arc<Authority>,
+    pub(crate) lending: Option<Arc<Lending>>,
     pub(crate) root: Uuid,
     pub(crate) shutdown: CancellationToken,
 }
@@ -151,6 +152,10 @@ impl v1::root_link_server::RootLink for Downlink {
             .map_err(|error: model::LocationError| Status::invalid_argument(error.to_string()))?;
         self.check_name(cluster, &hello.name).await?;
         let (number, outbox) = self.links.connect(cluster);
+        if let Some(lending) = &self.lending {
+            let loan = v1::root_to_cluster::Message::Relay((&lending.loan_to(cluster)).into());
+            self.links.send_over(cluster, number, loan);
+        }
         let observed = Generation(hello.observed_generation);
         self.brain
             .observe(move |state, now| state.cluster_connected(cluster, number, location, observed, now))

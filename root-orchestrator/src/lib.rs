@@ -4,6 +4,8 @@
 //!   api/ ─────────┐                        ┌──► store (documents.rs)
 //!                 ├──► control ◄──► core ──┤
 //!   downlink.rs ──┘                        └──► effects: assignments to clusters (links.rs)
+//!
+//!   devices that do not reach the relay of their cluster ◄──► lending.rs
 //! ```
 //!
 //! The root stores no worker's name or address. What a user asks about one instance (its log) is fetched from the
@@ -15,6 +17,7 @@ mod bootstrap;
 mod config;
 mod documents;
 mod downlink;
+mod lending;
 mod links;
 mod surroundings;
 
@@ -26,7 +29,7 @@ use daemon::StateDirectory;
 use link::{Authority, Identity, KeyPair, Subject};
 use root_core::State;
 use store::{SqliteStore, Store};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 pub use config::{Config, Listeners};
 
@@ -50,10 +53,14 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         .context("read the users")?;
 
     let brain = documents::load(store.as_ref()).await.context("read the store")?;
+    let lending = lending::Lending::open(&config, &directory)?.map(Arc::new);
+    if let Some(lending) = &lending {
+        brain.clusters().for_each(|cluster| lending.admit(cluster.id));
+    }
     let control = Control::new(brain);
     let pin = authority.pin();
     let links = Arc::new(links::Links::default());
-    let (surroundings, watch) = surroundings::RootSurroundings::new(Arc::clone(&links));
+    let (surroundings, watch) = surroundings::RootSurroundings::new(Arc::clone(&links), lending.clone());
 
     let api = api::router(api::Context {
         brain: control.handle(),
@@ -66,6 +73,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         brain: control.handle(),
         links,
         authority: Arc::new(authority),
+        lending: lending.clone(),
         root: settings.root_id,
         shutdown: shutdown.clone(),
     };
@@ -76,6 +84,9 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         root = %settings.root_id,
         "the root is ready"
     );
+    // A task of its own: what is relayed comes all the time.
+    let _relaying =
+        lending.map(|lending| AbortOnDropHandle::new(tokio::spawn(async move { lending.serve().await })));
     tokio::try_join!(
         async { control.run(store, surroundings, shutdown.clone()).await.context("keep the store") },
         async { bootstrap::offer_token(&config, &handle, pin).await.context("write the bootstrap token") },

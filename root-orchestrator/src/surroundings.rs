@@ -9,7 +9,7 @@ use root_core::{Change, Effect, State};
 use store::Write;
 use tokio::sync::broadcast;
 
-use crate::{documents, links::Links};
+use crate::{documents, lending::Lending, links::Links};
 
 /// News a watcher may be behind by before it is sent everything again.
 const WATCH_BACKLOG: usize = 1024;
@@ -19,13 +19,30 @@ pub(crate) type Watch = broadcast::Sender<ServiceId>;
 
 pub(crate) struct RootSurroundings {
     links: Arc<Links>,
+    lending: Option<Arc<Lending>>,
     watch: Watch,
 }
 
 impl RootSurroundings {
-    pub(crate) fn new(links: Arc<Links>) -> (Self, Watch) {
+    pub(crate) fn new(links: Arc<Links>, lending: Option<Arc<Lending>>) -> (Self, Watch) {
         let (watch, _) = broadcast::channel(WATCH_BACKLOG);
-        (Self { links, watch: watch.clone() }, watch)
+        (Self { links, lending, watch: watch.clone() }, watch)
+    }
+
+    /// Only devices of clusters there are may use the relay.
+    fn lend(&self, changes: &[Change]) {
+        let Some(lending) = &self.lending else { return };
+        for change in changes {
+            match change {
+                Change::Cluster(id, None) => lending.expel(*id),
+                Change::Cluster(id, Some(_)) => lending.admit(*id),
+                Change::Application(..)
+                | Change::Service(..)
+                | Change::Instance(..)
+                | Change::Token(..)
+                | Change::Blocks(_) => {}
+            }
+        }
     }
 }
 
@@ -35,6 +52,7 @@ impl Surroundings<State> for RootSurroundings {
     }
 
     fn after_commit(&mut self, state: &State, changes: &[Change], effects: Vec<Effect>) {
+        self.lend(changes);
         for effect in effects {
             match effect {
                 Effect::SendAssignment { cluster, session, assignment } => {

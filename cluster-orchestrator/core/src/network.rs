@@ -19,7 +19,7 @@ use crate::{
     Change, Effect, Instance, State, Worker,
     neighbours::difference,
     reconcile::Plan,
-    ways::{IpVersion, key_of},
+    ways::{IpVersion, key_of, seen_elsewhere},
 };
 
 /// A connected NetManager and what it was told.
@@ -117,6 +117,16 @@ impl Networks {
         }
     }
 
+    /// A device is reached otherwise, as is said of its connection `session`.
+    fn reached_otherwise(&mut self, worker: WorkerId, session: u64, otherwise: impl FnOnce(Reach) -> Reach) {
+        let told = self.told.get_mut(&worker).filter(|told| told.session == session);
+        let Some(reach) = told.and_then(|told| told.reach.as_mut()) else { return };
+        let before = std::mem::replace(reach, otherwise(*reach));
+        if *reach != before {
+            self.tell(worker);
+        }
+    }
+
     pub(crate) fn service_changed(&mut self, service: ServiceId) {
         self.changed.insert(service);
     }
@@ -135,9 +145,9 @@ impl State {
     pub fn network_connected(&mut self, id: WorkerId, session: u64, reach: Option<Reach>) {
         // Its relay may have nothing new to tell of it.
         let kept = self.workers.get(&id).and_then(|worker| worker.reach);
-        let reach = reach.map(|reach| {
-            let observed = kept.filter(|kept| kept.tunnel == reach.tunnel).and_then(|kept| kept.observed);
-            Reach { observed, ..reach }
+        let reach = reach.map(|reach| match kept.filter(|kept| kept.tunnel == reach.tunnel) {
+            Some(Reach { observed, at_root, .. }) => Reach { observed, at_root, ..reach },
+            None => reach,
         });
         if self.networks.told.is_empty() {
             let held = self.held.services.keys().map(|revision| revision.service);
@@ -157,15 +167,16 @@ impl State {
     /// The relay sees the encrypted links of a worker at another place than before; `session` is the connection of its
     /// NetManager that it registered by.
     pub fn network_observed(&mut self, id: WorkerId, session: u64, place: SocketAddr) {
-        let told = self.networks.told.get_mut(&id).filter(|told| told.session == session);
-        let Some(reach) = told.and_then(|told| told.reach.as_mut()) else { return };
-        let own = reach.tunnel.map(|end| SocketAddr::new(reach.address, end.port));
-        // Beside the relay a device is seen at an address that is of use to nobody else.
-        let observed = Some(place).filter(|place| !place.ip().is_loopback() && Some(*place) != own);
-        if reach.observed != observed {
-            reach.observed = observed;
-            self.networks.tell(id);
-        }
+        self.networks.reached_otherwise(id, session, |reach| Reach {
+            observed: seen_elsewhere(reach, place),
+            ..reach
+        });
+    }
+
+    /// A worker's NetManager says over its connection `session` where the relay of the root sees its encrypted links, as
+    /// that of this cluster cannot be reached from there; or `None`: it can.
+    pub fn network_at_root(&mut self, id: WorkerId, session: u64, place: Option<SocketAddr>) {
+        self.networks.reached_otherwise(id, session, |reach| Reach { at_root: place, ..reach });
     }
 
     /// What others see of an instance; `None` when there is nothing to see.

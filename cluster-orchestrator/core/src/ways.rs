@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use model::{NetworkLease, Peer, Reach, TunnelKey, Way, WorkerId};
+use model::{NetworkLease, Peer, Reach, RelayPlace, TunnelKey, Way, WorkerId};
 
 use crate::{State, Worker};
 
@@ -29,6 +29,13 @@ pub(crate) fn key_of(way: Way) -> Option<TunnelKey> {
         Way::Secure { key, .. } => Some(key),
         Way::Direct { .. } => None,
     }
+}
+
+/// Where a relay sees the device, if others do not know that already. Beside the relay a device is seen at an address that
+/// is of use to nobody else.
+pub(crate) fn seen_elsewhere(reach: Reach, place: SocketAddr) -> Option<SocketAddr> {
+    let own = reach.tunnel.map(|end| SocketAddr::new(reach.address, end.port));
+    Some(place).filter(|place| !place.ip().is_loopback() && Some(*place) != own)
 }
 
 impl State {
@@ -99,11 +106,16 @@ impl State {
         Self::secure_way(reach, None)
     }
 
-    /// `None` for a device that can have no encrypted links. Devices of this cluster know its `relay`.
+    /// `None` for a device that can have no encrypted links. Devices of this cluster know its `relay`, and all know the
+    /// one of the root.
     pub(crate) fn secure_way(reach: Reach, relay: Option<SocketAddr>) -> Option<Way> {
         let end = reach.tunnel?;
         let endpoint = SocketAddr::new(reach.address, end.port);
-        Some(Way::Secure { endpoint, observed: reach.observed, relay, key: end.key })
+        let (observed, relay) = match reach.at_root {
+            Some(place) => (seen_elsewhere(reach, place), Some(RelayPlace::Root)),
+            None => (reach.observed, relay.map(RelayPlace::At)),
+        };
+        Some(Way::Secure { endpoint, observed, relay, key: end.key })
     }
 
     /// To be called once before anybody connects: whether devices of this site send each other packets of instances

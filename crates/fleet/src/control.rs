@@ -109,6 +109,8 @@ fn start_root(
         state_dir: root_state(folder),
         api_listen: api.local_addr()?,
         cluster_listen: for_clusters.local_addr()?,
+        relay_port: 0,
+        relay_address: None,
         admin_password: Some(PASSWORD.to_owned()),
         bootstrap_cluster: None,
         bootstrap_token_file: None,

@@ -36,7 +36,7 @@ impl DatagramSession {
     /// What tags its datagrams.
     #[must_use]
     pub fn datagram_key(&self) -> DatagramKey {
-        DatagramKey(hmac::Key::new(hmac::HMAC_SHA256, &self.key))
+        DatagramKey::new(&self.key)
     }
 }
 
@@ -47,6 +47,12 @@ impl fmt::Debug for DatagramSession {
 }
 
 impl DatagramKey {
+    /// A key that was handed over, or made from one that was.
+    #[must_use]
+    pub fn new(key: &[u8; 32]) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, key))
+    }
+
     /// The beginning of an HMAC-SHA256 over `bytes`.
     #[must_use]
     pub fn tag(&self, bytes: &[u8]) -> u64 {

@@ -4,7 +4,8 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{AddrParseError, IpAddr, Ipv4Addr, SocketAddr},
+    str::FromStr,
     sync::Arc,
 };
 
@@ -60,6 +61,9 @@ pub struct Reach {
     /// Where the relay of its cluster sees that end, if not where it says.
     #[serde(default)]
     pub observed: Option<SocketAddr>,
+    /// Where the relay of the root sees it, while that of its cluster cannot be reached from there.
+    #[serde(default)]
+    pub at_root: Option<SocketAddr>,
 }
 
 /// One end of encrypted links.
@@ -90,6 +94,66 @@ impl fmt::Debug for RelayOffer {
     }
 }
 
+/// The use of the root's relay, as the root lends it to a cluster and the cluster to a device; see `crates/relay`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RelayLoan {
+    /// The relay's address; `None` for the one that whoever lends is dialled at.
+    pub address: Option<IpAddr>,
+    /// The relay's UDP port.
+    pub port: u16,
+    /// The key of the cluster, or of the device. A secret: it is not shown by `Debug`.
+    pub key: [u8; 32],
+}
+
+impl fmt::Debug for RelayLoan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RelayLoan({:?} {}, key withheld)", self.address, self.port)
+    }
+}
+
+/// A relay, as a device is told of those of others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub enum RelayPlace {
+    /// It is here.
+    At(SocketAddr),
+    /// The root's: each cluster tells its own devices how they reach it.
+    Root,
+}
+
+const ROOT: &str = "root";
+
+impl fmt::Display for RelayPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::At(place) => place.fmt(f),
+            Self::Root => f.write_str(ROOT),
+        }
+    }
+}
+
+impl FromStr for RelayPlace {
+    type Err = AddrParseError;
+
+    fn from_str(text: &str) -> Result<Self, AddrParseError> {
+        if text == ROOT { Ok(Self::Root) } else { text.parse().map(Self::At) }
+    }
+}
+
+impl From<RelayPlace> for String {
+    fn from(place: RelayPlace) -> Self {
+        place.to_string()
+    }
+}
+
+impl TryFrom<String> for RelayPlace {
+    type Error = AddrParseError;
+
+    fn try_from(text: String) -> Result<Self, AddrParseError> {
+        text.parse()
+    }
+}
+
 /// Another device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Peer {
@@ -115,7 +179,7 @@ pub enum Way {
         /// Where a relay sees it, if that is elsewhere.
         observed: Option<SocketAddr>,
         /// The relay that passes on to it what does not get there; `None` for that of the hearer's own cluster.
-        relay: Option<SocketAddr>,
+        relay: Option<RelayPlace>,
         /// Whose packets count.
         key: TunnelKey,
     },

@@ -14,17 +14,29 @@
 //! * The relay sends only to who has registered, never more bytes than it was sent, and only messages of WireGuard.
 //! * Each direction goes through the relay of the receiver, so relays need not know each other.
 //!
-//! Decisions are pure: `mailboxes` at the relay, `registrar` at the device. `server` is the socket around the first; the
+//! The relay of a cluster knows its devices. That of the root must not, and lends keys instead (`keys`, `tenants`):
+//!
+//! ```text
+//!   device ──── enter: cluster, mailbox, challenge, number, tag ───► relay of the root     while its cluster's does not answer
+//!          ◄─── entered: next challenge, seen at 198.51.100.7:50103, tag ──
+//! ```
+//!
+//! Decisions are pure: `mailboxes` at the relay, `registrations` at the device. `server` is the socket around the first; the
 //! second is driven by the engine of encrypted links, in `net-manager/src/secure`.
 
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod keys;
 mod mailboxes;
 mod registrar;
+mod registrations;
 mod server;
+mod tenants;
 mod wire;
 
+pub use keys::{ClusterKey, RootSecret};
 pub use mailboxes::Seen;
-pub use registrar::{Order, Registrar};
+pub use registrar::{Lent, Order, Proof, Registrar};
+pub use registrations::Registrations;
 pub use server::Relay;
 pub use wire::{Destination, FORWARDED, forward_prefix};

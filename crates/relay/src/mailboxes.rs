@@ -5,10 +5,13 @@ use std::{collections::BTreeMap, net::SocketAddr};
 use link::{DatagramKey, DatagramSession};
 use model::Moment;
 
-use crate::wire::{self, Destination, REGISTRATION, Registration, Request};
+use crate::{
+    tenants::Tenants,
+    wire::{self, Destination, REGISTRATION, Registration, Request},
+};
 
 /// Who was not heard from for so long gets nothing more: three registrations were lost, and the way is likely closed.
-const REGISTERED_MILLIS: u64 = 65_000;
+pub(crate) const REGISTERED_MILLIS: u64 = 65_000;
 
 /// A device registers no faster: each move is told to all that call it.
 const REGISTER_AGAIN_MILLIS: u64 = 500;
@@ -38,26 +41,70 @@ pub(crate) enum Verdict<'datagram> {
     Pass { message: &'datagram [u8], to: SocketAddr },
 }
 
+/// The mailbox of one device.
 #[derive(Debug)]
-struct Mailbox {
-    destination: Destination,
-    key: DatagramKey,
-    /// Of the last registration that counted.
-    number: u64,
+pub(crate) struct Mailbox {
+    pub(crate) key: DatagramKey,
+    /// Of the last registration that counted, behind its challenge if it had one.
+    number: (u64, u64),
     /// Where that came from, and when.
     registered: Option<(SocketAddr, Moment)>,
     /// Bytes that may be passed on at once, and when that was so.
     budget: (u64, Moment),
 }
 
+impl Mailbox {
+    pub(crate) fn new(key: DatagramKey) -> Self {
+        Self { key, number: (0, 0), registered: None, budget: (BURST, Moment::default()) }
+    }
+
+    /// Whether it has registered and was heard from lately.
+    pub(crate) fn is_registered(&self, now: Moment) -> bool {
+        self.registered.is_some_and(|(_, at)| now.millis_since(at) <= REGISTERED_MILLIS)
+    }
+
+    /// Takes a genuine registration. Returns whether that is the first by its key, or from another place than before;
+    /// `None` for one that does not count.
+    pub(crate) fn register(&mut self, number: (u64, u64), from: SocketAddr, now: Moment) -> Option<bool> {
+        // One that is repeated, or was held back by a stranger, must not say where the device is.
+        if number <= self.number {
+            return None;
+        }
+        if self.registered.is_some_and(|(_, at)| now.millis_since(at) < REGISTER_AGAIN_MILLIS) {
+            return None;
+        }
+        // The device may say of itself that it is elsewhere than in the session before.
+        let first = self.number == (0, 0);
+        self.number = number;
+        let moved = self.registered.is_none_or(|(before, _)| before != from);
+        self.registered = Some((from, now));
+        Some(first || moved)
+    }
+
+    fn pass<'datagram>(&mut self, message: &'datagram [u8], now: Moment) -> Option<Verdict<'datagram>> {
+        let (to, _) = self.registered.filter(|_| self.is_registered(now))?;
+        let size = u64::try_from(message.len()).unwrap_or(u64::MAX);
+        let (left, at) = self.budget;
+        let left = now.millis_since(at).saturating_mul(BYTES_PER_MILLI).saturating_add(left).min(BURST);
+        self.budget = (left.saturating_sub(size), now);
+        (left >= size).then_some(Verdict::Pass { message, to })
+    }
+}
+
 /// All mailboxes of a relay.
 #[derive(Debug, Default)]
 pub(crate) struct Mailboxes {
-    by_session: BTreeMap<u64, Mailbox>,
+    by_session: BTreeMap<u64, (Destination, Mailbox)>,
     by_destination: BTreeMap<Destination, u64>,
+    /// Mailboxes of devices that are not known before they register.
+    pub(crate) tenants: Tenants,
 }
 
 impl Mailboxes {
+    pub(crate) fn new(tenants: Tenants) -> Self {
+        Self { tenants, ..Self::default() }
+    }
+
     /// Opens the mailbox `destination` for a session, in place of the session `before` of the same device. Until it
     /// registers anew the mailbox is where it was. False when the mailbox is another device's, or the session's id is
     /// taken; then nothing changes.
@@ -72,23 +119,19 @@ impl Mailboxes {
             return false;
         }
         let before = before.and_then(|before| self.close(before));
-        let before = before.filter(|mailbox| mailbox.destination == destination);
-        let mailbox = Mailbox {
-            destination,
-            key: session.datagram_key(),
-            number: 0,
-            registered: before.as_ref().and_then(|mailbox| mailbox.registered),
-            budget: before.map_or((BURST, Moment::default()), |mailbox| mailbox.budget),
-        };
+        let mut mailbox = Mailbox::new(session.datagram_key());
+        if let Some((_, before)) = before.filter(|(mailbox, _)| *mailbox == destination) {
+            (mailbox.registered, mailbox.budget) = (before.registered, before.budget);
+        }
         self.by_destination.insert(destination, session.id);
-        self.by_session.insert(session.id, mailbox);
+        self.by_session.insert(session.id, (destination, mailbox));
         true
     }
 
-    fn close(&mut self, session: u64) -> Option<Mailbox> {
-        let mailbox = self.by_session.remove(&session)?;
-        self.by_destination.remove(&mailbox.destination);
-        Some(mailbox)
+    fn close(&mut self, session: u64) -> Option<(Destination, Mailbox)> {
+        let closed = self.by_session.remove(&session)?;
+        self.by_destination.remove(&closed.0);
+        Some(closed)
     }
 
     /// Decides about a datagram that came from `from`.
@@ -100,7 +143,10 @@ impl Mailboxes {
     ) -> Verdict<'datagram> {
         let verdict = match Request::parse(datagram) {
             Some(Request::Register(registration)) => self.register(&registration, from, now),
-            Some(Request::Forward { destination, message }) => self.pass(destination, message, now),
+            Some(Request::Enter(entry)) => self.tenants.enter(&entry, from, now),
+            Some(Request::Forward { destination, message }) => {
+                self.mailbox(destination).and_then(|mailbox| mailbox.pass(message, now))
+            }
             None => None,
         };
         verdict.unwrap_or(Verdict::Drop)
@@ -112,42 +158,28 @@ impl Mailboxes {
         from: SocketAddr,
         now: Moment,
     ) -> Option<Verdict<'static>> {
-        let mailbox = self.by_session.get_mut(&registration.session)?;
-        // One that is repeated, or was held back by a stranger, must not say where the device is.
-        if registration.number <= mailbox.number || !registration.holds(&mailbox.key) {
+        let (_, mailbox) = self.by_session.get_mut(&registration.session)?;
+        if !registration.holds(&mailbox.key) {
             return None;
         }
-        if mailbox.registered.is_some_and(|(_, at)| now.millis_since(at) < REGISTER_AGAIN_MILLIS) {
-            return None;
-        }
-        // The device may say of itself that it is elsewhere than in the session before.
-        let first = mailbox.number == 0;
-        mailbox.number = registration.number;
-        let moved = mailbox.registered.is_none_or(|(before, _)| before != from);
-        mailbox.registered = Some((from, now));
-        let endpoint = SocketAddr::new(from.ip().to_canonical(), from.port());
-        let seen = (first || moved).then_some(Seen { session: registration.session, endpoint });
+        let is_news = mailbox.register((0, registration.number), from, now)?;
+        let endpoint = canonical(from);
+        let seen = is_news.then_some(Seen { session: registration.session, endpoint });
         let bytes = wire::registered(registration.session, registration.number, endpoint, &mailbox.key);
         Some(Verdict::Answer { bytes, to: from, seen })
     }
 
-    fn pass<'datagram>(
-        &mut self,
-        destination: Destination,
-        message: &'datagram [u8],
-        now: Moment,
-    ) -> Option<Verdict<'datagram>> {
-        let mailbox = self.by_session.get_mut(self.by_destination.get(&destination)?)?;
-        let (to, since) = mailbox.registered?;
-        if now.millis_since(since) > REGISTERED_MILLIS {
-            return None;
+    fn mailbox(&mut self, destination: Destination) -> Option<&mut Mailbox> {
+        match self.by_destination.get(&destination) {
+            Some(session) => self.by_session.get_mut(session).map(|(_, mailbox)| mailbox),
+            None => self.tenants.mailbox(destination),
         }
-        let size = u64::try_from(message.len()).unwrap_or(u64::MAX);
-        let (left, at) = mailbox.budget;
-        let left = now.millis_since(at).saturating_mul(BYTES_PER_MILLI).saturating_add(left).min(BURST);
-        mailbox.budget = (left.saturating_sub(size), now);
-        (left >= size).then_some(Verdict::Pass { message, to })
     }
+}
+
+/// A place as others are told of it.
+pub(crate) fn canonical(place: SocketAddr) -> SocketAddr {
+    SocketAddr::new(place.ip().to_canonical(), place.port())
 }
 
 #[cfg(test)]
@@ -155,7 +187,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{Order, Registrar};
+    use crate::{Order, Proof, Registrar};
 
     const START: Moment = Moment(1_000_000);
 
@@ -172,7 +204,7 @@ mod tests {
     }
 
     fn registrar(id: u64) -> Registrar {
-        Registrar::new(Order { relay: place(1), own: None, session: session(id) })
+        Registrar::new(Order { relay: place(1), own: None, proof: Proof::Session(session(id)) })
     }
 
     fn message(length: usize) -> Vec<u8> {

@@ -8,12 +8,14 @@ use std::{
 };
 
 use link::DatagramSession;
+use model::ClusterId;
 use rustix::net::sockopt;
 use tokio::{io::Interest, net::UdpSocket, time::sleep};
 
 use crate::{
-    FORWARDED,
+    ClusterKey, FORWARDED, keys,
     mailboxes::{Mailboxes, Seen, Verdict},
+    tenants::Tenants,
     wire::{Destination, LONGEST},
 };
 
@@ -43,7 +45,9 @@ impl Relay {
         if sockopt::set_socket_recv_buffer_size_force(&socket, KERNEL_BUFFER).is_err() {
             sockopt::set_socket_recv_buffer_size(&socket, KERNEL_BUFFER)?;
         }
-        Ok(Self { socket: UdpSocket::from_std(socket)?, mailboxes: Mutex::default() })
+        let tenants = Tenants::new(u64::from_be_bytes(keys::random()));
+        let mailboxes = Mutex::new(Mailboxes::new(tenants));
+        Ok(Self { socket: UdpSocket::from_std(socket)?, mailboxes })
     }
 
     /// Where it listens.
@@ -59,6 +63,16 @@ impl Relay {
     pub fn open(&self, destination: Destination, before: Option<u64>) -> Option<DatagramSession> {
         let session = DatagramSession::generate();
         self.mailboxes().open(&session, destination, before).then_some(session)
+    }
+
+    /// Devices of this cluster may register by keys that follow from this one.
+    pub fn admit(&self, cluster: ClusterId, key: ClusterKey) {
+        self.mailboxes().tenants.admit(cluster, key);
+    }
+
+    /// Devices of this cluster may register no more, and get nothing more.
+    pub fn expel(&self, cluster: ClusterId) {
+        self.mailboxes().tenants.expel(cluster);
     }
 
     /// Answers and passes on, until a device is seen at another place than before. May be dropped and called again.

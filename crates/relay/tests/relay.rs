@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use link::DatagramSession;
-use relay::{Destination, FORWARDED, Order, Registrar, Relay, Seen, forward_prefix};
+use relay::{Destination, FORWARDED, Order, Proof, Registrar, Relay, Seen, forward_prefix};
 use tokio::{net::UdpSocket, time::timeout};
 
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -27,7 +27,7 @@ async fn a_device_learns_how_it_is_seen_and_is_passed_on_what_others_send() {
     let DatagramSession { id, .. } = session;
     let device = UdpSocket::bind("127.0.0.1:0").await.expect("a free port");
     let place = device.local_addr().expect("bound");
-    let mut registrar = Registrar::new(Order { relay: at, own: None, session });
+    let mut registrar = Registrar::new(Order { relay: at, own: None, proof: Proof::Session(session) });
     let now = daemon::present().moment;
     device.send_to(&registrar.register(now), at).await.expect("sent");
     assert_eq!(

@@ -23,7 +23,12 @@ type Callable = BTreeMap<ServiceId, (Arc<CallableService>, BTreeSet<ServiceId>)>
 pub(crate) fn reach_of(index: WorkerIndex, address: IpAddr) -> Reach {
     let mut key = [0; 32];
     key[..4].copy_from_slice(&index.0.to_be_bytes());
-    Reach { address, tunnel: Some(TunnelEnd { port: PORT, key: TunnelKey(key) }), observed: None }
+    Reach {
+        address,
+        tunnel: Some(TunnelEnd { port: PORT, key: TunnelKey(key) }),
+        observed: None,
+        at_root: None,
+    }
 }
 
 /// What a cluster says to another, for the log.

@@ -109,6 +109,8 @@ fn run_root(directory: &Path, api: TcpListener, cluster: TcpListener) -> Daemon 
         state_dir: directory.join("state"),
         api_listen: api.local_addr().expect("bound"),
         cluster_listen: cluster.local_addr().expect("bound"),
+        relay_port: 0,
+        relay_address: None,
         admin_password: Some(PASSWORD.to_owned()),
         bootstrap_cluster: None,
         bootstrap_token_file: None,
@@ -284,6 +286,20 @@ impl Worker {
     /// Its id, from its certificate.
     #[must_use]
     pub fn id(&self) -> String {
+        let subject = self.identity().subject();
+        let link::Subject::Worker { worker, .. } = subject else { panic!("a worker is {subject}") };
+        worker.to_string()
+    }
+
+    /// Where its cluster is dialled.
+    #[must_use]
+    pub fn cluster_address(&self) -> String {
+        SocketAddr::new(self.address, self.cluster_port).to_string()
+    }
+
+    /// Who it is.
+    #[must_use]
+    pub fn identity(&self) -> link::Identity {
         // A copy: the running daemon has the directory for itself.
         let copy = tempfile::tempdir().expect("a directory");
         for file in ["identity.key", "identity.pem", "ca.pem"] {
@@ -291,11 +307,7 @@ impl Worker {
             std::fs::copy(kept, copy.path().join(file)).expect("it has joined");
         }
         let copy = StateDirectory::open(copy.path()).expect("usable");
-        let identity = link::Identity::load(&copy).expect("readable").expect("it has joined");
-        let link::Subject::Worker { worker, .. } = identity.subject() else {
-            panic!("a worker is {}", identity.subject());
-        };
-        worker.to_string()
+        link::Identity::load(&copy).expect("readable").expect("it has joined")
     }
 
     /// Whether it has joined its cluster.

@@ -6,5 +6,6 @@ mod system {
     mod contract;
     mod deployment;
     mod loss;
+    mod relay;
     mod survival;
 }

@@ -8,7 +8,7 @@ use std::{
 
 use addressing::InstanceAddresses;
 use ipnet::IpNet;
-use model::{Protocol, TunnelKey};
+use model::{Protocol, RelayPlace, TunnelKey};
 use serde::{Deserialize, Serialize};
 
 use crate::{Isolation, LinkName, LinkPlan, Membership};
@@ -187,7 +187,7 @@ pub struct SecurePeer {
     /// Where a relay sees it, if that is elsewhere.
     pub observed: Option<SocketAddr>,
     /// Its relay; `None` for that of this device's own cluster.
-    pub relay: Option<SocketAddr>,
+    pub relay: Option<RelayPlace>,
     /// The addresses that are its own: packets to them go there, and it may send from no others.
     pub allowed: BTreeSet<IpNet>,
 }

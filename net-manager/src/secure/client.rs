@@ -2,7 +2,8 @@
 
 use std::{
     error::Error,
-    io,
+    io, mem,
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::Stdio,
     sync::Arc,
@@ -14,10 +15,10 @@ use daemon::StateDirectory;
 use model::{TunnelEnd, TunnelKey};
 use relay::Order;
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::UnixStream,
     process::{Child, Command},
-    sync::Notify,
+    sync::{Notify, watch},
     task::JoinHandle,
     time::{sleep, timeout},
 };
@@ -37,12 +38,14 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub struct Client {
     state_directory: PathBuf,
     port: u16,
-    /// The relay to register with, for an engine that is started anew.
-    relay: Option<Order>,
+    /// The relays to register with, one of each kind, for an engine that is started anew.
+    relays: Vec<Order>,
     connection: Option<BufReader<UnixStream>>,
     broken: Arc<Notify>,
-    /// Waits for the engine's end.
+    /// Listens to the engine until its end.
     watch: Option<JoinHandle<()>>,
+    /// Where the relay of the root sees this device, while the engine says that it is reached by that.
+    at_root: watch::Sender<Option<SocketAddr>>,
 }
 
 impl Client {
@@ -76,7 +79,21 @@ impl Client {
 
     fn at(state_directory: &Path, port: u16) -> Self {
         let state_directory = state_directory.to_owned();
-        Self { state_directory, port, relay: None, connection: None, broken: Arc::default(), watch: None }
+        Self {
+            state_directory,
+            port,
+            relays: Vec::new(),
+            connection: None,
+            broken: Arc::default(),
+            watch: None,
+            at_root: watch::Sender::default(),
+        }
+    }
+
+    /// Where the relay of the root sees this device, while it is reached by that.
+    #[must_use]
+    pub fn at_root(&self) -> watch::Receiver<Option<SocketAddr>> {
+        self.at_root.subscribe()
     }
 
     pub(super) fn broken(&self) -> Arc<Notify> {
@@ -102,29 +119,34 @@ impl Client {
         }
         if self.find().await.is_err() {
             self.start_anew().await?;
-            self.register().await;
+            for order in self.relays.clone() {
+                self.register(&order).await;
+            }
         }
         let all = peers.iter().map(|(key, peer)| (*key, peer.clone())).collect();
         match self.ask(&Request::Set(all)).await? {
             Reply::Done => Ok(()),
             Reply::Refused(reason) => Err(reason.into()),
-            Reply::Hello { .. } | Reply::Links(_) => Err("the engine answered another question".into()),
+            Reply::Hello { .. } | Reply::Links(_) | Reply::AtRoot(_) => {
+                Err("the engine answered another question".into())
+            }
         }
     }
 
     /// A running engine registers with this relay, and so does each that is started.
     pub(super) async fn use_relay(&mut self, order: Order) {
-        self.relay = Some(order);
         if self.connection.is_some() || self.connect().await.is_ok() {
-            self.register().await;
+            self.register(&order).await;
         }
+        let kind = mem::discriminant(&order.proof);
+        self.relays.retain(|known| mem::discriminant(&known.proof) != kind);
+        self.relays.push(order);
     }
 
-    async fn register(&mut self) {
-        let Some(request) = self.relay.as_ref().map(Request::register) else { return };
-        match self.ask(&request).await {
+    async fn register(&mut self, order: &Order) {
+        match self.ask(&Request::register(order)).await {
             Ok(Reply::Done) => {}
-            Ok(Reply::Hello { .. } | Reply::Links(_) | Reply::Refused(_)) => {
+            Ok(Reply::Hello { .. } | Reply::Links(_) | Reply::AtRoot(_) | Reply::Refused(_)) => {
                 tracing::warn!("the engine of encrypted links does not register with the relay");
             }
             Err(error) => {
@@ -140,22 +162,23 @@ impl Client {
         }
         match self.ask(&Request::Links).await {
             Ok(Reply::Links(links)) => links,
-            Ok(Reply::Hello { .. } | Reply::Done | Reply::Refused(_)) | Err(_) => Vec::new(),
+            Ok(Reply::Hello { .. } | Reply::AtRoot(_) | Reply::Done | Reply::Refused(_)) | Err(_) => {
+                Vec::new()
+            }
         }
     }
 
-    /// Holds a connection that says nothing, and ends with the engine.
+    /// Holds a connection that says by which relay this device is reached, and ends with the engine.
     fn watch(&mut self) {
         if self.watch.as_ref().is_some_and(|watch| !watch.is_finished()) {
             return;
         }
         let (path, broken) = (self.state_directory.join(SOCKET), Arc::clone(&self.broken));
+        let at_root = self.at_root.clone();
         self.watch = Some(tokio::spawn(async move {
-            if let Ok(mut stream) = UnixStream::connect(path).await {
-                // The engine says nothing unasked: whatever this ends with, it is the engine's end.
-                let ended = stream.read_u8().await;
-                tracing::debug!(?ended, "the engine of encrypted links has gone");
-            }
+            let ended = follow(&path, &at_root).await;
+            tracing::debug!(?ended, "the engine of encrypted links has gone");
+            at_root.send_replace(None);
             broken.notify_one();
         }));
     }
@@ -164,6 +187,7 @@ impl Client {
     pub async fn stop(&mut self) {
         if let Some(watch) = self.watch.take() {
             watch.abort();
+            self.at_root.send_replace(None);
         }
         if self.connection.is_none() && self.connect().await.is_err() {
             return;
@@ -189,7 +213,7 @@ impl Client {
                 self.stop().await;
                 Err("it is another one".into())
             }
-            Reply::Links(_) | Reply::Done | Reply::Refused(_) => {
+            Reply::Links(_) | Reply::AtRoot(_) | Reply::Done | Reply::Refused(_) => {
                 Err("the engine answered another question".into())
             }
         }
@@ -255,4 +279,19 @@ impl Client {
         self.connection = Some(connection);
         Ok(reply)
     }
+}
+
+/// Hands on what the engine says, until it is gone.
+async fn follow(path: &Path, at_root: &watch::Sender<Option<SocketAddr>>) -> io::Result<()> {
+    let mut stream = UnixStream::connect(path).await?;
+    let mut text = serde_json::to_vec(&Request::Follow)?;
+    text.push(b'\n');
+    stream.write_all(&text).await?;
+    let mut lines = BufReader::new(stream).lines();
+    while let Some(line) = lines.next_line().await? {
+        if let Reply::AtRoot(place) = serde_json::from_str(&line)? {
+            at_root.send_replace(place);
+        }
+    }
+    Ok(())
 }

@@ -1,16 +1,16 @@
-//! The engine: the tunnel, the other ends it was told, and its registration with a relay. It belongs to a process of its
-//! own (`process`) or, in tests, to this one. What to send to the relay and when is `relay::Registrar`'s to say.
+//! The engine: the tunnel, the other ends it was told, and its registrations with relays. It belongs to a process of its
+//! own (`process`) or, in tests, to this one. What to send to which relay and when is `relay::Registrations`' to say.
 
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
-use model::TunnelKey;
+use model::{RelayPlace, TunnelKey};
 use net_core::SecurePeer;
-use relay::{Destination, FORWARDED, Order, Registrar, forward_prefix};
+use relay::{Destination, FORWARDED, Order, Registrations, forward_prefix};
 use tokio::{
-    sync::{Notify, mpsc},
+    sync::{Notify, mpsc, watch},
     time::sleep_until,
 };
 use tunnel::{Aside, KEEPALIVE, PeerStatus, PrivateKey, Settings, Tunnel};
@@ -28,14 +28,16 @@ pub struct Engine(Arc<Inner>);
 struct Inner {
     tunnel: Tunnel,
     told: Mutex<Told>,
-    /// There is another relay.
+    /// Another registration may be due.
     changed: Notify,
+    /// As [`Engine::at_root`].
+    at_root: watch::Sender<Option<SocketAddr>>,
 }
 
 #[derive(Debug, Default)]
 struct Told {
     peers: Peers,
-    registrar: Option<Registrar>,
+    registrations: Registrations,
 }
 
 impl Engine {
@@ -58,13 +60,28 @@ impl Engine {
             relayed: Some(FORWARDED),
             asides: Some(sender),
         })?;
-        let inner = Arc::new(Inner { tunnel, told: Mutex::default(), changed: Notify::new() });
+        let inner = Arc::new(Inner {
+            tunnel,
+            told: Mutex::default(),
+            changed: Notify::new(),
+            at_root: watch::Sender::default(),
+        });
         tokio::spawn(keep_registered(Arc::downgrade(&inner), asides));
         Ok(Self(inner))
     }
 
     pub(super) fn port(&self) -> u16 {
         self.0.tunnel.port()
+    }
+
+    /// Where the relay of the root sees this device, while it is reached by that.
+    pub fn at_root(&self) -> watch::Receiver<Option<SocketAddr>> {
+        self.0.at_root.subscribe()
+    }
+
+    /// The mailbox of this device at any relay.
+    pub(super) fn mailbox(&self) -> Destination {
+        Destination::of(self.0.tunnel.public_key().as_bytes())
     }
 
     pub(super) fn peers(&self) -> Peers {
@@ -74,20 +91,20 @@ impl Engine {
     /// Makes these all the other ends there are.
     pub(super) fn set(&self, wanted: &Peers) -> Result<(), tunnel::Error> {
         let mut told = self.0.told();
-        self.0.tunnel.set_peers(for_tunnel(wanted, told.registrar.as_ref()))?;
+        self.0.tunnel.set_peers(for_tunnel(wanted, &told.registrations))?;
         told.peers.clone_from(wanted);
+        told.registrations.meet(wanted.values().any(|peer| peer.relay == Some(RelayPlace::Root)));
+        self.0.changed.notify_one();
         Ok(())
     }
 
     /// Registers with this relay from now on.
     pub(super) fn use_relay(&self, order: Order) {
         let mut told = self.0.told();
-        if told.registrar.as_ref().is_some_and(|registrar| *registrar.order() == order) {
-            return;
+        if told.registrations.take_order(order) {
+            self.0.renew(&told);
+            self.0.changed.notify_one();
         }
-        told.registrar = Some(Registrar::new(order));
-        self.0.renew(&told);
-        self.0.changed.notify_one();
     }
 
     pub(super) fn links(&self) -> Vec<EncryptedLink> {
@@ -101,29 +118,38 @@ impl Inner {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The registration is another one, and with it what is said of the other ends.
+    /// The registrations are others, and with them what is said of the other ends, and of this one.
     fn renew(&self, told: &Told) {
-        if let Err(error) = self.tunnel.set_peers(for_tunnel(&told.peers, told.registrar.as_ref())) {
+        if let Err(error) = self.tunnel.set_peers(for_tunnel(&told.peers, &told.registrations)) {
             tracing::warn!(error = %daemon::chain(&error), "the other ends of encrypted links could not be renewed");
+        }
+        let now = told.registrations.at_root();
+        let before = self.at_root.send_replace(now);
+        match (before, now) {
+            (None, Some(_)) => tracing::warn!(
+                "the relay of the cluster does not answer, is its UDP port open? Until it does, this device is reached by \
+                 that of the root"
+            ),
+            (Some(_), None) => tracing::info!("the relay of the cluster answers again"),
+            (None, None) | (Some(_), Some(_)) => {}
         }
     }
 
     fn register(&self) {
         let mut told = self.told();
-        if let Some(registrar) = &mut told.registrar {
-            let datagram = registrar.register(daemon::present().moment);
-            self.tunnel.send_aside(&datagram, registrar.order().relay);
+        for (relay, datagram) in told.registrations.register(daemon::present().moment) {
+            self.tunnel.send_aside(&datagram, relay);
+        }
+        if told.registrations.at_root() != *self.at_root.borrow() {
+            self.renew(&told);
         }
     }
 
     fn take(&self, aside: &Aside) {
         let mut told = self.told();
-        let Some(registrar) = &mut told.registrar else { return };
-        if registrar.take(&aside.payload, aside.from, daemon::present().moment) {
-            tracing::info!(
-                relay = %registrar.order().relay, translated = registrar.is_translated(),
-                "the relay knows where this device is"
-            );
+        if told.registrations.take(&aside.payload, aside.from, daemon::present().moment) {
+            let translated = told.registrations.is_translated();
+            tracing::info!(relay = %aside.from, translated, "the relay knows where this device is");
             self.renew(&told);
         }
     }
@@ -133,7 +159,7 @@ impl Inner {
 async fn keep_registered(engine: Weak<Inner>, mut asides: mpsc::Receiver<Aside>) {
     loop {
         let Some(inner) = engine.upgrade() else { return };
-        let due = inner.told().registrar.as_ref().map(|registrar| daemon::instant_of(registrar.due()).into());
+        let due = inner.told().registrations.due().map(|due| daemon::instant_of(due).into());
         let is_due = async {
             match due {
                 Some(due) => sleep_until(due).await,
@@ -152,13 +178,12 @@ async fn keep_registered(engine: Weak<Inner>, mut asides: mpsc::Receiver<Aside>)
     }
 }
 
-fn for_tunnel(peers: &Peers, registrar: Option<&Registrar>) -> Vec<tunnel::Peer> {
-    let own_relay = registrar.map(|registrar| registrar.order().relay);
-    let keepalive = registrar.is_some_and(Registrar::is_translated).then_some(KEEPALIVE);
+fn for_tunnel(peers: &Peers, registrations: &Registrations) -> Vec<tunnel::Peer> {
+    let keepalive = registrations.is_translated().then_some(KEEPALIVE);
     let peer = |(key, peer): (&TunnelKey, &SecurePeer)| tunnel::Peer {
         public_key: key.0.into(),
         endpoints: [Some(peer.endpoint), peer.observed].into_iter().flatten().collect(),
-        relay: peer.relay.or(own_relay).map(|address| relay_to(*key, address)),
+        relay: registrations.relay_to(peer.relay).map(|address| relay_to(*key, address)),
         allowed: peer.allowed.iter().copied().collect(),
         keepalive,
     };
@@ -193,6 +218,7 @@ mod tests {
     use std::{collections::BTreeSet, time::Duration};
 
     use link::DatagramSession;
+    use relay::Proof;
 
     use super::*;
 
@@ -209,21 +235,23 @@ mod tests {
         }
     }
 
-    fn registrar() -> Registrar {
-        let session = DatagramSession { id: 7, key: [7; 32] };
-        Registrar::new(Order { relay: place("203.0.113.1:50105"), own: None, session })
+    fn registered() -> Registrations {
+        let mut registrations = Registrations::default();
+        let proof = Proof::Session(DatagramSession { id: 7, key: [7; 32] });
+        assert!(registrations.take_order(Order { relay: place("203.0.113.1:50105"), own: None, proof }));
+        registrations
     }
 
     #[test]
     fn a_peer_is_tried_wherever_it_may_be_and_by_its_own_relay_or_else_by_ours() {
         let key = TunnelKey([9; 32]);
-        let elsewhere = SecurePeer { relay: Some(place("203.0.113.2:50105")), ..peer() };
-        for (peer, registrar, relay) in [
-            (peer(), None, None),
-            (peer(), Some(registrar()), Some("203.0.113.1:50105")),
-            (elsewhere, Some(registrar()), Some("203.0.113.2:50105")),
+        let elsewhere = SecurePeer { relay: Some(RelayPlace::At(place("203.0.113.2:50105"))), ..peer() };
+        for (peer, registrations, relay) in [
+            (peer(), Registrations::default(), None),
+            (peer(), registered(), Some("203.0.113.1:50105")),
+            (elsewhere, registered(), Some("203.0.113.2:50105")),
         ] {
-            let peers = for_tunnel(&Peers::from([(key, peer)]), registrar.as_ref());
+            let peers = for_tunnel(&Peers::from([(key, peer)]), &registrations);
             assert_eq!(peers[0].endpoints, [place("10.0.0.2:50103"), place("198.51.100.7:4000")]);
             assert_eq!(peers[0].relay, relay.map(|relay| relay_to(key, place(relay))));
         }

@@ -12,9 +12,9 @@ mod process;
 use std::{collections::BTreeMap, error::Error, fmt, net::SocketAddr, sync::Arc};
 
 use link::DatagramSession;
-use model::TunnelKey;
+use model::{ClusterId, TunnelKey};
 use net_core::SecurePeer;
-use relay::Order;
+use relay::{Lent, Order, Proof};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
@@ -42,8 +42,12 @@ enum Request {
     Hello,
     /// Make these all the other ends there are.
     Set(Vec<(TunnelKey, SecurePeer)>),
-    /// Register with this relay.
+    /// Register with this relay, the cluster's.
     Register { relay: SocketAddr, own: Option<SocketAddr>, session: u64, key: [u8; 32] },
+    /// Register with this one, the root's, when there is need.
+    RegisterAtRoot { relay: SocketAddr, own: Option<SocketAddr>, cluster: ClusterId, key: [u8; 32] },
+    /// Say at once, and whenever it changes, by which relay this device is reached. Nothing is read from then on.
+    Follow,
     /// How do they fare?
     Links,
     /// End.
@@ -91,8 +95,14 @@ impl fmt::Display for LinkPath {
 
 impl Request {
     fn register(order: &Order) -> Self {
-        let DatagramSession { id: session, key } = order.session;
-        Self::Register { relay: order.relay, own: order.own, session, key }
+        let Order { relay, own, proof } = order.clone();
+        match proof {
+            Proof::Session(DatagramSession { id: session, key }) => {
+                Self::Register { relay, own, session, key }
+            }
+            // Whose mailbox it is the engine knows.
+            Proof::Lent(Lent { cluster, key, .. }) => Self::RegisterAtRoot { relay, own, cluster, key },
+        }
     }
 }
 
@@ -107,13 +117,14 @@ enum Reply {
         peers: Vec<(TunnelKey, SecurePeer)>,
     },
     Links(Vec<EncryptedLink>),
+    /// Where the relay of the root sees this device, while it is reached by that.
+    AtRoot(Option<SocketAddr>),
     Done,
     Refused(String),
 }
 
 /// Where the engine is.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "there is one of it")]
 pub enum SecureLinks {
     /// In this process, for tests.
     Here(Engine),

@@ -5,10 +5,13 @@ use std::{num::NonZeroUsize, path::Path, sync::Arc, thread};
 
 use anyhow::Context;
 use link::DatagramSession;
-use relay::Order;
+use relay::{Lent, Order, Proof};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
-    net::{UnixListener, UnixStream},
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
+    net::{
+        UnixListener, UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf},
+    },
 };
 use tokio_util::sync::CancellationToken;
 use tunnel::PrivateKey;
@@ -66,9 +69,16 @@ async fn attend(stream: UnixStream, engine: Arc<Engine>, shutdown: CancellationT
                 }
             }
             Ok(Request::Register { relay, own, session, key }) => {
-                engine.use_relay(Order { relay, own, session: DatagramSession { id: session, key } });
+                let proof = Proof::Session(DatagramSession { id: session, key });
+                engine.use_relay(Order { relay, own, proof });
                 Reply::Done
             }
+            Ok(Request::RegisterAtRoot { relay, own, cluster, key }) => {
+                let proof = Proof::Lent(Lent { cluster, mailbox: engine.mailbox(), key });
+                engine.use_relay(Order { relay, own, proof });
+                Reply::Done
+            }
+            Ok(Request::Follow) => return follow(lines, writer, &engine).await,
             Ok(Request::Links) => Reply::Links(engine.links()),
             Ok(Request::Stop) => {
                 tracing::info!("told to end");
@@ -77,10 +87,32 @@ async fn attend(stream: UnixStream, engine: Arc<Engine>, shutdown: CancellationT
             }
             Err(error) => Reply::Refused(error.to_string()),
         };
-        let Ok(mut text) = serde_json::to_vec(&reply) else { return };
-        text.push(b'\n');
-        if writer.write_all(&text).await.is_err() {
+        if !send(&mut writer, &reply).await {
             return;
         }
     }
+}
+
+/// Tells by which relay this device is reached, until whoever listens hangs up.
+async fn follow(mut lines: Lines<BufReader<OwnedReadHalf>>, mut writer: OwnedWriteHalf, engine: &Engine) {
+    let mut at_root = engine.at_root();
+    at_root.mark_changed();
+    loop {
+        tokio::select! {
+            changed = at_root.changed() => {
+                let reply = Reply::AtRoot(*at_root.borrow_and_update());
+                if changed.is_err() || !send(&mut writer, &reply).await {
+                    return;
+                }
+            }
+            _hung_up = lines.next_line() => return,
+        }
+    }
+}
+
+/// False when nobody listens any more.
+async fn send(writer: &mut OwnedWriteHalf, reply: &Reply) -> bool {
+    let Ok(mut text) = serde_json::to_vec(reply) else { return false };
+    text.push(b'\n');
+    writer.write_all(&text).await.is_ok()
 }

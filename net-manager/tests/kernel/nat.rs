@@ -1,8 +1,9 @@
-//! Two devices, each behind a router that translates addresses as it likes, and a relay that both reach:
+//! Two devices, each behind a router that translates addresses as it likes, and two relays that both reach, of their
+//! cluster and of the root:
 //!
 //! ```text
 //!   device 10.1.0.2 ── router 203.0.113.1 ──┐
-//!                                           ├── world, with the relay at 203.0.113.9
+//!                                           ├── world, with the relays at 203.0.113.9
 //!   device 10.2.0.2 ── router 203.0.113.2 ──┘
 //! ```
 
@@ -14,18 +15,23 @@ use std::{
     time::{Duration, Instant},
 };
 
-use model::{Peer, TunnelKey, Way};
+use model::{ClusterId, Peer, RelayPlace, TunnelKey, Way};
 use net_manager::{datapath::Datapath, secure::LinkPath};
 use nlink::netlink::{Connection, Netfilter};
-use relay::{Destination, Order, Relay};
+use relay::{Destination, Lent, Order, Proof, Relay, RootSecret};
+use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 use tunnel::PrivateKey;
+use uuid::Uuid;
 
 use crate::support::{Lab, Place, cable, lease, noise, run, stable, worker};
 
 const RELAY: &str = "203.0.113.9:50105";
+const RELAY_OF_ROOT: &str = "203.0.113.9:50106";
 /// What finding a way takes at most: a handshake that is repeated after five seconds, and some probes.
 const FOUND_WITHIN: Duration = Duration::from_secs(12);
+/// Until a device knows that a relay cannot be reached: the next registration, and two that are repeated.
+const NOTICED_WITHIN: Duration = Duration::from_secs(30);
 
 /// What a router does to what leaves its site.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +52,9 @@ struct World {
     world: Place,
     /// Where the relay sees each.
     observed: [Option<SocketAddr>; 2],
+    /// Where that of the root sees each while it is reached by it.
+    at_root: Vec<watch::Receiver<Option<SocketAddr>>>,
+    root: Option<AbortOnDropHandle<()>>,
     relay: Option<Arc<Relay>>,
     serving: Option<AbortOnDropHandle<()>>,
     instances: [Place; 2],
@@ -95,13 +104,24 @@ impl World {
         }
         world.run(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").expect("root may"));
         let mut labs: [Lab; 2] = labs.try_into().map_err(|_| "two").expect("two");
+        let mut at_root = Vec::new();
         for (lab, key) in labs.iter_mut().zip(&keys) {
-            lab.start_engine(key).await;
+            at_root.push(lab.start_engine(key).await);
         }
         let instances = [labs[0].attach_stable(0).await, labs[1].attach_stable(1).await];
         let keys = keys.map(|key| TunnelKey(*key.public().as_bytes()));
-        let mut made =
-            Self { labs, keys, routers, world, observed: [None; 2], relay: None, serving: None, instances };
+        let mut made = Self {
+            labs,
+            keys,
+            routers,
+            world,
+            observed: [None; 2],
+            at_root,
+            root: None,
+            relay: None,
+            serving: None,
+            instances,
+        };
         made.open_relay().await;
         made.tell().await;
         made
@@ -114,16 +134,13 @@ impl World {
             serving.abort();
             let _aborted = serving.await;
         }
-        let runtime = tokio::runtime::Handle::current();
-        let relay = self.world.run(|| {
-            let _within = runtime.enter();
-            Relay::bind(RELAY.parse().expect("an address")).expect("a free port")
-        });
+        let relay = self.bind(RELAY);
         let mut sessions = Vec::new();
         for (lab, key) in self.labs.iter_mut().zip(&self.keys) {
             let session = relay.open(Destination::of(&key.0), None).expect("nobody's mailbox");
             sessions.push(session.id);
-            let order = Order { relay: RELAY.parse().expect("an address"), own: None, session };
+            let proof = Proof::Session(session);
+            let order = Order { relay: RELAY.parse().expect("an address"), own: None, proof };
             lab.datapath.use_relay(order).await;
         }
         let relay = Arc::new(relay);
@@ -146,15 +163,69 @@ impl World {
         })));
     }
 
+    fn bind(&self, address: &str) -> Relay {
+        let runtime = tokio::runtime::Handle::current();
+        self.world.run(|| {
+            let _within = runtime.enter();
+            Relay::bind(address.parse().expect("an address")).expect("a free port")
+        })
+    }
+
+    /// The relay of the root, for when the other cannot be reached.
+    async fn open_relay_of_root(&mut self) {
+        let relay = self.bind(RELAY_OF_ROOT);
+        let cluster = ClusterId::new(Uuid::from_u128(1));
+        let lent = RootSecret::generate().lend(cluster);
+        relay.admit(cluster, lent.clone());
+        for (lab, key) in self.labs.iter_mut().zip(&self.keys) {
+            let mailbox = Destination::of(&key.0);
+            let proof = Proof::Lent(Lent { cluster, mailbox, key: lent.of_mailbox(mailbox) });
+            let order = Order { relay: RELAY_OF_ROOT.parse().expect("an address"), own: None, proof };
+            lab.datapath.use_relay(order).await;
+        }
+        self.root = Some(AbortOnDropHandle::new(tokio::spawn(async move {
+            relay.serve().await;
+        })));
+    }
+
+    /// Waits until each device says whether it is reached by the relay of the root, and tells the other.
+    async fn reached(&mut self, at_root: [bool; 2]) {
+        for (place, wanted) in self.at_root.iter_mut().zip(at_root) {
+            let said = place.wait_for(|place| place.is_some() == wanted);
+            tokio::time::timeout(NOTICED_WITHIN, said).await.expect("in time").expect("an engine");
+        }
+        self.tell().await;
+    }
+
+    /// Waits until each device sends by this relay.
+    async fn relayed_by(&mut self, relays: [&str; 2]) {
+        let begun = Instant::now();
+        let wanted = relays.map(|relay| Some(relay.parse::<SocketAddr>().expect("an address")));
+        loop {
+            let mut found = [None; 2];
+            for (found, lab) in found.iter_mut().zip(&mut self.labs) {
+                let link = lab.datapath.encrypted().await.into_iter().next();
+                let link = link.filter(|link| link.path == Some(LinkPath::Relayed));
+                *found = link.and_then(|link| link.endpoint);
+            }
+            if found == wanted {
+                return;
+            }
+            assert!(begun.elapsed() < FOUND_WITHIN, "still {found:?}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
     /// Each device is told of the other, as their cluster does.
     async fn tell(&mut self) {
         let there = [(0, worker(1), true), (1, worker(2), true)];
+        let at_root: Vec<_> = self.at_root.iter().map(|place| *place.borrow()).collect();
         for (index, lab) in self.labs.iter_mut().enumerate() {
             let other = 1 - index;
             let way = Way::Secure {
                 endpoint: format!("10.{}.0.2:50103", other + 1).parse().expect("an endpoint"),
-                observed: self.observed[other],
-                relay: None,
+                observed: at_root[other].or(self.observed[other]),
+                relay: at_root[other].map(|_| RelayPlace::Root),
                 key: self.keys[other],
             };
             let lease = lease(&format!("10.18.0.{}/26", other * 64), &format!("fc00::{other}00/120"));
@@ -293,6 +364,49 @@ async fn a_relay_that_is_started_anew_carries_on() {
     assert!(world.calls_within(Duration::from_secs(2)));
 }
 
+/// Drops what is sent to the relay of the cluster, where it arrives or on its way.
+fn block(place: &Place, hook: &str) {
+    run(
+        place,
+        "nft",
+        &format!(
+            "table ip block {{ chain it {{ type filter hook {hook} priority -10; udp dport 50105 drop; }}; }}\n"
+        ),
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_the_relay_of_the_cluster_is_blocked_that_of_the_root_carries_everything_until_it_is_not() {
+    let mut world = World::new([Nat::Random, Nat::Random]).await;
+    world.open_relay_of_root().await;
+    world.find([LinkPath::Relayed, LinkPath::Relayed]).await;
+    world.relayed_by([RELAY; 2]).await;
+    block(&world.world, "input");
+    world.reached([true; 2]).await;
+    assert!(world.calls_within(FOUND_WITHIN));
+    world.relayed_by([RELAY_OF_ROOT; 2]).await;
+    world.transfer(3_000_000);
+    run(&world.world, "nft", "delete table ip block\n");
+    world.reached([false; 2]).await;
+    assert!(world.calls_within(FOUND_WITHIN));
+    world.relayed_by([RELAY; 2]).await;
+    // Nothing goes by that of the root any more.
+    world.root = None;
+    world.transfer(3_000_000);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_that_alone_does_not_reach_the_relay_of_its_cluster_meets_others_at_that_of_the_root() {
+    let mut world = World::new([Nat::Random, Nat::Random]).await;
+    world.open_relay_of_root().await;
+    world.find([LinkPath::Relayed, LinkPath::Relayed]).await;
+    block(&world.routers[0], "forward");
+    world.reached([true, false]).await;
+    assert!(world.calls_within(FOUND_WITHIN));
+    world.relayed_by([RELAY_OF_ROOT; 2]).await;
+    world.transfer(3_000_000);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_router_that_forgets_its_flows_and_changes_its_ways_interrupts_for_seconds() {
     let mut world = World::new([Nat::KeepsPorts, Nat::KeepsPorts]).await;
@@ -314,14 +428,15 @@ async fn a_router_that_forgets_its_flows_and_changes_its_ways_interrupts_for_sec
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_is_sent_to_a_relay_and_to_devices_behind_it_they_talk_on() {
     let mut world = World::new([Nat::Random, Nat::Random]).await;
+    world.open_relay_of_root().await;
     world.find([LinkPath::Relayed, LinkPath::Relayed]).await;
     let stranger = world.world.udp("203.0.113.9:0");
-    let relay = RELAY.parse().expect("an address");
+    let [relay, relay_of_root] = [RELAY, RELAY_OF_ROOT].map(|relay| relay.parse().expect("an address"));
     let observed = world.observed.map(|observed| observed.expect("both are registered"));
     let mut seed = 1;
     for round in 0..300 {
         // What is theirs by its beginning: messages of WireGuard, registrations and answers, what is or was passed on.
-        let beginnings: [&[u8]; 9] = [
+        let beginnings: [&[u8]; 11] = [
             b"",
             b"\x01\0\0\0",
             b"\x02\0\0\0",
@@ -329,18 +444,20 @@ async fn whatever_is_sent_to_a_relay_and_to_devices_behind_it_they_talk_on() {
             b"\x04\0\0\0",
             b"R",
             b"S",
+            b"E",
+            b"T",
             b"F",
             b"G\x04\0\0\0",
         ];
         for beginning in beginnings {
-            let mut datagram = [beginning, &noise(&mut seed, [0, 31, 42, 144, 1500][round % 5])].concat();
+            let mut datagram = [beginning, &noise(&mut seed, [0, 31, 42, 56, 144, 1500][round % 6])].concat();
             if beginning == b"F" && datagram.len() > 20 {
                 // To a mailbox there is.
                 let key = &world.keys[round % 2].0;
                 let message = [&[4, 0, 0, 0], &datagram[20..]].concat();
                 datagram = [&relay::forward_prefix(Destination::of(key))[..], &message].concat();
             }
-            for to in [relay, observed[0], observed[1]] {
+            for to in [relay, relay_of_root, observed[0], observed[1]] {
                 let _full = stranger.send_to(&datagram, to);
             }
         }

@@ -30,6 +30,7 @@ use nlink::netlink::{
     namespace::Netns,
     route::{Ipv4Route, Ipv6Route},
 };
+use tokio::sync::watch;
 use tunnel::PrivateKey;
 
 /// Long enough for a busy machine, short enough for a test that expects silence.
@@ -294,15 +295,17 @@ impl Lab {
         (labs, keys.map(|key| TunnelKey(*key.public().as_bytes())))
     }
 
-    /// From now on there is an engine of encrypted links.
-    pub(crate) async fn start_engine(&mut self, key: &PrivateKey) {
+    /// From now on there is an engine of encrypted links. Returns where the relay of the root sees it.
+    pub(crate) async fn start_engine(&mut self, key: &PrivateKey) -> watch::Receiver<Option<SocketAddr>> {
         let runtime = tokio::runtime::Handle::current();
         let engine = self.device.run(|| {
             let _within = runtime.enter();
-            Engine::start(key.clone(), PORT, None)
+            Engine::start(key.clone(), PORT, None).expect("an engine")
         });
-        self.datapath.add_secure(SecureLinks::Here(engine.expect("an engine")));
+        let at_root = engine.at_root();
+        self.datapath.add_secure(SecureLinks::Here(engine));
         self.settle().await;
+        at_root
     }
 
     /// Accepts a command and brings the kernel after it. Returns what was done.

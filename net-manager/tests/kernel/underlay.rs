@@ -18,7 +18,7 @@ use net_manager::{
     datapath::Datapath,
     secure::{LinkPath, PORT},
 };
-use relay::{Destination, Order, Relay};
+use relay::{Destination, Order, Proof, Relay};
 use tokio_util::task::AbortOnDropHandle;
 use tunnel::PrivateKey;
 
@@ -253,7 +253,7 @@ async fn open_relay(site: &mut Site, keys: &[TunnelKey], addresses: [&str; 3]) -
     for ((lab, key), address) in site.labs.iter_mut().zip(keys).zip(addresses) {
         let session = relay.open(Destination::of(&key.0), None).expect("nobody's mailbox");
         let relay = SocketAddr::new(parse::<IpAddr>(address), 50105);
-        lab.datapath.use_relay(Order { relay, own: None, session }).await;
+        lab.datapath.use_relay(Order { relay, own: None, proof: Proof::Session(session) }).await;
     }
     AbortOnDropHandle::new(tokio::spawn(async move {
         loop {

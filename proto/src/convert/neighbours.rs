@@ -176,7 +176,9 @@ fn cluster_from_wire(bytes: &[u8]) -> Result<ClusterId, WireError> {
 mod tests {
     use std::net::{Ipv4Addr, SocketAddr};
 
-    use model::{AddressKind, CallableInstance, NetworkLease, Peer, ServiceNames, TunnelKey, Way, WorkerId};
+    use model::{
+        AddressKind, CallableInstance, NetworkLease, Peer, RelayPlace, ServiceNames, TunnelKey, Way, WorkerId,
+    };
     use proptest::prelude::*;
     use prost::Message;
 
@@ -233,7 +235,7 @@ mod tests {
             way: Way::Secure {
                 endpoint: SocketAddr::from(([192, 0, 2, 1], 50103)),
                 observed: Some(SocketAddr::from(([198, 51, 100, 7], 4000))),
-                relay: Some(SocketAddr::from(([203, 0, 113, 1], 50105))),
+                relay: Some(RelayPlace::At(SocketAddr::from(([203, 0, 113, 1], 50105)))),
                 key: TunnelKey([5; 32]),
             },
             lease: lease(),

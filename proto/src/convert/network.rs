@@ -10,7 +10,8 @@ use std::{
 
 use model::{
     AddressKind, AllowedCallers, CallableInstance, CallableService, NetworkLease, NetworkNews, Peer, Reach,
-    RelayOffer, ServiceId, ServiceNames, SharedService, StableAddress, TunnelEnd, TunnelKey, Way, WorkerId,
+    RelayLoan, RelayOffer, RelayPlace, ServiceId, ServiceNames, SharedService, StableAddress, TunnelEnd,
+    TunnelKey, Way, WorkerId,
 };
 use uuid::Uuid;
 
@@ -34,19 +35,25 @@ pub fn network_message(lease: Option<&NetworkLease>, news: &NetworkNews) -> v1::
             .collect(),
         peers: news.peers.iter().map(|(id, peer)| peer_to_wire(*id, peer.as_ref())).collect(),
         relay: None,
+        root_relay: None,
     }
 }
 
-/// A message that offers a relay and tells nothing else.
+/// A message that offers the relay of the cluster, lends the one of the root, or both, and tells nothing else.
 #[must_use]
-pub fn relay_message(offer: &RelayOffer) -> v1::ClusterToNetwork {
-    let relay = v1::RelayOffer {
-        address: offer.address.map(|address| address.to_string()).unwrap_or_default(),
+pub fn relay_message(offer: Option<&RelayOffer>, loan: Option<&RelayLoan>) -> v1::ClusterToNetwork {
+    let relay = offer.map(|offer| v1::RelayOffer {
+        address: text_of(offer.address),
         port: offer.port.into(),
         session: offer.session,
         key: offer.key.to_vec(),
-    };
-    v1::ClusterToNetwork { relay: Some(relay), ..v1::ClusterToNetwork::default() }
+    });
+    v1::ClusterToNetwork { relay, root_relay: loan.map(Into::into), ..v1::ClusterToNetwork::default() }
+}
+
+/// Nothing is an empty text.
+fn text_of<T: Display>(value: Option<T>) -> String {
+    value.map(|value| value.to_string()).unwrap_or_default()
 }
 
 /// A message, taken apart.
@@ -58,6 +65,8 @@ pub struct NetworkMessage {
     pub news: NetworkNews,
     /// The relay to register with, if it is another than before.
     pub relay: Option<RelayOffer>,
+    /// Likewise the use of the root's.
+    pub root_relay: Option<RelayLoan>,
 }
 
 /// Takes a message apart.
@@ -69,7 +78,9 @@ pub fn read_network_message(message: v1::ClusterToNetwork) -> Result<NetworkMess
     let peers = message.peers.into_iter().map(peer_from_wire).collect::<Result<_, _>>()?;
     let lease = message.lease.map(TryInto::try_into).transpose()?;
     let relay = message.relay.map(relay_from_wire).transpose()?;
-    Ok(NetworkMessage { lease, news: NetworkNews { whole: message.whole, services, peers }, relay })
+    let root_relay = message.root_relay.map(TryInto::try_into).transpose()?;
+    let news = NetworkNews { whole: message.whole, services, peers };
+    Ok(NetworkMessage { lease, news, relay, root_relay })
 }
 
 fn relay_from_wire(wire: v1::RelayOffer) -> Result<RelayOffer, WireError> {
@@ -77,8 +88,30 @@ fn relay_from_wire(wire: v1::RelayOffer) -> Result<RelayOffer, WireError> {
         address: unless_empty("relay.address", &wire.address)?,
         port: narrow("relay.port", wire.port)?,
         session: wire.session,
-        key: wire.key.try_into().map_err(|_| WireError::new("relay.key", "must be 32 bytes"))?,
+        key: key_from_wire("relay.key", wire.key)?,
     })
+}
+
+fn key_from_wire(field: &'static str, bytes: Vec<u8>) -> Result<[u8; 32], WireError> {
+    bytes.try_into().map_err(|_| WireError::new(field, "must be 32 bytes"))
+}
+
+impl From<&RelayLoan> for v1::RelayLoan {
+    fn from(loan: &RelayLoan) -> Self {
+        Self { address: text_of(loan.address), port: loan.port.into(), key: loan.key.to_vec() }
+    }
+}
+
+impl TryFrom<v1::RelayLoan> for RelayLoan {
+    type Error = WireError;
+
+    fn try_from(wire: v1::RelayLoan) -> Result<Self, WireError> {
+        Ok(Self {
+            address: unless_empty("root_relay.address", &wire.address)?,
+            port: narrow("root_relay.port", wire.port)?,
+            key: key_from_wire("root_relay.key", wire.key)?,
+        })
+    }
 }
 
 fn unless_empty<T: FromStr<Err: Display>>(field: &'static str, text: &str) -> Result<Option<T>, WireError> {
@@ -206,11 +239,11 @@ pub(super) fn peer_to_wire(id: WorkerId, peer: Option<&Peer>) -> v1::NetworkPeer
             },
             observed: match peer.way {
                 Way::Direct { .. } => String::new(),
-                Way::Secure { observed, .. } => observed.map(|place| place.to_string()).unwrap_or_default(),
+                Way::Secure { observed, .. } => text_of(observed),
             },
             relay: match peer.way {
                 Way::Direct { .. } => String::new(),
-                Way::Secure { relay, .. } => relay.map(|place| place.to_string()).unwrap_or_default(),
+                Way::Secure { relay, .. } => text_of(relay),
             },
             lease: Some((&peer.lease).into()),
             gone: false,
@@ -226,21 +259,28 @@ pub(super) fn peer_from_wire(wire: v1::NetworkPeer) -> Result<(WorkerId, Option<
     }
     let address: IpAddr = parse("peer.address", &wire.address)?;
     let way = match wire.tunnel.map(TunnelEnd::try_from).transpose()? {
-        Some(end) => {
-            let place = |field, text: &str| -> Result<Option<SocketAddr>, WireError> {
-                unless_empty(field, text)?.map(|place| reachable(field, place)).transpose()
-            };
-            Way::Secure {
-                endpoint: reachable("peer.address", SocketAddr::new(address, end.port))?,
-                observed: place("peer.observed", &wire.observed)?,
-                relay: place("peer.relay", &wire.relay)?,
-                key: end.key,
-            }
-        }
+        Some(end) => Way::Secure {
+            endpoint: reachable("peer.address", SocketAddr::new(address, end.port))?,
+            observed: place("peer.observed", &wire.observed)?,
+            relay: relay_place("peer.relay", &wire.relay)?,
+            key: end.key,
+        },
         None => Way::Direct { underlay: address },
     };
     let lease = required("peer.lease", wire.lease)?.try_into()?;
     Ok((id, Some(Peer { way, lease })))
+}
+
+fn place(field: &'static str, text: &str) -> Result<Option<SocketAddr>, WireError> {
+    unless_empty(field, text)?.map(|place| reachable(field, place)).transpose()
+}
+
+fn relay_place(field: &'static str, text: &str) -> Result<Option<RelayPlace>, WireError> {
+    let relay = unless_empty(field, text)?;
+    if let Some(RelayPlace::At(place)) = relay {
+        reachable(field, place)?;
+    }
+    Ok(relay)
 }
 
 fn worker_from_wire(field: &'static str, bytes: &[u8]) -> Result<WorkerId, WireError> {
@@ -258,7 +298,7 @@ impl TryFrom<v1::TunnelEnd> for TunnelEnd {
     type Error = WireError;
 
     fn try_from(wire: v1::TunnelEnd) -> Result<Self, WireError> {
-        let key = wire.key.try_into().map_err(|_| WireError::new("tunnel.key", "must be 32 bytes"))?;
+        let key = key_from_wire("tunnel.key", wire.key)?;
         Ok(Self { port: narrow("tunnel.port", wire.port)?, key: TunnelKey(key) })
     }
 }
@@ -270,7 +310,23 @@ pub fn network_hello(version: &str, reach: Option<&Reach>) -> v1::NetworkToClust
         version: version.to_owned(),
         address: reach.map(|reach| reach.address.to_string()).unwrap_or_default(),
         tunnel: reach.and_then(|reach| reach.tunnel).map(Into::into),
+        mailbox: None,
     }
+}
+
+/// What a NetManager says later: where the relay of the root sees its device, while it is to be reached by that.
+#[must_use]
+pub fn network_mailbox(at_root: Option<SocketAddr>) -> v1::NetworkToCluster {
+    let mailbox = Some(v1::Mailbox { at_root: text_of(at_root) });
+    v1::NetworkToCluster { mailbox, ..v1::NetworkToCluster::default() }
+}
+
+/// Reads what [`network_mailbox`] says.
+///
+/// # Errors
+/// When it is no place where a device can be.
+pub fn read_mailbox(mailbox: &v1::Mailbox) -> Result<Option<SocketAddr>, WireError> {
+    place("mailbox.at_root", &mailbox.at_root)
 }
 
 /// Where the NetManager that says this is reached; `None` when it does not know.
@@ -283,7 +339,7 @@ pub fn read_network_hello(hello: v1::NetworkToCluster) -> Result<Option<Reach>, 
     }
     let address = parse("network.address", &hello.address)?;
     let tunnel = hello.tunnel.map(TryInto::try_into).transpose()?;
-    Ok(Some(Reach { address, tunnel, observed: None }))
+    Ok(Some(Reach { address, tunnel, observed: None, at_root: None }))
 }
 
 #[cfg(test)]
@@ -294,7 +350,7 @@ mod tests {
         let way = Way::Secure {
             endpoint: ([10, 0, 0, 2], 50103).into(),
             observed: Some(([198, 51, 100, 7], 4000).into()),
-            relay: Some(([203, 0, 113, 1], 50105).into()),
+            relay: Some(RelayPlace::At(([203, 0, 113, 1], 50105).into())),
             key: TunnelKey([7; 32]),
         };
         Peer { way, lease: NetworkLease { v4: vec![], v6: vec![] } }
@@ -306,11 +362,13 @@ mod tests {
 
     #[test]
     fn all_places_of_a_device_and_its_relay_arrive() {
-        let bare = match peer().way {
-            Way::Secure { endpoint, key, .. } => Way::Secure { endpoint, observed: None, relay: None, key },
+        let by = |relay| match peer().way {
+            Way::Secure { endpoint, key, .. } => {
+                Peer { way: Way::Secure { endpoint, observed: None, relay, key }, ..peer() }
+            }
             Way::Direct { .. } => panic!("it is encrypted"),
         };
-        for peer in [peer(), Peer { way: bare, ..peer() }] {
+        for peer in [peer(), by(None), by(Some(RelayPlace::Root))] {
             assert_eq!(peer_from_wire(peer_to_wire(worker(), Some(&peer))), Ok((worker(), Some(peer))));
         }
     }
@@ -322,6 +380,9 @@ mod tests {
                 v1::NetworkPeer { observed: place.to_owned(), ..peer_to_wire(worker(), Some(&peer())) };
             let error = peer_from_wire(observed).expect_err(place).to_string();
             assert!(error.contains("peer.observed"), "{error}");
+            let mailbox = v1::Mailbox { at_root: place.to_owned() };
+            let error = read_mailbox(&mailbox).expect_err(place).to_string();
+            assert!(error.contains("mailbox.at_root"), "{error}");
             let relay = v1::NetworkPeer { relay: place.to_owned(), ..peer_to_wire(worker(), Some(&peer())) };
             let error = peer_from_wire(relay).expect_err(place).to_string();
             assert!(error.contains("peer.relay"), "{error}");
@@ -333,12 +394,34 @@ mod tests {
         let offer = RelayOffer { address: None, port: 50105, session: 7, key: [7; 32] };
         for offer in [offer.clone(), RelayOffer { address: Some(([203, 0, 113, 1]).into()), ..offer.clone() }]
         {
-            let read = read_network_message(relay_message(&offer)).expect("a message");
+            let read = read_network_message(relay_message(Some(&offer), None)).expect("a message");
             assert_eq!((read.lease, read.news, read.relay), (None, NetworkNews::default(), Some(offer)));
         }
-        let mut wrong = relay_message(&offer);
+        let mut wrong = relay_message(Some(&offer), None);
         wrong.relay.as_mut().expect("an offer").key.pop();
         assert!(read_network_message(wrong).is_err());
         assert_eq!(format!("{offer:?}"), "RelayOffer(0000000000000007, key withheld)");
+    }
+
+    #[test]
+    fn a_loan_of_the_roots_relay_arrives_whole_or_is_refused_and_its_key_is_not_shown() {
+        let loan = RelayLoan { address: None, port: 50106, key: [7; 32] };
+        for loan in [loan.clone(), RelayLoan { address: Some(([203, 0, 113, 1]).into()), ..loan.clone() }] {
+            let read = read_network_message(relay_message(None, Some(&loan))).expect("a message");
+            assert_eq!((read.relay, read.root_relay), (None, Some(loan)));
+        }
+        let mut wrong = relay_message(None, Some(&loan));
+        wrong.root_relay.as_mut().expect("a loan").key.pop();
+        assert!(read_network_message(wrong).is_err());
+        assert_eq!(format!("{loan:?}"), "RelayLoan(None 50106, key withheld)");
+    }
+
+    #[test]
+    fn a_device_says_where_it_is_reached_and_a_greeting_says_nothing_of_it() {
+        for at_root in [None, Some(([198, 51, 100, 7], 4000).into())] {
+            let mailbox = network_mailbox(at_root).mailbox.expect("it says so");
+            assert_eq!(read_mailbox(&mailbox), Ok(at_root));
+        }
+        assert_eq!(network_hello("1", None).mailbox, None);
     }
 }

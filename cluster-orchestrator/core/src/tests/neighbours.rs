@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use model::{
     AllowedCallers, ApplicationId, CallableInstance, ClusterId, Neighbour, NeighbourInstance, NeighbourNews,
-    Neighbours, Peer, Reach, SharedNews, SharedService, Surroundings, TunnelEnd, TunnelKey, Way,
+    Neighbours, Peer, Reach, RelayPlace, SharedNews, SharedService, Surroundings, TunnelEnd, TunnelKey, Way,
 };
 
 use super::*;
@@ -20,6 +20,7 @@ const REACH: Reach = Reach {
     address: ADDRESS,
     tunnel: Some(TunnelEnd { port: 50103, key: TunnelKey([1; 32]) }),
     observed: None,
+    at_root: None,
 };
 /// A worker of a neighbour.
 const AWAY: u8 = 50;
@@ -291,9 +292,13 @@ fn a_neighbour_is_told_where_devices_here_are_seen_and_of_the_relay_that_is_reac
     let [(_, _, news)] = &site.told[..] else { panic!("one neighbour, not {:?}", site.told) };
     let way = news.peers[&worker(1)].as_ref().map(|peer| peer.way);
     let endpoint = SocketAddr::new(ADDRESS, 50103);
-    let expected =
-        Way::Secure { endpoint, observed: Some(seen), relay: Some(relay), key: TunnelKey([1; 32]) };
-    assert_eq!(way, Some(expected));
+    let by = |relay| Way::Secure { endpoint, observed: Some(seen), relay, key: TunnelKey([1; 32]) };
+    assert_eq!(way, Some(by(Some(RelayPlace::At(relay)))));
+    site.cluster.state.network_at_root(worker(1), 1, Some(seen));
+    site.turn();
+    let (_, _, news) = site.told.last().expect("news");
+    let way = news.peers[&worker(1)].as_ref().map(|peer| peer.way);
+    assert_eq!(way, Some(by(Some(RelayPlace::Root))));
 }
 
 #[test]

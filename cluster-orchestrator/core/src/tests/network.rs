@@ -1,5 +1,7 @@
 //! What NetManagers are told of services and of each other.
 
+mod at_root;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{Ipv4Addr, SocketAddr},
@@ -25,7 +27,7 @@ fn address(number: u32) -> Ipv4Addr {
 
 fn reach(number: u8) -> Reach {
     let tunnel = TunnelEnd { port: 50103, key: TunnelKey([number; 32]) };
-    Reach { address: IpAddr::from([192, 0, 2, number]), tunnel: Some(tunnel), observed: None }
+    Reach { address: IpAddr::from([192, 0, 2, number]), tunnel: Some(tunnel), observed: None, at_root: None }
 }
 
 /// The way to a device in a site that is not trusted.

@@ -94,7 +94,7 @@ proptest! {
                 }
                 Step::Move(key) => {
                     let tunnel = Some(TunnelEnd { port: 50103, key: TunnelKey([key + 100; 32]) });
-                    let reach = Reach { address: ADDRESS, tunnel, observed: None };
+                    let reach = Reach { address: ADDRESS, tunnel, observed: None, at_root: None };
                     session += 1;
                     site.cluster.state.network_connected(worker(1), session, Some(reach));
                 }
