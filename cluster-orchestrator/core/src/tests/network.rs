@@ -8,7 +8,7 @@ use std::{
 
 use model::{
     AddressKind, AllowedCallers, CallableInstance, NetworkNews, Peer, Reach, Surroundings, TunnelEnd,
-    TunnelKey, Way,
+    TunnelKey, Way, Weight,
 };
 
 use super::*;
@@ -69,7 +69,7 @@ fn told(cluster: &mut Cluster) -> BTreeMap<WorkerId, NetworkNews> {
 
 fn running(cluster: &Cluster, number: u32, ready: bool) -> CallableInstance {
     let worker = cluster.state.instance(instance(number)).and_then(Instance::holder).expect("it is placed");
-    CallableInstance { number, address: address(number), worker, ready }
+    CallableInstance { number, address: address(number), worker, ready, weight: Weight::default() }
 }
 
 /// The worker that has an instance says so.
