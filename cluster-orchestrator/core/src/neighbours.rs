@@ -16,7 +16,7 @@ use std::{
 
 use model::{
     ApplicationId, CallableInstance, ClusterId, InstanceId, NeighbourInstance, NeighbourNews, Neighbours,
-    NetworkLease, Peer, ServiceId, SharedApplication, SharedNews, SharedService, Way, Weight, WorkerId,
+    NetworkLease, Peer, ServiceId, SharedApplication, SharedNews, SharedService, Way, WorkerId,
 };
 
 use self::telling::Told;
@@ -305,13 +305,8 @@ impl State {
             let Appearance { holder, address, is_there, ready, generation } =
                 Self::appearance(Some(instance))?;
             let worker = holder.filter(|worker| is_there && self.contacts.lost_since(*worker).is_none())?;
-            let instance = CallableInstance {
-                number: id.number,
-                address: address?,
-                worker,
-                ready,
-                weight: Weight::default(),
-            };
+            let weight = self.weights.of(worker, *id);
+            let instance = CallableInstance { number: id.number, address: address?, worker, ready, weight };
             Some(NeighbourInstance { instance, generation })
         });
         instances.collect()

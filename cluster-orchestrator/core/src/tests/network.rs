@@ -15,7 +15,7 @@ use super::*;
 use crate::Instance;
 
 /// As [`wanted`], with the address it keeps.
-fn addressed(number: u32, desired: Desired) -> AssignedInstance {
+pub(super) fn addressed(number: u32, desired: Desired) -> AssignedInstance {
     AssignedInstance { address: Some(address(number)), ..wanted(number, desired) }
 }
 
@@ -39,7 +39,7 @@ fn way(number: u8) -> Way {
 }
 
 /// Two workers whose NetManagers are there, and a service with an instance on each.
-fn two_workers() -> Cluster {
+pub(super) fn two_workers() -> Cluster {
     let mut cluster = Cluster::default();
     for number in [1, 2] {
         cluster.connect(number, 1, 1000);
@@ -52,7 +52,7 @@ fn two_workers() -> Cluster {
 }
 
 /// What each NetManager is told in a pass.
-fn told(cluster: &mut Cluster) -> BTreeMap<WorkerId, NetworkNews> {
+pub(super) fn told(cluster: &mut Cluster) -> BTreeMap<WorkerId, NetworkNews> {
     let effects = cluster.reconcile().effects.into_iter();
     effects
         .filter_map(|effect| match effect {
@@ -73,7 +73,7 @@ fn running(cluster: &Cluster, number: u32, ready: bool) -> CallableInstance {
 }
 
 /// The worker that has an instance says so.
-fn say(cluster: &mut Cluster, number: u32, phase: Phase) {
+pub(super) fn say(cluster: &mut Cluster, number: u32, phase: Phase) {
     let holder = cluster.holder(number).expect("it is placed");
     let worker = (1..=u8::MAX).find(|number| worker(*number) == holder).expect("one of ours");
     cluster.say(worker, number, phase);
