@@ -36,7 +36,7 @@ fn a_neighbour_is_told_once_what_an_instance_here_has_to_spare() {
     let mut site = by_weight();
     let mut told = Vec::new();
     for _ in 0..(WINDOW_MILLIS + GATHER_MILLIS) / 1_000 + 10 {
-        report(&mut site.cluster, 0, 70.0);
+        report(&mut site.cluster, 0, 50.0);
         site.cluster.beat(1);
         site.turn();
         told.append(&mut site.told);
@@ -45,5 +45,5 @@ fn a_neighbour_is_told_once_what_an_instance_here_has_to_spare() {
     }
     let [(to, 7, news)] = &told[..] else { panic!("one telling, not {told:?}") };
     let instances = news.services[&SERVICE].as_ref().expect("it is there");
-    assert_eq!((*to, instances[0].instance.weight), (neighbour(1), Weight::new(2)), "as it is, not compared");
+    assert_eq!((*to, instances[0].instance.weight), (neighbour(1), Weight::new(4)), "as it is, not compared");
 }
