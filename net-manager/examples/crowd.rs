@@ -18,7 +18,7 @@ use std::{
 
 use model::{
     AddressKind, CallableInstance, CallableService, Generation, InstanceId, NetworkLease, NetworkNews, Peer,
-    ServiceId, ServiceNames, Way, WorkerId,
+    ServiceId, ServiceNames, Way, Weight, WorkerId,
 };
 use net_core::{AttachRequest, Command, Element, Namespace, NetworkState, ObservedKernel, reconcile};
 use net_manager::datapath::{Datapath, KernelDatapath};
@@ -126,7 +126,7 @@ fn news(services: u32) -> Result<NetworkNews, Box<dyn Error>> {
 }
 
 fn instance(number: u32, worker: WorkerId, ready: bool) -> CallableInstance {
-    CallableInstance { number, address: instance_address(number), worker, ready }
+    CallableInstance { number, address: instance_address(number), worker, ready, weight: Weight::default() }
 }
 
 fn instance_address(number: u32) -> Ipv4Addr {

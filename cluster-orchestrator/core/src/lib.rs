@@ -5,7 +5,7 @@
 //!   others ───► neighbour_said    (neighbours.rs)                │
 //!   people ───► request           (upkeep.rs)                    ├─► changes ──► apply (state.rs)
 //!   workers ──► connected, reported, beats                       │
-//!               (contact.rs, observation.rs)                    ─┘
+//!               (contact.rs, observation.rs, weights.rs)        ─┘
 //!
 //!   reconcile(now) (reconcile.rs, placing.rs) ──► Plan { changes, effects, wake_at }   the only place that asks
 //!   report(now)    (report.rs)                ──► ClusterReport                        no worker is named in it
@@ -29,6 +29,7 @@ mod state;
 mod tests;
 mod upkeep;
 mod ways;
+mod weights;
 
 pub use assignment::Stale;
 pub use contact::{RECONNECT_MILLIS, RUSH_MILLIS};

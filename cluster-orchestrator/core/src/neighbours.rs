@@ -305,7 +305,8 @@ impl State {
             let Appearance { holder, address, is_there, ready, generation } =
                 Self::appearance(Some(instance))?;
             let worker = holder.filter(|worker| is_there && self.contacts.lost_since(*worker).is_none())?;
-            let instance = CallableInstance { number: id.number, address: address?, worker, ready };
+            let weight = self.weights.of(worker, *id);
+            let instance = CallableInstance { number: id.number, address: address?, worker, ready, weight };
             Some(NeighbourInstance { instance, generation })
         });
         instances.collect()

@@ -20,6 +20,7 @@ use crate::{
     neighbours::difference,
     reconcile::Plan,
     ways::{IpVersion, key_of, seen_elsewhere},
+    weights::compare,
 };
 
 /// A connected NetManager and what it was told.
@@ -346,7 +347,8 @@ impl State {
 
     fn callable(&self, id: ServiceId) -> Option<Arc<CallableService>> {
         let SharedService { names, addresses, allowed_callers } = self.described(id)?;
-        let instances = self.instances_anywhere(id);
+        let mut instances = self.instances_anywhere(id);
+        compare(addresses.keys(), &mut instances);
         Some(Arc::new(CallableService { names, addresses, allowed_callers, instances }))
     }
 

@@ -81,10 +81,11 @@ impl State {
                 self.behind.remove(&id);
             }
         }
+        let weighs_otherwise = self.weigh(id, &report, now.moment);
         for said in report.instances {
             changes.extend(self.instance_reported(id, said, address));
         }
-        (was_lost || !changes.is_empty()).then_some(changes)
+        (was_lost || weighs_otherwise || !changes.is_empty()).then_some(changes)
     }
 
     fn instance_reported(

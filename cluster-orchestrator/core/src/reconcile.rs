@@ -105,6 +105,7 @@ impl Brain for State {
         self.lend_subnets(&mut plan);
         self.bump_generations(&mut plan);
         self.offer(&mut plan, now.moment);
+        self.tell_weights(&mut plan, now.moment);
         self.tell_networks(&mut plan);
         self.tell_neighbours(&mut plan);
         if std::mem::take(&mut self.root_behind) {

@@ -19,6 +19,7 @@ use crate::{
     contact::Contacts,
     neighbours::{Elsewhere, Neighbourhood},
     network::Networks,
+    weights::Weights,
 };
 
 /// What the cluster last took on from the root, apart from the instances. Durable.
@@ -169,6 +170,8 @@ pub struct State {
     pub(crate) networks: Networks,
     /// Other clusters with instances of the same applications.
     pub(crate) neighbourhood: Neighbourhood,
+    /// What instances have to spare.
+    pub(crate) weights: Weights,
     /// Instances that wait for a worker.
     pub(crate) pending: BTreeSet<InstanceId>,
     /// Copies on each worker.
@@ -319,6 +322,7 @@ impl State {
         if let Some(taken) = self.taken.get_mut(&worker) {
             *taken = taken.minus(reserved);
         }
+        self.weights.forget(worker, id);
         if let Some(workers) = self.spread.get_mut(&id.service) {
             if let Some(copies) = workers.get_mut(&worker) {
                 *copies -= 1;

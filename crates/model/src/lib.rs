@@ -28,6 +28,7 @@ mod survival;
 mod tenure;
 mod time;
 mod upkeep;
+mod weight;
 
 pub use address::{AddressKind, StableAddress, slot_of};
 pub use assignment::{AssignedInstance, AssignedService, Assignment, Desired, NetworkLease};
@@ -61,3 +62,4 @@ pub use survival::{OnPartition, OnRejoin, PolicyError, Survival};
 pub use tenure::{Leftover, Role, Tenure};
 pub use time::{Moment, Now, Span, SpanError, Timestamp};
 pub use upkeep::{ClusterAnswer, ClusterRequest, Scheduling, WorkerStatus};
+pub use weight::Weight;

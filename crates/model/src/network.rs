@@ -11,7 +11,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AddressKind, AllowedCallers, NetworkLease, ServiceId, ServiceNames, WorkerId};
+use crate::{AddressKind, AllowedCallers, NetworkLease, ServiceId, ServiceNames, Weight, WorkerId};
 
 /// A service that may be called.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +38,9 @@ pub struct CallableInstance {
     pub worker: WorkerId,
     /// Whether new connections may be led to it. Those it has go on in any case.
     pub ready: bool,
+    /// How many of those to the least used address, compared with the others.
+    #[serde(default)]
+    pub weight: Weight,
 }
 
 /// The public key of a device's tunnel, as WireGuard has it.

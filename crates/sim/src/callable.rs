@@ -8,7 +8,7 @@ use std::{
 
 use model::{
     ApplicationName, CallableInstance, CallableService, NeighbourNews, NetworkNews, Peer, Phase, Reach,
-    ServiceId, Surroundings, TunnelEnd, TunnelKey, Way, WorkerId, may_connect,
+    ServiceId, Surroundings, TunnelEnd, TunnelKey, Way, Weight, WorkerId, may_connect,
 };
 
 use crate::{ids::WorkerIndex, world::World};
@@ -78,6 +78,8 @@ impl World {
                     address: instance.address?,
                     worker: copy.worker.id(),
                     ready: instance.report.ready,
+                    // All devices are idle.
+                    weight: Weight::default(),
                 })
             };
             let callable = CallableService {

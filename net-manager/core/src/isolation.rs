@@ -140,7 +140,7 @@ fn is_stable(address: IpAddr) -> bool {
 mod tests {
     use std::{net::Ipv4Addr, sync::Arc};
 
-    use model::{CallableInstance, NetworkLease, Peer, ServiceNames, Way, WorkerId};
+    use model::{CallableInstance, NetworkLease, Peer, ServiceNames, Way, Weight, WorkerId};
     use proptest::prelude::*;
 
     use super::*;
@@ -157,6 +157,7 @@ mod tests {
             address: Ipv4Addr::new(10, 30, 1, number),
             worker: WorkerId::new(uuid::Uuid::from_bytes([1; 16])),
             ready: true,
+            weight: Weight::default(),
         };
         let service = CallableService {
             names: names.into(),

@@ -16,6 +16,7 @@ mod link;
 mod names;
 mod others;
 mod reconcile;
+mod shares;
 mod state;
 
 pub use closest::{Echo, Nearness, RoundTrip};

@@ -13,6 +13,7 @@ use model::{
 
 use crate::{
     Attachment, Chain, DesiredKernel, DirectLink, Element, Family, Mac, Path, SecurePeer, closest::Distances,
+    shares,
 };
 
 /// How another device is led to.
@@ -54,19 +55,21 @@ impl DesiredKernel {
                 if attached.contains(&InstanceId { service: *id, number: instance.number }) {
                     if instance.ready {
                         here.push(address);
-                        ready.push(address);
+                        ready.push((address, instance.weight));
                     }
                 } else if let Some(device) = devices.get(&instance.worker) {
                     self.lead_to_instance(address, *device, source);
                     if instance.ready {
                         there.push((instance.worker, address));
-                        ready.push(address);
+                        ready.push((address, instance.weight));
                     }
                 }
             }
             // No other device is as close as this one, however quick it answers.
             let closest = if here.is_empty() { distances.closest(&there) } else { here };
-            self.lead_to_service(service, &closest, &ready, begin);
+            let least_used = shares::places(&ready);
+            let ready: Vec<StableAddress> = ready.into_iter().map(|(address, _)| address).collect();
+            self.lead_to_service(service, &closest, &least_used, &ready, begin);
         }
     }
 
@@ -126,6 +129,7 @@ impl DesiredKernel {
         &mut self,
         service: &CallableService,
         closest: &[StableAddress],
+        least_used: &[StableAddress],
         ready: &[StableAddress],
         begin: u32,
     ) {
@@ -133,7 +137,8 @@ impl DesiredKernel {
             let Some(address) = StableAddress::of(*kind, *v4) else { continue };
             let chosen = match kind {
                 AddressKind::Closest => closest,
-                AddressKind::RoundRobin | AddressKind::LeastUsed | AddressKind::Affinity => ready,
+                AddressKind::LeastUsed => least_used,
+                AddressKind::RoundRobin | AddressKind::Affinity => ready,
                 AddressKind::Instance => continue,
             };
             match chosen {

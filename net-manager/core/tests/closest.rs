@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use model::{
     AddressKind, CallableInstance, CallableService, Generation, InstanceId, Moment, NetworkLease,
-    NetworkNews, Peer, ServiceId, ServiceNames, TunnelKey, Way, WorkerId,
+    NetworkNews, Peer, ServiceId, ServiceNames, TunnelKey, Way, Weight, WorkerId,
 };
 use net_core::{AttachRequest, Command, Echo, Element, Family, Namespace, NetworkState, RoundTrip};
 
@@ -57,6 +57,7 @@ fn hear(state: &mut NetworkState, devices: &[u8]) {
         address: parse(&format!("10.30.1.{number}")),
         worker: worker(*number),
         ready: true,
+        weight: Weight::default(),
     };
     let names = ServiceNames {
         application: "shop".to_owned(),

@@ -7,7 +7,7 @@ use std::{
 
 use model::{
     AddressKind, CallableInstance, CallableService, Generation, InstanceId, Moment, NetworkLease,
-    NetworkNews, Peer, PortMapping, ServiceId, ServiceNames, Way, WorkerId,
+    NetworkNews, Peer, PortMapping, ServiceId, ServiceNames, Way, Weight, WorkerId,
 };
 use net_core::{AttachRequest, Command, Element, Namespace, NetworkState, TOLD_WITHIN_MILLIS};
 
@@ -58,7 +58,13 @@ fn hear(state: &mut NetworkState, service: ServiceId, device: WorkerId) {
         names: names.into(),
         addresses: BTreeMap::from([(AddressKind::RoundRobin, Ipv4Addr::new(10, 30, 0, 1))]).into(),
         allowed_callers: Default::default(),
-        instances: vec![CallableInstance { number: 0, address: ADDRESS, worker: device, ready: true }],
+        instances: vec![CallableInstance {
+            number: 0,
+            address: ADDRESS,
+            worker: device,
+            ready: true,
+            weight: Weight::default(),
+        }],
     };
     let way = Way::Direct { underlay: Ipv4Addr::new(192, 0, 2, 2).into() };
     let peer = Peer { way, lease: lease("10.18.0.64/26", "fc00::100/120") };

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use model::{
     AddressKind, CallableInstance, CallableService, Generation, InstanceId, NetworkLease, ServiceId,
-    ServiceNames, Surroundings, WorkerId,
+    ServiceNames, Surroundings, Weight, WorkerId,
 };
 use net_core::{Answer, AttachRequest, Command, DomainName, Names, Namespace, NetworkState, Wanted, Zone};
 
@@ -34,6 +34,7 @@ fn service(number: u8, path: &str) -> (ServiceId, CallableService) {
         address: [10, 30, number, 100].into(),
         worker: WorkerId::new(uuid::Uuid::from_bytes([1; 16])),
         ready: false,
+        weight: Weight::default(),
     };
     let service = CallableService {
         names: names.into(),

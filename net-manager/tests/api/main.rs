@@ -4,7 +4,9 @@ mod running;
 
 use std::{collections::BTreeMap, io, path::PathBuf, time::Duration};
 
-use model::{AddressKind, CallableInstance, CallableService, NetworkLease, NetworkNews, Peer, Way, WorkerId};
+use model::{
+    AddressKind, CallableInstance, CallableService, NetworkLease, NetworkNews, Peer, Way, Weight, WorkerId,
+};
 use net_core::{Element, RoundTrip};
 use net_manager::uplink::UplinkEvent;
 use serde_json::{Value, json};
@@ -321,6 +323,7 @@ fn two_devices() -> NetworkNews {
         address: net(&format!("10.30.1.{number}")),
         worker: *worker,
         ready: true,
+        weight: Weight::default(),
     };
     let service = CallableService {
         names: names().into(),

@@ -16,7 +16,7 @@ use std::{
 
 use model::{
     AddressKind, AllowedCallers, CallableInstance, CallableService, Generation, InstanceId, NetworkLease,
-    NetworkNews, Peer, PortMapping, ServiceId, ServiceNames, TunnelKey, WorkerId,
+    NetworkNews, Peer, PortMapping, ServiceId, ServiceNames, TunnelKey, Weight, WorkerId,
 };
 use net_core::{AttachRequest, Attachment, Command, Effect, Namespace, NetworkState, reconcile};
 use net_manager::{
@@ -207,6 +207,7 @@ pub(crate) fn shop(instances: &[(u32, WorkerId, bool)], allowed: &[&str]) -> (Se
         address: stable(*number),
         worker: *worker,
         ready: *ready,
+        weight: Weight::default(),
     });
     let addresses = SERVICE.map(|(kind, v4)| (kind, parse(v4)));
     (instance(0).service, callable("shop", &addresses, allowed, instances.collect()))
@@ -214,7 +215,8 @@ pub(crate) fn shop(instances: &[(u32, WorkerId, bool)], allowed: &[&str]) -> (Se
 
 /// The service of `till.prod` with its instance on that device.
 pub(crate) fn till(worker: WorkerId, allowed: &[&str]) -> (ServiceId, CallableService) {
-    let instance = CallableInstance { number: 0, address: TILL, worker, ready: true };
+    let instance =
+        CallableInstance { number: 0, address: TILL, worker, ready: true, weight: Weight::default() };
     let addresses = [(AddressKind::RoundRobin, parse("10.30.0.9"))];
     (till_instance().service, callable("till", &addresses, allowed, vec![instance]))
 }

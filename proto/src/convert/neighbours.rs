@@ -177,7 +177,8 @@ mod tests {
     use std::net::{Ipv4Addr, SocketAddr};
 
     use model::{
-        AddressKind, CallableInstance, NetworkLease, Peer, RelayPlace, ServiceNames, TunnelKey, Way, WorkerId,
+        AddressKind, CallableInstance, NetworkLease, Peer, RelayPlace, ServiceNames, TunnelKey, Way, Weight,
+        WorkerId,
     };
     use proptest::prelude::*;
     use prost::Message;
@@ -229,8 +230,13 @@ mod tests {
 
     fn news() -> NeighbourNews {
         let worker = WorkerId::new(Uuid::from_u128(77));
-        let instance =
-            CallableInstance { number: 4, address: Ipv4Addr::new(10, 30, 0, 9), worker, ready: true };
+        let instance = CallableInstance {
+            number: 4,
+            address: Ipv4Addr::new(10, 30, 0, 9),
+            worker,
+            ready: true,
+            weight: Weight::new(4),
+        };
         let peer = Peer {
             way: Way::Secure {
                 endpoint: SocketAddr::from(([192, 0, 2, 1], 50103)),

@@ -11,7 +11,7 @@ use std::{
 use model::{
     AddressKind, AllowedCallers, CallableInstance, CallableService, NetworkLease, NetworkNews, Peer, Reach,
     RelayLoan, RelayOffer, RelayPlace, ServiceId, ServiceNames, SharedService, StableAddress, TunnelEnd,
-    TunnelKey, Way, WorkerId,
+    TunnelKey, Way, Weight, WorkerId,
 };
 use uuid::Uuid;
 
@@ -212,6 +212,7 @@ pub(super) fn instance_to_wire(instance: &CallableInstance) -> v1::CallableInsta
         address: instance.address.into(),
         worker: instance.worker.as_uuid().as_bytes().to_vec(),
         ready: instance.ready,
+        weight: instance.weight.get(),
     }
 }
 
@@ -221,7 +222,8 @@ pub(super) fn instance_from_wire(wire: v1::CallableInstance) -> Result<CallableI
         return Err(WireError::new("instance.address", format!("is {address}, which is not of the plan")));
     }
     let worker = worker_from_wire("instance.worker", &wire.worker)?;
-    Ok(CallableInstance { number: wire.number, address, worker, ready: wire.ready })
+    let weight = Weight::new(wire.weight);
+    Ok(CallableInstance { number: wire.number, address, worker, ready: wire.ready, weight })
 }
 
 pub(super) fn peer_to_wire(id: WorkerId, peer: Option<&Peer>) -> v1::NetworkPeer {

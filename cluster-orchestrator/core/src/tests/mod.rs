@@ -5,6 +5,7 @@ mod neighbours;
 mod network;
 mod survival;
 mod upkeep;
+mod weights;
 
 use std::{
     collections::BTreeMap,

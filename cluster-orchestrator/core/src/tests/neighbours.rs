@@ -1,12 +1,14 @@
 //! What other clusters say of their instances, and what they are told of those here.
 
 mod pieces;
+mod weights;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use model::{
     AllowedCallers, ApplicationId, CallableInstance, ClusterId, Neighbour, NeighbourInstance, NeighbourNews,
     Neighbours, Peer, Reach, RelayPlace, SharedNews, SharedService, Surroundings, TunnelEnd, TunnelKey, Way,
+    Weight,
 };
 
 use super::*;
@@ -47,7 +49,7 @@ fn peer(neighbour: u8, key: u8) -> Peer {
 
 fn away(number: u32, on: u8, generation: u64, ready: bool) -> NeighbourInstance {
     let address = Ipv4Addr::new(10, 30, 1, u8::try_from(number).expect("few"));
-    let instance = CallableInstance { number, address, worker: worker(on), ready };
+    let instance = CallableInstance { number, address, worker: worker(on), ready, weight: Weight::MOST };
     NeighbourInstance { instance, generation: Generation(generation) }
 }
 

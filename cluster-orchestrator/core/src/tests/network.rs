@@ -10,14 +10,14 @@ use std::{
 
 use model::{
     AddressKind, AllowedCallers, CallableInstance, NetworkNews, Peer, Reach, Surroundings, TunnelEnd,
-    TunnelKey, Way,
+    TunnelKey, Way, Weight,
 };
 
 use super::*;
 use crate::Instance;
 
 /// As [`wanted`], with the address it keeps.
-fn addressed(number: u32, desired: Desired) -> AssignedInstance {
+pub(super) fn addressed(number: u32, desired: Desired) -> AssignedInstance {
     AssignedInstance { address: Some(address(number)), ..wanted(number, desired) }
 }
 
@@ -41,7 +41,7 @@ fn way(number: u8) -> Way {
 }
 
 /// Two workers whose NetManagers are there, and a service with an instance on each.
-fn two_workers() -> Cluster {
+pub(super) fn two_workers() -> Cluster {
     let mut cluster = Cluster::default();
     for number in [1, 2] {
         cluster.connect(number, 1, 1000);
@@ -54,7 +54,7 @@ fn two_workers() -> Cluster {
 }
 
 /// What each NetManager is told in a pass.
-fn told(cluster: &mut Cluster) -> BTreeMap<WorkerId, NetworkNews> {
+pub(super) fn told(cluster: &mut Cluster) -> BTreeMap<WorkerId, NetworkNews> {
     let effects = cluster.reconcile().effects.into_iter();
     effects
         .filter_map(|effect| match effect {
@@ -72,11 +72,11 @@ fn told(cluster: &mut Cluster) -> BTreeMap<WorkerId, NetworkNews> {
 
 fn running(cluster: &Cluster, number: u32, ready: bool) -> CallableInstance {
     let worker = cluster.state.instance(instance(number)).and_then(Instance::holder).expect("it is placed");
-    CallableInstance { number, address: address(number), worker, ready }
+    CallableInstance { number, address: address(number), worker, ready, weight: Weight::default() }
 }
 
 /// The worker that has an instance says so.
-fn say(cluster: &mut Cluster, number: u32, phase: Phase) {
+pub(super) fn say(cluster: &mut Cluster, number: u32, phase: Phase) {
     let holder = cluster.holder(number).expect("it is placed");
     let worker = (1..=u8::MAX).find(|number| worker(*number) == holder).expect("one of ours");
     cluster.say(worker, number, phase);

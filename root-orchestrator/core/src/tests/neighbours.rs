@@ -8,7 +8,7 @@ use std::{
 
 use model::{
     ApplicationName, CallableInstance, Neighbour, NeighbourInstance, NeighbourNews, Neighbours,
-    SharedApplication, SharedNews, SharedService, may_connect,
+    SharedApplication, SharedNews, SharedService, Weight, may_connect,
 };
 use proptest::prelude::*;
 
@@ -115,6 +115,7 @@ impl Root {
                 address: instance.address?,
                 worker: uuid(77),
                 ready: true,
+                weight: Weight::default(),
             };
             (holder == cluster).then_some(NeighbourInstance { instance, generation })
         });
