@@ -28,7 +28,7 @@ pub trait Datapath: Send + 'static {
     /// Registers this device's end of encrypted links with a relay; nothing where there are none.
     fn use_relay(&mut self, order: relay::Order) -> impl Future<Output = ()> + Send;
 
-    /// Counts the TCP connections that others have to these addresses.
+    /// Counts the connections that others have to these addresses.
     fn connections(
         &mut self,
         to: &BTreeSet<IpAddr>,

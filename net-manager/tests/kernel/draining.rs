@@ -6,13 +6,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support::{Lab, PATIENCE, Place, instance, lease, parse, worker};
+use crate::support::{Lab, PATIENCE, Place, echo, instance, lease, parse, worker};
 use model::{Peer, Way, WorkerId};
 use net_core::Command;
 use net_manager::datapath::Datapath;
 
 const HERE: u8 = 1;
 const THERE: u8 = 2;
+/// The kernel calls a UDP flow assured when it is older than two seconds.
+const ASSURED_AFTER: Duration = Duration::from_millis(2100);
 
 /// A connection that both sides hold open.
 struct Held {
@@ -147,5 +149,36 @@ async fn ports_of_one_that_goes_are_refused_to_others_and_kept_by_those_connecte
         drop(held);
         none_left(&mut lab, 0).await;
         lab.attach_in(&server, 0, "8080:7;8081:80").await;
+    }
+}
+
+#[tokio::test]
+async fn a_udp_flow_counts_while_both_ends_speak() {
+    for (device, caller) in [("192.0.2.1", "192.0.2.2:0"), ("[2001:db8::1]", "[2001:db8::2]:0")] {
+        let mut lab = Lab::new().await;
+        let (server, _) = lab.attach(0, "5353:53/udp;9000:9/udp").await;
+        server.serve_udp("server", 53);
+        let caller = lab.outside.udp(caller);
+        let set = |lab: &Lab, timeout: &str, seconds: &str| {
+            let setting = format!("net.netfilter.nf_conntrack_{timeout}");
+            lab.device.netns.sysctl().set(&setting, seconds).expect("a setting");
+        };
+        let asks = || echo(&caller, &format!("{device}:5353")).expect("an answer");
+        caller.send_to(b"?", format!("{device}:9000")).expect("a way");
+        assert_eq!(connections(&mut lab, 0).await, 0, "nobody has answered");
+        asks();
+        assert_eq!(connections(&mut lab, 0).await, 1);
+        // It looks as if 30 of 60 seconds had passed, then as if 120 of 240 had.
+        set(&lab, "udp_timeout", "60");
+        assert_eq!(connections(&mut lab, 0).await, 0, "nobody speaks any more");
+        asks();
+        assert_eq!(connections(&mut lab, 0).await, 1);
+        tokio::time::sleep(ASSURED_AFTER).await;
+        asks();
+        assert_eq!(connections(&mut lab, 0).await, 1);
+        set(&lab, "udp_timeout_stream", "240");
+        assert_eq!(connections(&mut lab, 0).await, 0, "nobody speaks any more");
+        asks();
+        assert_eq!(connections(&mut lab, 0).await, 1);
     }
 }

@@ -276,7 +276,7 @@ impl Datapath for KernelDatapath {
     }
 
     async fn connections(&mut self, to: &BTreeSet<IpAddr>) -> Result<u32, DatapathError> {
-        connections::count(&self.conntrack, to).await
+        connections::count(&self.conntrack, &self.host, to).await
     }
 
     async fn encrypted(&mut self) -> Vec<EncryptedLink> {
