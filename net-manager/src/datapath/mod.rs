@@ -5,7 +5,7 @@ mod kernel;
 use std::{collections::BTreeSet, error::Error, future::Future, net::IpAddr, sync::Arc};
 
 use model::{InstanceId, PortMapping};
-use net_core::{Echo, Effect, ObservedKernel, RoundTrip};
+use net_core::{Echo, Effect, Namespace, ObservedKernel, RoundTrip};
 use tokio::sync::Notify;
 
 use crate::secure::EncryptedLink;
@@ -33,6 +33,9 @@ pub trait Datapath: Send + 'static {
         &mut self,
         to: &BTreeSet<IpAddr>,
     ) -> impl Future<Output = Result<u32, DatapathError>> + Send;
+
+    /// Whether that is the device's own network namespace, where nobody is attached.
+    fn is_devices_own(&self, namespace: &Namespace) -> bool;
 
     /// How encrypted links fare.
     fn encrypted(&mut self) -> impl Future<Output = Vec<EncryptedLink>> + Send;

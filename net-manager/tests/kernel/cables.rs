@@ -375,6 +375,15 @@ async fn install_docker_rules(nftables: &Connection<Nftables>) {
 }
 
 #[tokio::test]
+async fn the_devices_own_namespace_is_known_by_whatever_path_it_is_named() {
+    let mut lab = Lab::new().await;
+    let (instance, _) = lab.attach(0, "").await;
+    assert!(lab.datapath.is_devices_own(&lab.device.namespace()));
+    assert!(lab.datapath.is_devices_own(&lab.device.another().namespace()));
+    assert!(!lab.datapath.is_devices_own(&instance.namespace()));
+}
+
+#[tokio::test]
 async fn many_instances_attach_quickly() {
     let mut lab = Lab::new().await;
     let mut kernel = lab.datapath.observe().await.expect("a kernel");
