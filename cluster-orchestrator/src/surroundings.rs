@@ -56,6 +56,7 @@ impl Surroundings<State> for ClusterSurroundings {
                         self.links.send_to_network(worker, session, proto::relay_message(&offer));
                     }
                 }
+                Effect::CloseRelay { worker } => self.relays.close(worker),
                 Effect::TellNetwork { worker, session, lease, news } => {
                     self.links.send_to_network(
                         worker,

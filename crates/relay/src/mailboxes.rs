@@ -39,7 +39,7 @@ pub(crate) enum Verdict<'datagram> {
 }
 
 #[derive(Debug)]
-struct Mailbox {
+pub(crate) struct Mailbox {
     destination: Destination,
     key: DatagramKey,
     /// Of the last registration that counted.
@@ -85,7 +85,8 @@ impl Mailboxes {
         true
     }
 
-    fn close(&mut self, session: u64) -> Option<Mailbox> {
+    /// Nothing is passed on to it any more, and another device may have it.
+    pub(crate) fn close(&mut self, session: u64) -> Option<Mailbox> {
         let mailbox = self.by_session.remove(&session)?;
         self.by_destination.remove(&mailbox.destination);
         Some(mailbox)
@@ -278,6 +279,16 @@ mod tests {
         assert_eq!(mailboxes.take(&before.register(START), place(66), START), Verdict::Drop);
         assert!(mailboxes.open(&session(4), destination(4), Some(3)), "with another key");
         assert_eq!(mailboxes.take(&to(1, &message), place(99), START), Verdict::Drop);
+    }
+
+    #[test]
+    fn a_mailbox_that_is_closed_is_nobodys() {
+        let (mut mailboxes, mut before) = registered();
+        mailboxes.close(1);
+        assert_eq!(mailboxes.take(&to(1, &message(40)), place(99), START), Verdict::Drop);
+        let later = START.plus_millis(REGISTER_AGAIN_MILLIS);
+        assert_eq!(mailboxes.take(&before.register(later), place(5), later), Verdict::Drop);
+        assert!(mailboxes.open(&session(2), destination(1), None), "another device's");
     }
 
     #[test]

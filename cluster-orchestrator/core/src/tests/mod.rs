@@ -90,7 +90,8 @@ impl Cluster {
             Effect::SendAssignment { .. }
             | Effect::TellNetwork { .. }
             | Effect::TellNeighbour { .. }
-            | Effect::OfferRelay { .. } => true,
+            | Effect::OfferRelay { .. }
+            | Effect::CloseRelay { .. } => true,
             Effect::SetBeats { .. } | Effect::AskForBeat { .. } | Effect::Report => false,
         });
         plan

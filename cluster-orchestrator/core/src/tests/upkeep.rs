@@ -122,6 +122,27 @@ fn a_worker_that_is_forgotten_gives_its_instances_back_and_gets_tombstones_if_it
 }
 
 #[test]
+fn the_mailbox_of_a_worker_that_is_forgotten_is_closed_when_its_net_manager_has_gone_too() {
+    for goes_first in [true, false] {
+        let mut cluster = Cluster::default();
+        cluster.connect(1, 4, 1000);
+        cluster.state.network_connected(worker(1), 1, None);
+        cluster.reconcile();
+        cluster.state.worker_disconnected(worker(1), cluster.session(1), cluster.now);
+        if goes_first {
+            cluster.state.network_disconnected(worker(1), 1);
+        }
+        assert_eq!(cluster.reconcile().effects, [], "it is this cluster's");
+        cluster.ask(ClusterRequest::Forget { worker: "worker1".to_owned() });
+        if !goes_first {
+            assert_eq!(cluster.reconcile().effects, [], "its mailbox is in use");
+            cluster.state.network_disconnected(worker(1), 1);
+        }
+        assert_eq!(cluster.reconcile().effects, [Effect::CloseRelay { worker: worker(1) }]);
+    }
+}
+
+#[test]
 fn what_has_ended_for_good_is_nothing_a_drain_waits_for() {
     let mut cluster = running(small());
     cluster.say(1, 0, Phase::Completed);
