@@ -314,6 +314,10 @@ mod tests {
                     prop_oneof![
                         proptest::collection::vec(any::<u8>(), 0..1700),
                         (1_u8..4, 28_usize..1510).prop_map(|(number, length)| to(number, &message(length))),
+                        // A registration for a session there is, by somebody who has not its key.
+                        (1_u64..3, any::<u64>()).prop_map(|(id, number)| {
+                            wire::register(id, number, &session(9).datagram_key()).to_vec()
+                        }),
                     ],
                     any::<u16>(),
                     0_u64..40_000,
