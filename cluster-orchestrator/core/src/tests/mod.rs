@@ -373,15 +373,6 @@ fn absence_removes_nothing_and_a_tombstone_does_once_confirmed() {
     assert_eq!(cluster.free().memory, Mebibytes(900), "still reserved");
     cluster.say(1, 0, Phase::Running);
     assert_eq!(cluster.phase(0), Some(Phase::Undeploying));
-    let since = cluster.reported(0).expect("there").since;
-    for detail in ["waiting for 2 connections to end", ""] {
-        let mut said = InstanceReport::new(instance(0), Generation(1), Phase::Undeploying, Timestamp(7));
-        said.detail = detail.to_owned();
-        assert!(cluster.hear(1, said.clone()), "the root is to hear of it");
-        assert!(!cluster.hear(1, said), "the same again is no news");
-        let going = cluster.reported(0).expect("there");
-        assert_eq!((going.phase, going.detail.as_str(), going.since), (Phase::Undeploying, detail, since));
-    }
 
     cluster.say(1, 0, Phase::Removed);
     cluster.reconcile();
