@@ -58,6 +58,7 @@ impl Surroundings<State> for ClusterSurroundings {
                 Effect::OfferRelay { worker, session, key } => {
                     self.relays.offer(&self.links, worker, session, key);
                 }
+                Effect::CloseRelay { worker } => self.relays.close(worker),
                 Effect::TellNetwork { worker, session, lease, news } => {
                     self.links.send_to_network(
                         worker,

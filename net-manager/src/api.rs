@@ -110,6 +110,7 @@ impl From<AttachError> for Refusal {
             },
             AttachError::PortInUse(_) => (StatusCode::CONFLICT, "port_conflict"),
             AttachError::NoNamespace { .. } => (StatusCode::NOT_FOUND, "no_namespace"),
+            AttachError::DevicesOwn { .. } => (StatusCode::CONFLICT, "devices_own_namespace"),
             AttachError::Datapath(_) => (StatusCode::INTERNAL_SERVER_ERROR, "kernel"),
             AttachError::State(_) => (StatusCode::INTERNAL_SERVER_ERROR, "state"),
             AttachError::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),

@@ -33,6 +33,17 @@ pub enum AttachError {
         /// Why it is not.
         problem: std::io::Error,
     },
+    /// It is no instance's own: attaching there would give the device the network of an instance.
+    #[error(
+        "network namespace {path} is the device's own, so instance {id} is not attached there: it would have all of the \
+         device's network, and the device its addresses; start its container in a network namespace of its own"
+    )]
+    DevicesOwn {
+        /// Which instance.
+        id: InstanceId,
+        /// Where it should be.
+        path: String,
+    },
     /// The kernel refused; it is tried again with every pass.
     #[error("the kernel refused")]
     Datapath(#[from] DatapathError),

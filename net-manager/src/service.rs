@@ -347,6 +347,9 @@ impl<D: Datapath> Service<D> {
             Err(problem) => return Err(AttachError::NoNamespace { path, problem }),
         };
         let namespace = Namespace { path, inode };
+        if self.datapath.is_devices_own(&namespace) {
+            return Err(AttachError::DevicesOwn { id, path: namespace.path });
+        }
         let request = AttachRequest { id, generation, namespace, ports, address };
         let changes = self.state.accept(Command::Attach(request))?;
         if let Some(Change::Attached(attachment)) = changes.first() {

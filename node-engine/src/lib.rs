@@ -49,10 +49,10 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         None => None,
     };
     let runtime = runtime::docker::DockerRuntime::new(config.docker_socket.clone(), gates);
-    run_with(config, state, Arc::new(runtime), shutdown).await
+    run_with(config, state, Arc::new(runtime), None, shutdown).await
 }
 
-/// Runs NodeEngine with any runtime until `shutdown`.
+/// Runs NodeEngine with any runtime, and any network in place of the configuration's NetManager, until `shutdown`.
 ///
 /// # Errors
 /// The last assignment or the identity cannot be used, or the cluster refuses this device.
@@ -60,6 +60,7 @@ pub async fn run_with(
     config: Config,
     state: Arc<StateDirectory>,
     runtime: Arc<dyn runtime::ContainerRuntime>,
+    network: Option<Arc<dyn network::InstanceNetwork>>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     if config.unikernels {
@@ -71,7 +72,7 @@ pub async fn run_with(
     let parts = Parts {
         name: config.device_name(),
         runtime,
-        network: net_manager.clone().map(|client| client as Arc<dyn network::InstanceNetwork>),
+        network: network.or_else(|| Some(net_manager.clone()? as Arc<dyn network::InstanceNetwork>)),
         assignments: Arc::new(AssignmentFile::new(Arc::clone(&state))),
         history: Arc::new(HistoryFile::new(Arc::clone(&state))),
     };

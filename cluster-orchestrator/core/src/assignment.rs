@@ -113,7 +113,9 @@ fn want(known: Option<&Instance>, wanted: AssignedInstance, now: Timestamp) -> O
             InstanceReport::new(instance.id, instance.generation, Phase::Removed, now)
         }
         (Desired::Removed, false) => {
-            InstanceReport { phase: Phase::Undeploying, ready: false, since: now, ..instance.report.clone() }
+            let detail = String::new();
+            let report = instance.report.clone();
+            InstanceReport { phase: Phase::Undeploying, ready: false, detail, since: now, ..report }
         }
         (Desired::Running, _) => instance.report.clone(),
     };

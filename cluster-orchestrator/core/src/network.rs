@@ -108,9 +108,16 @@ pub(crate) struct Networks {
     callable: BTreeMap<ServiceId, Arc<CallableService>>,
     /// Services that may be different.
     changed: BTreeSet<ServiceId>,
+    /// Workers that may be forgotten, and whose mailbox at the relay is then closed.
+    left: BTreeSet<WorkerId>,
 }
 
 impl Networks {
+    /// A worker is no longer this cluster's.
+    pub(crate) fn forgotten(&mut self, id: WorkerId) {
+        self.left.insert(id);
+    }
+
     /// What is placed on a device is different, or its way to others.
     pub(crate) fn tell(&mut self, worker: WorkerId) {
         if self.told.contains_key(&worker) {
@@ -162,6 +169,7 @@ impl State {
     pub fn network_disconnected(&mut self, id: WorkerId, session: u64) {
         if self.networks.told.get(&id).is_some_and(|told| told.session == session) {
             self.networks.told.remove(&id);
+            self.networks.left.insert(id);
         }
     }
 
@@ -204,8 +212,17 @@ impl State {
         }
     }
 
+    /// A worker whose NetManager is connected keeps its mailbox: it may be back soon, and is offered none again.
+    fn close_relays(&mut self, plan: &mut Plan) {
+        let left = std::mem::take(&mut self.networks.left).into_iter();
+        let forgotten =
+            left.filter(|id| !self.workers.contains_key(id) && !self.networks.told.contains_key(id));
+        plan.effects.extend(forgotten.map(|worker| Effect::CloseRelay { worker }));
+    }
+
     /// Tells NetManagers what is new to them.
     pub(crate) fn tell_networks(&mut self, plan: &mut Plan) {
+        self.close_relays(plan);
         if self.networks.told.is_empty() {
             // Tables are made for the first that connects.
             self.networks.callable.clear();

@@ -106,7 +106,11 @@ impl State {
             return removed(instance, worker, said);
         }
         match (instance.desired, role) {
-            (Desired::Removed, _) => None,
+            (Desired::Removed, Role::Holder) => {
+                let report = instance.report.still_going(said)?;
+                Some(Change::Instance(instance.id, Some(Instance { report, ..instance.clone() })))
+            }
+            (Desired::Removed, Role::Successor | Role::Leftover) => None,
             (Desired::Running, Role::Holder) if instance.report.same_state(&said) => {
                 // Telemetry only: remembered, not written.
                 instance.report.usage = said.usage;

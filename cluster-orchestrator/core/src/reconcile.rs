@@ -53,6 +53,11 @@ pub enum Effect {
         /// Its end.
         key: TunnelKey,
     },
+    /// Close the mailbox of a worker that this cluster has forgotten, if there is one.
+    CloseRelay {
+        /// Which worker's.
+        worker: WorkerId,
+    },
     /// Tell a worker how often to beat.
     SetBeats {
         /// Which worker.

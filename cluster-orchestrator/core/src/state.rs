@@ -241,6 +241,7 @@ impl State {
                 self.draining.remove(&id);
                 self.contacts.forget(id);
                 self.looked_at.remove(&id);
+                self.networks.forgotten(id);
             }
             Change::Subnets(subnets) => self.apply_subnets(subnets),
             Change::Enrolments(enrolments) => self.enrolments = enrolments,

@@ -10,14 +10,15 @@ use std::{
 };
 
 use model::{
-    AddressKind, CallableInstance, Desired, InstanceId, Millicores, Moment, Phase, ServiceId, Usage, Weight,
-    WorkerId, WorkerReport,
+    AddressKind, CallableInstance, Desired, InstanceId, Load, Millicores, Moment, Phase, ServiceId, Usage,
+    Weight, WorkerId, WorkerReport,
 };
 
 use crate::{Instance, State, reconcile::Plan};
 
-/// Use is judged by its mean over so long: three measurements of a worker. So a weight changes no sooner again either, and
-/// then to its half or double at most.
+/// Use is judged by its mean over so long at least: three measurements of a worker. It ends with the first report after, as
+/// workers report when something is noticeably different and every half minute. So a weight changes no sooner again
+/// either, and then to its half or double at most.
 pub(crate) const WINDOW_MILLIS: u64 = 15_000;
 
 /// Weights that change in that time are told together.
@@ -56,12 +57,30 @@ impl Share {
     }
 }
 
-/// Reports since one that was different.
+/// The time since a report that was different.
 #[derive(Debug, Clone, Copy)]
 struct Window {
     since: Moment,
+    /// The last report; what it said holds until the next.
+    at: Moment,
+    used: Share,
+    /// What was used until then, times milliseconds.
     sum: f32,
-    count: f32,
+}
+
+impl Window {
+    fn open(used: Share, now: Moment) -> Self {
+        Self { since: now, at: now, used, sum: 0.0 }
+    }
+
+    /// Takes in another report; the mean use, once the window was open for long enough.
+    #[expect(clippy::cast_precision_loss, reason = "a mean needs two digits")]
+    fn take(&mut self, used: Share, now: Moment) -> Option<Share> {
+        self.sum += self.used.0 * now.millis_since(self.at) as f32;
+        (self.at, self.used) = (now, used);
+        let lasted = now.millis_since(self.since);
+        (lasted >= WINDOW_MILLIS).then(|| Share(self.sum / lasted as f32))
+    }
 }
 
 /// What is known of a copy of an instance.
@@ -87,13 +106,8 @@ impl Weighing {
         if self.window.is_none() && !is_news(used, self.decided) {
             return false;
         }
-        let window = self.window.get_or_insert(Window { since: now, sum: 0.0, count: 0.0 });
-        window.sum += used.0;
-        window.count += 1.0;
-        if now.millis_since(window.since) < WINDOW_MILLIS {
-            return false;
-        }
-        let mean = Share(window.sum / window.count);
+        let window = self.window.get_or_insert(Window::open(used, now));
+        let Some(mean) = window.take(used, now) else { return false };
         self.window = None;
         if !is_news(mean, self.decided) {
             return false;
@@ -147,7 +161,7 @@ impl State {
                     && said.phase == Phase::Running
             };
             let Some(instance) = self.instances.get(&said.id).filter(counts) else { continue };
-            let used = used(report, instance.reserved.cpu, said.usage);
+            let used = used(report.load, instance.reserved.cpu, said.usage);
             let here = self.weights.known.entry(worker).or_default();
             if here.entry(said.id).or_default().take(used, now) {
                 self.weights.due.insert(said.id.service);
@@ -173,7 +187,7 @@ impl State {
 
 /// What is used of what new connections need: processor, of the device or of what the instance may use of it, whichever is
 /// scarcer, and memory of the device. How much memory an instance has says how it is made, not how busy it is.
-fn used(device: &WorkerReport, limit: Millicores, usage: Usage) -> Share {
+fn used(device: Load, limit: Millicores, usage: Usage) -> Share {
     let processor = match limit.0 {
         // Only the device limits it.
         0 => device.cpu_percent,
@@ -220,8 +234,8 @@ mod tests {
         changes
     }
 
-    fn device(cpu_percent: f32, memory_percent: f32) -> WorkerReport {
-        WorkerReport { cpu_percent, memory_percent, ..WorkerReport::default() }
+    fn device(cpu_percent: f32, memory_percent: f32) -> Load {
+        Load { cpu_percent, memory_percent }
     }
 
     fn usage(cpu_percent: f32) -> Usage {
@@ -291,6 +305,19 @@ mod tests {
     }
 
     #[test]
+    fn what_was_reported_last_holds_until_the_next_report() {
+        let after = |reports: &[(u64, f32)]| {
+            let mut weighing = Weighing::default();
+            let mut take = |(at, used): &(u64, f32)| weighing.take(Share(*used), Moment(at * 1000));
+            let changed: Vec<bool> = reports.iter().map(&mut take).collect();
+            (changed.last() == Some(&true), weighing.weight.get())
+        };
+        assert_eq!(after(&[(0, 0.9), (30, 0.9)]), (true, 4));
+        assert_eq!(after(&[(0, 0.9), (20, 0.1)]), (true, 4), "it was, all the time");
+        assert_eq!(after(&[(0, 0.9), (5, 0.1), (30, 0.1)]), (false, 8), "for a moment");
+    }
+
+    #[test]
     fn the_weight_is_the_nearest_to_what_is_spare() {
         let weight = |used: f32| Share(used).weight().get();
         assert_eq!(
@@ -301,7 +328,7 @@ mod tests {
 
     #[test]
     fn what_is_scarcer_counts_of_the_processor_and_memory_beside_it() {
-        let used = |cpu, memory, limit, own| used(&device(cpu, memory), Millicores(limit), usage(own)).0;
+        let used = |cpu, memory, limit, own| used(device(cpu, memory), Millicores(limit), usage(own)).0;
         assert_eq!(used(50.0, 0.0, 1000, 25.0), 0.5, "the device is busier than the instance");
         assert_eq!(used(25.0, 0.0, 500, 25.0), 0.5, "the instance uses half of what it may");
         assert_eq!(used(25.0, 0.0, 0, 400.0), 0.25, "without a limit only the device counts");
@@ -322,7 +349,7 @@ mod tests {
             noise in prop::collection::vec([0.8_f32..=1.2, 0.8..=1.2, 0.8..=1.2], 100),
         ) {
             let noisy = |[of_cpu, of_memory, of_own]: &[f32; 3]| {
-                used(&device(cpu * of_cpu, memory * of_memory), Millicores(1000), usage(own * of_own))
+                used(device(cpu * of_cpu, memory * of_memory), Millicores(1000), usage(own * of_own))
             };
             let uses: Vec<Share> = noise.iter().map(noisy).collect();
             let changes = changes(&mut Weighing::default(), Moment(0), &uses);

@@ -203,6 +203,14 @@ impl InstanceReport {
         }
     }
 
+    /// This report of an instance that is to go, with what `said` tells of that; `None` when it tells nothing new. Whatever
+    /// else it does until it is gone is no news.
+    #[must_use]
+    pub fn still_going(&self, said: Self) -> Option<Self> {
+        let is_news = said.phase == Phase::Undeploying && said.detail != self.detail;
+        is_news.then(|| Self { detail: said.detail, ..self.clone() })
+    }
+
     /// Whether both say the same apart from telemetry. Asked for every instance of every report: nothing is copied.
     #[must_use]
     pub fn same_state(&self, other: &Self) -> bool {

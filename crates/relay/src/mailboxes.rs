@@ -128,7 +128,8 @@ impl Mailboxes {
         true
     }
 
-    fn close(&mut self, session: u64) -> Option<(Destination, Mailbox)> {
+    /// Nothing is passed on to it any more, and another device may have it.
+    pub(crate) fn close(&mut self, session: u64) -> Option<(Destination, Mailbox)> {
         let closed = self.by_session.remove(&session)?;
         self.by_destination.remove(&closed.0);
         Some(closed)
@@ -313,6 +314,16 @@ mod tests {
     }
 
     #[test]
+    fn a_mailbox_that_is_closed_is_nobodys() {
+        let (mut mailboxes, mut before) = registered();
+        mailboxes.close(1);
+        assert_eq!(mailboxes.take(&to(1, &message(40)), place(99), START), Verdict::Drop);
+        let later = START.plus_millis(REGISTER_AGAIN_MILLIS);
+        assert_eq!(mailboxes.take(&before.register(later), place(5), later), Verdict::Drop);
+        assert!(mailboxes.open(&session(2), destination(1), None), "another device's");
+    }
+
+    #[test]
     fn a_mailbox_is_passed_on_no_more_than_its_rate() {
         let (mut mailboxes, _) = registered();
         let datagram = to(1, &message(1024));
@@ -335,6 +346,10 @@ mod tests {
                     prop_oneof![
                         proptest::collection::vec(any::<u8>(), 0..1700),
                         (1_u8..4, 28_usize..1510).prop_map(|(number, length)| to(number, &message(length))),
+                        // A registration for a session there is, by somebody who has not its key.
+                        (1_u64..3, any::<u64>()).prop_map(|(id, number)| {
+                            wire::register(id, number, &session(9).datagram_key()).to_vec()
+                        }),
                     ],
                     any::<u16>(),
                     0_u64..40_000,

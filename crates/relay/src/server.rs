@@ -75,6 +75,11 @@ impl Relay {
         self.mailboxes().tenants.expel(cluster);
     }
 
+    /// Closes the mailbox of a session, if it is open.
+    pub fn close(&self, session: u64) {
+        self.mailboxes().close(session);
+    }
+
     /// Answers and passes on, until a device is seen at another place than before. May be dropped and called again.
     pub async fn serve(&self) -> Vec<Seen> {
         let mut seen = Vec::new();

@@ -319,7 +319,7 @@ impl World {
                     self.tell_worker(index, WorkerIndex::of(worker), session, assignment);
                 }
                 // Ways are not simulated.
-                Effect::OfferRelay { .. } => {}
+                Effect::OfferRelay { .. } | Effect::CloseRelay { .. } => {}
                 Effect::TellNetwork { worker, session, lease, news } => {
                     let index = WorkerIndex::of(worker);
                     self.surroundings_are_told(index, session, news);

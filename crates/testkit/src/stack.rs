@@ -9,7 +9,10 @@ use std::{
 
 use daemon::StateDirectory;
 use node_core::ContainerState;
-use node_engine::runtime::fake::FakeRuntime;
+use node_engine::{
+    network::{InstanceNetwork, fake::FakeNetwork},
+    runtime::fake::FakeRuntime,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -185,8 +188,17 @@ impl Cluster {
 
     /// A worker of this cluster, connected; its container engine is a fake.
     pub async fn worker(&self, api: &Api, name: &str) -> Worker {
+        self.started(api, self.device(api, name).await).await
+    }
+
+    /// The same with a NetManager, which is a fake too.
+    pub async fn worker_behind(&self, api: &Api, name: &str, network: FakeNetwork) -> Worker {
+        let device = self.device(api, name).await;
+        self.started(api, Worker { network: Some(network), ..device }).await
+    }
+
+    async fn started(&self, api: &Api, mut worker: Worker) -> Worker {
         let before = active_workers(api, &self.name).await;
-        let mut worker = self.device(api, name).await;
         worker.daemon = Some(worker.run());
         crate::wait_until("the worker to be active", async || {
             let now = active_workers(api, &self.name).await;
@@ -208,6 +220,7 @@ impl Cluster {
             name: name.to_owned(),
             token,
             runtime: FakeRuntime::new(),
+            network: None,
             daemon: None,
         }
     }
@@ -229,6 +242,7 @@ pub struct Worker {
     token: String,
     /// Its container engine, which outlives a restart.
     pub runtime: FakeRuntime,
+    network: Option<FakeNetwork>,
     daemon: Option<Daemon>,
 }
 
@@ -247,9 +261,10 @@ impl Worker {
             gate_program: PathBuf::from("/nonexistent"),
         };
         let runtime = Arc::new(self.runtime.clone());
+        let network = self.network.clone().map(|network| Arc::new(network) as Arc<dyn InstanceNetwork>);
         Daemon::start(|shutdown| async move {
             let state = Arc::new(StateDirectory::open(&config.state_dir)?);
-            node_engine::run_with(config, state, runtime, shutdown).await
+            node_engine::run_with(config, state, runtime, network, shutdown).await
         })
     }
 
@@ -263,6 +278,7 @@ impl Worker {
             name: name.to_owned(),
             token: self.token.clone(),
             runtime: FakeRuntime::new(),
+            network: None,
             daemon: None,
         }
     }

@@ -24,6 +24,7 @@ hello exit CODE [MILLIS]    end with CODE, after MILLIS if given
 hello print TEXT...         print TEXT and end
 hello env                   print the environment, sorted, and end
 hello cat PATH              print a file and end
+hello call ADDRESS              ask an address such as 10.30.0.7:8080 once, print the answer and end
 hello sleep                 do nothing until told to end
 ";
 
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         ["cat", path] => fs::read(path)
             .and_then(|content| say(&content))
             .map_err(|error| io::Error::new(error.kind(), format!("cannot print {path}: {error}"))),
+        ["call", address] => server::ask(address).and_then(|answer| say(&answer)),
         ["sleep"] => loop {
             thread::park();
         },

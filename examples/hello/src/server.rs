@@ -13,6 +13,8 @@ use std::{
 
 /// For a whole request, and for taking the answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Linux sends the first packet of a connection again after a second.
+const BEFORE_THE_SECOND_PACKET: Duration = Duration::from_millis(900);
 /// What usual servers accept.
 const LARGEST_HEAD: usize = 8 << 10;
 /// Threads answering at once: at 64 KiB of stack each they fit the 32 MiB the example reserves.
@@ -53,6 +55,22 @@ pub(crate) fn serve(listener: &TcpListener, text: String) -> io::Result<()> {
             handle(&connection, &text);
         }));
     }
+}
+
+/// What the server at an address answers. It is asked once: the kernel would send a first packet that is lost again, and by
+/// then this has failed.
+pub(crate) fn ask(address: &str) -> io::Result<Vec<u8>> {
+    let failed = |error: io::Error| io::Error::new(error.kind(), format!("cannot call {address}: {error}"));
+    let to = address.parse().map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidInput, error)))?;
+    let mut connection = TcpStream::connect_timeout(&to, BEFORE_THE_SECOND_PACKET).map_err(failed)?;
+    connection.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
+    connection.write_all(b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n").map_err(failed)?;
+    let mut answer = Vec::new();
+    connection.read_to_end(&mut answer).map_err(failed)?;
+    if answer.starts_with(b"HTTP/1.1 200 ") {
+        return Ok(answer);
+    }
+    Err(failed(io::Error::new(io::ErrorKind::InvalidData, "it does not answer 200")))
 }
 
 /// Takes itself off the count when it goes.

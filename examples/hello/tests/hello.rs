@@ -126,6 +126,21 @@ fn sigterm_ends_it_at_once_even_amid_a_request() {
 }
 
 #[test]
+fn a_call_prints_what_a_server_answers_and_fails_where_there_is_none() {
+    let server = Server::start();
+    let address = format!("127.0.0.1:{}", server.port);
+    let called = hello(&["call", &address]).output().unwrap();
+    let answer = String::from_utf8(called.stdout).unwrap();
+    assert!(called.status.success() && answer.contains("\r\n\r\nHello from "), "{answer}");
+    drop(server);
+    let refused = hello(&["call", &address]).output().unwrap();
+    let told = String::from_utf8(refused.stderr).unwrap();
+    assert!(!refused.status.success() && told.starts_with(&format!("cannot call {address}: ")), "{told}");
+    let nowhere = hello(&["call", "nowhere"]).output().unwrap();
+    assert!(!nowhere.status.success());
+}
+
+#[test]
 fn sleeping_ends_on_sigterm() {
     let mut process = hello(&["sleep"]).spawn().unwrap();
     // Until the handler is installed the signal would end it too, with another outcome.

@@ -5,7 +5,7 @@ mod kernel;
 use std::{collections::BTreeSet, error::Error, future::Future, net::IpAddr, sync::Arc};
 
 use model::{InstanceId, PortMapping};
-use net_core::{Echo, Effect, ObservedKernel, RoundTrip};
+use net_core::{Echo, Effect, Namespace, ObservedKernel, RoundTrip};
 use tokio::sync::Notify;
 
 use crate::secure::EncryptedLink;
@@ -28,11 +28,14 @@ pub trait Datapath: Send + 'static {
     /// Registers this device's end of encrypted links with a relay; nothing where there are none.
     fn use_relay(&mut self, order: relay::Order) -> impl Future<Output = ()> + Send;
 
-    /// Counts the TCP connections that others have to these addresses.
+    /// Counts the connections that others have to these addresses.
     fn connections(
         &mut self,
         to: &BTreeSet<IpAddr>,
     ) -> impl Future<Output = Result<u32, DatapathError>> + Send;
+
+    /// Whether that is the device's own network namespace, where nobody is attached.
+    fn is_devices_own(&self, namespace: &Namespace) -> bool;
 
     /// How encrypted links fare.
     fn encrypted(&mut self) -> impl Future<Output = Vec<EncryptedLink>> + Send;

@@ -2,7 +2,7 @@
 
 mod running;
 
-use std::{collections::BTreeMap, io, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, io, os::unix::fs::MetadataExt, path::PathBuf, time::Duration};
 
 use model::{
     AddressKind, CallableInstance, CallableService, NetworkLease, NetworkNews, Peer, Way, Weight, WorkerId,
@@ -106,6 +106,26 @@ async fn refusals_carry_a_code_and_what_to_do() {
     assert_eq!(daemon.call("PUT", "/instances/x/1", Some(json!({}))).await.0, 400);
     assert_eq!(daemon.call("GET", "/nowhere", None).await.1["code"], "not_found");
     assert_eq!(daemon.get("/instances").await.as_array().map(Vec::len), Some(1), "a refusal changes nothing");
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn nobody_is_attached_to_the_devices_own_namespace() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let own = std::fs::metadata("/proc/self/ns/net").expect("a namespace").ino();
+    let datapath = Remembered { own: Some(own), ..Remembered::default() };
+    let daemon = Daemon::start(&directory, datapath.clone()).await;
+    daemon.lend().await;
+    let before = datapath.kernel.lock().expect("no panic").clone();
+    let message = format!(
+        "network namespace /proc/self/ns/net is the device's own, so instance {SERVICE}/0 is not attached there: it \
+         would have all of the device's network, and the device its addresses; start its container in a network \
+         namespace of its own"
+    );
+    let refusal = json!({"code": "devices_own_namespace", "message": message});
+    assert_eq!(daemon.attach(0, &["8080:80"]).await, (409, refusal));
+    assert_eq!(daemon.get("/instances").await, json!([]));
+    assert_eq!(*datapath.kernel.lock().expect("no panic"), before);
     daemon.stop().await;
 }
 

@@ -9,7 +9,7 @@ use std::{
 
 use daemon::RecentLines;
 use model::{CallableService, InstanceId, NetworkLease, NetworkNews, PortMapping, ServiceNames};
-use net_core::{Echo, Effect, ObservedKernel, RoundTrip};
+use net_core::{Echo, Effect, Namespace, ObservedKernel, RoundTrip};
 use net_manager::{
     Config,
     config::NetworkConfig,
@@ -40,6 +40,8 @@ pub(crate) struct Remembered {
     pub(crate) refuses: Arc<Mutex<bool>>,
     /// How many are connected to whoever is asked about.
     pub(crate) connected: Arc<Mutex<u32>>,
+    /// The inode of the device's own network namespace, if it is one of these tests.
+    pub(crate) own: Option<u64>,
     /// An instance whose cable cannot be laid.
     pub(crate) hopeless: Option<u32>,
     /// How soon the devices at these addresses answer echoes.
@@ -68,6 +70,10 @@ impl Datapath for Remembered {
 
     async fn connections(&mut self, _: &BTreeSet<IpAddr>) -> Result<u32, DatapathError> {
         Ok(*self.connected.lock().expect("no panic"))
+    }
+
+    fn is_devices_own(&self, namespace: &Namespace) -> bool {
+        self.own == Some(namespace.inode)
     }
 
     async fn encrypted(&mut self) -> Vec<EncryptedLink> {

@@ -1,6 +1,6 @@
 //! One device: cables, ports, and what others do to them.
 
-use std::{collections::BTreeSet, time::Instant};
+use std::{collections::BTreeSet, time::Duration};
 
 use crate::support::{Lab, Place, echo, index_of, instance, lease, parse};
 use ipnet::IpNet;
@@ -375,17 +375,26 @@ async fn install_docker_rules(nftables: &Connection<Nftables>) {
 }
 
 #[tokio::test]
+async fn the_devices_own_namespace_is_known_by_whatever_path_it_is_named() {
+    let mut lab = Lab::new().await;
+    let (instance, _) = lab.attach(0, "").await;
+    assert!(lab.datapath.is_devices_own(&lab.device.namespace()));
+    assert!(lab.datapath.is_devices_own(&lab.device.another().namespace()));
+    assert!(!lab.datapath.is_devices_own(&instance.namespace()));
+}
+
+#[tokio::test]
 async fn many_instances_attach_quickly() {
     let mut lab = Lab::new().await;
     let mut kernel = lab.datapath.observe().await.expect("a kernel");
-    let mut fastest = std::time::Duration::MAX;
+    let (mut attach, mut look) = (Duration::MAX, Duration::MAX);
     let places: Vec<Place> = (0..20).map(|_| Place::new()).collect();
     for (number, place) in (0..).zip(&places) {
         let id: InstanceId = instance(number);
         let ports = PortMapping::parse_list(&format!("{}:80", 8000 + number)).expect("port mappings");
         let (generation, namespace) = (Generation(1), place.namespace());
         let request = AttachRequest { id, generation, namespace, ports, address: None };
-        let begun = Instant::now();
+        let begun = processor_time();
         for change in lab.state.accept(Command::Attach(request)).expect("room") {
             lab.state.apply(change);
         }
@@ -393,10 +402,25 @@ async fn many_instances_attach_quickly() {
             lab.datapath.apply(&effect).await.expect("an effect");
             kernel.after(&effect);
         }
-        fastest = fastest.min(begun.elapsed());
+        attach = attach.min(processor_time() - begun);
     }
-    assert_eq!(lab.datapath.observe().await.expect("a kernel"), kernel, "what is believed is what is there");
-    // The fastest, because other tests run beside this one; 2 ms on an idle machine without optimisation.
-    eprintln!("fastest of 20 attaches: {fastest:?}");
-    assert!(fastest < std::time::Duration::from_millis(20), "{fastest:?}");
+    for _ in 0..20 {
+        let begun = processor_time();
+        assert_eq!(
+            lab.datapath.observe().await.expect("a kernel"),
+            kernel,
+            "what is believed is what is there"
+        );
+        look = look.min(processor_time() - begun);
+    }
+    // The least of each, because other tests run beside this one. An attach is a quarter of a look at all that the kernel
+    // holds, so it takes none.
+    eprintln!("an attach takes {attach:?}, a look {look:?}");
+    assert!(2 * attach < look, "an attach takes {attach:?}, a look {look:?}");
+}
+
+/// What this process has used, in the kernel too. That it had to wait for others does not count.
+fn processor_time() -> Duration {
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    used.try_into().expect("a time since the start")
 }

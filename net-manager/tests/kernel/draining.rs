@@ -3,16 +3,20 @@
 use std::{
     io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use crate::support::{Lab, PATIENCE, Place, instance, lease, parse, worker};
+use crate::support::{Lab, PATIENCE, Place, echo, instance, lease, parse, worker};
 use model::{Peer, Way, WorkerId};
 use net_core::Command;
 use net_manager::datapath::Datapath;
+use nlink::netlink::{Connection, Netfilter, OwnedEventStream, netfilter::ConntrackGroup};
+use tokio_stream::StreamExt;
 
 const HERE: u8 = 1;
 const THERE: u8 = 2;
+/// The kernel calls a UDP flow assured when it is older than two seconds.
+const ASSURED_AFTER: Duration = Duration::from_millis(2100);
 
 /// A connection that both sides hold open.
 struct Held {
@@ -46,16 +50,21 @@ async fn connections(lab: &mut Lab, number: u32) -> u32 {
     lab.datapath.connections(&to).await.expect("the kernel counts")
 }
 
+/// What changes about connections of a device. Of those that began before, the kernel does not tell.
+async fn changes(device: &Place) -> OwnedEventStream<Netfilter> {
+    let conntrack = Connection::<Netfilter>::new_in(&device.netns).expect("netlink");
+    conntrack.subscribe(&[ConntrackGroup::Update]).expect("events");
+    conntrack.into_events().await
+}
+
 /// The end of a connection takes a moment.
-async fn none_left(lab: &mut Lab, number: u32) {
-    let until = Instant::now() + Duration::from_secs(5);
-    loop {
-        match connections(lab, number).await {
-            0 => return,
-            left => assert!(Instant::now() < until, "{left} connections are left"),
+async fn none_left(lab: &mut Lab, number: u32, changes: &mut OwnedEventStream<Netfilter>) {
+    let ended = async {
+        while connections(lab, number).await > 0 {
+            changes.next().await.expect("the kernel goes on").expect("an event");
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    };
+    tokio::time::timeout(Duration::from_secs(5), ended).await.expect("no connection is left");
 }
 
 /// Two devices, with instances 2 and 3 on the second.
@@ -94,6 +103,7 @@ impl Scene {
 async fn connections_go_on_while_new_ones_go_elsewhere_until_the_last_one_ends() {
     let mut scene = Scene::new().await;
     let caller = scene.first.attach_stable(0).await;
+    let mut changes = changes(&scene.second.device).await;
     for (service, kept) in [("10.30.0.1", "v4"), ("[fdff:2000::1]", "v6")] {
         scene.tell(&[(2, true)]).await;
         let mut held = Held::open(&caller, &format!("{service}:7"), &scene.servers[0]);
@@ -106,7 +116,7 @@ async fn connections_go_on_while_new_ones_go_elsewhere_until_the_last_one_ends()
             assert_eq!(connections(&mut scene.second, 2).await, 1, "{kept}");
         }
         drop(held);
-        none_left(&mut scene.second, 2).await;
+        none_left(&mut scene.second, 2, &mut changes).await;
         // The other direction does not count: it may be busy for ever.
         let _calls = Held::open(&scene.servers[0], "10.30.1.3:7", &scene.servers[1]);
         assert_eq!(connections(&mut scene.second, 2).await, 0, "{kept}");
@@ -136,6 +146,7 @@ async fn ports_of_one_that_goes_are_refused_to_others_and_kept_by_those_connecte
     let mut lab = Lab::new().await;
     let (server, _) = lab.attach(0, "8080:7;8081:80").await;
     server.serve("server", 80);
+    let mut changes = changes(&lab.device).await;
     for device in ["192.0.2.1", "[2001:db8::1]"] {
         let mut held = Held::open(&lab.outside, &format!("{device}:8080"), &server);
         assert!(lab.outside.ask(&format!("{device}:8081")).is_ok());
@@ -145,7 +156,38 @@ async fn ports_of_one_that_goes_are_refused_to_others_and_kept_by_those_connecte
         held.goes_on().expect("it was there before");
         assert_eq!(connections(&mut lab, 0).await, 1);
         drop(held);
-        none_left(&mut lab, 0).await;
+        none_left(&mut lab, 0, &mut changes).await;
         lab.attach_in(&server, 0, "8080:7;8081:80").await;
+    }
+}
+
+#[tokio::test]
+async fn a_udp_flow_counts_while_both_ends_speak() {
+    for (device, caller) in [("192.0.2.1", "192.0.2.2:0"), ("[2001:db8::1]", "[2001:db8::2]:0")] {
+        let mut lab = Lab::new().await;
+        let (server, _) = lab.attach(0, "5353:53/udp;9000:9/udp").await;
+        server.serve_udp("server", 53);
+        let caller = lab.outside.udp(caller);
+        let set = |lab: &Lab, timeout: &str, seconds: &str| {
+            let setting = format!("net.netfilter.nf_conntrack_{timeout}");
+            lab.device.netns.sysctl().set(&setting, seconds).expect("a setting");
+        };
+        let asks = || echo(&caller, &format!("{device}:5353")).expect("an answer");
+        caller.send_to(b"?", format!("{device}:9000")).expect("a way");
+        assert_eq!(connections(&mut lab, 0).await, 0, "nobody has answered");
+        asks();
+        assert_eq!(connections(&mut lab, 0).await, 1);
+        // It looks as if 30 of 60 seconds had passed, then as if 120 of 240 had.
+        set(&lab, "udp_timeout", "60");
+        assert_eq!(connections(&mut lab, 0).await, 0, "nobody speaks any more");
+        asks();
+        assert_eq!(connections(&mut lab, 0).await, 1);
+        tokio::time::sleep(ASSURED_AFTER).await;
+        asks();
+        assert_eq!(connections(&mut lab, 0).await, 1);
+        set(&lab, "udp_timeout_stream", "240");
+        assert_eq!(connections(&mut lab, 0).await, 0, "nobody speaks any more");
+        asks();
+        assert_eq!(connections(&mut lab, 0).await, 1);
     }
 }

@@ -10,6 +10,8 @@ pub const LAST_CALLS_MILLIS: u64 = 250;
 /// How often connections are counted. The kernel could tell when one ends, but since Linux 5.19 only of those that began
 /// while somebody listened, and listening all the time costs every connection of the device a message.
 const COUNT_EVERY_MILLIS: u64 = 500;
+/// A number that changed is passed on no sooner than this after the one before: each is a commit of cluster and root.
+pub const TELL_EVERY_MILLIS: u64 = 5000;
 
 /// An instance that answers calls and is to be removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,15 +20,15 @@ pub(crate) struct Leaving {
     drain: Span,
     count_at: Moment,
     under_way: Option<(Ticket, Moment)>,
-    /// As last counted.
-    connections: Option<u32>,
+    /// How many are connected, as users are told, and since when they are told that.
+    told: Option<(u32, Moment)>,
     /// Nobody was connected when all had heard, so nobody will be.
     over: bool,
 }
 
 impl Leaving {
     pub(crate) const fn new(now: Moment, drain: Span) -> Self {
-        Self { since: now, drain, count_at: now, under_way: None, connections: None, over: false }
+        Self { since: now, drain, count_at: now, under_way: None, told: None, over: false }
     }
 
     const fn all_have_heard(&self) -> Moment {
@@ -55,17 +57,21 @@ impl Leaving {
     }
 
     /// They were counted; `None` when that was not possible, which says nothing about how many there are.
-    pub(crate) fn counted(&mut self, connections: Option<u32>) {
+    pub(crate) fn counted(&mut self, connections: Option<u32>, now: Moment) {
         let Some((_, asked)) = self.under_way.take() else { return };
         let heard = self.all_have_heard();
         self.count_at = if asked < heard { heard } else { asked.plus_millis(COUNT_EVERY_MILLIS) };
-        self.connections = connections.or(self.connections);
         self.over = connections == Some(0) && asked >= heard;
+        // They are counted again before long, so the last number is told in the end.
+        let may_tell = self.told.is_none_or(|(_, since)| since.plus_millis(TELL_EVERY_MILLIS) <= now);
+        if let Some(connections) = connections.filter(|_| may_tell) {
+            self.told = Some((connections, now));
+        }
     }
 
     /// What it waits for, for a person.
     pub(crate) fn detail(&self) -> String {
-        match self.connections {
+        match self.told.map(|(connections, _)| connections) {
             Some(0) => String::new(),
             _ if self.drain == Span::default() => String::new(),
             Some(1) => format!("waiting for 1 connection to end, {} at most", self.drain),

@@ -35,6 +35,6 @@ pub use effect::{
     Effect, Observation, Outcome, Plan, RemoveOrder, StartOrder, StopCause, StopOrder, Submission, Ticket,
 };
 pub use history::{History, KnownRun, Past, Remembered};
-pub use leaving::LAST_CALLS_MILLIS;
+pub use leaving::{LAST_CALLS_MILLIS, TELL_EVERY_MILLIS};
 pub use node::{Accepted, Before, Node, Settings, StaleAssignment};
 pub use reconcile::RESYNC_MILLIS;

@@ -127,7 +127,7 @@ impl Node {
             let connections =
                 if let Outcome::Connections(connections) = outcome { Some(connections) } else { None };
             if let Some(leaving) = &mut tracked.leaving {
-                leaving.counted(connections);
+                leaving.counted(connections, now.moment);
             }
             return self.settle(now, id);
         }

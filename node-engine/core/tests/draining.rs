@@ -3,7 +3,7 @@
 mod world;
 
 use model::{Desired, Generation, Phase, ServiceSpec, Span};
-use node_core::{ContainerId, Effect, LAST_CALLS_MILLIS, Outcome, RemoveOrder, Settings};
+use node_core::{ContainerId, Effect, LAST_CALLS_MILLIS, Outcome, RemoveOrder, Settings, TELL_EVERY_MILLIS};
 use world::{Fate, World, assignment, instance, running, spec, wanted};
 
 const OVERLAY: Settings = Settings { overlay: true };
@@ -63,6 +63,28 @@ fn it_waits_for_connections_to_end() {
     world.connections = 0;
     count(&mut world);
     assert_eq!(world.plan(), removal(&id));
+}
+
+#[test]
+fn a_number_that_changes_all_the_time_is_passed_on_once_in_a_while() {
+    let (mut world, _) = going(OVERLAY, 600, 1);
+    let mut told: Vec<(u64, String)> = Vec::new();
+    let begun = world.now.moment;
+    for connections in 1..=40 {
+        world.connections = connections;
+        count(&mut world);
+        assert_eq!(world.plan(), []);
+        let detail = world.detail(0);
+        if told.last().is_none_or(|(_, before)| *before != detail) {
+            told.push((world.now.moment.millis_since(begun), detail));
+        }
+        world.pass(world.wake_at.expect("it is counted again").millis_since(world.now.moment));
+    }
+    let texts: Vec<&str> = told.iter().map(|(_, detail)| detail.as_str()).collect();
+    assert_eq!(texts[0], "waiting for 1 connection to end, 10m at most");
+    let pauses: Vec<u64> = told.windows(2).map(|pair| pair[1].0 - pair[0].0).collect();
+    let rare = |pause: &u64| (TELL_EVERY_MILLIS..TELL_EVERY_MILLIS + 1000).contains(pause);
+    assert!(pauses.len() >= 3 && pauses.iter().all(rare), "{told:?}");
 }
 
 #[test]

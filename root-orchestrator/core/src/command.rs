@@ -285,6 +285,9 @@ pub(crate) fn one_more(service: &mut Service, now: Timestamp) -> Instance {
     }
 }
 
+/// What an instance that goes waits for as long as its cluster says nothing else.
+pub(crate) const UNCONFIRMED: &str = "waiting for its cluster to confirm the removal";
+
 /// The tombstone of an instance; one that no cluster has goes at once.
 pub(crate) fn bury(instance: &Instance, now: Timestamp) -> Option<Change> {
     if instance.desired == Desired::Removed {
@@ -296,7 +299,7 @@ pub(crate) fn bury(instance: &Instance, now: Timestamp) -> Option<Change> {
     let report = InstanceReport {
         phase: Phase::Undeploying,
         ready: false,
-        detail: "waiting for its cluster to confirm the removal".to_owned(),
+        detail: UNCONFIRMED.to_owned(),
         refusal: None,
         since: now,
         ..instance.report.clone()

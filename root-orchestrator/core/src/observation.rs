@@ -7,6 +7,7 @@ use model::{
 
 use crate::{
     Change, Cluster, Instance, State,
+    command::UNCONFIRMED,
     sight::{Session, Sight},
 };
 
@@ -150,8 +151,12 @@ impl State {
             return removed(instance, cluster, said.generation);
         }
         match (instance.desired, role) {
-            // Until it is confirmed gone, what it still does is not news.
-            (Desired::Removed, _) => None,
+            (Desired::Removed, Role::Holder) => {
+                let detail = if said.detail.is_empty() { UNCONFIRMED.to_owned() } else { said.detail };
+                let report = instance.report.still_going(InstanceReport { detail, ..said })?;
+                Some(Change::Instance(instance.id, Some(Instance { report, ..instance.clone() })))
+            }
+            (Desired::Removed, Role::Successor | Role::Leftover) => None,
             (Desired::Running, Role::Holder) => self.holder_reported(cluster, said, now),
             // The root moves nothing by way of a successor.
             (Desired::Running, Role::Successor) => None,

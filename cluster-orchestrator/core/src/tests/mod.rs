@@ -91,7 +91,8 @@ impl Cluster {
             Effect::SendAssignment { .. }
             | Effect::TellNetwork { .. }
             | Effect::TellNeighbour { .. }
-            | Effect::OfferRelay { .. } => true,
+            | Effect::OfferRelay { .. }
+            | Effect::CloseRelay { .. } => true,
             Effect::SetBeats { .. }
             | Effect::AskForBeat { .. }
             | Effect::RequestReport { .. }
@@ -196,9 +197,14 @@ impl Cluster {
 
     /// Whether that leaves anything to decide.
     fn report_of(&mut self, number: u8, id: InstanceId, generation: Generation, phase: Phase) -> bool {
-        self.reports += 1;
         let mut said = InstanceReport::new(id, generation, phase, self.now.date);
         said.ready = phase == Phase::Running;
+        self.hear(number, said)
+    }
+
+    /// Whether that leaves anything to decide.
+    fn hear(&mut self, number: u8, said: InstanceReport) -> bool {
+        self.reports += 1;
         let observed_generation =
             self.state.workers.get(&worker(number)).map_or(Generation(0), |worker| worker.generation);
         let report = WorkerReport {

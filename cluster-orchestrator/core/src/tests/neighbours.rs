@@ -158,6 +158,7 @@ impl Site {
                 Effect::TellNeighbour { to, epoch, news, .. } => self.told.push((to, epoch, news)),
                 Effect::SendAssignment { .. }
                 | Effect::OfferRelay { .. }
+                | Effect::CloseRelay { .. }
                 | Effect::SetBeats { .. }
                 | Effect::AskForBeat { .. }
                 | Effect::RequestReport { .. }

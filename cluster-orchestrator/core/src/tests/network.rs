@@ -61,6 +61,7 @@ pub(super) fn told(cluster: &mut Cluster) -> BTreeMap<WorkerId, NetworkNews> {
             Effect::TellNetwork { worker, news, .. } => Some((worker, news)),
             Effect::SendAssignment { .. }
             | Effect::OfferRelay { .. }
+            | Effect::CloseRelay { .. }
             | Effect::SetBeats { .. }
             | Effect::AskForBeat { .. }
             | Effect::RequestReport { .. }
@@ -248,6 +249,7 @@ fn each_connection_is_offered_the_relay_once_also_in_a_trusted_site() {
                 Effect::OfferRelay { worker, session, key } => Some((worker, session, key)),
                 Effect::SendAssignment { .. }
                 | Effect::TellNetwork { .. }
+                | Effect::CloseRelay { .. }
                 | Effect::TellNeighbour { .. }
                 | Effect::SetBeats { .. }
                 | Effect::AskForBeat { .. }

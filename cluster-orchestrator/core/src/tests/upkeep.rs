@@ -122,6 +122,43 @@ fn a_worker_that_is_forgotten_gives_its_instances_back_and_gets_tombstones_if_it
 }
 
 #[test]
+fn the_root_hears_what_an_instance_that_goes_waits_for() {
+    let mut cluster = running(small());
+    cluster.assign(small(), vec![wanted(0, Desired::Removed)]);
+    cluster.reconcile();
+    let since = cluster.reported(0).expect("there").since;
+    for detail in ["waiting for 2 connections to end", ""] {
+        let mut said = InstanceReport::new(instance(0), Generation(1), Phase::Undeploying, Timestamp(7));
+        said.detail = detail.to_owned();
+        assert!(cluster.hear(1, said.clone()), "the root is to hear of it");
+        assert!(!cluster.hear(1, said), "the same again is no news");
+        let going = cluster.reported(0).expect("there");
+        assert_eq!((going.phase, going.detail.as_str(), going.since), (Phase::Undeploying, detail, since));
+    }
+}
+
+#[test]
+fn the_mailbox_of_a_worker_that_is_forgotten_is_closed_when_its_net_manager_has_gone_too() {
+    for goes_first in [true, false] {
+        let mut cluster = Cluster::default();
+        cluster.connect(1, 4, 1000);
+        cluster.state.network_connected(worker(1), 1, None);
+        cluster.reconcile();
+        cluster.state.worker_disconnected(worker(1), cluster.session(1), cluster.now);
+        if goes_first {
+            cluster.state.network_disconnected(worker(1), 1);
+        }
+        assert_eq!(cluster.reconcile().effects, [], "it is this cluster's");
+        cluster.ask(ClusterRequest::Forget { worker: "worker1".to_owned() });
+        if !goes_first {
+            assert_eq!(cluster.reconcile().effects, [], "its mailbox is in use");
+            cluster.state.network_disconnected(worker(1), 1);
+        }
+        assert_eq!(cluster.reconcile().effects, [Effect::CloseRelay { worker: worker(1) }]);
+    }
+}
+
+#[test]
 fn what_has_ended_for_good_is_nothing_a_drain_waits_for() {
     let mut cluster = running(small());
     cluster.say(1, 0, Phase::Completed);

@@ -52,11 +52,10 @@ pub(super) fn report(cluster: &mut Cluster, number: u32, cpu_percent: f32) -> bo
     let report = WorkerReport {
         observed_generation: cluster.state.workers[&holder].generation,
         sequence: cluster.reports,
-        cpu_percent,
-        memory_percent: 0.0,
+        load: Load { cpu_percent, memory_percent: 0.0 },
         instances: vec![said],
     };
-    let session = cluster.state.contacts.session(holder).expect("it is connected").number;
+    let session = cluster.state.contacts.session_number(holder).expect("it is connected");
     let changes = cluster.state.worker_reported(holder, session, report, cluster.now);
     assert_eq!(changes.iter().flatten().count(), 0, "nothing to write");
     changes.is_some()

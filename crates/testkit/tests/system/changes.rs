@@ -1,8 +1,9 @@
 //! What changes a service that runs: more and fewer instances, other revisions, workers that are emptied.
 
+use node_engine::network::fake::FakeNetwork;
 use reqwest::Method;
 use serde_json::{Value, json};
-use testkit::{Answer, Api, Root, hello_sla, wait_until};
+use testkit::{Answer, Api, Root, hello_sla, sla, wait_until};
 
 /// The microservice of [`hello_sla`] with these fields beside.
 fn microservice(fields: Value) -> Value {
@@ -71,6 +72,29 @@ async fn a_service_is_scaled_up_and_down() {
         let message = answer.body["message"].as_str().unwrap_or_default();
         assert!(answer.status == 422 && message.contains(named), "{body}: {answer:?}");
     }
+}
+
+#[tokio::test]
+async fn users_see_how_many_connections_an_instance_that_goes_waits_for() {
+    let root = Root::start().await;
+    let cluster = root.cluster("one").await;
+    let network = FakeNetwork::new();
+    let _worker = cluster.worker_behind(&root.api, "device", network.clone()).await;
+    let document = sla("shop", microservice(json!({"drain": "10m"})));
+    let service = root.api.create(&document).await;
+    let number = root.api.deploy(&service).await;
+    root.api.wait_for(&service, number, "RUNNING").await;
+    network.connect(3);
+    root.api.delete(&format!("/api/service/{service}/instance/{number}")).await.ok();
+    wait_until("the connections to be told", async || {
+        let instance = root.api.instance(&service, number).await;
+        let told = (&instance["phase"], &instance["status_detail"]);
+        let expected = (&json!("undeploying"), &json!("waiting for 3 connections to end, 10m at most"));
+        if told == expected { Ok(()) } else { Err(instance.to_string()) }
+    })
+    .await;
+    network.connect(0);
+    settled(&root.api, &service, 1, 0).await;
 }
 
 #[tokio::test]

@@ -5,10 +5,15 @@ use std::{collections::BTreeSet, net::IpAddr};
 use net_core::{Element, Isolation};
 use nlink::netlink::{
     Connection, Netfilter, Route,
-    netfilter::{ConntrackEntry, ConntrackFilter, IpProtocol, TcpConntrackState},
+    namespace::Netns,
+    netfilter::{ConntrackEntry, ConntrackFilter, ConntrackStatus, IpProtocol, TcpConntrackState},
 };
 
 use crate::datapath::DatapathError;
+
+/// UDP has no end. Who has said nothing for this long is taken to have hung up: protocols that keep a flow open ask more
+/// often, and it is the longest that an instance waits for nothing.
+const UDP_SILENT_SECONDS: u32 = 10;
 
 /// Forgets connections from and to addresses that are gone. A translated UDP flow would go on to nobody otherwise, for
 /// as long as its client keeps sending; a TCP connection is answered with a reset at its next packet.
@@ -35,23 +40,59 @@ pub(super) async fn forget(
     Ok(())
 }
 
-/// How many TCP connections others have to these addresses. What has no end, such as UDP, is not counted; nor is one that
-/// both sides have closed, which the kernel remembers for two minutes more.
+/// How many connections others have to these addresses: by TCP those that not both sides have closed, which the kernel
+/// remembers for two minutes more; by UDP flows in which both sides have spoken and one of them just now.
 pub(super) async fn count(
     conntrack: &Connection<Netfilter>,
+    host: &Netns,
     to: &BTreeSet<IpAddr>,
 ) -> Result<u32, DatapathError> {
+    let failed = || DatapathError::from_attempt("count the connections to an instance");
+    let udp = UdpTimeouts::read(host).map_err(failed())?;
     let mut count = 0;
     for address in to {
-        let filter = ConntrackFilter::new().proto(IpProtocol::Tcp).reply_src(*address);
-        let entries = conntrack.get_conntrack_matching(&filter).await;
-        let entries = entries.map_err(DatapathError::from_attempt("count the connections to an instance"))?;
+        let filter = ConntrackFilter::new().reply_src(*address);
+        let entries = conntrack.get_conntrack_matching(&filter).await.map_err(failed())?;
         let of_others =
             |entry: &&ConntrackEntry| entry.orig.src_ip.is_none_or(|caller| !to.contains(&caller));
-        let open = entries.iter().filter(of_others).filter(|entry| entry.tcp_state.is_some_and(is_open));
+        let goes_on = |entry: &&ConntrackEntry| {
+            let is_udp = entry.proto == IpProtocol::Udp;
+            entry.tcp_state.is_some_and(is_open) || is_udp && udp.is_spoken_on(entry)
+        };
+        let open = entries.iter().filter(of_others).filter(goes_on);
         count += u32::try_from(open.count()).unwrap_or(u32::MAX);
     }
     Ok(count)
+}
+
+/// For how long the kernel remembers a UDP flow after each packet, in seconds.
+struct UdpTimeouts {
+    /// One that is younger than two seconds.
+    young: u32,
+    /// One that both sides have spoken on for longer, which is "assured".
+    assured: u32,
+}
+
+impl UdpTimeouts {
+    fn read(host: &Netns) -> nlink::Result<Self> {
+        let settings = host.sysctl();
+        let seconds = |name: &str| {
+            let setting = settings.get(&format!("net.netfilter.{name}"))?;
+            let seconds = setting.trim().parse();
+            seconds.map_err(|_| nlink::Error::invalid_message(format!("{name} is no number: {setting}")))
+        };
+        let young = seconds("nf_conntrack_udp_timeout")?;
+        Ok(Self { young, assured: seconds("nf_conntrack_udp_timeout_stream")? })
+    }
+
+    /// How long ago its last packet was is told by what is left of its time. Kernels that call it assured from the first
+    /// answer on, but give it the longer time only after two seconds, make one that young look silent.
+    fn is_spoken_on(&self, entry: &ConntrackEntry) -> bool {
+        let status = ConntrackStatus::from_bits(entry.status.unwrap_or_default());
+        let whole = if status.contains(ConntrackStatus::ASSURED) { self.assured } else { self.young };
+        let left = entry.timeout.unwrap_or_default();
+        status.contains(ConntrackStatus::SEEN_REPLY) && left.saturating_add(UDP_SILENT_SECONDS) >= whole
+    }
 }
 
 /// Whether one of the two may still have something to say.

@@ -34,7 +34,7 @@ use std::{
 
 use ipnet::IpNet;
 use model::{InstanceId, PortMapping};
-use net_core::{Echo, Effect, LinkName, ObservedKernel, RoundTrip};
+use net_core::{Echo, Effect, LinkName, Namespace, ObservedKernel, RoundTrip};
 use nlink::netlink::{
     Connection, Netfilter, Nftables, Route,
     namespace::Netns,
@@ -276,7 +276,11 @@ impl Datapath for KernelDatapath {
     }
 
     async fn connections(&mut self, to: &BTreeSet<IpAddr>) -> Result<u32, DatapathError> {
-        connections::count(&self.conntrack, to).await
+        connections::count(&self.conntrack, &self.host, to).await
+    }
+
+    fn is_devices_own(&self, namespace: &Namespace) -> bool {
+        namespace.inode == self.host.id().ino()
     }
 
     async fn encrypted(&mut self) -> Vec<EncryptedLink> {

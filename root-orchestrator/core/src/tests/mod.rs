@@ -372,6 +372,15 @@ fn an_instance_goes_only_when_its_cluster_confirms_it() {
     root.reconcile();
     assert_eq!(root.phase(id), Phase::Undeploying, "neither silence nor an old report removes it");
 
+    let before = root.state.instance(id).expect("it exists").report.clone();
+    for (said, shown) in [("waiting for 2 connections to end", None), ("", Some(before.detail.as_str()))] {
+        let going = InstanceReport { detail: said.to_owned(), ..root.said(id, Phase::Undeploying) };
+        root.report(cluster, aggregate(&[resources(4, 1000)]), vec![going]);
+        let now = &root.state.instance(id).expect("it exists").report;
+        let expected = InstanceReport { detail: shown.unwrap_or(said).to_owned(), ..before.clone() };
+        assert_eq!(*now, expected);
+    }
+
     let removed = root.said(id, Phase::Removed);
     root.report(cluster, aggregate(&[resources(4, 1000)]), vec![removed]);
     let plan = root.reconcile();

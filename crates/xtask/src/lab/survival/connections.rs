@@ -88,7 +88,8 @@ pub(super) async fn connections(bench: &mut Bench) -> Result<()> {
 }
 
 fn waits(seen: &[Seen]) -> bool {
-    seen.iter().any(|one| one.phase == "undeploying")
+    seen.iter()
+        .any(|one| one.phase == "undeploying" && one.detail.starts_with("waiting for 1 connection to end"))
 }
 
 async fn gone(world: &mut World, service: &Service) -> Result<()> {

@@ -9,6 +9,7 @@ mod clusters;
 mod connections;
 mod containers;
 pub(crate) mod engines;
+mod first_packet;
 mod garbage;
 mod isolation;
 mod orchestrators;
@@ -59,6 +60,8 @@ enum Trial {
     Calls,
     /// Connections are open when their instance goes.
     Connections,
+    /// The first instruction of a container calls a service.
+    FirstPacket,
     /// Instances in one cluster are called from another, whatever happens meanwhile.
     Neighbours,
     /// Another application calls a service before, while and after that is allowed.
@@ -136,6 +139,7 @@ impl Bench {
             Trial::Agents => agents::agents(self).await,
             Trial::Calls => calls::calls(self).await,
             Trial::Connections => connections::connections(self).await,
+            Trial::FirstPacket => first_packet::first_packet(self).await,
             Trial::Neighbours => calls::neighbours(self).await,
             Trial::Isolation => isolation::isolation(self).await,
             Trial::Nat => translation::nat(self).await,
@@ -225,6 +229,7 @@ fn name_of(trial: Trial) -> &'static str {
         Trial::Agents => "agents",
         Trial::Calls => "calls",
         Trial::Connections => "connections",
+        Trial::FirstPacket => "first-packet",
         Trial::Neighbours => "neighbours",
         Trial::Isolation => "isolation",
         Trial::Nat => "nat",
