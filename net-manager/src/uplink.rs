@@ -9,7 +9,7 @@ use anyhow::Context;
 use daemon::StateDirectory;
 use link::{Backoff, DatagramSession, Dial, Dialled, Identity, KeyPair, Subject, dial_to};
 use model::{ClusterId, NetworkLease, NetworkNews, Reach, RelayOffer, TunnelEnd, WorkerId};
-use proto::{NetworkMessage, v1::cluster_link_client::ClusterLinkClient};
+use proto::{NetworkMessage, NetworkReader, v1::cluster_link_client::ClusterLinkClient};
 use relay::Order;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
@@ -304,13 +304,14 @@ impl Session<'_> {
         backoff.reset();
         tracing::info!(address, "connected to the cluster");
         events.send(UplinkEvent::Connected).await.context("hand on")?;
+        let mut reader = NetworkReader::default();
         loop {
             let message = inbound.message().await.map_err(|status| {
                 anyhow::anyhow!("the connection to the cluster at {address} broke: {}", status.message())
             })?;
             let Some(message) = message else { return Ok(()) };
             let NetworkMessage { lease, news, relay } =
-                proto::read_network_message(message).context("read what the cluster tells")?;
+                reader.read(message).context("read what the cluster tells")?;
             if let Some(lease) = lease {
                 events.send(UplinkEvent::Lease(lease)).await.context("hand on")?;
             }

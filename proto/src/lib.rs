@@ -7,7 +7,7 @@ mod codec;
 mod convert;
 
 pub use convert::{
-    NetworkMessage, WireError, network_hello, network_message, read_network_hello, read_network_message,
+    NetworkMessage, NetworkReader, WireError, network_hello, network_message, read_network_hello,
     relay_message,
 };
 

@@ -48,8 +48,8 @@ pub use neighbours::{
     Neighbour, NeighbourInstance, NeighbourNews, Neighbours, SharedApplication, SharedNews, SharedService,
 };
 pub use network::{
-    CallableInstance, CallableService, NetworkNews, Peer, Reach, RelayOffer, Surroundings, TunnelEnd,
-    TunnelKey, Way,
+    CallableInstance, CallableService, InstanceNews, NetworkNews, Peer, Reach, RelayOffer, Surroundings,
+    TunnelEnd, TunnelKey, Way,
 };
 pub use quantity::{Generation, Mebibytes, Millicores, Resources};
 pub use refusal::{CandidateVerdict, Refusal, RefusalCode};

@@ -39,6 +39,50 @@ pub struct CallableInstance {
     pub ready: bool,
 }
 
+/// Instances of a service that are different from before, by their numbers; `None` for one that is not called any more.
+pub type InstanceNews = BTreeMap<u32, Option<CallableInstance>>;
+
+impl CallableService {
+    /// One of its instances.
+    #[must_use]
+    pub fn instance(&self, number: u32) -> Option<&CallableInstance> {
+        let place = self.instances.binary_search_by_key(&number, |instance| instance.number).ok()?;
+        self.instances.get(place)
+    }
+
+    /// The same service after these news of its instances.
+    #[must_use]
+    pub fn after(&self, news: &InstanceNews) -> Self {
+        let kept = self.instances.iter().filter(|instance| !news.contains_key(&instance.number));
+        let mut instances: Vec<CallableInstance> = Vec::with_capacity(self.instances.len() + news.len());
+        instances.extend(kept.chain(news.values().flatten()));
+        // Of two parts in order: not more than putting them together.
+        instances.sort_by_key(|instance| instance.number);
+        Self {
+            names: Arc::clone(&self.names),
+            addresses: Arc::clone(&self.addresses),
+            allowed_callers: Arc::clone(&self.allowed_callers),
+            instances,
+        }
+    }
+
+    /// Whether it is described as another is, whatever its instances are.
+    #[must_use]
+    pub fn is_described_as(&self, other: &Self) -> bool {
+        (&self.names, &self.addresses, &self.allowed_callers)
+            == (&other.names, &other.addresses, &other.allowed_callers)
+    }
+
+    /// What of its instances is different from `before`.
+    #[must_use]
+    pub fn instances_since(&self, before: &Self) -> InstanceNews {
+        let gone = before.instances.iter().filter(|instance| self.instance(instance.number).is_none());
+        let new = self.instances.iter().filter(|instance| before.instance(instance.number) != Some(instance));
+        let gone = gone.map(|instance| (instance.number, None));
+        gone.chain(new.map(|instance| (instance.number, Some(*instance)))).collect()
+    }
+}
+
 /// The public key of a device's tunnel, as WireGuard has it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TunnelKey(pub [u8; 32]);
@@ -136,8 +180,10 @@ pub struct Surroundings {
 pub struct NetworkNews {
     /// Nothing that was told before counts.
     pub whole: bool,
-    /// Services that are new or different, or may not be called any more.
+    /// Services that are new or described differently, or may not be called any more.
     pub services: BTreeMap<ServiceId, Option<Arc<CallableService>>>,
+    /// Of services that were told before and are not among these, the instances that are different.
+    pub instances: BTreeMap<ServiceId, Arc<InstanceNews>>,
     /// Devices likewise.
     pub peers: BTreeMap<WorkerId, Option<Peer>>,
 }
@@ -146,12 +192,12 @@ impl NetworkNews {
     /// Whether it tells anything.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        !self.whole && self.services.is_empty() && self.peers.is_empty()
+        !self.whole && self.services.is_empty() && self.instances.is_empty() && self.peers.is_empty()
     }
 }
 
 impl Surroundings {
-    /// Takes on news.
+    /// Takes on news. Those of instances of a service that was not told of count for nothing.
     pub fn take(&mut self, news: NetworkNews) {
         if news.whole {
             *self = Self::default();
@@ -161,6 +207,11 @@ impl Surroundings {
                 Some(service) => self.services.insert(id, service),
                 None => self.services.remove(&id),
             };
+        }
+        for (id, news) in news.instances {
+            if let Some(service) = self.services.get_mut(&id) {
+                *service = Arc::new(service.after(&news));
+            }
         }
         for (id, peer) in news.peers {
             match peer {

@@ -12,7 +12,7 @@ use model::{Capability, InstanceId, Resources, ServiceId};
 use crate::v1;
 
 pub use network::{
-    NetworkMessage, network_hello, network_message, read_network_hello, read_network_message, relay_message,
+    NetworkMessage, NetworkReader, network_hello, network_message, read_network_hello, relay_message,
 };
 
 /// A message that breaks the protocol.
