@@ -12,7 +12,8 @@ use model::{
 };
 
 use crate::{
-    Attachment, Chain, DesiredKernel, DirectLink, Element, Family, Mac, Path, SecurePeer, closest::Distances,
+    Attachment, Chain, DesiredKernel, DirectLink, Element, Family, Mac, Path, SecurePeer,
+    places::{Orders, Places},
 };
 
 /// How another device is led to.
@@ -31,7 +32,7 @@ impl DesiredKernel {
         surroundings: &Surroundings,
         attachments: &[Attachment],
         subnet: Subnet,
-        distances: &Distances,
+        places: &Places,
     ) {
         let (v4, v6) = subnet.gateway();
         let source = InstanceAddresses { v4, v6 };
@@ -42,31 +43,18 @@ impl DesiredKernel {
             .filter_map(|(worker, peer)| Some((*worker, self.lead_to_device(peer, source)?)))
             .collect();
         let attached: BTreeSet<InstanceId> = attachments.iter().map(|attachment| attachment.id).collect();
-        // Every device begins somewhere else, or the first calls of all of them would go to the same instance.
-        let begin = u32::from(v4) / 64;
         for (id, service) in &surroundings.services {
-            let mut here = Vec::new();
-            let mut there = Vec::new();
-            let mut ready = Vec::new();
             for instance in &service.instances {
                 let address = StableAddress::of(AddressKind::Instance, instance.address);
                 let Some(address) = address else { continue };
-                if attached.contains(&InstanceId { service: *id, number: instance.number }) {
-                    if instance.ready {
-                        here.push(address);
-                        ready.push(address);
-                    }
-                } else if let Some(device) = devices.get(&instance.worker) {
+                let is_here = attached.contains(&InstanceId { service: *id, number: instance.number });
+                if let Some(device) = devices.get(&instance.worker).filter(|_| !is_here) {
                     self.lead_to_instance(address, *device, source);
-                    if instance.ready {
-                        there.push((instance.worker, address));
-                        ready.push(address);
-                    }
                 }
             }
-            // No other device is as close as this one, however quick it answers.
-            let closest = if here.is_empty() { distances.closest(&there) } else { here };
-            self.lead_to_service(service, &closest, &ready, begin);
+            if let Some(orders) = places.of(*id) {
+                self.lead_to_service(service, orders);
+            }
         }
     }
 
@@ -122,21 +110,16 @@ impl DesiredKernel {
         }
     }
 
-    fn lead_to_service(
-        &mut self,
-        service: &CallableService,
-        closest: &[StableAddress],
-        ready: &[StableAddress],
-        begin: u32,
-    ) {
+    fn lead_to_service(&mut self, service: &CallableService, orders: &Orders) {
         for (kind, v4) in &*service.addresses {
             let Some(address) = StableAddress::of(*kind, *v4) else { continue };
             let chosen = match kind {
-                AddressKind::Closest => closest,
-                AddressKind::RoundRobin | AddressKind::LeastUsed | AddressKind::Affinity => ready,
+                AddressKind::Closest => &orders.closest,
+                AddressKind::RoundRobin | AddressKind::LeastUsed => &orders.any,
+                AddressKind::Affinity => &orders.agreed,
                 AddressKind::Instance => continue,
             };
-            match chosen {
+            match &chosen[..] {
                 // Refused at once: nobody has the address.
                 [] => {}
                 [only] => {
@@ -145,27 +128,26 @@ impl DesiredKernel {
                         self.elements.insert(Element::Single { from, to });
                     }
                 }
-                several => self.spread(*kind, address, several, begin),
+                several => self.spread(*kind, address, several),
             }
         }
     }
 
-    fn spread(&mut self, kind: AddressKind, address: StableAddress, among: &[StableAddress], begin: u32) {
+    fn spread(&mut self, kind: AddressKind, address: StableAddress, among: &[StableAddress]) {
         let count = u32::try_from(among.len()).unwrap_or(u32::MAX);
-        let (chain, begin) = match kind {
+        let chain = match kind {
             AddressKind::Instance | AddressKind::RoundRobin | AddressKind::Closest => {
-                (Chain::Turn { of: address.v4, count }, begin % count)
+                Chain::Turn { of: address.v4, count }
             }
-            AddressKind::LeastUsed => (Chain::Random { count }, 0),
-            // The same order everywhere, so that a caller that moves meets the same instance.
-            AddressKind::Affinity => (Chain::Hash { count }, 0),
+            AddressKind::LeastUsed => Chain::Random { count },
+            AddressKind::Affinity => Chain::Hash { count },
         };
         self.chains.insert(chain);
         for from in address.all() {
             self.elements.insert(Element::Known(from));
             self.elements.insert(Element::Spread { from, chain });
         }
-        for (index, to) in (0..count).map(|index| (index + count - begin) % count).zip(among) {
+        for (index, to) in (0..count).zip(among) {
             for (of, to) in address.all().into_iter().zip(to.all()) {
                 self.elements.insert(Element::Backend { of, index, to });
             }
