@@ -25,6 +25,15 @@ enum Device {
     Secure(TunnelKey),
 }
 
+/// What leads to others, as it is gathered: a set of it is made once and not with each entry of it.
+#[derive(Debug, Default)]
+struct Ways {
+    elements: Vec<Element>,
+    paths: Vec<Path>,
+    chains: BTreeSet<Chain>,
+    secure: BTreeMap<TunnelKey, SecurePeer>,
+}
+
 impl DesiredKernel {
     /// Adds what leads to services and to the devices of others.
     pub(crate) fn lead_to_others(
@@ -37,10 +46,11 @@ impl DesiredKernel {
         let (v4, v6) = subnet.gateway();
         let source = InstanceAddresses { v4, v6 };
         self.direct = Some(DirectLink { mac: mac_of(v4), source });
+        let mut ways = Ways::default();
         let devices: BTreeMap<WorkerId, Device> = surroundings
             .peers
             .iter()
-            .filter_map(|(worker, peer)| Some((*worker, self.lead_to_device(peer, source)?)))
+            .filter_map(|(worker, peer)| Some((*worker, ways.lead_to_device(peer, source)?)))
             .collect();
         let attached: BTreeSet<InstanceId> = attachments.iter().map(|attachment| attachment.id).collect();
         for (id, service) in &surroundings.services {
@@ -49,25 +59,31 @@ impl DesiredKernel {
                 let Some(address) = address else { continue };
                 let is_here = attached.contains(&InstanceId { service: *id, number: instance.number });
                 if let Some(device) = devices.get(&instance.worker).filter(|_| !is_here) {
-                    self.lead_to_instance(address, *device, source);
+                    ways.lead_to_instance(address, *device, source);
                 }
             }
             if let Some(orders) = places.of(*id) {
-                self.lead_to_service(service, orders);
+                ways.lead_to_service(service, orders);
             }
         }
+        self.elements.append(&mut ways.elements.into_iter().collect());
+        self.paths.append(&mut ways.paths.into_iter().collect());
+        self.chains.append(&mut ways.chains);
+        self.secure.append(&mut ways.secure);
     }
+}
 
+impl Ways {
     /// `None` for a device without ranges.
     fn lead_to_device(&mut self, peer: &Peer, source: InstanceAddresses) -> Option<Device> {
         let (v4, v6) = Subnet::first_of(&peer.lease)?.gateway();
         let device = match peer.way {
             Way::Direct { underlay } => {
                 let (mac, over) = (mac_of(v4), Family::of(underlay));
-                self.elements.insert(Element::Peer(underlay));
-                self.paths.insert(Path::Device { mac, underlay });
+                self.elements.push(Element::Peer(underlay));
+                self.paths.push(Path::Device { mac, underlay });
                 for gateway in [IpAddr::V4(v4), IpAddr::V6(v6)] {
-                    self.paths.insert(Path::Neighbour { over, gateway, mac });
+                    self.paths.push(Path::Neighbour { over, gateway, mac });
                 }
                 Device::Direct { over, gateway: InstanceAddresses { v4, v6 } }
             }
@@ -92,10 +108,10 @@ impl DesiredKernel {
         let from = of_family(source);
         match device {
             Device::Direct { over, gateway } => {
-                self.paths.insert(Path::Route { over, to, via: of_family(gateway), from });
+                self.paths.push(Path::Route { over, to, via: of_family(gateway), from });
             }
             Device::Secure(key) => {
-                self.paths.insert(Path::Through { to, from });
+                self.paths.push(Path::Through { to, from });
                 if let Some(peer) = self.secure.get_mut(&key) {
                     peer.allowed.insert(to);
                 }
@@ -105,7 +121,7 @@ impl DesiredKernel {
 
     fn lead_to_instance(&mut self, address: StableAddress, device: Device, source: InstanceAddresses) {
         for to in address.all() {
-            self.elements.insert(Element::Known(to));
+            self.elements.push(Element::Known(to));
             self.lead_to_range(to.into(), device, source);
         }
     }
@@ -124,8 +140,8 @@ impl DesiredKernel {
                 [] => {}
                 [only] => {
                     for (from, to) in address.all().into_iter().zip(only.all()) {
-                        self.elements.insert(Element::Known(from));
-                        self.elements.insert(Element::Single { from, to });
+                        self.elements.push(Element::Known(from));
+                        self.elements.push(Element::Single { from, to });
                     }
                 }
                 several => self.spread(*kind, address, several),
@@ -144,12 +160,12 @@ impl DesiredKernel {
         };
         self.chains.insert(chain);
         for from in address.all() {
-            self.elements.insert(Element::Known(from));
-            self.elements.insert(Element::Spread { from, chain });
+            self.elements.push(Element::Known(from));
+            self.elements.push(Element::Spread { from, chain });
         }
         for (index, to) in (0..count).zip(among) {
             for (of, to) in address.all().into_iter().zip(to.all()) {
-                self.elements.insert(Element::Backend { of, index, to });
+                self.elements.push(Element::Backend { of, index, to });
             }
         }
     }
