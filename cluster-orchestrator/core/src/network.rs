@@ -340,9 +340,8 @@ impl State {
     /// Makes a service as it is told anew. Whoever may call it and was told of it before is told of this one alone, and
     /// only what is different: a service has many callers and instances, and each caller many services.
     fn renew(&mut self, id: ServiceId, changed: Changed, news: &mut BTreeMap<WorkerId, NetworkNews>) {
-        let Networks { told, due, .. } = &self.networks;
         let mut callers = self.devices_beside(id);
-        callers.retain(|worker| told.contains_key(worker) && !due.contains(worker));
+        callers.retain(|worker| self.networks.told.contains_key(worker));
         let Some(description) = self.described(id) else {
             self.networks.tables.remove(&id);
             return self.networks.due.extend(callers);
@@ -383,12 +382,13 @@ impl State {
         let gained = [IpVersion::V4, IpVersion::V6].map(|version| (version, gained_by(version)));
         let gained = BTreeMap::from(gained);
         for caller in callers {
-            let gained = &gained[&self.version_of(caller)];
+            // It is not led to itself, whose key it has.
+            let gained = gained[&self.version_of(caller)].iter().filter(|(device, _)| *device != caller);
             let own = self.workers.get(&caller).and_then(Worker::key);
             let Some(told) = self.networks.told.get_mut(&caller) else { continue };
             // Whoever was not told the state before is told all that is new to it.
             let knows = told.services.get(&id).is_some_and(|known| Arc::ptr_eq(known, &before));
-            if told.lease.is_none() || !knows || told.has_doubts(own, gained.iter()) {
+            if told.lease.is_none() || !knows || told.has_doubts(own, gained.clone()) {
                 self.networks.due.insert(caller);
                 continue;
             }
@@ -399,7 +399,7 @@ impl State {
             } else {
                 news.services.insert(id, Some(Arc::clone(&service)));
             }
-            for (device, peer) in gained.iter().filter(|(device, _)| *device != caller) {
+            for (device, peer) in gained {
                 *told.devices.entry(*device).or_default() += 1;
                 if let Some(peer) = peer
                     && told.lead(*device, Some(peer.clone()))

@@ -221,3 +221,47 @@ impl Surroundings {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn service(instances: &BTreeMap<u32, bool>) -> CallableService {
+        let names = ServiceNames {
+            application: "shop".to_owned(),
+            application_namespace: "prod".to_owned(),
+            service: "web".to_owned(),
+            service_namespace: "front".to_owned(),
+        };
+        let instance = |(number, ready): (&u32, &bool)| CallableInstance {
+            number: *number,
+            address: Ipv4Addr::new(10, 30, 1, 1),
+            worker: WorkerId::new(uuid::Uuid::nil()),
+            ready: *ready,
+        };
+        CallableService {
+            names: names.into(),
+            addresses: Arc::default(),
+            allowed_callers: Arc::default(),
+            instances: instances.iter().map(instance).collect(),
+        }
+    }
+
+    proptest! {
+        /// Told once or twice, what is different makes one of the other, and nothing is told that is not.
+        #[test]
+        fn what_is_different_makes_one_of_the_other(
+            before in prop::collection::btree_map(0_u32..12, any::<bool>(), 0..12),
+            now in prop::collection::btree_map(0_u32..12, any::<bool>(), 0..12),
+        ) {
+            let news = service(&now).instances_since(&service(&before));
+            let once = service(&before).after(&news);
+            prop_assert_eq!(&once, &service(&now));
+            prop_assert_eq!(&once.after(&news), &once);
+            let different = (0..12).filter(|number| before.get(number) != now.get(number));
+            prop_assert_eq!(news.keys().copied().collect::<Vec<_>>(), different.collect::<Vec<_>>());
+        }
+    }
+}

@@ -150,6 +150,25 @@ fn nothing_is_told_of_what_ended_and_of_the_lost() {
     assert_eq!(instances(&told(&mut cluster)[&survivor]), [first], "the other is lost");
 }
 
+/// A device is placed on and told of others in one pass, which must not make it be told everything.
+#[test]
+fn a_device_that_gets_another_instance_is_told_of_that_alone() {
+    let mut cluster = two_workers();
+    cluster.connect(3, 4, 4000);
+    cluster.state.network_connected(worker(3), 1, Some(reach(3)));
+    let wanted = |count| (0..count).map(|number| addressed(number, Desired::Running)).collect();
+    cluster.assign(small(), wanted(3));
+    told(&mut cluster);
+    cluster.assign(small(), wanted(4));
+    let news = told(&mut cluster);
+    let expected = running(&cluster, 3, false);
+    assert_eq!(expected.worker, worker(3), "the only one with room");
+    assert_eq!(news.keys().copied().collect::<Vec<_>>(), [1, 2, 3].map(worker));
+    for news in news.values() {
+        assert_eq!((different(news), &news.peers), (vec![(3, Some(expected))], &BTreeMap::new()));
+    }
+}
+
 #[test]
 fn one_that_goes_gets_no_new_calls_until_it_is_gone() {
     let mut cluster = two_workers();
