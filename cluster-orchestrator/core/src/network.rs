@@ -3,6 +3,8 @@
 //! connect, so that nobody waits for an answer at the first call. Which those are is in `isolation.rs`; carried out in
 //! `net-manager/core/src/others.rs`.
 
+mod tables;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{Ipv4Addr, SocketAddr},
@@ -15,6 +17,7 @@ use model::{
     NetworkNews, Peer, Phase, Reach, ServiceId, SharedService, TunnelKey, WorkerId,
 };
 
+use self::tables::{Changed, Table, tell_of_services};
 use crate::{
     Change, Effect, Instance, State, Worker,
     reconcile::Plan,
@@ -87,54 +90,6 @@ pub(crate) fn fewer<K: Ord>(counts: &mut BTreeMap<K, usize>, key: K) -> bool {
         counts.remove(&key);
     }
     last
-}
-
-/// A service as others are told of it, and how many of its instances are on each device.
-#[derive(Debug)]
-struct Table {
-    service: Arc<CallableService>,
-    devices: BTreeMap<WorkerId, usize>,
-}
-
-impl Table {
-    fn of(service: CallableService) -> Self {
-        let mut devices = BTreeMap::new();
-        for instance in &service.instances {
-            *devices.entry(instance.worker).or_default() += 1;
-        }
-        Self { service: Arc::new(service), devices }
-    }
-
-    /// The service is this from now on, of whose instances those are different. Gives the devices that it has instances on
-    /// and had none, and those the other way round.
-    fn take(
-        &mut self,
-        service: &Arc<CallableService>,
-        different: &InstanceNews,
-    ) -> (BTreeSet<WorkerId>, BTreeSet<WorkerId>) {
-        let before = std::mem::replace(&mut self.service, Arc::clone(service));
-        let left = different.keys().filter_map(|number| Some(before.instance(*number)?.worker));
-        let left: Vec<WorkerId> = left.collect();
-        let mut gained = BTreeSet::new();
-        for instance in different.values().flatten() {
-            let count = self.devices.entry(instance.worker).or_default();
-            *count += 1;
-            if *count == 1 {
-                gained.insert(instance.worker);
-            }
-        }
-        // None that was gained just now: it had none to leave it.
-        let lost = left.into_iter().filter(|device| fewer(&mut self.devices, *device)).collect();
-        (gained, lost)
-    }
-}
-
-/// What may be different about a service.
-#[derive(Debug)]
-enum Changed {
-    Everything,
-    /// The instances with these numbers.
-    Instances(BTreeSet<u32>),
 }
 
 /// What other devices can see of an instance.
@@ -513,29 +468,5 @@ impl State {
         let beside = callees.chain(here.iter().flat_map(|service| self.allowances.callers_of(*service)));
         let callable = |id| Some((id, Arc::clone(&self.networks.tables.get(&id)?.service)));
         beside.filter_map(callable).collect()
-    }
-}
-
-/// Adds to `news` what is different about services. Of one of which the instances alone are, those that are.
-fn tell_of_services(
-    news: &mut NetworkNews,
-    before: &BTreeMap<ServiceId, Arc<CallableService>>,
-    now: &BTreeMap<ServiceId, Arc<CallableService>>,
-) {
-    for (id, service) in now {
-        match before.get(id) {
-            Some(before) if Arc::ptr_eq(before, service) => {}
-            Some(before) if service.is_described_as(before) => {
-                let different = service.instances_since(before);
-                if !different.is_empty() {
-                    news.instances.insert(*id, Arc::new(different));
-                }
-            }
-            Some(_) | None => drop(news.services.insert(*id, Some(Arc::clone(service)))),
-        }
-    }
-    for id in before.keys().filter(|id| !now.contains_key(id)) {
-        news.instances.remove(id);
-        news.services.insert(*id, None);
     }
 }
