@@ -4,13 +4,14 @@
 use model::{Generation, InstanceId, StableAddress};
 use net_core::{AttachRequest, Command, Names, Namespace, NetworkState, ObservedKernel, Wanted, reconcile};
 use prost::Message;
-use proto::{read_network_message, v1};
+use proto::{NetworkReader, v1};
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let mut state = NetworkState::default();
     let mut kernel = ObservedKernel::default();
+    let mut reader = NetworkReader::default();
     for (choice, bytes) in fuzz::parts(data) {
-        let Ok(Ok(said)) = v1::ClusterToNetwork::decode(bytes).map(read_network_message) else { continue };
+        let Ok(Ok(said)) = v1::ClusterToNetwork::decode(bytes).map(|said| reader.read(said)) else { continue };
         if let Some(lease) = said.lease {
             submit(&mut state, Command::UseLease(lease));
         }

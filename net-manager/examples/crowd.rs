@@ -122,7 +122,12 @@ fn news(services: u32) -> Result<NetworkNews, Box<dyn Error>> {
         way: Way::Direct { underlay: "192.0.2.2".parse()? },
         lease: lease("10.18.0.64/26", "fc00::100/120")?,
     };
-    Ok(NetworkNews { whole: true, services: all, peers: BTreeMap::from([(other, Some(peer))]) })
+    Ok(NetworkNews {
+        whole: true,
+        services: all,
+        peers: BTreeMap::from([(other, Some(peer))]),
+        ..NetworkNews::default()
+    })
 }
 
 fn instance(number: u32, worker: WorkerId, ready: bool) -> CallableInstance {

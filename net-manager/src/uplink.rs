@@ -10,7 +10,7 @@ use anyhow::Context;
 use daemon::StateDirectory;
 use link::{Backoff, DatagramSession, Dial, Dialled, Identity, KeyPair, Subject, dial_to};
 use model::{ClusterId, NetworkLease, NetworkNews, Reach, RelayLoan, RelayOffer, TunnelEnd, WorkerId};
-use proto::{NetworkMessage, v1::cluster_link_client::ClusterLinkClient};
+use proto::{NetworkMessage, NetworkReader, v1::cluster_link_client::ClusterLinkClient};
 use relay::{Destination, Lent, Order, Proof};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
@@ -313,6 +313,7 @@ impl Session<'_> {
         backoff.reset();
         tracing::info!(address, "connected to the cluster");
         events.send(UplinkEvent::Connected).await.context("hand on")?;
+        let mut reader = NetworkReader::default();
         loop {
             let message = tokio::select! {
                 message = inbound.message() => message,
@@ -327,7 +328,7 @@ impl Session<'_> {
             })?;
             let Some(message) = message else { return Ok(()) };
             let NetworkMessage { lease, news, relay, root_relay } =
-                proto::read_network_message(message).context("read what the cluster tells")?;
+                reader.read(message).context("read what the cluster tells")?;
             if let Some(lease) = lease {
                 events.send(UplinkEvent::Lease(lease)).await.context("hand on")?;
             }

@@ -7,8 +7,8 @@ mod codec;
 mod convert;
 
 pub use convert::{
-    NetworkMessage, WireError, network_hello, network_mailbox, network_message, read_mailbox,
-    read_network_hello, read_network_message, relay_message,
+    NetworkMessage, NetworkReader, WireError, network_hello, network_mailbox, network_message, read_mailbox,
+    read_network_hello, relay_message,
 };
 
 /// Generated messages and services, version 1.

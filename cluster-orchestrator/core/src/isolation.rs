@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use model::{AllowedCallers, AssignedService, RevisionId, ServiceId, ServiceNames};
+use model::{AllowedCallers, AssignedService, RevisionId, ServiceId, ServiceNames, SharedService};
 
 use crate::{Held, State};
 
@@ -38,28 +38,35 @@ impl State {
             self.networks.service_changed(id);
             if !self.is_held(id) {
                 // It may be elsewhere still, and let others connect there.
-                let elsewhere = self.neighbourhood.service(id);
-                let callers = elsewhere.map(|shared| Arc::clone(&shared.allowed_callers)).unwrap_or_default();
-                self.admit(id, &callers);
+                match self.neighbourhood.service(id).map(|shared| Arc::clone(&shared.allowed_callers)) {
+                    Some(callers) => self.admit(id, &callers),
+                    None => self.leave(id),
+                }
             }
         }
     }
 
     /// A service that others have too is this, or is not shared any more. What is said of it by what is held here counts
     /// more.
-    pub(crate) fn share(
-        &mut self,
-        id: ServiceId,
-        names: Option<&ServiceNames>,
-        callers: &Arc<AllowedCallers>,
-    ) {
-        match names {
-            Some(names) => self.include(id, names),
+    pub(crate) fn share(&mut self, id: ServiceId, shared: Option<&SharedService>) {
+        match shared {
+            Some(shared) => self.include(id, &shared.names),
             None => self.networks.service_changed(id),
         }
-        if !self.is_held(id) {
-            self.admit(id, callers);
+        match shared {
+            _ if self.is_held(id) => {}
+            Some(shared) => self.admit(id, &shared.allowed_callers),
+            None => self.leave(id),
         }
+    }
+
+    /// A service that is neither held nor shared any more is forgotten, and whoever it had to do with told so.
+    fn leave(&mut self, id: ServiceId) {
+        self.admit(id, &Arc::default());
+        for worker in self.devices_beside(id) {
+            self.networks.tell(worker);
+        }
+        self.allowances.forget(id);
     }
 
     fn include(&mut self, id: ServiceId, names: &ServiceNames) {

@@ -20,7 +20,7 @@ use model::{
 };
 
 use self::telling::Told;
-use crate::{Change, State, network::Appearance};
+use crate::{Change, Instance, State, network::Appearance};
 
 /// Instances of a service in one cluster.
 pub(crate) type Elsewhere = Arc<Vec<NeighbourInstance>>;
@@ -47,9 +47,8 @@ pub(crate) struct Neighbourhood {
     /// What they said of their instances, and of the devices those run on. Durable.
     instances: BTreeMap<ServiceId, BTreeMap<ClusterId, Elsewhere>>,
     peers: BTreeMap<WorkerId, BTreeMap<ClusterId, Peer>>,
-    /// The services and devices each of them told of, and of which services instances are said to run on each device.
+    /// The services and devices each of them told of.
     said: BTreeMap<ClusterId, (BTreeSet<ServiceId>, BTreeSet<WorkerId>)>,
-    on_device: BTreeMap<WorkerId, BTreeSet<(ServiceId, ClusterId)>>,
     /// The application of each shared service, and the shared applications of each neighbour.
     application_of: BTreeMap<ServiceId, ApplicationId>,
     shared_with: BTreeMap<ClusterId, BTreeSet<ApplicationId>>,
@@ -80,6 +79,12 @@ impl Neighbourhood {
     /// What neighbours say of a service's instances.
     pub(crate) fn instances_of(&self, id: ServiceId) -> impl Iterator<Item = &NeighbourInstance> {
         self.instances.get(&id).into_iter().flat_map(BTreeMap::values).flat_map(|told| told.iter())
+    }
+
+    /// What neighbours say of an instance.
+    fn said_of(&self, id: InstanceId) -> impl Iterator<Item = &NeighbourInstance> {
+        let told = self.instances.get(&id.service).into_iter().flat_map(BTreeMap::values);
+        told.filter_map(move |told| find(Some(told), id.number))
     }
 
     /// The way to a device of a neighbour. One that two clusters say they have is nobody's: one of them is wrong.
@@ -269,72 +274,84 @@ impl State {
             known.shared.insert(id, after);
         }
         for service in before.services.keys().filter(|service| !services.contains_key(service)) {
-            self.share(*service, None, &Arc::default());
+            self.share(*service, None);
         }
         for (service, shared) in &*services {
-            self.share(*service, Some(&shared.names), &shared.allowed_callers);
+            self.share(*service, Some(shared));
             self.tell_beside(*service);
         }
     }
 
     pub(crate) fn apply_elsewhere(&mut self, from: ClusterId, id: ServiceId, instances: Option<Elsewhere>) {
+        let before = self.neighbourhood.said(from, id).cloned();
+        for number in different(before.as_ref(), instances.as_ref()) {
+            self.networks.instance_changed(InstanceId { service: id, number });
+        }
         let known = &mut self.neighbourhood;
-        for device in devices(known.said(from, id)) {
-            hold(&mut known.on_device, device, (id, from), false);
-        }
-        for device in devices(instances.as_ref()) {
-            hold(&mut known.on_device, device, (id, from), true);
-        }
         list(&mut known.said.entry(from).or_default().0, id, instances.is_some());
         set(&mut known.instances, id, from, instances);
-        self.networks.service_changed(id);
     }
 
     pub(crate) fn apply_peer_elsewhere(&mut self, from: ClusterId, id: WorkerId, peer: Option<Peer>) {
         let known = &mut self.neighbourhood;
         list(&mut known.said.entry(from).or_default().1, id, peer.is_some());
         set(&mut known.peers, id, from, peer);
-        for (service, _) in known.on_device.get(&id).into_iter().flatten() {
-            self.networks.way_changed(*service);
-        }
+        self.networks.device_moved(id);
     }
 
     /// Of a service's instances those that run here or are about to, in order of their numbers.
     pub(crate) fn instances_here(&self, service: ServiceId) -> Vec<NeighbourInstance> {
-        let instances = self.instances.range(InstanceId::all_of(service)).filter_map(|(id, instance)| {
-            let Appearance { holder, address, is_there, ready, generation } =
-                Self::appearance(Some(instance))?;
-            let worker = holder.filter(|worker| is_there && self.contacts.lost_since(*worker).is_none())?;
-            let weight = self.weights.of(worker, *id);
-            let instance = CallableInstance { number: id.number, address: address?, worker, ready, weight };
-            Some(NeighbourInstance { instance, generation })
-        });
-        instances.collect()
+        let instances = self.instances.range(InstanceId::all_of(service));
+        instances.filter_map(|(_, instance)| self.seen_here(instance)).collect()
     }
 
-    /// Of a service's instances all that run or are about to, in order of their numbers. Of one that several clusters have,
-    /// the copy counts that can be called, and of two such the newer.
+    /// An instance as others see it, if it runs here or is about to.
+    fn seen_here(&self, instance: &Instance) -> Option<NeighbourInstance> {
+        let Appearance { holder, address, is_there, ready, generation } = Self::appearance(Some(instance))?;
+        let worker = holder.filter(|worker| is_there && self.contacts.lost_since(*worker).is_none())?;
+        let weight = self.weights.of(worker, instance.id);
+        let instance =
+            CallableInstance { number: instance.id.number, address: address?, worker, ready, weight };
+        Some(NeighbourInstance { instance, generation })
+    }
+
+    /// Of a service's instances all that run or are about to, in order of their numbers.
     pub(crate) fn instances_anywhere(&self, service: ServiceId) -> Vec<CallableInstance> {
         let mut best: BTreeMap<u32, NeighbourInstance> = BTreeMap::new();
         let here = self.instances_here(service);
         for said in here.iter().chain(self.neighbourhood.instances_of(service)) {
             let known = best.entry(said.instance.number).or_insert(*said);
-            if (said.instance.ready, said.generation) > (known.instance.ready, known.generation) {
-                *known = *said;
-            }
+            *known = better(*known, *said);
         }
         best.into_values().map(|said| said.instance).collect()
     }
+
+    /// As [`State::instances_anywhere`], one of them.
+    pub(crate) fn instance_anywhere(&self, id: InstanceId) -> Option<CallableInstance> {
+        let here = self.instances.get(&id).and_then(|instance| self.seen_here(instance));
+        let all = here.into_iter().chain(self.neighbourhood.said_of(id).copied());
+        all.reduce(better).map(|said| said.instance)
+    }
 }
 
-/// What is different from what was told before.
-pub(crate) fn difference<K: Ord + Copy, V: Clone + PartialEq>(
-    before: &BTreeMap<K, V>,
-    now: &BTreeMap<K, V>,
-) -> BTreeMap<K, Option<V>> {
-    let new = now.iter().filter(|(id, it)| before.get(id) != Some(it));
-    let gone = before.keys().filter(|id| !now.contains_key(id));
-    new.map(|(id, it)| (*id, Some(it.clone()))).chain(gone.map(|id| (*id, None))).collect()
+/// Of an instance that two clusters have, the copy that can be called counts, and of two such the newer.
+fn better(known: NeighbourInstance, said: NeighbourInstance) -> NeighbourInstance {
+    let rank = |it: &NeighbourInstance| (it.instance.ready, it.generation);
+    if rank(&said) > rank(&known) { said } else { known }
+}
+
+/// An instance of a service by its number, as a cluster told of it.
+fn find(told: Option<&Elsewhere>, number: u32) -> Option<&NeighbourInstance> {
+    let told = told?;
+    let place = told.binary_search_by_key(&number, |it| it.instance.number).ok()?;
+    told.get(place)
+}
+
+/// The numbers of instances that are told of otherwise than before.
+fn different(before: Option<&Elsewhere>, now: Option<&Elsewhere>) -> BTreeSet<u32> {
+    let all = [before, now].into_iter().flatten().flat_map(|told| told.iter());
+    let numbers = all.map(|it| it.instance.number);
+    numbers.filter(|number| find(before, *number) != find(now, *number)).collect()
 }
 
 /// A shared application after news of it.
@@ -372,28 +389,11 @@ fn set<K: Ord, V>(map: &mut BTreeMap<K, BTreeMap<ClusterId, V>>, key: K, from: C
     }
 }
 
-/// The devices instances are said to run on.
-fn devices(instances: Option<&Elsewhere>) -> BTreeSet<WorkerId> {
-    instances.into_iter().flat_map(|told| told.iter()).map(|it| it.instance.worker).collect()
-}
-
 /// Whether something is in a set from now on.
 fn list<V: Ord>(set: &mut BTreeSet<V>, value: V, is_in: bool) {
     if is_in {
         set.insert(value);
     } else {
         set.remove(&value);
-    }
-}
-
-/// As [`list`], in the set of a key; with its last the set goes.
-fn hold<K: Ord, V: Ord>(map: &mut BTreeMap<K, BTreeSet<V>>, key: K, value: V, is_in: bool) {
-    if is_in {
-        map.entry(key).or_default().insert(value);
-    } else if let Some(values) = map.get_mut(&key) {
-        values.remove(&value);
-        if values.is_empty() {
-            map.remove(&key);
-        }
     }
 }

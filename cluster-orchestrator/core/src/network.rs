@@ -3,6 +3,8 @@
 //! connect, so that nobody waits for an answer at the first call. Which those are is in `isolation.rs`; carried out in
 //! `net-manager/core/src/others.rs`.
 
+mod tables;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{Ipv4Addr, SocketAddr},
@@ -11,16 +13,15 @@ use std::{
 
 use addressing::SubnetPlan;
 use model::{
-    ApplicationName, CallableService, Desired, Generation, NetworkLease, NetworkNews, Peer, Phase, Reach,
-    ServiceId, SharedService, TunnelKey, WorkerId,
+    ApplicationName, CallableService, Desired, Generation, InstanceId, InstanceNews, NetworkLease,
+    NetworkNews, Peer, Phase, Reach, ServiceId, SharedService, TunnelKey, WorkerId,
 };
 
+use self::tables::{Changed, Table, tell_of_services};
 use crate::{
     Change, Effect, Instance, State, Worker,
-    neighbours::difference,
     reconcile::Plan,
     ways::{IpVersion, key_of, seen_elsewhere},
-    weights::compare,
 };
 
 /// A connected NetManager and what it was told.
@@ -38,11 +39,23 @@ struct Told {
     peers: BTreeMap<WorkerId, Peer>,
     /// How many of the peers have each key.
     keys: BTreeMap<TunnelKey, usize>,
-    /// Some device is not led to because of its key.
+    /// Some device may not be led to because of its key.
     disputed: bool,
 }
 
 impl Told {
+    /// Whether it is to be seen which of two devices with one key counts, of these or others. All that it is led to is
+    /// looked at then.
+    fn has_doubts<'a>(
+        &mut self,
+        own: Option<TunnelKey>,
+        mut ways: impl Iterator<Item = &'a (WorkerId, Option<Peer>)>,
+    ) -> bool {
+        self.disputed = self.disputed
+            || ways.any(|(id, peer)| peer.as_ref().is_some_and(|peer| self.doubts(own, *id, peer)));
+        self.disputed
+    }
+
     /// Whether another device, or this one, has the key of that peer.
     fn doubts(&self, own: Option<TunnelKey>, id: WorkerId, peer: &Peer) -> bool {
         let Some(key) = key_of(peer.way) else { return false };
@@ -79,11 +92,6 @@ pub(crate) fn fewer<K: Ord>(counts: &mut BTreeMap<K, usize>, key: K) -> bool {
     last
 }
 
-/// The devices a service has instances on.
-fn devices(service: &CallableService) -> BTreeSet<WorkerId> {
-    service.instances.iter().map(|instance| instance.worker).collect()
-}
-
 /// What other devices can see of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Appearance {
@@ -104,10 +112,12 @@ pub(crate) struct Networks {
     told: BTreeMap<WorkerId, Told>,
     /// NetManagers that are to be told everything that is new to them: who they may call may be different.
     due: BTreeSet<WorkerId>,
-    /// Services that others are to be told of anew.
-    callable: BTreeMap<ServiceId, Arc<CallableService>>,
+    /// Services as others are told of them.
+    tables: BTreeMap<ServiceId, Table>,
     /// Services that may be different.
-    changed: BTreeSet<ServiceId>,
+    changed: BTreeMap<ServiceId, Changed>,
+    /// Devices that may be led to otherwise.
+    moved: BTreeSet<WorkerId>,
     /// Workers that may be forgotten, and whose mailbox at the relay is then closed.
     left: BTreeSet<WorkerId>,
 }
@@ -136,14 +146,20 @@ impl Networks {
     }
 
     pub(crate) fn service_changed(&mut self, service: ServiceId) {
-        self.changed.insert(service);
+        self.changed.insert(service, Changed::Everything);
     }
 
-    /// The way to an instance of a service is different.
-    pub(crate) fn way_changed(&mut self, service: ServiceId) {
-        // Then it is not only the instances that are told, but the way to them.
-        self.callable.remove(&service);
-        self.changed.insert(service);
+    pub(crate) fn instance_changed(&mut self, id: InstanceId) {
+        let nothing = || Changed::Instances(BTreeSet::new());
+        match self.changed.entry(id.service).or_insert_with(nothing) {
+            Changed::Everything => {}
+            Changed::Instances(numbers) => drop(numbers.insert(id.number)),
+        }
+    }
+
+    /// A device is reached otherwise, or answers for other addresses.
+    pub(crate) fn device_moved(&mut self, id: WorkerId) {
+        self.moved.insert(id);
     }
 }
 
@@ -159,7 +175,9 @@ impl State {
         });
         if self.networks.told.is_empty() {
             let held = self.held.services.keys().map(|revision| revision.service);
-            self.networks.changed.extend(held.chain(self.neighbourhood.services()));
+            for service in held.chain(self.neighbourhood.services()) {
+                self.networks.service_changed(service);
+            }
         }
         self.networks.told.insert(id, Told { session, reach, ..Told::default() });
         self.networks.tell(id);
@@ -205,10 +223,10 @@ impl State {
 
     /// What runs on a worker is seen otherwise, as it is lost or back, or reached at another address.
     pub(crate) fn worker_seen_otherwise(&mut self, worker: WorkerId) {
-        let services: Vec<ServiceId> = self.on_worker(worker).map(|instance| instance.id.service).collect();
-        for service in services {
-            self.networks.service_changed(service);
-            self.neighbourhood.service_changed(service);
+        let here: Vec<InstanceId> = self.on_worker(worker).map(|instance| instance.id).collect();
+        for id in here {
+            self.networks.instance_changed(id);
+            self.neighbourhood.service_changed(id.service);
         }
     }
 
@@ -225,18 +243,18 @@ impl State {
         self.close_relays(plan);
         if self.networks.told.is_empty() {
             // Tables are made for the first that connects.
-            self.networks.callable.clear();
-            for id in std::mem::take(&mut self.networks.changed) {
-                if self.described(id).is_none() {
-                    self.allowances.forget(id);
-                }
-            }
+            self.networks.tables.clear();
+            self.networks.changed.clear();
+            self.networks.moved.clear();
             return;
         }
         self.keep_reaches(plan);
         let mut news: BTreeMap<WorkerId, NetworkNews> = BTreeMap::new();
-        for id in std::mem::take(&mut self.networks.changed) {
-            self.renew(id, &mut news);
+        for (id, changed) in std::mem::take(&mut self.networks.changed) {
+            self.renew(id, changed, &mut news);
+        }
+        for id in std::mem::take(&mut self.networks.moved) {
+            self.lead_to_moved(id, &mut news);
         }
         for id in std::mem::take(&mut self.networks.due) {
             let already = news.remove(&id).unwrap_or_default();
@@ -270,11 +288,10 @@ impl State {
             if told.reach.is_some() && worker.reach != told.reach {
                 let moved = Worker { reach: told.reach, ..worker.clone() };
                 self.change(plan, Change::Worker(id, Some(moved)));
-                let here = self.placed.get(&id).into_iter().flatten();
-                for service in here.map(|instance| instance.service) {
-                    self.networks.way_changed(service);
-                    self.neighbourhood.service_changed(service);
+                for instance in self.placed.get(&id).into_iter().flatten() {
+                    self.neighbourhood.service_changed(instance.service);
                 }
+                self.networks.device_moved(id);
                 self.neighbourhood.device_moved(id);
             }
         }
@@ -292,61 +309,80 @@ impl State {
         self.subnets_due |= before.blocks() != self.subnets.blocks();
         for id in moved {
             self.networks.tell(id);
-            for instance in self.placed.get(&id).into_iter().flatten() {
-                self.networks.way_changed(instance.service);
-            }
+            self.networks.device_moved(id);
             self.neighbourhood.device_moved(id);
         }
     }
 
-    /// Makes a service as it is told anew. Whoever may call it and was told of it before is told of this one alone: a
-    /// service has many callers, and each of them many services.
-    fn renew(&mut self, id: ServiceId, news: &mut BTreeMap<WorkerId, NetworkNews>) {
-        let callers: BTreeSet<WorkerId> = self
-            .allowances
-            .beside(id)
-            .into_iter()
-            .filter_map(|service| self.spread.get(&service))
-            .flat_map(BTreeMap::keys)
-            .filter(|worker| self.networks.told.contains_key(worker) && !self.networks.due.contains(worker))
-            .copied()
-            .collect();
-        let Some(service) = self.callable(id) else {
-            self.networks.callable.remove(&id);
-            self.allowances.forget(id);
-            self.networks.due.extend(callers);
-            return;
+    /// The devices with copies of what has to do with a service.
+    pub(crate) fn devices_beside(&self, id: ServiceId) -> BTreeSet<WorkerId> {
+        let beside = self.allowances.beside(id).into_iter().filter_map(|service| self.spread.get(&service));
+        beside.flat_map(BTreeMap::keys).copied().collect()
+    }
+
+    /// Makes a service as it is told anew. Whoever may call it and was told of it before is told of this one alone, and
+    /// only what is different: a service has many callers and instances, and each caller many services.
+    fn renew(&mut self, id: ServiceId, changed: Changed, news: &mut BTreeMap<WorkerId, NetworkNews>) {
+        let mut callers = self.devices_beside(id);
+        callers.retain(|worker| self.networks.told.contains_key(worker));
+        let Some(description) = self.described(id) else {
+            self.networks.tables.remove(&id);
+            return self.networks.due.extend(callers);
         };
-        let before = self.networks.callable.get(&id);
-        if before.is_some_and(|before| *before == service) {
+        let Some(before) = self.networks.tables.get(&id).map(|table| Arc::clone(&table.service)) else {
+            let table = Table::of(self.callable(id, description));
+            self.networks.tables.insert(id, table);
+            return self.networks.due.extend(callers);
+        };
+        let (service, different) = match changed {
+            Changed::Everything => {
+                let service = self.callable(id, description);
+                let different = service.instances_since(&before);
+                (service, different)
+            }
+            Changed::Instances(numbers) => {
+                let now = numbers
+                    .into_iter()
+                    .map(|number| (number, self.instance_anywhere(InstanceId { service: id, number })));
+                let different: InstanceNews =
+                    now.filter(|(number, now)| before.instance(*number) != now.as_ref()).collect();
+                if different.is_empty() {
+                    return;
+                }
+                (before.after(&different), different)
+            }
+        };
+        let is_described_as_before = service.is_described_as(&before);
+        if is_described_as_before && different.is_empty() {
             return;
         }
-        let before = self.networks.callable.insert(id, Arc::clone(&service));
-        // The way to one of its devices may be another.
-        let Some(before) = before else { return self.networks.due.extend(callers) };
-        let (were, are) = (devices(&before), devices(&service));
+        let (service, different) = (Arc::new(service), Arc::new(different));
+        let table = self.networks.tables.get_mut(&id).expect("it was there just now");
+        let (gained, lost) = table.take(&service, &different);
         let gained_by = |version| -> Vec<(WorkerId, Option<Peer>)> {
-            are.difference(&were).map(|device| (*device, self.peer(version, *device))).collect()
+            gained.iter().map(|device| (*device, self.peer(version, *device))).collect()
         };
         let gained = [IpVersion::V4, IpVersion::V6].map(|version| (version, gained_by(version)));
         let gained = BTreeMap::from(gained);
         for caller in callers {
-            let gained = &gained[&self.version_of(caller)];
-            let Some(told) = self.networks.told.get_mut(&caller) else { continue };
+            // It is not led to itself, whose key it has.
+            let gained = gained[&self.version_of(caller)].iter().filter(|(device, _)| *device != caller);
             let own = self.workers.get(&caller).and_then(Worker::key);
-            // Of two devices with one key it is to be seen which of them counts.
-            let mut peers = gained.iter().filter_map(|(id, peer)| Some((*id, peer.as_ref()?)));
-            let doubts = told.disputed || peers.any(|(id, peer)| told.doubts(own, id, peer));
+            let Some(told) = self.networks.told.get_mut(&caller) else { continue };
             // Whoever was not told the state before is told all that is new to it.
-            let knows = told.services.get(&id).is_some_and(|known| *known == before);
-            if told.lease.is_none() || doubts || !knows {
+            let knows = told.services.get(&id).is_some_and(|known| Arc::ptr_eq(known, &before));
+            if told.lease.is_none() || !knows || told.has_doubts(own, gained.clone()) {
                 self.networks.due.insert(caller);
                 continue;
             }
             told.services.insert(id, Arc::clone(&service));
             let news = news.entry(caller).or_default();
-            news.services.insert(id, Some(Arc::clone(&service)));
-            for (device, peer) in gained.iter().filter(|(device, _)| *device != caller) {
+            if is_described_as_before {
+                news.instances.insert(id, Arc::clone(&different));
+            } else {
+                news.services.insert(id, Some(Arc::clone(&service)));
+            }
+            for (device, peer) in gained {
                 *told.devices.entry(*device).or_default() += 1;
                 if let Some(peer) = peer
                     && told.lead(*device, Some(peer.clone()))
@@ -354,7 +390,7 @@ impl State {
                     news.peers.insert(*device, Some(peer.clone()));
                 }
             }
-            for device in were.difference(&are).filter(|device| **device != caller) {
+            for device in lost.iter().filter(|device| **device != caller) {
                 if fewer(&mut told.devices, *device) && told.lead(*device, None) {
                     news.peers.insert(*device, None);
                 }
@@ -362,11 +398,28 @@ impl State {
         }
     }
 
-    fn callable(&self, id: ServiceId) -> Option<Arc<CallableService>> {
-        let SharedService { names, addresses, allowed_callers } = self.described(id)?;
-        let mut instances = self.instances_anywhere(id);
-        compare(addresses.keys(), &mut instances);
-        Some(Arc::new(CallableService { names, addresses, allowed_callers, instances }))
+    /// Tells of a device that is led to otherwise, those who know of it.
+    fn lead_to_moved(&mut self, id: WorkerId, news: &mut BTreeMap<WorkerId, NetworkNews>) {
+        let ways = [IpVersion::V4, IpVersion::V6].map(|version| (version, self.peer(version, id)));
+        let ways = BTreeMap::from(ways);
+        let knows = |told: &Told| told.lease.is_some() && told.devices.contains_key(&id);
+        let whom = self.networks.told.iter().filter(|(_, told)| knows(told));
+        let whom: Vec<WorkerId> = whom.map(|(caller, _)| *caller).collect();
+        for caller in whom {
+            let peer = &ways[&self.version_of(caller)];
+            let own = self.workers.get(&caller).and_then(Worker::key);
+            let Some(told) = self.networks.told.get_mut(&caller) else { continue };
+            if told.has_doubts(own, [(id, peer.clone())].iter()) {
+                self.networks.due.insert(caller);
+            } else if told.lead(id, peer.clone()) {
+                news.entry(caller).or_default().peers.insert(id, peer.clone());
+            }
+        }
+    }
+
+    fn callable(&self, id: ServiceId, description: SharedService) -> CallableService {
+        let SharedService { names, addresses, allowed_callers } = description;
+        CallableService { names, addresses, allowed_callers, instances: self.instances_anywhere(id) }
     }
 
     /// A service as it is held here, or else as it is shared by others.
@@ -390,12 +443,22 @@ impl State {
         let whole = told.lease.is_none();
         let services = self.services_for(id);
         let mut news = NetworkNews { whole, ..already };
-        news.services.extend(difference(&told.services, &services));
+        tell_of_services(&mut news, &told.services, &services);
         let new_lease = (told.lease.as_ref() != Some(&lease)).then(|| lease.clone());
         let session = told.session;
+        let is_as_before = told.services.len() == services.len()
+            && told.services.values().zip(services.values()).all(|(before, now)| Arc::ptr_eq(before, now));
+        // Then it is led to the same devices, and of those that moved it is told already.
+        if is_as_before && !whole && !told.disputed {
+            let told = self.networks.told.get_mut(&id)?;
+            told.lease = Some(lease);
+            let has_news = new_lease.is_some() || !news.is_empty();
+            return has_news.then_some(Effect::TellNetwork { worker: id, session, lease: new_lease, news });
+        }
         let mut needed: BTreeMap<WorkerId, usize> = BTreeMap::new();
-        for device in services.values().flat_map(|service| devices(service)).filter(|device| *device != id) {
-            *needed.entry(device).or_default() += 1;
+        let tables = services.keys().filter_map(|service| self.networks.tables.get(service));
+        for device in tables.flat_map(|table| table.devices.keys()).filter(|device| **device != id) {
+            *needed.entry(*device).or_default() += 1;
         }
         let (ways, disputed) = self.ways_for(id, needed.keys().copied());
         let gone = told.peers.keys().filter(|device| !ways.contains_key(device));
@@ -431,7 +494,7 @@ impl State {
         let callees =
             applications.into_iter().flat_map(|application| self.allowances.callees_of(application));
         let beside = callees.chain(here.iter().flat_map(|service| self.allowances.callers_of(*service)));
-        let callable = |id| Some((id, Arc::clone(self.networks.callable.get(&id)?)));
+        let callable = |id| Some((id, Arc::clone(&self.networks.tables.get(&id)?.service)));
         beside.filter_map(callable).collect()
     }
 }

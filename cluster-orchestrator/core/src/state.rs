@@ -240,6 +240,7 @@ impl State {
                 self.behind.remove(&id);
                 self.draining.remove(&id);
                 self.contacts.forget(id);
+                self.networks.device_moved(id);
                 self.looked_at.remove(&id);
                 self.networks.forgotten(id);
             }
@@ -282,7 +283,7 @@ impl State {
             }
         }
         if Self::appearance(before.as_ref()) != Self::appearance(instance.as_ref()) {
-            self.networks.service_changed(id.service);
+            self.networks.instance_changed(id);
             self.neighbourhood.service_changed(id.service);
         }
         let holds = |set: &mut BTreeSet<InstanceId>, holds: bool| {

@@ -10,8 +10,7 @@ use std::{
 };
 
 use model::{
-    AddressKind, CallableInstance, Desired, InstanceId, Load, Millicores, Moment, Phase, ServiceId, Usage,
-    Weight, WorkerId, WorkerReport,
+    Desired, InstanceId, Load, Millicores, Moment, Phase, ServiceId, Usage, Weight, WorkerId, WorkerReport,
 };
 
 use crate::{Instance, State, reconcile::Plan};
@@ -196,21 +195,6 @@ fn used(device: Load, limit: Millicores, usage: Usage) -> Share {
     };
     let spare = Share::of_percent(processor).spare() * Share::of_percent(device.memory_percent).spare();
     Share(1.0 - spare)
-}
-
-/// Leaves of weights what NetManagers need: how those compare that connections are led to, if any are by weight.
-pub(crate) fn compare<'a>(
-    kinds: impl IntoIterator<Item = &'a AddressKind>,
-    instances: &mut [CallableInstance],
-) {
-    let matters = kinds.into_iter().any(|kind| *kind == AddressKind::LeastUsed);
-    let ready = instances.iter().filter(|instance| instance.ready);
-    let divisor = Weight::common_divisor(ready.map(|instance| instance.weight));
-    for instance in instances {
-        let counts = matters && instance.ready;
-        instance.weight =
-            if counts { Weight::new(instance.weight.get() / divisor) } else { Weight::default() };
-    }
 }
 
 #[cfg(test)]

@@ -49,8 +49,8 @@ pub use neighbours::{
     Neighbour, NeighbourInstance, NeighbourNews, Neighbours, SharedApplication, SharedNews, SharedService,
 };
 pub use network::{
-    CallableInstance, CallableService, NetworkNews, Peer, Reach, RelayLoan, RelayOffer, RelayPlace,
-    Surroundings, TunnelEnd, TunnelKey, Way,
+    CallableInstance, CallableService, InstanceNews, NetworkNews, Peer, Reach, RelayLoan, RelayOffer,
+    RelayPlace, Surroundings, TunnelEnd, TunnelKey, Way,
 };
 pub use quantity::{Generation, Mebibytes, Millicores, Resources};
 pub use refusal::{CandidateVerdict, Refusal, RefusalCode};

@@ -43,6 +43,50 @@ pub struct CallableInstance {
     pub weight: Weight,
 }
 
+/// Instances of a service that are different from before, by their numbers; `None` for one that is not called any more.
+pub type InstanceNews = BTreeMap<u32, Option<CallableInstance>>;
+
+impl CallableService {
+    /// One of its instances.
+    #[must_use]
+    pub fn instance(&self, number: u32) -> Option<&CallableInstance> {
+        let place = self.instances.binary_search_by_key(&number, |instance| instance.number).ok()?;
+        self.instances.get(place)
+    }
+
+    /// The same service after these news of its instances.
+    #[must_use]
+    pub fn after(&self, news: &InstanceNews) -> Self {
+        let kept = self.instances.iter().filter(|instance| !news.contains_key(&instance.number));
+        let mut instances: Vec<CallableInstance> = Vec::with_capacity(self.instances.len() + news.len());
+        instances.extend(kept.chain(news.values().flatten()));
+        // Of two parts in order: not more than putting them together.
+        instances.sort_by_key(|instance| instance.number);
+        Self {
+            names: Arc::clone(&self.names),
+            addresses: Arc::clone(&self.addresses),
+            allowed_callers: Arc::clone(&self.allowed_callers),
+            instances,
+        }
+    }
+
+    /// Whether it is described as another is, whatever its instances are.
+    #[must_use]
+    pub fn is_described_as(&self, other: &Self) -> bool {
+        (&self.names, &self.addresses, &self.allowed_callers)
+            == (&other.names, &other.addresses, &other.allowed_callers)
+    }
+
+    /// What of its instances is different from `before`.
+    #[must_use]
+    pub fn instances_since(&self, before: &Self) -> InstanceNews {
+        let gone = before.instances.iter().filter(|instance| self.instance(instance.number).is_none());
+        let new = self.instances.iter().filter(|instance| before.instance(instance.number) != Some(instance));
+        let gone = gone.map(|instance| (instance.number, None));
+        gone.chain(new.map(|instance| (instance.number, Some(*instance)))).collect()
+    }
+}
+
 /// The public key of a device's tunnel, as WireGuard has it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TunnelKey(pub [u8; 32]);
@@ -203,8 +247,10 @@ pub struct Surroundings {
 pub struct NetworkNews {
     /// Nothing that was told before counts.
     pub whole: bool,
-    /// Services that are new or different, or may not be called any more.
+    /// Services that are new or described differently, or may not be called any more.
     pub services: BTreeMap<ServiceId, Option<Arc<CallableService>>>,
+    /// Of services that were told before and are not among these, the instances that are different.
+    pub instances: BTreeMap<ServiceId, Arc<InstanceNews>>,
     /// Devices likewise.
     pub peers: BTreeMap<WorkerId, Option<Peer>>,
 }
@@ -213,12 +259,12 @@ impl NetworkNews {
     /// Whether it tells anything.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        !self.whole && self.services.is_empty() && self.peers.is_empty()
+        !self.whole && self.services.is_empty() && self.instances.is_empty() && self.peers.is_empty()
     }
 }
 
 impl Surroundings {
-    /// Takes on news.
+    /// Takes on news. Those of instances of a service that was not told of count for nothing.
     pub fn take(&mut self, news: NetworkNews) {
         if news.whole {
             *self = Self::default();
@@ -229,11 +275,61 @@ impl Surroundings {
                 None => self.services.remove(&id),
             };
         }
+        for (id, news) in news.instances {
+            if let Some(service) = self.services.get_mut(&id) {
+                *service = Arc::new(service.after(&news));
+            }
+        }
         for (id, peer) in news.peers {
             match peer {
                 Some(peer) => self.peers.insert(id, peer),
                 None => self.peers.remove(&id),
             };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn service(instances: &BTreeMap<u32, bool>) -> CallableService {
+        let names = ServiceNames {
+            application: "shop".to_owned(),
+            application_namespace: "prod".to_owned(),
+            service: "web".to_owned(),
+            service_namespace: "front".to_owned(),
+        };
+        let instance = |(number, ready): (&u32, &bool)| CallableInstance {
+            number: *number,
+            address: Ipv4Addr::new(10, 30, 1, 1),
+            worker: WorkerId::new(uuid::Uuid::nil()),
+            ready: *ready,
+            weight: crate::Weight::default(),
+        };
+        CallableService {
+            names: names.into(),
+            addresses: Arc::default(),
+            allowed_callers: Arc::default(),
+            instances: instances.iter().map(instance).collect(),
+        }
+    }
+
+    proptest! {
+        /// Told once or twice, what is different makes one of the other, and nothing is told that is not.
+        #[test]
+        fn what_is_different_makes_one_of_the_other(
+            before in prop::collection::btree_map(0_u32..12, any::<bool>(), 0..12),
+            now in prop::collection::btree_map(0_u32..12, any::<bool>(), 0..12),
+        ) {
+            let news = service(&now).instances_since(&service(&before));
+            let once = service(&before).after(&news);
+            prop_assert_eq!(&once, &service(&now));
+            prop_assert_eq!(&once.after(&news), &once);
+            let different = (0..12).filter(|number| before.get(number) != now.get(number));
+            prop_assert_eq!(news.keys().copied().collect::<Vec<_>>(), different.collect::<Vec<_>>());
         }
     }
 }

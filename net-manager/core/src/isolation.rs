@@ -51,36 +51,39 @@ impl DesiredKernel {
             *application = (*application).min(*number);
         }
         let mut memberships = BTreeMap::new();
+        // A set of them is made once and not with each.
+        let mut elements = Vec::new();
         for (id, callee, service) in numbered {
             let own = ApplicationName::from(&*callee.names);
             let of = Membership { service, application: applications[&own] };
             memberships.insert(id, of);
             let instances = callee.instances.iter();
             let instances = instances.filter_map(|it| StableAddress::of(AddressKind::Instance, it.address));
-            self.add_members(instances.flat_map(|address| address.all()), of);
+            elements.extend(members(instances.flat_map(|address| address.all()), of));
             let admitted = applications
                 .iter()
                 .filter(|(caller, _)| may_connect(caller, &own, &callee.allowed_callers))
                 .map(|(_, number)| *number);
             let admitted = admitted.chain([Membership::DEVICE.application]);
-            self.elements.extend(admitted.map(|application| Element::Admitted { application, service }));
+            elements.extend(admitted.map(|application| Element::Admitted { application, service }));
         }
         for attachment in attachments {
             if let Some(of) = memberships.get(&attachment.id.service) {
                 let stable = attachment.stable().map(|stable| stable.all()).into_iter().flatten();
-                self.add_members(attachment.addresses.all().into_iter().chain(stable), *of);
+                elements.extend(members(attachment.addresses.all().into_iter().chain(stable), *of));
             }
         }
         for peer in surroundings.peers.values() {
             let v4 = peer.lease.v4.iter().map(|range| gateway_of(&(*range).into()));
             let v6 = peer.lease.v6.iter().map(|range| gateway_of(&(*range).into()));
-            self.add_members(v4.chain(v6), Membership::DEVICE);
+            elements.extend(members(v4.chain(v6), Membership::DEVICE));
         }
+        self.elements.append(&mut elements.into_iter().collect());
     }
+}
 
-    fn add_members(&mut self, addresses: impl Iterator<Item = IpAddr>, of: Membership) {
-        self.elements.extend(addresses.map(|address| Element::Member { address, of }));
-    }
+fn members(addresses: impl Iterator<Item = IpAddr>, of: Membership) -> impl Iterator<Item = Element> {
+    addresses.map(move |address| Element::Member { address, of })
 }
 
 /// Who may connect to whom, to judge connections that exist already.

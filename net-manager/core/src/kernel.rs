@@ -417,6 +417,14 @@ impl Element {
     }
 }
 
+/// A change concerns few of what there is.
+fn replace<T: Copy + Ord>(all: &mut BTreeSet<T>, remove: &BTreeSet<T>, add: &BTreeSet<T>) {
+    for gone in remove {
+        all.remove(gone);
+    }
+    all.extend(add);
+}
+
 impl ObservedKernel {
     /// The kernel after `effect` was done, so that the next change needs no reading.
     pub fn after(&mut self, effect: &Effect) {
@@ -425,10 +433,8 @@ impl ObservedKernel {
             Effect::EndForbidden(_) => self.isolated = true,
             Effect::InstallRuleset => self.ruleset_intact = true,
             Effect::ChangeElements { remove, add, close, open } => {
-                self.elements.retain(|element| !remove.contains(element));
-                self.elements.extend(add);
-                self.chains.retain(|chain| !close.contains(chain));
-                self.chains.extend(open);
+                replace(&mut self.elements, remove, add);
+                replace(&mut self.chains, close, open);
             }
             Effect::OpenDirect(link) => {
                 self.direct = Some(*link);
@@ -440,8 +446,7 @@ impl ObservedKernel {
             }
             Effect::SetSecure(peers) => self.secure = Some(peers.clone()),
             Effect::ChangePaths { remove, add } => {
-                self.paths.retain(|path| !remove.contains(path));
-                self.paths.extend(add);
+                replace(&mut self.paths, remove, add);
             }
             Effect::OpenDockerUser(family) => {
                 self.forward.entry(*family).or_default().docker_user = Some(true);

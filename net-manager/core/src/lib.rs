@@ -15,6 +15,7 @@ mod kernel;
 mod link;
 mod names;
 mod others;
+mod places;
 mod reconcile;
 mod shares;
 mod state;

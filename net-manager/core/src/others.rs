@@ -12,8 +12,8 @@ use model::{
 };
 
 use crate::{
-    Attachment, Chain, DesiredKernel, DirectLink, Element, Family, Mac, Path, SecurePeer, closest::Distances,
-    shares,
+    Attachment, Chain, DesiredKernel, DirectLink, Element, Family, Mac, Path, SecurePeer,
+    places::{Orders, Places},
 };
 
 /// How another device is led to.
@@ -25,6 +25,15 @@ enum Device {
     Secure(TunnelKey),
 }
 
+/// What leads to others, as it is gathered: a set of it is made once and not with each entry of it.
+#[derive(Debug, Default)]
+struct Ways {
+    elements: Vec<Element>,
+    paths: Vec<Path>,
+    chains: BTreeSet<Chain>,
+    secure: BTreeMap<TunnelKey, SecurePeer>,
+}
+
 impl DesiredKernel {
     /// Adds what leads to services and to the devices of others.
     pub(crate) fn lead_to_others(
@@ -32,57 +41,49 @@ impl DesiredKernel {
         surroundings: &Surroundings,
         attachments: &[Attachment],
         subnet: Subnet,
-        distances: &Distances,
+        places: &Places,
     ) {
         let (v4, v6) = subnet.gateway();
         let source = InstanceAddresses { v4, v6 };
         self.direct = Some(DirectLink { mac: mac_of(v4), source });
+        let mut ways = Ways::default();
         let devices: BTreeMap<WorkerId, Device> = surroundings
             .peers
             .iter()
-            .filter_map(|(worker, peer)| Some((*worker, self.lead_to_device(peer, source)?)))
+            .filter_map(|(worker, peer)| Some((*worker, ways.lead_to_device(peer, source)?)))
             .collect();
         let attached: BTreeSet<InstanceId> = attachments.iter().map(|attachment| attachment.id).collect();
-        // Every device begins somewhere else, or the first calls of all of them would go to the same instance.
-        let begin = u32::from(v4) / 64;
         for (id, service) in &surroundings.services {
-            let mut here = Vec::new();
-            let mut there = Vec::new();
-            let mut ready = Vec::new();
             for instance in &service.instances {
                 let address = StableAddress::of(AddressKind::Instance, instance.address);
                 let Some(address) = address else { continue };
-                if attached.contains(&InstanceId { service: *id, number: instance.number }) {
-                    if instance.ready {
-                        here.push(address);
-                        ready.push((address, instance.weight));
-                    }
-                } else if let Some(device) = devices.get(&instance.worker) {
-                    self.lead_to_instance(address, *device, source);
-                    if instance.ready {
-                        there.push((instance.worker, address));
-                        ready.push((address, instance.weight));
-                    }
+                let is_here = attached.contains(&InstanceId { service: *id, number: instance.number });
+                if let Some(device) = devices.get(&instance.worker).filter(|_| !is_here) {
+                    ways.lead_to_instance(address, *device, source);
                 }
             }
-            // No other device is as close as this one, however quick it answers.
-            let closest = if here.is_empty() { distances.closest(&there) } else { here };
-            let least_used = shares::places(&ready);
-            let ready: Vec<StableAddress> = ready.into_iter().map(|(address, _)| address).collect();
-            self.lead_to_service(service, &closest, &least_used, &ready, begin);
+            if let Some(orders) = places.of(*id) {
+                ways.lead_to_service(service, orders);
+            }
         }
+        self.elements.append(&mut ways.elements.into_iter().collect());
+        self.paths.append(&mut ways.paths.into_iter().collect());
+        self.chains.append(&mut ways.chains);
+        self.secure.append(&mut ways.secure);
     }
+}
 
+impl Ways {
     /// `None` for a device without ranges.
     fn lead_to_device(&mut self, peer: &Peer, source: InstanceAddresses) -> Option<Device> {
         let (v4, v6) = Subnet::first_of(&peer.lease)?.gateway();
         let device = match peer.way {
             Way::Direct { underlay } => {
                 let (mac, over) = (mac_of(v4), Family::of(underlay));
-                self.elements.insert(Element::Peer(underlay));
-                self.paths.insert(Path::Device { mac, underlay });
+                self.elements.push(Element::Peer(underlay));
+                self.paths.push(Path::Device { mac, underlay });
                 for gateway in [IpAddr::V4(v4), IpAddr::V6(v6)] {
-                    self.paths.insert(Path::Neighbour { over, gateway, mac });
+                    self.paths.push(Path::Neighbour { over, gateway, mac });
                 }
                 Device::Direct { over, gateway: InstanceAddresses { v4, v6 } }
             }
@@ -107,10 +108,10 @@ impl DesiredKernel {
         let from = of_family(source);
         match device {
             Device::Direct { over, gateway } => {
-                self.paths.insert(Path::Route { over, to, via: of_family(gateway), from });
+                self.paths.push(Path::Route { over, to, via: of_family(gateway), from });
             }
             Device::Secure(key) => {
-                self.paths.insert(Path::Through { to, from });
+                self.paths.push(Path::Through { to, from });
                 if let Some(peer) = self.secure.get_mut(&key) {
                     peer.allowed.insert(to);
                 }
@@ -120,59 +121,52 @@ impl DesiredKernel {
 
     fn lead_to_instance(&mut self, address: StableAddress, device: Device, source: InstanceAddresses) {
         for to in address.all() {
-            self.elements.insert(Element::Known(to));
+            self.elements.push(Element::Known(to));
             self.lead_to_range(to.into(), device, source);
         }
     }
 
-    fn lead_to_service(
-        &mut self,
-        service: &CallableService,
-        closest: &[StableAddress],
-        least_used: &[StableAddress],
-        ready: &[StableAddress],
-        begin: u32,
-    ) {
+    fn lead_to_service(&mut self, service: &CallableService, orders: &Orders) {
         for (kind, v4) in &*service.addresses {
             let Some(address) = StableAddress::of(*kind, *v4) else { continue };
             let chosen = match kind {
-                AddressKind::Closest => closest,
-                AddressKind::LeastUsed => least_used,
-                AddressKind::RoundRobin | AddressKind::Affinity => ready,
+                AddressKind::Closest => &orders.closest,
+                AddressKind::RoundRobin => &orders.any,
+                AddressKind::LeastUsed => &orders.least_used,
+                AddressKind::Affinity => &orders.agreed,
                 AddressKind::Instance => continue,
             };
-            match chosen {
+            match &chosen[..] {
                 // Refused at once: nobody has the address.
                 [] => {}
                 [only] => {
                     for (from, to) in address.all().into_iter().zip(only.all()) {
-                        self.elements.insert(Element::Known(from));
-                        self.elements.insert(Element::Single { from, to });
+                        self.elements.push(Element::Known(from));
+                        self.elements.push(Element::Single { from, to });
                     }
                 }
-                several => self.spread(*kind, address, several, begin),
+                several => self.spread(*kind, address, several),
             }
         }
     }
 
-    fn spread(&mut self, kind: AddressKind, address: StableAddress, among: &[StableAddress], begin: u32) {
+    fn spread(&mut self, kind: AddressKind, address: StableAddress, among: &[StableAddress]) {
         let count = u32::try_from(among.len()).unwrap_or(u32::MAX);
-        let (chain, begin) = match kind {
+        let chain = match kind {
             AddressKind::Instance | AddressKind::RoundRobin | AddressKind::Closest => {
-                (Chain::Turn { of: address.v4, count }, begin % count)
+                Chain::Turn { of: address.v4, count }
             }
-            AddressKind::LeastUsed => (Chain::Random { count }, 0),
-            // The same order everywhere, so that a caller that moves meets the same instance.
-            AddressKind::Affinity => (Chain::Hash { count }, 0),
+            AddressKind::LeastUsed => Chain::Random { count },
+            AddressKind::Affinity => Chain::Hash { count },
         };
         self.chains.insert(chain);
         for from in address.all() {
-            self.elements.insert(Element::Known(from));
-            self.elements.insert(Element::Spread { from, chain });
+            self.elements.push(Element::Known(from));
+            self.elements.push(Element::Spread { from, chain });
         }
-        for (index, to) in (0..count).map(|index| (index + count - begin) % count).zip(among) {
+        for (index, to) in (0..count).zip(among) {
             for (of, to) in address.all().into_iter().zip(to.all()) {
-                self.elements.insert(Element::Backend { of, index, to });
+                self.elements.push(Element::Backend { of, index, to });
             }
         }
     }

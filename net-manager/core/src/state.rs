@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     DesiredKernel, Echo, Element, Family, LinkName, LinkPlan, Namespace, Nearness, RoundTrip,
-    closest::Distances,
+    closest::Distances, places::Places,
 };
 
 /// A cluster that is there tells of an application before its containers are made. One that is not must not keep an
@@ -184,6 +184,9 @@ pub struct NetworkState {
     /// How far the devices are that closest addresses may lead to. Known again soon after a start.
     #[serde(skip)]
     distances: Distances,
+    /// In which order addresses of services lead to instances; another one after a start.
+    #[serde(skip)]
+    places: Places,
 }
 
 impl NetworkState {
@@ -196,13 +199,24 @@ impl NetworkState {
     /// To be called once with what was known before a restart.
     pub fn recall(&mut self, surroundings: Surroundings) {
         self.surroundings = surroundings;
-        self.choose_whom_to_measure();
+        self.look_at_surroundings();
     }
 
     /// Takes on what the cluster tells of others.
     pub fn hear(&mut self, news: NetworkNews) {
         self.surroundings.take(news);
+        self.look_at_surroundings();
+    }
+
+    /// Takes on what follows from the surroundings and from what is attached.
+    fn look_at_surroundings(&mut self) {
         self.choose_whom_to_measure();
+        self.arrange();
+    }
+
+    fn arrange(&mut self) {
+        let begin = self.subnet().map_or(0, |subnet| u32::from(subnet.gateway().0) / 64);
+        self.places.arrange(&self.surroundings, &self.attachments, &self.distances, begin);
     }
 
     /// Devices are measured while a closest address may lead to them: that of a service with nothing ready here.
@@ -255,7 +269,11 @@ impl NetworkState {
 
     /// Takes on the shortest answer of a round, or that there was none. Says whether the kernel may have to change for it.
     pub fn take_round(&mut self, worker: WorkerId, answer: Option<RoundTrip>, now: Moment) -> bool {
-        self.distances.take(worker, answer, now)
+        let changed = self.distances.take(worker, answer, now);
+        if changed {
+            self.arrange();
+        }
+        changed
     }
 
     /// The subnet new instances get their addresses of.
@@ -392,7 +410,7 @@ impl NetworkState {
                 self.attachments.retain(|attachment| attachment.id != id);
             }
         }
-        self.choose_whom_to_measure();
+        self.look_at_surroundings();
     }
 
     /// The addresses at which others may be connected to an instance here. One that another device has by now took the
@@ -441,7 +459,7 @@ impl NetworkState {
         };
         desired.isolate(&self.surroundings, &self.attachments);
         if let Some(subnet) = self.subnet() {
-            desired.lead_to_others(&self.surroundings, &self.attachments, subnet, &self.distances);
+            desired.lead_to_others(&self.surroundings, &self.attachments, subnet, &self.places);
         }
         desired
     }

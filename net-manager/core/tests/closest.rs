@@ -91,6 +91,7 @@ fn hear(state: &mut NetworkState, devices: &[u8]) {
         peers: peers
             .map(|number| (worker(*number), Some(Peer { way: way(*number), lease: lease(*number) })))
             .collect(),
+        ..NetworkNews::default()
     });
 }
 

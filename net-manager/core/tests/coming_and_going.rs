@@ -72,6 +72,7 @@ fn hear(state: &mut NetworkState, service: ServiceId, device: WorkerId) {
         whole: true,
         services: BTreeMap::from([(service, Some(service_is.into()))]),
         peers: BTreeMap::from([(worker(2), Some(peer))]),
+        ..NetworkNews::default()
     });
 }
 

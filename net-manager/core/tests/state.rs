@@ -235,7 +235,7 @@ fn device_at(underlay: &str) -> NetworkNews {
     };
     let peer = Peer { way: Way::Direct { underlay }, lease };
     let peers = BTreeMap::from([(WorkerId::new(uuid::Uuid::from_bytes([2; 16])), Some(peer))]);
-    NetworkNews { whole: true, services: BTreeMap::new(), peers }
+    NetworkNews { whole: true, peers, ..NetworkNews::default() }
 }
 
 #[test]

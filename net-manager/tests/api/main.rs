@@ -362,6 +362,7 @@ fn two_devices() -> NetworkNews {
         whole: true,
         services: BTreeMap::from([(net(SERVICE), Some(service.into()))]),
         peers: (1..).zip(&workers).map(peer).collect(),
+        ..NetworkNews::default()
     }
 }
 

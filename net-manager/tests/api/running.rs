@@ -191,7 +191,7 @@ impl Daemon {
             instances: Vec::new(),
         };
         let services = BTreeMap::from([(SERVICE.parse().expect("an id"), Some(service.into()))]);
-        let news = NetworkNews { whole: true, services, peers: BTreeMap::new() };
+        let news = NetworkNews { whole: true, services, ..NetworkNews::default() };
         self.leases.send(UplinkEvent::News(news)).await.expect("it listens");
     }
 

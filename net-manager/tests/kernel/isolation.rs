@@ -350,7 +350,7 @@ async fn a_restart_ends_what_was_forbidden_meanwhile() {
     lab.state.hear(model::NetworkNews {
         whole: true,
         services: services.into_iter().map(|(id, service)| (id, Some(service.into()))).collect(),
-        peers: std::collections::BTreeMap::new(),
+        ..model::NetworkNews::default()
     });
     let effects = lab.pending().await;
     let [changed @ net_core::Effect::ChangeElements { .. }, net_core::Effect::EndForbidden(_)] = &effects[..]

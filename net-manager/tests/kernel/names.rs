@@ -415,7 +415,7 @@ async fn the_daemon_answers_what_the_cluster_told_and_says_what_keeps_it_from_an
     });
     let told = |services: &BTreeMap<ServiceId, Arc<CallableService>>| {
         let services = services.iter().map(|(id, service)| (*id, Some(Arc::clone(service)))).collect();
-        UplinkEvent::News(NetworkNews { whole: true, services, peers: BTreeMap::new() })
+        UplinkEvent::News(NetworkNews { whole: true, services, ..NetworkNews::default() })
     };
     cluster.send(told(&lab.state.surroundings().services)).await.expect("it listens");
 

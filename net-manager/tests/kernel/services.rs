@@ -185,7 +185,7 @@ async fn thousands_of_services_are_led_to_in_one_change_and_forgotten_in_one() {
     let services: BTreeMap<_, _> = (0..1_500).map(beyond).collect();
     let none = services.keys().map(|id| (*id, None)).collect();
     for services in [services, none] {
-        lab.state.hear(NetworkNews { whole: false, services, peers: BTreeMap::new() });
+        lab.state.hear(NetworkNews { services, ..NetworkNews::default() });
         let effects = lab.settle().await;
         let changes = effects.iter().filter(|effect| matches!(effect, Effect::ChangeElements { .. }));
         assert_eq!(changes.count(), 1);

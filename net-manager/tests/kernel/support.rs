@@ -396,6 +396,7 @@ impl Lab {
             whole: true,
             services: services.into_iter().map(|(id, service)| (id, Some(service.into()))).collect(),
             peers: peers.iter().map(|(worker, peer)| (*worker, Some(peer.clone()))).collect(),
+            ..NetworkNews::default()
         });
         self.settle().await;
     }

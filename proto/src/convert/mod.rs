@@ -12,8 +12,8 @@ use model::{Capability, InstanceId, Resources, ServiceId};
 use crate::v1;
 
 pub use network::{
-    NetworkMessage, network_hello, network_mailbox, network_message, read_mailbox, read_network_hello,
-    read_network_message, relay_message,
+    NetworkMessage, NetworkReader, network_hello, network_mailbox, network_message, read_mailbox,
+    read_network_hello, relay_message,
 };
 
 /// A message that breaks the protocol.

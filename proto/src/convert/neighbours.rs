@@ -14,8 +14,8 @@ use uuid::Uuid;
 use super::{
     WireError,
     network::{
-        description_from_wire, description_to_wire, instance_from_wire, instance_to_wire, peer_from_wire,
-        peer_to_wire,
+        description_from_wire, description_to_wire, in_order, instance_from_wire, instance_to_wire,
+        peer_from_wire, peer_to_wire,
     },
     parse, required, service_from_parts, service_to_parts,
 };
@@ -119,6 +119,7 @@ impl TryFrom<v1::NeighbourNews> for NeighbourNews {
             let id = service_from_parts(wire.high, wire.low);
             let instances: Vec<NeighbourInstance> =
                 wire.instances.into_iter().map(instance).collect::<Result<_, WireError>>()?;
+            in_order("neighbour.instances", instances.iter().map(|it| it.instance.number))?;
             Ok((id, (!instances.is_empty()).then(|| Arc::new(instances))))
         };
         Ok(Self {

@@ -1,7 +1,7 @@
 //! What NetManagers are told.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt::Display,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     str::FromStr,
@@ -9,9 +9,9 @@ use std::{
 };
 
 use model::{
-    AddressKind, AllowedCallers, CallableInstance, CallableService, NetworkLease, NetworkNews, Peer, Reach,
-    RelayLoan, RelayOffer, RelayPlace, ServiceId, ServiceNames, SharedService, StableAddress, TunnelEnd,
-    TunnelKey, Way, Weight, WorkerId,
+    AddressKind, AllowedCallers, CallableInstance, CallableService, InstanceNews, NetworkLease, NetworkNews,
+    Peer, Reach, RelayLoan, RelayOffer, RelayPlace, ServiceId, ServiceNames, SharedService, StableAddress,
+    TunnelEnd, TunnelKey, Way, Weight, WorkerId,
 };
 use uuid::Uuid;
 
@@ -36,6 +36,7 @@ pub fn network_message(lease: Option<&NetworkLease>, news: &NetworkNews) -> v1::
         peers: news.peers.iter().map(|(id, peer)| peer_to_wire(*id, peer.as_ref())).collect(),
         relay: None,
         root_relay: None,
+        instances: news.instances.iter().map(|(id, news)| instances_to_wire(*id, news)).collect(),
     }
 }
 
@@ -69,18 +70,48 @@ pub struct NetworkMessage {
     pub root_relay: Option<RelayLoan>,
 }
 
-/// Takes a message apart.
-///
-/// # Errors
-/// When a part of it is not what it should be; then nothing of it counts.
-pub fn read_network_message(message: v1::ClusterToNetwork) -> Result<NetworkMessage, WireError> {
-    let services = message.services.into_iter().map(service_from_wire).collect::<Result<_, _>>()?;
-    let peers = message.peers.into_iter().map(peer_from_wire).collect::<Result<_, _>>()?;
-    let lease = message.lease.map(TryInto::try_into).transpose()?;
-    let relay = message.relay.map(relay_from_wire).transpose()?;
-    let root_relay = message.root_relay.map(TryInto::try_into).transpose()?;
-    let news = NetworkNews { whole: message.whole, services, peers };
-    Ok(NetworkMessage { lease, news, relay, root_relay })
+/// Takes the messages of one connection apart.
+#[derive(Debug, Default)]
+pub struct NetworkReader {
+    /// The services that were told of.
+    told: BTreeSet<ServiceId>,
+}
+
+impl NetworkReader {
+    /// Takes the next message apart.
+    ///
+    /// # Errors
+    /// When a part of it is not what it should be, or it is about instances of a service that was not told of. Then
+    /// nothing of it counts, and what comes after it would say what is different from something else: the connection must
+    /// end, and the next one begins with everything.
+    pub fn read(&mut self, message: v1::ClusterToNetwork) -> Result<NetworkMessage, WireError> {
+        let services: BTreeMap<ServiceId, Option<Arc<CallableService>>> =
+            message.services.into_iter().map(service_from_wire).collect::<Result<_, _>>()?;
+        let instances: BTreeMap<ServiceId, Arc<InstanceNews>> =
+            message.instances.into_iter().map(instances_from_wire).collect::<Result<_, _>>()?;
+        let peers = message.peers.into_iter().map(peer_from_wire).collect::<Result<_, _>>()?;
+        let lease = message.lease.map(TryInto::try_into).transpose()?;
+        let relay = message.relay.map(relay_from_wire).transpose()?;
+        let root_relay = message.root_relay.map(TryInto::try_into).transpose()?;
+        let is_known = |id| !message.whole && self.told.contains(id) && !services.contains_key(id);
+        if let Some(unknown) = instances.keys().find(|id| !is_known(id)) {
+            return Err(WireError::new(
+                "instances",
+                format!("are of service {unknown}, which was not told of"),
+            ));
+        }
+        if message.whole {
+            self.told.clear();
+        }
+        for (id, service) in &services {
+            match service {
+                Some(_) => self.told.insert(*id),
+                None => self.told.remove(id),
+            };
+        }
+        let news = NetworkNews { whole: message.whole, services, instances, peers };
+        Ok(NetworkMessage { lease, news, relay, root_relay })
+    }
 }
 
 fn relay_from_wire(wire: v1::RelayOffer) -> Result<RelayOffer, WireError> {
@@ -153,8 +184,42 @@ fn service_from_wire(
         return Ok((service_from_parts(description.high, description.low), None));
     }
     let (id, SharedService { names, addresses, allowed_callers }) = description_from_wire(description)?;
-    let instances = wire.instances.into_iter().map(instance_from_wire).collect::<Result<_, _>>()?;
+    let instances: Vec<CallableInstance> =
+        wire.instances.into_iter().map(instance_from_wire).collect::<Result<_, _>>()?;
+    in_order("service.instances", instances.iter().map(|instance| instance.number))?;
     Ok((id, Some(Arc::new(CallableService { names, addresses, allowed_callers, instances }))))
+}
+
+fn instances_to_wire(id: ServiceId, news: &InstanceNews) -> v1::InstanceNews {
+    let (high, low) = service_to_parts(id);
+    v1::InstanceNews {
+        high,
+        low,
+        instances: news.values().flatten().map(instance_to_wire).collect(),
+        gone: news.iter().filter(|(_, instance)| instance.is_none()).map(|(number, _)| *number).collect(),
+    }
+}
+
+fn instances_from_wire(wire: v1::InstanceNews) -> Result<(ServiceId, Arc<InstanceNews>), WireError> {
+    let count = wire.instances.len() + wire.gone.len();
+    let gone = wire.gone.into_iter().map(|number| Ok((number, None)));
+    let there = wire.instances.into_iter().map(|instance| {
+        let instance = instance_from_wire(instance)?;
+        Ok((instance.number, Some(instance)))
+    });
+    let news: InstanceNews = gone.chain(there).collect::<Result<_, WireError>>()?;
+    if news.len() < count {
+        return Err(WireError::new("instances", "name one of them twice"));
+    }
+    Ok((service_from_parts(wire.high, wire.low), Arc::new(news)))
+}
+
+/// Instances are found by their numbers, so each is there once and in its place.
+pub(super) fn in_order(field: &'static str, numbers: impl Iterator<Item = u32>) -> Result<(), WireError> {
+    if numbers.is_sorted_by(|one, next| one < next) {
+        return Ok(());
+    }
+    Err(WireError::new(field, "are not in order of their numbers, or name one of them twice"))
 }
 
 pub(super) fn description_to_wire(
@@ -396,12 +461,12 @@ mod tests {
         let offer = RelayOffer { address: None, port: 50105, session: 7, key: [7; 32] };
         for offer in [offer.clone(), RelayOffer { address: Some(([203, 0, 113, 1]).into()), ..offer.clone() }]
         {
-            let read = read_network_message(relay_message(Some(&offer), None)).expect("a message");
+            let read = NetworkReader::default().read(relay_message(Some(&offer), None)).expect("a message");
             assert_eq!((read.lease, read.news, read.relay), (None, NetworkNews::default(), Some(offer)));
         }
         let mut wrong = relay_message(Some(&offer), None);
         wrong.relay.as_mut().expect("an offer").key.pop();
-        assert!(read_network_message(wrong).is_err());
+        assert!(NetworkReader::default().read(wrong).is_err());
         assert_eq!(format!("{offer:?}"), "RelayOffer(0000000000000007, key withheld)");
     }
 
@@ -409,12 +474,12 @@ mod tests {
     fn a_loan_of_the_roots_relay_arrives_whole_or_is_refused_and_its_key_is_not_shown() {
         let loan = RelayLoan { address: None, port: 50106, key: [7; 32] };
         for loan in [loan.clone(), RelayLoan { address: Some(([203, 0, 113, 1]).into()), ..loan.clone() }] {
-            let read = read_network_message(relay_message(None, Some(&loan))).expect("a message");
+            let read = NetworkReader::default().read(relay_message(None, Some(&loan))).expect("a message");
             assert_eq!((read.relay, read.root_relay), (None, Some(loan)));
         }
         let mut wrong = relay_message(None, Some(&loan));
         wrong.root_relay.as_mut().expect("a loan").key.pop();
-        assert!(read_network_message(wrong).is_err());
+        assert!(NetworkReader::default().read(wrong).is_err());
         assert_eq!(format!("{loan:?}"), "RelayLoan(None 50106, key withheld)");
     }
 
@@ -425,5 +490,97 @@ mod tests {
             assert_eq!(read_mailbox(&mailbox), Ok(at_root));
         }
         assert_eq!(network_hello("1", None).mailbox, None);
+    }
+
+    fn instance(number: u32) -> CallableInstance {
+        CallableInstance {
+            number,
+            address: Ipv4Addr::new(10, 30, 1, 1),
+            worker: worker(),
+            ready: true,
+            weight: Weight::default(),
+        }
+    }
+
+    const SERVICE: ServiceId = ServiceId::from_bytes([3; 12]);
+
+    /// A service with these instances.
+    fn told(numbers: &[u32]) -> NetworkNews {
+        let names = ServiceNames {
+            application: "shop".to_owned(),
+            application_namespace: "prod".to_owned(),
+            service: "web".to_owned(),
+            service_namespace: "front".to_owned(),
+        };
+        let service = CallableService {
+            names: names.into(),
+            addresses: Arc::default(),
+            allowed_callers: Arc::default(),
+            instances: numbers.iter().map(|number| instance(*number)).collect(),
+        };
+        NetworkNews {
+            whole: true,
+            services: [(SERVICE, Some(service.into()))].into(),
+            ..NetworkNews::default()
+        }
+    }
+
+    fn different(news: &[(u32, Option<CallableInstance>)]) -> NetworkNews {
+        let news: InstanceNews = news.iter().copied().collect();
+        NetworkNews { instances: [(SERVICE, news.into())].into(), ..NetworkNews::default() }
+    }
+
+    #[test]
+    fn what_is_different_arrives_as_it_was_after_what_it_is_different_from() {
+        let mut reader = NetworkReader::default();
+        let different = different(&[(1, None), (2, Some(instance(2)))]);
+        for news in [told(&[0, 1]), different.clone(), different] {
+            let read = reader.read(network_message(None, &news)).expect("a message");
+            assert_eq!(read.news, news);
+        }
+    }
+
+    #[test]
+    fn instances_of_a_service_that_was_not_told_of_are_refused_by_name() {
+        let different = different(&[(1, None)]);
+        let gone = NetworkNews { services: [(SERVICE, None)].into(), ..NetworkNews::default() };
+        let nothing = NetworkNews { whole: true, ..NetworkNews::default() };
+        for before in [vec![], vec![told(&[1]), gone], vec![told(&[1]), nothing]] {
+            let mut reader = NetworkReader::default();
+            for news in &before {
+                reader.read(network_message(None, news)).expect("a message");
+            }
+            let error = reader.read(network_message(None, &different)).expect_err("nobody told of it");
+            let error = error.to_string();
+            assert!(
+                error.contains("instances are of service 0303") && error.contains("not told of"),
+                "{error}"
+            );
+        }
+        let mut reader = NetworkReader::default();
+        let both = NetworkNews { instances: different.instances, ..told(&[1]) };
+        assert!(reader.read(network_message(None, &both)).is_err(), "different from what?");
+    }
+
+    #[test]
+    fn an_instance_that_is_named_twice_is_refused() {
+        for numbers in [[1, 1], [2, 1]] {
+            let error = NetworkReader::default().read(network_message(None, &told(&numbers)));
+            let error = error.expect_err("out of order").to_string();
+            assert!(error.contains("service.instances are not in order"), "{error}");
+        }
+        let mut reader = NetworkReader::default();
+        reader.read(network_message(None, &told(&[1, 2]))).expect("a message");
+        let once = network_message(None, &different(&[(1, Some(instance(1)))]));
+        let mut gone_too = once.clone();
+        gone_too.instances[0].gone.push(1);
+        let mut twice = once.clone();
+        let same = twice.instances[0].instances[0].clone();
+        twice.instances[0].instances.push(same);
+        for wrong in [gone_too, twice] {
+            let error = reader.read(wrong).expect_err("once too often").to_string();
+            assert!(error.contains("instances name one of them twice"), "{error}");
+        }
+        assert!(reader.read(once).is_ok());
     }
 }

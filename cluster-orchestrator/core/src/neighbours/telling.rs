@@ -9,7 +9,7 @@ use std::{
 
 use model::{ApplicationId, ClusterId, NeighbourNews, Peer, ServiceId, SharedApplication, WorkerId};
 
-use super::{Elsewhere, Neighbourhood};
+use super::{Elsewhere, Neighbourhood, different, find};
 use crate::{Effect, State, network::fewer, reconcile::Plan};
 
 /// A neighbour that is connected to the root, and what it was told.
@@ -27,6 +27,29 @@ pub(super) struct Told {
     peers: BTreeMap<WorkerId, Option<Peer>>,
     /// Devices it may have to be told of otherwise.
     touched: BTreeSet<WorkerId>,
+}
+
+/// The numbers of instances that are different in what is told of a service from what was.
+struct Difference {
+    before: Option<Elsewhere>,
+    now: Option<Elsewhere>,
+    numbers: BTreeSet<u32>,
+}
+
+impl Difference {
+    /// Between these two, which may be those of `last`.
+    fn between(before: Option<&Elsewhere>, now: Option<&Elsewhere>, last: Option<Self>) -> Self {
+        let is_it = |one: &Option<Elsewhere>, other: Option<&Elsewhere>| {
+            one.as_ref().map(Arc::as_ptr) == other.map(Arc::as_ptr)
+        };
+        match last {
+            Some(last) if is_it(&last.before, before) && is_it(&last.now, now) => last,
+            Some(_) | None => {
+                let numbers = different(before, now);
+                Self { before: before.cloned(), now: now.cloned(), numbers }
+            }
+        }
+    }
 }
 
 impl Told {
@@ -60,21 +83,37 @@ impl Told {
         }
     }
 
-    /// It knows this of a service from now on; tells whether that is new to it.
-    fn learn(&mut self, id: ServiceId, now: Option<&Elsewhere>) -> bool {
-        let before = self.services.get(&id);
-        if before.map(Option::as_ref) == now.map(Some) {
+    /// What it was told of a service, if it has that still.
+    fn has(&self, id: ServiceId) -> Option<&Elsewhere> {
+        self.services.get(&id)?.as_ref()
+    }
+
+    /// It knows this of a service from now on, of whose instances those are different from what it has; tells whether that
+    /// is new to it.
+    fn learn(&mut self, id: ServiceId, now: Option<&Elsewhere>, different: &BTreeSet<u32>) -> bool {
+        let before = self.services.get(&id).cloned();
+        let is_known = match (&before, now) {
+            (Some(Some(_)), Some(_)) => different.is_empty(),
+            (None, None) => true,
+            (Some(_), _) | (None, Some(_)) => false,
+        };
+        if is_known {
             return false;
         }
-        if let Some(before) = self.services.remove(&id).flatten() {
-            self.leave(&before);
+        let before = before.flatten();
+        for device in different.iter().filter_map(|number| Some(find(now, *number)?.instance.worker)) {
+            *self.devices.entry(device).or_default() += 1;
+            self.touched.insert(device);
         }
-        if let Some(now) = now {
-            for device in now.iter().map(|it| it.instance.worker) {
-                *self.devices.entry(device).or_default() += 1;
-                self.touched.insert(device);
-            }
-            self.services.insert(id, Some(Arc::clone(now)));
+        for device in
+            different.iter().filter_map(|number| Some(find(before.as_ref(), *number)?.instance.worker))
+        {
+            fewer(&mut self.devices, device);
+            self.touched.insert(device);
+        }
+        match now {
+            Some(now) => drop(self.services.insert(id, Some(Arc::clone(now)))),
+            None => drop(self.services.remove(&id)),
         }
         true
     }
@@ -175,12 +214,16 @@ impl State {
         here.retain(|it| self.workers.get(&it.instance.worker).is_some_and(|worker| worker.key().is_some()));
         let here = Some(Arc::new(here)).filter(|here| !here.is_empty());
         let hearers = self.hearers(id);
+        let mut last: Option<Difference> = None;
         for to in whom {
             let Some(known) = self.neighbourhood.told.get_mut(&to) else { continue };
             let now = here.as_ref().filter(|_| hearers.contains(&to));
-            if known.learn(id, now) {
+            // Nearly all were told the same before: what is different is worked out once for them.
+            let difference = Difference::between(known.has(id), now, last.take());
+            if known.learn(id, now, &difference.numbers) {
                 told.entry(to).or_default().services.insert(id, now.cloned());
             }
+            last = Some(difference);
         }
     }
 

@@ -346,6 +346,7 @@ fn a_service_is_forgotten_with_the_last_instance_of_it() {
     let changes = cluster.state.take_on(last, cluster.now).expect("newer");
     cluster.apply(changes);
     assert!(cluster.state.held.services.is_empty(), "nobody has it or calls it here any more");
+    assert_eq!(cluster.state.allowances.application_of(SERVICE), None);
 }
 
 #[test]

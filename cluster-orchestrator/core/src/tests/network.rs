@@ -1,6 +1,7 @@
 //! What NetManagers are told of services and of each other.
 
 mod at_root;
+mod pieces;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -73,7 +74,7 @@ pub(super) fn told(cluster: &mut Cluster) -> BTreeMap<WorkerId, NetworkNews> {
 
 fn running(cluster: &Cluster, number: u32, ready: bool) -> CallableInstance {
     let worker = cluster.state.instance(instance(number)).and_then(Instance::holder).expect("it is placed");
-    CallableInstance { number, address: address(number), worker, ready, weight: Weight::default() }
+    CallableInstance { number, address: address(number), worker, ready, weight: Weight::MOST }
 }
 
 /// The worker that has an instance says so.
@@ -81,6 +82,12 @@ pub(super) fn say(cluster: &mut Cluster, number: u32, phase: Phase) {
     let holder = cluster.holder(number).expect("it is placed");
     let worker = (1..=u8::MAX).find(|number| worker(*number) == holder).expect("one of ours");
     cluster.say(worker, number, phase);
+}
+
+/// What is different about instances of the only service in news.
+fn different(news: &NetworkNews) -> Vec<(u32, Option<CallableInstance>)> {
+    assert_eq!(news.services, BTreeMap::new(), "nothing else of it is");
+    news.instances[&instance(0).service].iter().map(|(number, now)| (*number, *now)).collect()
 }
 
 /// The instances of the only service in news.
@@ -116,9 +123,9 @@ fn who_has_an_instance_is_told_of_all_and_where_before_any_of_them_runs() {
         assert_eq!(told(&mut cluster), BTreeMap::new(), "{phase}: nothing new");
     }
     say(&mut cluster, 0, Phase::Running);
-    let expected = [running(&cluster, 0, true), running(&cluster, 1, false)];
+    let expected = [(0, Some(running(&cluster, 0, true)))];
     let news = told(&mut cluster);
-    assert!(news.len() == 2 && news.values().all(|news| instances(news) == expected), "{news:?}");
+    assert!(news.len() == 2 && news.values().all(|news| different(news) == expected), "{news:?}");
 }
 
 #[test]
@@ -127,15 +134,14 @@ fn nothing_is_told_of_what_ended_and_of_the_lost() {
     say(&mut cluster, 0, Phase::Running);
     let news = told(&mut cluster);
     let first = running(&cluster, 0, true);
-    let second = running(&cluster, 1, false);
     assert_eq!(news.len(), 2, "whoever may call it");
-    assert!(news.values().all(|news| instances(news) == [first, second]), "{news:?}");
+    assert!(news.values().all(|news| different(news) == [(0, Some(first))]), "{news:?}");
 
     say(&mut cluster, 1, Phase::Running);
     told(&mut cluster);
     say(&mut cluster, 1, Phase::Dead);
     let news = told(&mut cluster);
-    assert!(news.values().all(|news| instances(news) == [first]), "{news:?}");
+    assert!(news.len() == 2 && news.values().all(|news| different(news) == [(1, None)]), "{news:?}");
 
     say(&mut cluster, 1, Phase::Running);
     told(&mut cluster);
@@ -149,6 +155,25 @@ fn nothing_is_told_of_what_ended_and_of_the_lost() {
     assert_eq!(instances(&told(&mut cluster)[&survivor]), [first], "the other is lost");
 }
 
+/// A device is placed on and told of others in one pass, which must not make it be told everything.
+#[test]
+fn a_device_that_gets_another_instance_is_told_of_that_alone() {
+    let mut cluster = two_workers();
+    cluster.connect(3, 4, 4000);
+    cluster.state.network_connected(worker(3), 1, Some(reach(3)));
+    let wanted = |count| (0..count).map(|number| addressed(number, Desired::Running)).collect();
+    cluster.assign(small(), wanted(3));
+    told(&mut cluster);
+    cluster.assign(small(), wanted(4));
+    let news = told(&mut cluster);
+    let expected = running(&cluster, 3, false);
+    assert_eq!(expected.worker, worker(3), "the only one with room");
+    assert_eq!(news.keys().copied().collect::<Vec<_>>(), [1, 2, 3].map(worker));
+    for news in news.values() {
+        assert_eq!((different(news), &news.peers), (vec![(3, Some(expected))], &BTreeMap::new()));
+    }
+}
+
 #[test]
 fn one_that_goes_gets_no_new_calls_until_it_is_gone() {
     let mut cluster = two_workers();
@@ -157,15 +182,15 @@ fn one_that_goes_gets_no_new_calls_until_it_is_gone() {
     told(&mut cluster);
     let going = addressed(1, Desired::Removed);
     cluster.assign(small(), vec![addressed(0, Desired::Running), going]);
-    let expected = [running(&cluster, 0, true), running(&cluster, 1, false)];
+    let expected = [(1, Some(running(&cluster, 1, false)))];
     let news = told(&mut cluster);
-    assert!(!news.is_empty() && news.values().all(|news| instances(news) == expected), "{news:?}");
+    assert!(!news.is_empty() && news.values().all(|news| different(news) == expected), "{news:?}");
 
     let holder = running(&cluster, 1, false).worker;
     say(&mut cluster, 1, Phase::Removed);
     let news = told(&mut cluster);
     let remaining = running(&cluster, 0, true).worker;
-    assert_eq!(instances(&news[&remaining]), [running(&cluster, 0, true)]);
+    assert_eq!(different(&news[&remaining]), [(1, None)]);
     assert_eq!(news[&remaining].peers, BTreeMap::from([(holder, None)]), "nobody there is called any more");
     assert_eq!(news[&holder].services, BTreeMap::from([(instance(0).service, None)]), "and it calls nobody");
 }
@@ -276,7 +301,7 @@ fn each_connection_is_offered_the_relay_once_also_in_a_trusted_site() {
 #[test]
 fn a_service_has_the_addresses_the_root_gave_it() {
     let mut cluster = two_workers();
-    say(&mut cluster, 0, Phase::Running);
+    cluster.state.network_connected(worker(1), 2, Some(reach(1)));
     let news = told(&mut cluster);
     let service = news[&worker(1)].services[&instance(0).service].clone().expect("it may be called");
     let expected = BTreeMap::from([(AddressKind::RoundRobin, Ipv4Addr::new(10, 30, 0, 1))]);
@@ -422,67 +447,9 @@ fn who_lets_another_application_connect_hears_of_it_and_it_of_them() {
 #[test]
 fn netmanagers_are_told_whom_a_service_lets_connect() {
     let mut cluster = two_applications(&["bank.prod"]);
+    cluster.state.network_connected(worker(1), 2, Some(reach(1)));
     let news = told(&mut cluster);
     let service = news[&worker(1)].services[&instance(0).service].clone().expect("it may be called");
     let expected: AllowedCallers = ["bank.prod".parse().expect("a caller")].into();
     assert_eq!(*service.allowed_callers, expected);
-}
-
-type Step<'a> = &'a dyn Fn(&mut Cluster, &mut Vec<AssignedInstance>);
-
-/// Whatever happens, what a NetManager was told in pieces is what one is told that connects now.
-#[test]
-fn pieces_amount_to_the_whole() {
-    let mut cluster = two_workers();
-    let mut heard: BTreeMap<WorkerId, Surroundings> = BTreeMap::new();
-    let mut wanted = vec![addressed(0, Desired::Running), addressed(1, Desired::Running)];
-    let mut session = 2;
-    for number in [1, 2] {
-        cluster.state.network_connected(worker(number), session, Some(reach(number)));
-    }
-    for (worker, news) in told(&mut cluster) {
-        heard.entry(worker).or_default().take(news);
-    }
-    let steps: [Step<'_>; 9] = [
-        &|_, _| {},
-        &|cluster, _| say(cluster, 0, Phase::Running),
-        &|cluster, _| {
-            say(cluster, 1, Phase::Running);
-            say(cluster, 0, Phase::Dead);
-        },
-        &|cluster, wanted| {
-            wanted.push(addressed(2, Desired::Running));
-            cluster.connect(3, 4, 4000);
-            cluster.state.network_connected(worker(3), 1, Some(reach(3)));
-            cluster.assign(small(), wanted.clone());
-        },
-        &|cluster, _| say(cluster, 0, Phase::Running),
-        &|cluster, _| {
-            let holder = cluster.holder(2).expect("it is placed");
-            assert_eq!(holder, worker(3), "the only one with room");
-            cluster.say(3, 2, Phase::Running);
-        },
-        &|cluster, wanted| {
-            wanted[1].desired = Desired::Removed;
-            cluster.assign(small(), wanted.clone());
-        },
-        &|cluster, _| say(cluster, 1, Phase::Removed),
-        &|cluster, _| cluster.say(3, 2, Phase::Failed),
-    ];
-    for step in steps {
-        step(&mut cluster, &mut wanted);
-        for (worker, news) in told(&mut cluster) {
-            heard.entry(worker).or_default().take(news);
-        }
-        session += 1;
-        for number in [1, 2, 3] {
-            cluster.state.network_connected(worker(number), session, Some(reach(number)));
-        }
-        for (worker, news) in told(&mut cluster) {
-            assert!(news.whole);
-            let mut whole = Surroundings::default();
-            whole.take(news);
-            assert_eq!(heard.get(&worker), Some(&whole), "{worker} after so many connections: {session}");
-        }
-    }
 }

@@ -1,7 +1,7 @@
 //! What NetManagers and other clusters are told of what instances have to spare. When a weight changes is tried in
 //! `weights.rs` itself.
 
-use model::Weight;
+use model::{CallableInstance, Weight};
 
 use super::{
     network::{addressed, say, told, two_workers},
@@ -82,16 +82,16 @@ fn busy(cluster: &mut Cluster, percents: [f32; 2]) -> (Vec<BTreeMap<WorkerId, Ne
     (all, decisions)
 }
 
-/// The weights of the service's instances in news.
-fn weights(news: &NetworkNews) -> Vec<u32> {
-    let service = news.services[&SERVICE].as_ref().expect("it may be called");
-    service.instances.iter().map(|instance| instance.weight.get()).collect()
+/// What instances weigh by the news, those that weigh otherwise than before.
+fn weights(news: &NetworkNews) -> Vec<(u32, u32)> {
+    let weight = |told: &Option<CallableInstance>| told.as_ref().expect("it may be called").weight.get();
+    news.instances[&SERVICE].iter().map(|(number, told)| (*number, weight(told))).collect()
 }
 
 /// What is told of the weights, to each of two NetManagers the same.
-fn told_weights(told: &[BTreeMap<WorkerId, NetworkNews>]) -> Vec<Vec<u32>> {
+fn told_weights(told: &[BTreeMap<WorkerId, NetworkNews>]) -> Vec<Vec<(u32, u32)>> {
     let same = |news: &BTreeMap<WorkerId, NetworkNews>| {
-        let all: Vec<Vec<u32>> = news.values().map(weights).collect();
+        let all: Vec<Vec<(u32, u32)>> = news.values().map(weights).collect();
         assert!(all.len() == 2 && all[0] == all[1], "{all:?}");
         all[0].clone()
     };
@@ -104,31 +104,10 @@ fn who_has_more_to_spare_weighs_more_and_that_is_told_once() {
     let (told, decisions) = busy(&mut cluster, [2.0, 4.0]);
     assert_eq!((told_weights(&told), decisions), (vec![], 0), "both are idle");
     let (told, decisions) = busy(&mut cluster, [2.0, 50.0]);
-    assert_eq!((told_weights(&told), decisions), (vec![vec![2, 1]], 1));
+    assert_eq!((told_weights(&told), decisions), (vec![vec![(1, 4)]], 1));
     // Both at once: one decision for the two of them.
     let (told, decisions) = busy(&mut cluster, [50.0, 5.0]);
-    assert_eq!((told_weights(&told), decisions), (vec![vec![1, 2]], 1));
-}
-
-#[test]
-fn nothing_is_told_when_all_have_less_to_spare_alike() {
-    let mut cluster = two_ready(&BOTH);
-    busy(&mut cluster, [2.0, 2.0]);
-    let (told, _) = busy(&mut cluster, [50.0, 50.0]);
-    assert_eq!(told_weights(&told), Vec::<Vec<u32>>::new());
-}
-
-#[test]
-fn nothing_is_told_where_weights_are_of_no_matter() {
-    let mut unweighed = two_ready(&[AddressKind::RoundRobin]);
-    let (told, _) = busy(&mut unweighed, [2.0, 90.0]);
-    assert_eq!(told, [], "no address leads by weight");
-    let mut single = two_workers_by(&BOTH);
-    say(&mut single, 0, Phase::Running);
-    say(&mut single, 1, Phase::Creating);
-    self::told(&mut single);
-    let (told, _) = busy(&mut single, [90.0, 2.0]);
-    assert_eq!(told, [], "only one of them gets connections");
+    assert_eq!((told_weights(&told), decisions), (vec![vec![(0, 4), (1, 8)]], 1));
 }
 
 #[test]

@@ -19,10 +19,10 @@ fn by_weight() -> Site {
 }
 
 #[test]
-fn instances_of_a_neighbour_are_weighed_against_those_here() {
+fn instances_of_a_neighbour_weigh_what_it_says() {
     let mut site = by_weight();
     let mut there = away(1, AWAY, 1, true);
-    for (weight, expected) in [(2, [4, 1]), (8, [1, 1]), (0, [8, 1])] {
+    for (weight, expected) in [(2, [8, 2]), (8, [8, 8]), (0, [8, 1])] {
         there.instance.weight = Weight::new(weight);
         site.hears(1, said(true, &[(SERVICE, vec![there])], &[(AWAY, peer(1, 5))]));
         let instances = &site.known[&worker(1)].services[&SERVICE].instances;
@@ -45,5 +45,5 @@ fn a_neighbour_is_told_once_what_an_instance_here_has_to_spare() {
     }
     let [(to, 7, news)] = &told[..] else { panic!("one telling, not {told:?}") };
     let instances = news.services[&SERVICE].as_ref().expect("it is there");
-    assert_eq!((*to, instances[0].instance.weight), (neighbour(1), Weight::new(4)), "as it is, not compared");
+    assert_eq!((*to, instances[0].instance.weight), (neighbour(1), Weight::new(4)));
 }

@@ -1,0 +1,82 @@
+//! Services as NetManagers are told of them, and what is different about one.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use model::{CallableService, InstanceNews, NetworkNews, ServiceId, WorkerId};
+
+use super::fewer;
+
+/// A service as others are told of it, and how many of its instances are on each device.
+#[derive(Debug)]
+pub(super) struct Table {
+    pub(super) service: Arc<CallableService>,
+    pub(super) devices: BTreeMap<WorkerId, usize>,
+}
+
+impl Table {
+    pub(super) fn of(service: CallableService) -> Self {
+        let mut devices = BTreeMap::new();
+        for instance in &service.instances {
+            *devices.entry(instance.worker).or_default() += 1;
+        }
+        Self { service: Arc::new(service), devices }
+    }
+
+    /// The service is this from now on, of whose instances those are different. Gives the devices that it has instances on
+    /// and had none, and those the other way round.
+    pub(super) fn take(
+        &mut self,
+        service: &Arc<CallableService>,
+        different: &InstanceNews,
+    ) -> (BTreeSet<WorkerId>, BTreeSet<WorkerId>) {
+        let before = std::mem::replace(&mut self.service, Arc::clone(service));
+        let left = different.keys().filter_map(|number| Some(before.instance(*number)?.worker));
+        let left: Vec<WorkerId> = left.collect();
+        let mut gained = BTreeSet::new();
+        for instance in different.values().flatten() {
+            let count = self.devices.entry(instance.worker).or_default();
+            *count += 1;
+            if *count == 1 {
+                gained.insert(instance.worker);
+            }
+        }
+        // None that was gained just now: it had none to leave it.
+        let lost = left.into_iter().filter(|device| fewer(&mut self.devices, *device)).collect();
+        (gained, lost)
+    }
+}
+
+/// What may be different about a service.
+#[derive(Debug)]
+pub(super) enum Changed {
+    Everything,
+    /// The instances with these numbers.
+    Instances(BTreeSet<u32>),
+}
+
+/// Adds to `news` what is different about services. Of one of which the instances alone are, those that are.
+pub(super) fn tell_of_services(
+    news: &mut NetworkNews,
+    before: &BTreeMap<ServiceId, Arc<CallableService>>,
+    now: &BTreeMap<ServiceId, Arc<CallableService>>,
+) {
+    for (id, service) in now {
+        match before.get(id) {
+            Some(before) if Arc::ptr_eq(before, service) => {}
+            Some(before) if service.is_described_as(before) => {
+                let different = service.instances_since(before);
+                if !different.is_empty() {
+                    news.instances.insert(*id, Arc::new(different));
+                }
+            }
+            Some(_) | None => drop(news.services.insert(*id, Some(Arc::clone(service)))),
+        }
+    }
+    for id in before.keys().filter(|id| !now.contains_key(id)) {
+        news.instances.remove(id);
+        news.services.insert(*id, None);
+    }
+}
