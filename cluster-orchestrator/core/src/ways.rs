@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use model::{NetworkLease, Peer, Reach, TunnelKey, Way, WorkerId};
+use model::{NetworkLease, Peer, Reach, TunnelEnd, TunnelKey, Way, WorkerId};
 
 use crate::{State, Worker};
 
@@ -103,7 +103,8 @@ impl State {
     pub(crate) fn secure_way(reach: Reach, relay: Option<SocketAddr>) -> Option<Way> {
         let end = reach.tunnel?;
         let endpoint = SocketAddr::new(reach.address, end.port);
-        Some(Way::Secure { endpoint, observed: reach.observed, relay, key: end.key })
+        let TunnelEnd { key, kernel_port, .. } = end;
+        Some(Way::Secure { endpoint, observed: reach.observed, relay, key, kernel_port })
     }
 
     /// To be called once before anybody connects: whether devices of this site send each other packets of instances

@@ -83,7 +83,7 @@ impl DesiredKernel {
                 }
                 Device::Direct { over, gateway: InstanceAddresses { v4, v6 } }
             }
-            Way::Secure { endpoint, observed, relay, key } => {
+            Way::Secure { endpoint, observed, relay, key, .. } => {
                 let allowed = BTreeSet::new();
                 self.secure.insert(key, SecurePeer { endpoint, observed, relay, allowed });
                 Device::Secure(key)

@@ -81,6 +81,7 @@ fn hear(state: &mut NetworkState, devices: &[u8]) {
             observed: None,
             relay: None,
             key: TunnelKey([number; 32]),
+            kernel_port: None,
         },
     };
     let peers = devices.iter().filter(|number| **number > 0);

@@ -65,7 +65,7 @@ impl Client {
             }
         };
         let client = Self::at(directory.path(), port);
-        Ok((client, TunnelEnd { port, key: TunnelKey(*key.public().as_bytes()) }))
+        Ok((client, TunnelEnd { port, key: TunnelKey(*key.public().as_bytes()), kernel_port: None }))
     }
 
     /// A way to an engine that may be there, for ending it.

@@ -156,6 +156,7 @@ impl World {
                 observed: self.observed[other],
                 relay: None,
                 key: self.keys[other],
+                kernel_port: None,
             };
             let lease = lease(&format!("10.18.0.{}/26", other * 64), &format!("fc00::{other}00/120"));
             let peer = (worker(u8::try_from(other + 1).expect("two")), Peer { way, lease });

@@ -137,7 +137,13 @@ async fn start_engines(site: &mut Site) -> Vec<TunnelKey> {
 }
 
 fn secure(address: &str, key: TunnelKey) -> Way {
-    Way::Secure { endpoint: SocketAddr::new(parse(address), PORT), observed: None, relay: None, key }
+    Way::Secure {
+        endpoint: SocketAddr::new(parse(address), PORT),
+        observed: None,
+        relay: None,
+        key,
+        kernel_port: None,
+    }
 }
 
 fn direct(address: &str) -> Way {
