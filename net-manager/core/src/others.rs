@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
 };
 
 use addressing::{InstanceAddresses, Subnet};
@@ -12,7 +12,8 @@ use model::{
 };
 
 use crate::{
-    Attachment, Chain, DesiredKernel, DirectLink, Element, Family, Mac, Path, SecurePeer, closest::Distances,
+    Attachment, Carrier, Chain, DesiredKernel, DirectLink, Element, Family, KernelPeer, Mac, Path,
+    SecurePeer, carriers::Carriers, closest::Distances,
 };
 
 /// How another device is led to.
@@ -21,7 +22,7 @@ enum Device {
     /// By its gateway on the link of the site, which has one for each family of the site's own addresses.
     Direct { over: Family, gateway: InstanceAddresses },
     /// Over an encrypted link.
-    Secure(TunnelKey),
+    Secure { key: TunnelKey, by: Carrier },
 }
 
 impl DesiredKernel {
@@ -32,6 +33,7 @@ impl DesiredKernel {
         attachments: &[Attachment],
         subnet: Subnet,
         distances: &Distances,
+        carriers: &Carriers,
     ) {
         let (v4, v6) = subnet.gateway();
         let source = InstanceAddresses { v4, v6 };
@@ -39,7 +41,7 @@ impl DesiredKernel {
         let devices: BTreeMap<WorkerId, Device> = surroundings
             .peers
             .iter()
-            .filter_map(|(worker, peer)| Some((*worker, self.lead_to_device(peer, source)?)))
+            .filter_map(|(worker, peer)| Some((*worker, self.lead_to_device(peer, source, carriers)?)))
             .collect();
         let attached: BTreeSet<InstanceId> = attachments.iter().map(|attachment| attachment.id).collect();
         // Every device begins somewhere else, or the first calls of all of them would go to the same instance.
@@ -71,7 +73,12 @@ impl DesiredKernel {
     }
 
     /// `None` for a device without ranges.
-    fn lead_to_device(&mut self, peer: &Peer, source: InstanceAddresses) -> Option<Device> {
+    fn lead_to_device(
+        &mut self,
+        peer: &Peer,
+        source: InstanceAddresses,
+        carriers: &Carriers,
+    ) -> Option<Device> {
         let (v4, v6) = Subnet::first_of(&peer.lease)?.gateway();
         let device = match peer.way {
             Way::Direct { underlay } => {
@@ -83,10 +90,14 @@ impl DesiredKernel {
                 }
                 Device::Direct { over, gateway: InstanceAddresses { v4, v6 } }
             }
-            Way::Secure { endpoint, observed, relay, key, .. } => {
+            Way::Secure { endpoint, observed, relay, key, kernel_port } => {
                 let allowed = BTreeSet::new();
+                if let Some(port) = kernel_port.filter(|_| carriers.is_in_kernel(key)) {
+                    let endpoint = SocketAddr::new(endpoint.ip(), port);
+                    self.kernel_peers.insert(key, KernelPeer { endpoint, allowed: allowed.clone() });
+                }
                 self.secure.insert(key, SecurePeer { endpoint, observed, relay, allowed });
-                Device::Secure(key)
+                Device::Secure { key, by: carriers.carrier(key) }
             }
         };
         let ranges = peer.lease.v4.iter().copied().map(IpNet::V4);
@@ -106,8 +117,11 @@ impl DesiredKernel {
             Device::Direct { over, gateway } => {
                 self.paths.insert(Path::Route { over, to, via: of_family(gateway), from });
             }
-            Device::Secure(key) => {
-                self.paths.insert(Path::Through { to, from });
+            Device::Secure { key, by } => {
+                self.paths.insert(Path::Through { to, from, by });
+                if let Some(peer) = self.kernel_peers.get_mut(&key) {
+                    peer.allowed.insert(to);
+                }
                 if let Some(peer) = self.secure.get_mut(&key) {
                     peer.allowed.insert(to);
                 }
