@@ -64,7 +64,7 @@ impl fmt::Display for EngineReason {
             Self::KernelHasNone => "the kernel has no WireGuard",
             Self::OtherHasNone => "the kernel there has no WireGuard",
             Self::NotDirect => "no direct way is in use",
-            Self::NoHandshake => "the kernels have not met: is UDP port 50106 open?",
+            Self::NoHandshake => "the kernels have not met: is UDP port 50107 open?",
             Self::Broke => "the kernel's link broke; it is tried again",
         })
     }

@@ -38,7 +38,7 @@ impl Device {
             observed: None,
             relay: None,
             key: KEY,
-            kernel_port: Some(50106),
+            kernel_port: Some(50107),
         };
         let peer = Peer { way, lease: lease("10.18.0.64/26", "fc00::100/120") };
         let worker: WorkerId = parse("00000000-0000-0000-0000-000000000002");
@@ -73,7 +73,7 @@ fn known() -> Effect {
     let allowed = BTreeSet::from([parse("10.18.0.64/26"), parse("fc00::100/120")]);
     Effect::SetKernelPeers(BTreeMap::from([(
         KEY,
-        KernelPeer { endpoint: parse("192.0.2.2:50106"), allowed },
+        KernelPeer { endpoint: parse("192.0.2.2:50107"), allowed },
     )]))
 }
 

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   instance 0 ══ 192.0.2.1 first ── engine, 50103 ── second 192.0.2.2 ══ instance 1
-//!                                └── kernel, 50106 ──┘
+//!                                └── kernel, 50107 ──┘
 //! ```
 
 use std::{
@@ -27,7 +27,7 @@ const SUBNETS: [(&str, &str); 2] = [("10.18.0.0/26", "fc00::/120"), ("10.18.0.64
 /// The engine repeats a handshake after five seconds, as does the kernel.
 const FOUND_WITHIN: Duration = Duration::from_secs(20);
 const BLOCK: &str =
-    "table inet block { chain input { type filter hook input priority 0; udp dport 50106 drop; }; }\n";
+    "table inet block { chain input { type filter hook input priority 0; udp dport 50107 drop; }; }\n";
 /// Longer than silence is borne with, and than a link rests afterwards.
 const LATER_MILLIS: u64 = 61_000;
 

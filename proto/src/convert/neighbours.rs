@@ -235,7 +235,7 @@ mod tests {
                 observed: Some(SocketAddr::from(([198, 51, 100, 7], 4000))),
                 relay: Some(SocketAddr::from(([203, 0, 113, 1], 50105))),
                 key: TunnelKey([5; 32]),
-                kernel_port: Some(50106),
+                kernel_port: Some(50107),
             },
             lease: lease(),
         };

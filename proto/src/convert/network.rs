@@ -301,7 +301,7 @@ mod tests {
             observed: Some(([198, 51, 100, 7], 4000).into()),
             relay: Some(([203, 0, 113, 1], 50105).into()),
             key: TunnelKey([7; 32]),
-            kernel_port: Some(50106),
+            kernel_port: Some(50107),
         };
         Peer { way, lease: NetworkLease { v4: vec![], v6: vec![] } }
     }

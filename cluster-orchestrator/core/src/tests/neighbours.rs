@@ -18,7 +18,7 @@ const BACKEND: ServiceId = ServiceId::from_bytes([2; 12]);
 /// Where the worker here is reached.
 const REACH: Reach = Reach {
     address: ADDRESS,
-    tunnel: Some(TunnelEnd { port: 50103, key: TunnelKey([1; 32]), kernel_port: Some(50106) }),
+    tunnel: Some(TunnelEnd { port: 50103, key: TunnelKey([1; 32]), kernel_port: Some(50107) }),
     observed: None,
 };
 /// A worker of a neighbour.
@@ -45,7 +45,7 @@ fn peer(neighbour: u8, key: u8) -> Peer {
 }
 
 fn way(endpoint: SocketAddr, key: u8) -> Way {
-    let (observed, relay, kernel_port) = (None, None, Some(50106));
+    let (observed, relay, kernel_port) = (None, None, Some(50107));
     Way::Secure { endpoint, observed, relay, key: TunnelKey([key; 32]), kernel_port }
 }
 
@@ -297,7 +297,7 @@ fn a_neighbour_is_told_where_devices_here_are_seen_and_of_the_relay_that_is_reac
     let [(_, _, news)] = &site.told[..] else { panic!("one neighbour, not {:?}", site.told) };
     let way = news.peers[&worker(1)].as_ref().map(|peer| peer.way);
     let endpoint = SocketAddr::new(ADDRESS, 50103);
-    let (observed, relay, kernel_port) = (Some(seen), Some(relay), Some(50106));
+    let (observed, relay, kernel_port) = (Some(seen), Some(relay), Some(50107));
     let expected = Way::Secure { endpoint, observed, relay, key: TunnelKey([1; 32]), kernel_port };
     assert_eq!(way, Some(expected));
 }

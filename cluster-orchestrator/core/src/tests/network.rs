@@ -24,7 +24,7 @@ fn address(number: u32) -> Ipv4Addr {
 }
 
 fn reach(number: u8) -> Reach {
-    let tunnel = TunnelEnd { port: 50103, key: TunnelKey([number; 32]), kernel_port: Some(50106) };
+    let tunnel = TunnelEnd { port: 50103, key: TunnelKey([number; 32]), kernel_port: Some(50107) };
     Reach { address: IpAddr::from([192, 0, 2, number]), tunnel: Some(tunnel), observed: None }
 }
 
@@ -35,7 +35,7 @@ fn way(number: u8) -> Way {
         observed: None,
         relay: None,
         key: TunnelKey([number; 32]),
-        kernel_port: Some(50106),
+        kernel_port: Some(50107),
     }
 }
 
@@ -331,7 +331,7 @@ fn in_a_trusted_site_devices_that_are_reached_by_different_versions_are_joined_e
         observed: None,
         relay: None,
         key: TunnelKey([number; 32]),
-        kernel_port: Some(50106),
+        kernel_port: Some(50107),
     };
     assert_eq!(
         trusted_ways(&[four, six, also_six]),

@@ -129,7 +129,7 @@ impl Wireguard {
             let device = if is_ours { device } else { device.private_key(key).listen_port(port) };
             changes.into_iter().fold(device, WgDeviceBuilder::peer)
         };
-        let busy = "set up (is its UDP port, 50106, another program's?)";
+        let busy = "set up (is its UDP port, 50107, another program's?)";
         self.family.set_device_by_name(NAME, configure).await.map_err(failed(busy))?;
         self.set.extend(different.into_iter().map(|(key, peer)| (*key, peer.endpoint)));
         let index = index(route).await?;
