@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use net_core::Carrier;
 
 use crate::{
     local_key,
@@ -57,7 +58,13 @@ pub fn describe_status(port: u16, key_file: &Path) -> anyhow::Result<String> {
 
 fn describe_link(link: &Link) -> String {
     let Link { worker_id, way, path, endpoint, last_handshake_seconds, received, sent, .. } = link;
-    let Link { round_trip_microseconds, silent, .. } = link;
+    let Link { round_trip_microseconds, silent, carrier, engine_reason, .. } = link;
+    let carrier = match (carrier, engine_reason) {
+        (Some(Carrier::Kernel), _) => " by the kernel".to_owned(),
+        (Some(Carrier::Engine), Some(reason)) => format!(" by the engine ({reason})"),
+        (Some(Carrier::Engine), None) => " by the engine".to_owned(),
+        (None, _) => String::new(),
+    };
     let path = match path {
         Some(LinkPath::Relayed) => ", relayed by".to_owned(),
         Some(path) => format!(", {path}"),
@@ -73,7 +80,7 @@ fn describe_link(link: &Link) -> String {
         None if *silent => "  no answer to echoes: is ICMPv6 let in there?".to_owned(),
         None => String::new(),
     };
-    format!("  {worker_id}  {way}{path}  {endpoint}{state}{distance}")
+    format!("  {worker_id}  {way}{carrier}{path}  {endpoint}{state}{distance}")
 }
 
 /// Writes the last lines of the log of the NetManager on `port` to `out`; with `follow` those to come too.

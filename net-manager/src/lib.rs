@@ -26,7 +26,7 @@ use std::{
 
 use anyhow::Context;
 use daemon::{RecentLines, StateDirectory};
-use model::TunnelEnd;
+use model::{TunnelEnd, TunnelKey};
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
@@ -77,10 +77,18 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
     }
     let directory = Arc::new(StateDirectory::open(&config.state_directory)?);
     let port = config.network.tunnel_port.unwrap_or(secure::PORT);
-    let (client, end) = secure::Client::open(&directory, port)?;
+    let key = secure::own_key(&directory)?;
+    let public = TunnelKey(*key.public().as_bytes());
+    let client = secure::Client::new(&directory, port);
     let at_root = client.at_root();
     let mut datapath = KernelDatapath::open().await?;
     datapath.add_secure(SecureLinks::Process(client));
+    // The engine may have been given that port.
+    let kernel_port = match port {
+        secure::KERNEL_PORT => None,
+        _ => datapath.add_wireguard(key, secure::KERNEL_PORT).await,
+    };
+    let end = TunnelEnd { port, key: public, kernel_port };
     serve(config, directory, listener, shutdown, datapath, Some(end), at_root).await
 }
 

@@ -124,6 +124,7 @@ impl<D: Datapath> Service<D> {
         loop {
             let begins = self.let_begin();
             let rounds_due = self.state.rounds_due().map(|due| daemon::instant_of(due).into());
+            let look_due = self.state.look_due().map(|due| daemon::instant_of(due).into());
             tokio::select! {
                 () = shutdown.cancelled() => return self.write_surroundings(),
                 request = self.requests.recv() => match request {
@@ -139,6 +140,9 @@ impl<D: Datapath> Service<D> {
                 () = at(self.unwritten_since.map(|since| since + WRITE_AFTER)) => self.write_surroundings(),
                 () = at(begins) => {}
                 () = at(rounds_due) => self.begin_rounds(),
+                () = at(look_due) => if self.look().await {
+                    self.put_right().await;
+                },
                 Some(round) = self.rounds.join_next() => self.take_rounds(round).await,
             }
         }
@@ -174,8 +178,15 @@ impl<D: Datapath> Service<D> {
         if let Err(error) = self.commit(gone) {
             tracing::error!(error = format!("{error:#}"), "the network state could not be kept");
         }
+        self.look().await;
         self.kernel = None;
         self.put_right().await;
+    }
+
+    /// Looks after encrypted links. Says whether the kernel has to change for it.
+    async fn look(&mut self) -> bool {
+        let signs = self.datapath.signs().await;
+        self.state.look(&signs, daemon::present().moment)
     }
 
     /// As [`Service::settle`]; what fails is tried again with the next pass.
@@ -410,10 +421,13 @@ impl<D: Datapath> Service<D> {
     }
 
     async fn links(&mut self) -> Vec<Link> {
-        let encrypted = self.datapath.encrypted().await;
+        let by_engine = self.datapath.encrypted().await;
+        let by_kernel = self.datapath.in_kernel().await;
         let peers = &self.state.surroundings().peers;
         let link = |(worker, peer): (&WorkerId, &Peer)| {
-            Link::of(*worker, peer.way, &encrypted, self.state.nearness(*worker))
+            let why_by_engine = self.state.why_by_engine(peer.way);
+            let carried = if why_by_engine.is_some() { &by_engine } else { &by_kernel };
+            Link::of(*worker, peer.way, why_by_engine, carried, self.state.nearness(*worker))
         };
         peers.iter().map(link).collect()
     }
@@ -468,6 +482,7 @@ impl Wanted {
             | Effect::OpenDirect(_)
             | Effect::CloseDirect
             | Effect::SetSecure(_)
+            | Effect::SetKernelPeers(_)
             | Effect::ChangePaths { .. }
             | Effect::ClaimSubnet(_)
             | Effect::OfferNames

@@ -1,7 +1,7 @@
 //! Where NetManager is on its way to being of use, in words that say what it waits for.
 
 use model::{Way, WorkerId};
-use net_core::{Nearness, RoundTrip};
+use net_core::{Carrier, EngineReason, Nearness, RoundTrip};
 use serde::{Deserialize, Serialize};
 
 use crate::secure::{EncryptedLink, LinkPath};
@@ -48,6 +48,10 @@ pub struct Link {
     pub way: String,
     /// How packets get there over an encrypted link; `None` while it has not answered, and for direct links.
     pub path: Option<LinkPath>,
+    /// What carries an encrypted link; `None` for direct ones.
+    pub carrier: Option<Carrier>,
+    /// Why it is the engine and not the kernel.
+    pub engine_reason: Option<EngineReason>,
     /// Where it is reached now; its relay, when they go by that.
     pub endpoint: String,
     /// How long ago the keys in use were agreed on; `None` without any, and for direct links.
@@ -63,19 +67,29 @@ pub struct Link {
 }
 
 impl Link {
-    pub(crate) fn of(worker_id: WorkerId, way: Way, encrypted: &[EncryptedLink], nearness: Nearness) -> Self {
-        let (way, endpoint, link) = match way {
-            Way::Direct { underlay } => ("direct", underlay.to_string(), None),
+    /// `encrypted` are the links of what carries this one: of the kernel unless it is the engine for that reason.
+    pub(crate) fn of(
+        worker_id: WorkerId,
+        way: Way,
+        engine_reason: Option<EngineReason>,
+        encrypted: &[EncryptedLink],
+        nearness: Nearness,
+    ) -> Self {
+        let by = if engine_reason.is_some() { Carrier::Engine } else { Carrier::Kernel };
+        let (way, endpoint, link, carrier) = match way {
+            Way::Direct { underlay } => ("direct", underlay.to_string(), None, None),
             Way::Secure { endpoint, key, .. } => {
                 let link = encrypted.iter().find(|link| link.key == key);
                 let endpoint = link.and_then(|link| link.endpoint).unwrap_or(endpoint);
-                ("encrypted", endpoint.to_string(), link)
+                ("encrypted", endpoint.to_string(), link, Some(by))
             }
         };
         Self {
             worker_id,
             way: way.to_owned(),
             path: link.and_then(|link| link.path),
+            carrier,
+            engine_reason,
             endpoint,
             last_handshake_seconds: link.and_then(|link| link.last_handshake_seconds),
             received: link.map_or(0, |link| link.received),

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use model::{NetworkLease, Peer, Reach, RelayPlace, TunnelKey, Way, WorkerId};
+use model::{NetworkLease, Peer, Reach, RelayPlace, TunnelEnd, TunnelKey, Way, WorkerId};
 
 use crate::{State, Worker};
 
@@ -115,7 +115,8 @@ impl State {
             Some(place) => (seen_elsewhere(reach, place), Some(RelayPlace::Root)),
             None => (reach.observed, relay.map(RelayPlace::At)),
         };
-        Some(Way::Secure { endpoint, observed, relay, key: end.key })
+        let TunnelEnd { key, kernel_port, .. } = end;
+        Some(Way::Secure { endpoint, observed, relay, key, kernel_port })
     }
 
     /// To be called once before anybody connects: whether devices of this site send each other packets of instances

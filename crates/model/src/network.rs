@@ -120,6 +120,10 @@ pub struct TunnelEnd {
     pub port: u16,
     /// Who it is.
     pub key: TunnelKey,
+    /// The UDP port at which the device's kernel takes part in the links by its own WireGuard, under the same key; `None`
+    /// when it has none.
+    #[serde(default)]
+    pub kernel_port: Option<u16>,
 }
 
 /// What a device registers with the relay of its cluster by.
@@ -229,6 +233,9 @@ pub enum Way {
         relay: Option<RelayPlace>,
         /// Whose packets count.
         key: TunnelKey,
+        /// The UDP port of its kernel's WireGuard, at the address of `endpoint`; `None` when it has none.
+        #[serde(default)]
+        kernel_port: Option<u16>,
     },
 }
 

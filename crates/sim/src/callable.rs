@@ -23,12 +23,8 @@ type Callable = BTreeMap<ServiceId, (Arc<CallableService>, BTreeSet<ServiceId>)>
 pub(crate) fn reach_of(index: WorkerIndex, address: IpAddr) -> Reach {
     let mut key = [0; 32];
     key[..4].copy_from_slice(&index.0.to_be_bytes());
-    Reach {
-        address,
-        tunnel: Some(TunnelEnd { port: PORT, key: TunnelKey(key) }),
-        observed: None,
-        at_root: None,
-    }
+    let tunnel = TunnelEnd { port: PORT, key: TunnelKey(key), kernel_port: None };
+    Reach { address, tunnel: Some(tunnel), observed: None, at_root: None }
 }
 
 /// What a cluster says to another, for the log.
@@ -149,7 +145,7 @@ impl World {
         let reach = reach_of(index, self.worker_ref(index).address());
         let end = reach.tunnel?;
         let endpoint = SocketAddr::new(reach.address, end.port);
-        let way = Way::Secure { endpoint, observed: None, relay: None, key: end.key };
+        let way = Way::Secure { endpoint, observed: None, relay: None, key: end.key, kernel_port: None };
         let lease = self.cluster_ref(self.cluster_of(index)).daemon.brain.as_ref()?.lease_of(worker)?;
         Some(Peer { way, lease })
     }

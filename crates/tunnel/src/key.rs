@@ -38,6 +38,11 @@ impl PrivateKey {
         Zeroizing::new(BASE64.encode(&*self.0))
     }
 
+    /// The key as every implementation of WireGuard takes it.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     pub(crate) fn secret(&self) -> x25519::StaticSecret {
         x25519::StaticSecret::from(*self.0)
     }

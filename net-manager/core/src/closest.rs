@@ -16,7 +16,7 @@ use std::{
 
 use model::{Moment, WorkerId};
 
-use crate::Family;
+use crate::{Carrier, Family};
 
 /// From round to round of echoes to one device, in milliseconds.
 const INTERVAL: u64 = 15_000;
@@ -92,8 +92,17 @@ pub struct Echo {
     pub from: Ipv6Addr,
     /// The other one.
     pub to: Ipv6Addr,
-    /// What the direct link to it goes over; `None` asks over the encrypted link.
-    pub direct_over: Option<Family>,
+    /// The link.
+    pub over: EchoOver,
+}
+
+/// Which link to another device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EchoOver {
+    /// The direct link that goes over this version of IP.
+    Direct(Family),
+    /// The encrypted one, as it is carried now.
+    Encrypted(Carrier),
 }
 
 /// How far the devices are that anybody wants to know it of.

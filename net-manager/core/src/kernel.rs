@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use model::{Protocol, RelayPlace, TunnelKey};
 use serde::{Deserialize, Serialize};
 
-use crate::{Isolation, LinkName, LinkPlan, Membership};
+use crate::{Carrier, Isolation, LinkName, LinkPlan, Membership};
 
 /// One entry of a set or map that the rules look things up in. The rules themselves never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -176,6 +176,8 @@ pub enum Path {
         to: IpNet,
         /// From where this device itself speaks.
         from: IpAddr,
+        /// What carries the link.
+        by: Carrier,
     },
 }
 
@@ -189,6 +191,15 @@ pub struct SecurePeer {
     /// Its relay; `None` for that of this device's own cluster.
     pub relay: Option<RelayPlace>,
     /// The addresses that are its own: packets to them go there, and it may send from no others.
+    pub allowed: BTreeSet<IpNet>,
+}
+
+/// The other end of an encrypted link as the kernel's own WireGuard knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KernelPeer {
+    /// Where its kernel listens.
+    pub endpoint: SocketAddr,
+    /// As of [`SecurePeer`].
     pub allowed: BTreeSet<IpNet>,
 }
 
@@ -272,6 +283,8 @@ pub struct DesiredKernel {
     pub names: bool,
     /// The other ends of encrypted links.
     pub secure: BTreeMap<TunnelKey, SecurePeer>,
+    /// Those of them that the kernel's own WireGuard knows too.
+    pub kernel_peers: BTreeMap<TunnelKey, KernelPeer>,
 }
 
 /// A cable as it is.
@@ -323,6 +336,8 @@ pub struct ObservedKernel {
     pub names: bool,
     /// The other ends of encrypted links; `None` when there can be no such links now.
     pub secure: Option<BTreeMap<TunnelKey, SecurePeer>>,
+    /// Those the kernel's own WireGuard knows; `None` when it has none.
+    pub kernel_peers: Option<BTreeMap<TunnelKey, KernelPeer>>,
     /// What others do to forwarded packets.
     pub forward: BTreeMap<Family, ForwardFilter>,
 }
@@ -352,6 +367,8 @@ pub enum Effect {
     CloseDirect,
     /// Make these all the ends of encrypted links there are.
     SetSecure(BTreeMap<TunnelKey, SecurePeer>),
+    /// Make these all the ends that the kernel's own WireGuard knows. Those that stay lose nothing.
+    SetKernelPeers(BTreeMap<TunnelKey, KernelPeer>),
     /// Change paths, those that come first. One that takes the place of another replaces it at once.
     ChangePaths {
         /// Paths that go.
@@ -445,6 +462,7 @@ impl ObservedKernel {
                 self.paths.clear();
             }
             Effect::SetSecure(peers) => self.secure = Some(peers.clone()),
+            Effect::SetKernelPeers(peers) => self.kernel_peers = Some(peers.clone()),
             Effect::ChangePaths { remove, add } => {
                 replace(&mut self.paths, remove, add);
             }

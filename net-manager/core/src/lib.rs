@@ -9,6 +9,7 @@
 //! Effects are safe to repeat; a lost one is asked for again at the next pass. The other half, which speaks netlink,
 //! is `net-manager/src/datapath`.
 
+mod carriers;
 mod closest;
 mod isolation;
 mod kernel;
@@ -20,11 +21,12 @@ mod reconcile;
 mod shares;
 mod state;
 
-pub use closest::{Echo, Nearness, RoundTrip};
+pub use carriers::{Carrier, EngineReason, KERNEL_KEEPALIVE_SECONDS, Sign, Signs};
+pub use closest::{Echo, EchoOver, Nearness, RoundTrip};
 pub use isolation::{Isolation, Membership};
 pub use kernel::{
-    Chain, DesiredKernel, DirectLink, Effect, Element, Family, ForwardFilter, Mac, ObservedKernel,
-    ObservedLink, Path, Place, SecurePeer, gateway_of,
+    Chain, DesiredKernel, DirectLink, Effect, Element, Family, ForwardFilter, KernelPeer, Mac,
+    ObservedKernel, ObservedLink, Path, Place, SecurePeer, gateway_of,
 };
 pub use link::{LinkName, LinkPlan, Namespace};
 pub use names::{Answer, DomainName, NAME_SERVER, Names, Wanted, Zone, resolvers_of};

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
 };
 
 use addressing::{InstanceAddresses, Subnet};
@@ -12,7 +12,9 @@ use model::{
 };
 
 use crate::{
-    Attachment, Chain, DesiredKernel, DirectLink, Element, Family, Mac, Path, SecurePeer,
+    Attachment, Carrier, Chain, DesiredKernel, DirectLink, Element, Family, KernelPeer, Mac, Path,
+    SecurePeer,
+    carriers::Carriers,
     places::{Orders, Places},
 };
 
@@ -22,7 +24,7 @@ enum Device {
     /// By its gateway on the link of the site, which has one for each family of the site's own addresses.
     Direct { over: Family, gateway: InstanceAddresses },
     /// Over an encrypted link.
-    Secure(TunnelKey),
+    Secure { key: TunnelKey, by: Carrier },
 }
 
 /// What leads to others, as it is gathered: a set of it is made once and not with each entry of it.
@@ -32,6 +34,7 @@ struct Ways {
     paths: Vec<Path>,
     chains: BTreeSet<Chain>,
     secure: BTreeMap<TunnelKey, SecurePeer>,
+    kernel_peers: BTreeMap<TunnelKey, KernelPeer>,
 }
 
 impl DesiredKernel {
@@ -42,6 +45,7 @@ impl DesiredKernel {
         attachments: &[Attachment],
         subnet: Subnet,
         places: &Places,
+        carriers: &Carriers,
     ) {
         let (v4, v6) = subnet.gateway();
         let source = InstanceAddresses { v4, v6 };
@@ -50,7 +54,7 @@ impl DesiredKernel {
         let devices: BTreeMap<WorkerId, Device> = surroundings
             .peers
             .iter()
-            .filter_map(|(worker, peer)| Some((*worker, ways.lead_to_device(peer, source)?)))
+            .filter_map(|(worker, peer)| Some((*worker, ways.lead_to_device(peer, source, carriers)?)))
             .collect();
         let attached: BTreeSet<InstanceId> = attachments.iter().map(|attachment| attachment.id).collect();
         for (id, service) in &surroundings.services {
@@ -70,12 +74,18 @@ impl DesiredKernel {
         self.paths.append(&mut ways.paths.into_iter().collect());
         self.chains.append(&mut ways.chains);
         self.secure.append(&mut ways.secure);
+        self.kernel_peers.append(&mut ways.kernel_peers);
     }
 }
 
 impl Ways {
     /// `None` for a device without ranges.
-    fn lead_to_device(&mut self, peer: &Peer, source: InstanceAddresses) -> Option<Device> {
+    fn lead_to_device(
+        &mut self,
+        peer: &Peer,
+        source: InstanceAddresses,
+        carriers: &Carriers,
+    ) -> Option<Device> {
         let (v4, v6) = Subnet::first_of(&peer.lease)?.gateway();
         let device = match peer.way {
             Way::Direct { underlay } => {
@@ -87,10 +97,14 @@ impl Ways {
                 }
                 Device::Direct { over, gateway: InstanceAddresses { v4, v6 } }
             }
-            Way::Secure { endpoint, observed, relay, key } => {
+            Way::Secure { endpoint, observed, relay, key, kernel_port } => {
                 let allowed = BTreeSet::new();
+                if let Some(port) = kernel_port.filter(|_| carriers.is_in_kernel(key)) {
+                    let endpoint = SocketAddr::new(endpoint.ip(), port);
+                    self.kernel_peers.insert(key, KernelPeer { endpoint, allowed: allowed.clone() });
+                }
                 self.secure.insert(key, SecurePeer { endpoint, observed, relay, allowed });
-                Device::Secure(key)
+                Device::Secure { key, by: carriers.carrier(key) }
             }
         };
         let ranges = peer.lease.v4.iter().copied().map(IpNet::V4);
@@ -110,8 +124,11 @@ impl Ways {
             Device::Direct { over, gateway } => {
                 self.paths.push(Path::Route { over, to, via: of_family(gateway), from });
             }
-            Device::Secure(key) => {
-                self.paths.push(Path::Through { to, from });
+            Device::Secure { key, by } => {
+                self.paths.push(Path::Through { to, from, by });
+                if let Some(peer) = self.kernel_peers.get_mut(&key) {
+                    peer.allowed.insert(to);
+                }
                 if let Some(peer) = self.secure.get_mut(&key) {
                     peer.allowed.insert(to);
                 }

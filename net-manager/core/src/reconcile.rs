@@ -30,6 +30,7 @@ pub fn reconcile(desired: &DesiredKernel, observed: &ObservedKernel) -> Vec<Effe
     for plan in desired.links.values() {
         push_link(&mut effects, plan, observed.links.get(&plan.name));
     }
+    let superfluous_peers = push_kernel_peers(&mut effects, desired, observed);
     let superfluous = match &observed.secure {
         Some(there) => {
             if *there != desired.secure {
@@ -52,6 +53,7 @@ pub fn reconcile(desired: &DesiredKernel, observed: &ObservedKernel) -> Vec<Effe
     if !superfluous.is_empty() {
         effects.push(Effect::ChangePaths { remove: superfluous, add: BTreeSet::new() });
     }
+    effects.extend(superfluous_peers);
     for (name, link) in &observed.links {
         if !desired.links.contains_key(name) {
             let addresses = link.routes.keys().copied().collect();
@@ -74,6 +76,23 @@ fn push_elements(effects: &mut Vec<Effect>, desired: &DesiredKernel, observed: &
     if !remove.is_empty() || !add.is_empty() || !close.is_empty() || !open.is_empty() {
         effects.push(Effect::ChangeElements { remove, add, close, open });
     }
+}
+
+/// The ends the kernel's own WireGuard knows. The answer takes away those of them that may go, once nothing is led there any
+/// more.
+fn push_kernel_peers(
+    effects: &mut Vec<Effect>,
+    desired: &DesiredKernel,
+    observed: &ObservedKernel,
+) -> Option<Effect> {
+    let there = observed.kernel_peers.as_ref()?;
+    let wanted = &desired.kernel_peers;
+    if wanted.iter().any(|(key, peer)| there.get(key) != Some(peer)) {
+        let both = there.iter().chain(wanted).map(|(key, peer)| (*key, peer.clone())).collect();
+        effects.push(Effect::SetKernelPeers(both));
+    }
+    let is_more = there.keys().any(|key| !wanted.contains_key(key));
+    is_more.then(|| Effect::SetKernelPeers(wanted.clone()))
 }
 
 /// The link to other devices and what leads over it. The answer is what may go once nothing is led there any more.

@@ -9,13 +9,13 @@ use addressing::{Exhausted, HostPlan, InstanceAddresses, Subnet};
 use ipnet::IpNet;
 use model::{
     AddressKind, Generation, InstanceId, Moment, NetworkLease, NetworkNews, PortMapping, StableAddress,
-    Surroundings, Way, WorkerId,
+    Surroundings, TunnelKey, Way, WorkerId,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    DesiredKernel, Echo, Element, Family, LinkName, LinkPlan, Namespace, Nearness, RoundTrip,
-    closest::Distances, places::Places,
+    DesiredKernel, Echo, EchoOver, Element, EngineReason, Family, LinkName, LinkPlan, Namespace, Nearness,
+    RoundTrip, Signs, carriers::Carriers, closest::Distances, places::Places,
 };
 
 /// A cluster that is there tells of an application before its containers are made. One that is not must not keep an
@@ -187,6 +187,9 @@ pub struct NetworkState {
     /// In which order addresses of services lead to instances; another one after a start.
     #[serde(skip)]
     places: Places,
+    /// What carries each encrypted link. The kernel tells it after a start.
+    #[serde(skip)]
+    carriers: Carriers,
 }
 
 impl NetworkState {
@@ -205,6 +208,7 @@ impl NetworkState {
     /// Takes on what the cluster tells of others.
     pub fn hear(&mut self, news: NetworkNews) {
         self.surroundings.take(news);
+        self.carriers.keep(&self.with_kernel());
         self.look_at_surroundings();
     }
 
@@ -237,6 +241,36 @@ impl NetworkState {
         self.distances.want(&wanted);
     }
 
+    /// The other ends whose devices have a WireGuard in the kernel.
+    fn with_kernel(&self) -> BTreeSet<TunnelKey> {
+        let ends = self.surroundings.peers.values().filter_map(|peer| match peer.way {
+            Way::Secure { key, kernel_port, .. } => kernel_port.map(|_| key),
+            Way::Direct { .. } => None,
+        });
+        ends.collect()
+    }
+
+    /// Takes on what there is to see of encrypted links. Says whether the kernel has to change for it.
+    pub fn look(&mut self, signs: &Signs, now: Moment) -> bool {
+        let candidates = self.with_kernel();
+        self.carriers.look(&candidates, signs, now)
+    }
+
+    /// When is to be looked next, beside each comparison of the kernel.
+    #[must_use]
+    pub fn look_due(&self) -> Option<Moment> {
+        self.carriers.due()
+    }
+
+    /// Why the engine carries the encrypted link that goes this way; `None` when the kernel does, or it is not encrypted.
+    #[must_use]
+    pub fn why_by_engine(&self, way: Way) -> Option<EngineReason> {
+        match way {
+            Way::Secure { key, kernel_port, .. } => self.carriers.reason(key, kernel_port.is_some()),
+            Way::Direct { .. } => None,
+        }
+    }
+
     /// How far a device counts as being.
     #[must_use]
     pub fn nearness(&self, worker: WorkerId) -> Nearness {
@@ -260,11 +294,11 @@ impl NetworkState {
         let peer = self.surroundings.peers.get(&worker)?;
         let (_, from) = self.subnet()?.gateway();
         let (_, to) = Subnet::first_of(&peer.lease)?.gateway();
-        let direct_over = match peer.way {
-            Way::Direct { underlay } => Some(Family::of(underlay)),
-            Way::Secure { .. } => None,
+        let over = match peer.way {
+            Way::Direct { underlay } => EchoOver::Direct(Family::of(underlay)),
+            Way::Secure { key, .. } => EchoOver::Encrypted(self.carriers.carrier(key)),
         };
-        Some(Echo { from, to, direct_over })
+        Some(Echo { from, to, over })
     }
 
     /// Takes on the shortest answer of a round, or that there was none. Says whether the kernel may have to change for it.
@@ -459,7 +493,8 @@ impl NetworkState {
         };
         desired.isolate(&self.surroundings, &self.attachments);
         if let Some(subnet) = self.subnet() {
-            desired.lead_to_others(&self.surroundings, &self.attachments, subnet, &self.places);
+            let (surroundings, attachments) = (&self.surroundings, &self.attachments);
+            desired.lead_to_others(surroundings, attachments, subnet, &self.places, &self.carriers);
         }
         desired
     }

@@ -6,7 +6,9 @@ use model::{
     AddressKind, CallableInstance, CallableService, Generation, InstanceId, Moment, NetworkLease,
     NetworkNews, Peer, ServiceId, ServiceNames, TunnelKey, Way, Weight, WorkerId,
 };
-use net_core::{AttachRequest, Command, Echo, Element, Family, Namespace, NetworkState, RoundTrip};
+use net_core::{
+    AttachRequest, Carrier, Command, Echo, EchoOver, Element, Family, Namespace, NetworkState, RoundTrip,
+};
 
 const CLOSEST: &str = "10.30.0.2";
 
@@ -82,6 +84,7 @@ fn hear(state: &mut NetworkState, devices: &[u8]) {
             observed: None,
             relay: None,
             key: TunnelKey([number; 32]),
+            kernel_port: None,
         },
     };
     let peers = devices.iter().filter(|number| **number > 0);
@@ -161,8 +164,8 @@ fn devices_are_asked_over_the_link_to_each_and_only_while_a_closest_address_may_
     assert_eq!(
         state.begin_rounds(state.rounds_due().expect("two devices")),
         [
-            (worker(1), Echo { from, to: parse("fc00::101"), direct_over: Some(Family::V4) }),
-            (worker(2), Echo { from, to: parse("fc00::201"), direct_over: None }),
+            (worker(1), Echo { from, to: parse("fc00::101"), over: EchoOver::Direct(Family::V4) }),
+            (worker(2), Echo { from, to: parse("fc00::201"), over: EchoOver::Encrypted(Carrier::Engine) }),
         ]
     );
     hear(&mut state, &[]);

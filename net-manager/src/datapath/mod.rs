@@ -5,7 +5,7 @@ mod kernel;
 use std::{collections::BTreeSet, error::Error, future::Future, net::IpAddr, sync::Arc};
 
 use model::{InstanceId, PortMapping};
-use net_core::{Echo, Effect, Namespace, ObservedKernel, RoundTrip};
+use net_core::{Echo, Effect, Namespace, ObservedKernel, RoundTrip, Signs};
 use tokio::sync::Notify;
 
 use crate::secure::EncryptedLink;
@@ -37,8 +37,14 @@ pub trait Datapath: Send + 'static {
     /// Whether that is the device's own network namespace, where nobody is attached.
     fn is_devices_own(&self, namespace: &Namespace) -> bool;
 
-    /// How encrypted links fare.
+    /// How encrypted links fare in the engine.
     fn encrypted(&mut self) -> impl Future<Output = Vec<EncryptedLink>> + Send;
+
+    /// How they fare in the kernel.
+    fn in_kernel(&mut self) -> impl Future<Output = Vec<EncryptedLink>> + Send;
+
+    /// What there is to see of them, for what decides which of the two carries each.
+    fn signs(&mut self) -> impl Future<Output = Signs> + Send;
 
     /// A round of echoes to another device: the shortest time in which one came back, `None` when none did.
     fn echo(&self, echo: Echo) -> impl Future<Output = Option<RoundTrip>> + Send + 'static;

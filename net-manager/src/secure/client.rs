@@ -12,7 +12,6 @@ use std::{
 
 use anyhow::Context as _;
 use daemon::StateDirectory;
-use model::{TunnelEnd, TunnelKey};
 use relay::Order;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
@@ -33,6 +32,20 @@ const START_WITHIN: Duration = Duration::from_secs(3);
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// The key of this device's end of encrypted links; makes it if there is none.
+///
+/// # Errors
+/// When the state directory cannot be used.
+pub fn own_key(directory: &StateDirectory) -> anyhow::Result<PrivateKey> {
+    if let Some(text) = directory.read_file(KEY_FILE).context("read the tunnel's key")? {
+        let text = String::from_utf8(text).context("understand the tunnel's key")?;
+        return text.parse().context("understand the tunnel's key; remove it to get another");
+    }
+    let key = PrivateKey::generate();
+    directory.replace_file(KEY_FILE, key.to_base64().as_bytes()).context("keep the tunnel's key")?;
+    Ok(key)
+}
+
 /// A way to the engine, made when it is needed.
 #[derive(Debug)]
 pub struct Client {
@@ -49,26 +62,10 @@ pub struct Client {
 }
 
 impl Client {
-    /// Makes the key if there is none, and says what others need to know.
-    ///
-    /// # Errors
-    /// When the state directory cannot be used.
-    pub fn open(directory: &StateDirectory, port: u16) -> anyhow::Result<(Self, TunnelEnd)> {
-        let key = match directory.read_file(KEY_FILE).context("read the tunnel's key")? {
-            Some(text) => {
-                let text = String::from_utf8(text).context("understand the tunnel's key")?;
-                text.parse().context("understand the tunnel's key; remove it to get another")?
-            }
-            None => {
-                let key = PrivateKey::generate();
-                directory
-                    .replace_file(KEY_FILE, key.to_base64().as_bytes())
-                    .context("keep the tunnel's key")?;
-                key
-            }
-        };
-        let client = Self::at(directory.path(), port);
-        Ok((client, TunnelEnd { port, key: TunnelKey(*key.public().as_bytes()) }))
+    /// A way to the engine of this device, which is to use that port.
+    #[must_use]
+    pub fn new(directory: &StateDirectory, port: u16) -> Self {
+        Self::at(directory.path(), port)
     }
 
     /// A way to an engine that may be there, for ending it.

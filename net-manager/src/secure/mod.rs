@@ -18,7 +18,7 @@ use relay::{Lent, Order, Proof};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
-pub use client::Client;
+pub use client::{Client, own_key};
 pub use engine::Engine;
 pub use process::serve;
 
@@ -26,8 +26,10 @@ pub use process::serve;
 pub const INTERFACE: &str = "mgvsecure";
 /// The tunnel port of Oakestra's plan, so that firewalls need no new rule.
 pub const PORT: u16 = 50103;
+/// That of the kernel's own WireGuard.
+pub const KERNEL_PORT: u16 = 50107;
 /// What is left of 1500 bytes behind the headers of IPv6, UDP and WireGuard.
-const MTU: u16 = 1420;
+pub(crate) const MTU: u16 = 1420;
 const KEY_FILE: &str = "tunnel.key";
 const SOCKET: &str = "tunnel.sock";
 

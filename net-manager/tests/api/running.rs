@@ -9,7 +9,7 @@ use std::{
 
 use daemon::RecentLines;
 use model::{CallableService, InstanceId, NetworkLease, NetworkNews, PortMapping, ServiceNames};
-use net_core::{Echo, Effect, Namespace, ObservedKernel, RoundTrip};
+use net_core::{Echo, Effect, Namespace, ObservedKernel, RoundTrip, Signs};
 use net_manager::{
     Config,
     config::NetworkConfig,
@@ -78,6 +78,14 @@ impl Datapath for Remembered {
 
     async fn encrypted(&mut self) -> Vec<EncryptedLink> {
         Vec::new()
+    }
+
+    async fn in_kernel(&mut self) -> Vec<EncryptedLink> {
+        Vec::new()
+    }
+
+    async fn signs(&mut self) -> Signs {
+        Signs::default()
     }
 
     fn echo(&self, echo: Echo) -> impl Future<Output = Option<RoundTrip>> + Send + 'static {

@@ -171,7 +171,7 @@ fn lent(number: u8) -> model::NetworkLease {
 }
 
 fn peer(endpoint: &str, key: TunnelKey, number: u8) -> Peer {
-    let way = Way::Secure { endpoint: parse(endpoint), observed: None, relay: None, key };
+    let way = Way::Secure { endpoint: parse(endpoint), observed: None, relay: None, key, kernel_port: None };
     Peer { way, lease: lent(number) }
 }
 

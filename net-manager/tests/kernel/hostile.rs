@@ -269,6 +269,7 @@ async fn whatever_comes_to_the_port_of_encrypted_links_instances_talk_on() {
         observed: None,
         relay: None,
         key,
+        kernel_port: None,
     };
     let scene = Scene::new(labs, [secure("192.0.2.2", keys[1]), secure("192.0.2.1", keys[0])]).await;
     // Keys are agreed on first.

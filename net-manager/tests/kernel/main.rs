@@ -10,3 +10,4 @@ mod nat;
 mod services;
 mod support;
 mod underlay;
+mod wireguard;

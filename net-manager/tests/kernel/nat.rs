@@ -227,6 +227,7 @@ impl World {
                 observed: at_root[other].or(self.observed[other]),
                 relay: at_root[other].map(|_| RelayPlace::Root),
                 key: self.keys[other],
+                kernel_port: None,
             };
             let lease = lease(&format!("10.18.0.{}/26", other * 64), &format!("fc00::{other}00/120"));
             let peer = (worker(u8::try_from(other + 1).expect("two")), Peer { way, lease });

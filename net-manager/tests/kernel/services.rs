@@ -340,7 +340,7 @@ async fn tell_strangers(first: &mut Lab, second: &mut Lab, [first_key, second_ke
     instances.extend(at(THERE, &[2, 3]));
     let secure = |endpoint: &str, key, v4, v6| {
         let endpoint = format!("{endpoint}:50103").parse().expect("an endpoint");
-        let way = Way::Secure { endpoint, observed: None, relay: None, key };
+        let way = Way::Secure { endpoint, observed: None, relay: None, key, kernel_port: None };
         Peer { way, lease: lease(v4, v6) }
     };
     let beyond = secure("192.0.2.2", second_key, "10.18.0.64/26", "fc00::100/120");

@@ -13,7 +13,7 @@ use std::{
 };
 
 use model::{Peer, TunnelKey, Way};
-use net_core::{Echo, Family};
+use net_core::{Echo, EchoOver, Family};
 use net_manager::{
     datapath::Datapath,
     secure::{LinkPath, PORT},
@@ -137,7 +137,13 @@ async fn start_engines(site: &mut Site) -> Vec<TunnelKey> {
 }
 
 fn secure(address: &str, key: TunnelKey) -> Way {
-    Way::Secure { endpoint: SocketAddr::new(parse(address), PORT), observed: None, relay: None, key }
+    Way::Secure {
+        endpoint: SocketAddr::new(parse(address), PORT),
+        observed: None,
+        relay: None,
+        key,
+        kernel_port: None,
+    }
 }
 
 fn direct(address: &str) -> Way {
@@ -155,7 +161,7 @@ async fn in_a_trusted_site_without_ipv4_instances_call_each_other() {
     for address in ["10.30.1.1:9", "[fdff::101]:9"] {
         site.transfer(0, 1, address);
     }
-    let echo = Echo { from: parse("fc00::1"), to: parse("fc00::101"), direct_over: Some(Family::V6) };
+    let echo = Echo { from: parse("fc00::1"), to: parse("fc00::101"), over: EchoOver::Direct(Family::V6) };
     assert!(site.labs[0].datapath.echo(echo).await.is_some(), "it is measured by that link too");
 }
 

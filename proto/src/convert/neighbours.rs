@@ -244,6 +244,7 @@ mod tests {
                 observed: Some(SocketAddr::from(([198, 51, 100, 7], 4000))),
                 relay: Some(RelayPlace::At(SocketAddr::from(([203, 0, 113, 1], 50105)))),
                 key: TunnelKey([5; 32]),
+                kernel_port: Some(50107),
             },
             lease: lease(),
         };

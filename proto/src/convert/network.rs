@@ -302,7 +302,9 @@ pub(super) fn peer_to_wire(id: WorkerId, peer: Option<&Peer>) -> v1::NetworkPeer
             },
             tunnel: match peer.way {
                 Way::Direct { .. } => None,
-                Way::Secure { endpoint, key, .. } => Some(TunnelEnd { port: endpoint.port(), key }.into()),
+                Way::Secure { endpoint, key, kernel_port, .. } => {
+                    Some(TunnelEnd { port: endpoint.port(), key, kernel_port }.into())
+                }
             },
             observed: match peer.way {
                 Way::Direct { .. } => String::new(),
@@ -331,6 +333,7 @@ pub(super) fn peer_from_wire(wire: v1::NetworkPeer) -> Result<(WorkerId, Option<
             observed: place("peer.observed", &wire.observed)?,
             relay: relay_place("peer.relay", &wire.relay)?,
             key: end.key,
+            kernel_port: end.kernel_port,
         },
         None => Way::Direct { underlay: address },
     };
@@ -357,7 +360,8 @@ fn worker_from_wire(field: &'static str, bytes: &[u8]) -> Result<WorkerId, WireE
 
 impl From<TunnelEnd> for v1::TunnelEnd {
     fn from(end: TunnelEnd) -> Self {
-        Self { port: end.port.into(), key: end.key.0.to_vec() }
+        let kernel_port = end.kernel_port.map(Into::into).unwrap_or_default();
+        Self { port: end.port.into(), key: end.key.0.to_vec(), kernel_port }
     }
 }
 
@@ -366,7 +370,8 @@ impl TryFrom<v1::TunnelEnd> for TunnelEnd {
 
     fn try_from(wire: v1::TunnelEnd) -> Result<Self, WireError> {
         let key = key_from_wire("tunnel.key", wire.key)?;
-        Ok(Self { port: narrow("tunnel.port", wire.port)?, key: TunnelKey(key) })
+        let kernel_port = Some(narrow("tunnel.kernel_port", wire.kernel_port)?).filter(|port| *port > 0);
+        Ok(Self { port: narrow("tunnel.port", wire.port)?, key: TunnelKey(key), kernel_port })
     }
 }
 
@@ -419,6 +424,7 @@ mod tests {
             observed: Some(([198, 51, 100, 7], 4000).into()),
             relay: Some(RelayPlace::At(([203, 0, 113, 1], 50105).into())),
             key: TunnelKey([7; 32]),
+            kernel_port: Some(50107),
         };
         Peer { way, lease: NetworkLease { v4: vec![], v6: vec![] } }
     }
@@ -430,9 +436,10 @@ mod tests {
     #[test]
     fn all_places_of_a_device_and_its_relay_arrive() {
         let by = |relay| match peer().way {
-            Way::Secure { endpoint, key, .. } => {
-                Peer { way: Way::Secure { endpoint, observed: None, relay, key }, ..peer() }
-            }
+            Way::Secure { endpoint, key, .. } => Peer {
+                way: Way::Secure { endpoint, observed: None, relay, key, kernel_port: None },
+                ..peer()
+            },
             Way::Direct { .. } => panic!("it is encrypted"),
         };
         for peer in [peer(), by(None), by(Some(RelayPlace::Root))] {

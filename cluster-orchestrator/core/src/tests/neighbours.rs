@@ -20,7 +20,7 @@ const BACKEND: ServiceId = ServiceId::from_bytes([2; 12]);
 /// Where the worker here is reached.
 const REACH: Reach = Reach {
     address: ADDRESS,
-    tunnel: Some(TunnelEnd { port: 50103, key: TunnelKey([1; 32]) }),
+    tunnel: Some(TunnelEnd { port: 50103, key: TunnelKey([1; 32]), kernel_port: Some(50107) }),
     observed: None,
     at_root: None,
 };
@@ -44,7 +44,12 @@ fn peer(neighbour: u8, key: u8) -> Peer {
     let lease =
         lease(&format!("10.19.{}.64/26", u32::from(neighbour) * 16), &format!("fc00::{neighbour}:100/120"));
     let endpoint = SocketAddr::from(([198, 51, 100, key], 50103));
-    Peer { way: Way::Secure { endpoint, observed: None, relay: None, key: TunnelKey([key; 32]) }, lease }
+    Peer { way: way(endpoint, key), lease }
+}
+
+fn way(endpoint: SocketAddr, key: u8) -> Way {
+    let (observed, relay, kernel_port) = (None, None, Some(50107));
+    Way::Secure { endpoint, observed, relay, key: TunnelKey([key; 32]), kernel_port }
 }
 
 fn away(number: u32, on: u8, generation: u64, ready: bool) -> NeighbourInstance {
@@ -261,8 +266,10 @@ fn a_neighbour_is_told_everything_once_for_each_connection_and_then_what_is_new(
         here
     };
     let endpoint = SocketAddr::new(ADDRESS, 50103);
-    let way = Way::Secure { endpoint, observed: None, relay: None, key: TunnelKey([1; 32]) };
-    let own = Peer { way, lease: site.cluster.state.lease_of(worker(1)).expect("it has a subnet") };
+    let own = Peer {
+        way: way(endpoint, 1),
+        lease: site.cluster.state.lease_of(worker(1)).expect("it has a subnet"),
+    };
     let whole = said(true, &[(SERVICE, vec![here(1, true)])], &[(1, own)]);
     assert_eq!(site.told, [(neighbour(1), 7, whole.clone())]);
     site.named(1, named(false, &[(1, Some(7))]));
@@ -295,7 +302,13 @@ fn a_neighbour_is_told_where_devices_here_are_seen_and_of_the_relay_that_is_reac
     let [(_, _, news)] = &site.told[..] else { panic!("one neighbour, not {:?}", site.told) };
     let way = news.peers[&worker(1)].as_ref().map(|peer| peer.way);
     let endpoint = SocketAddr::new(ADDRESS, 50103);
-    let by = |relay| Way::Secure { endpoint, observed: Some(seen), relay, key: TunnelKey([1; 32]) };
+    let by = |relay| Way::Secure {
+        endpoint,
+        observed: Some(seen),
+        relay,
+        key: TunnelKey([1; 32]),
+        kernel_port: Some(50107),
+    };
     assert_eq!(way, Some(by(Some(RelayPlace::At(relay)))));
     site.cluster.state.network_at_root(worker(1), 1, Some(seen));
     site.turn();

@@ -27,7 +27,7 @@ fn address(number: u32) -> Ipv4Addr {
 }
 
 fn reach(number: u8) -> Reach {
-    let tunnel = TunnelEnd { port: 50103, key: TunnelKey([number; 32]) };
+    let tunnel = TunnelEnd { port: 50103, key: TunnelKey([number; 32]), kernel_port: Some(50107) };
     Reach { address: IpAddr::from([192, 0, 2, number]), tunnel: Some(tunnel), observed: None, at_root: None }
 }
 
@@ -38,6 +38,7 @@ fn way(number: u8) -> Way {
         observed: None,
         relay: None,
         key: TunnelKey([number; 32]),
+        kernel_port: Some(50107),
     }
 }
 
@@ -361,6 +362,7 @@ fn in_a_trusted_site_devices_that_are_reached_by_different_versions_are_joined_e
         observed: None,
         relay: None,
         key: TunnelKey([number; 32]),
+        kernel_port: Some(50107),
     };
     assert_eq!(
         trusted_ways(&[four, six, also_six]),

@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 async fn network_of(worker: &Worker, directory: &Path) -> Uplink {
     let (identity, address) = (worker.identity(), worker.cluster_address());
     let Subject::Worker { root, cluster, worker: worker_id } = identity.subject() else { panic!("a worker") };
-    let tunnel = TunnelEnd { port: 50103, key: TunnelKey([7; 32]) };
+    let tunnel = TunnelEnd { port: 50103, key: TunnelKey([7; 32]), kernel_port: None };
     let state = Arc::new(StateDirectory::open(directory).expect("a directory"));
     let at_root = watch::Sender::default().subscribe();
     let uplink = Uplink::open(state, None, Some([127, 0, 0, 1].into()), Some(tunnel), at_root);

@@ -1,7 +1,7 @@
 //! The link to other devices of the same site: two VXLAN that learn nothing, one for devices that are reached over IPv4 and
 //! one for IPv6, as one of the kernel's has a single family. One entry per device says where it is, one route per range or
 //! instance leads there by the device's gateway. What nobody has is led to the first and refused on the way (`ruleset`).
-//! Ways over encrypted links, whose interface is the engine's (`crate::secure`), are set here too.
+//! Ways over encrypted links, whose interfaces are the engine's (`crate::secure`) and `wireguard`'s, are set here too.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,7 +10,7 @@ use std::{
 
 use addressing::InstanceAddresses;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use net_core::{DirectLink, Family, Mac, Path, Place};
+use net_core::{Carrier, DirectLink, Family, Mac, Path, Place};
 use nlink::netlink::{
     Connection, Route,
     devconf::AddrGenMode,
@@ -22,7 +22,7 @@ use nlink::netlink::{
     types::route::{RouteProtocol, RouteScope},
 };
 
-use super::{ROUTE_PROTOCOL, links::MTU};
+use super::{ROUTE_PROTOCOL, links::MTU, wireguard};
 use crate::{datapath::DatapathError, secure::INTERFACE};
 
 /// Begin as the names of cables do, so that the rules for what instances may do hold for them.
@@ -119,16 +119,18 @@ fn is_ours(link: &LinkMessage) -> bool {
 struct Interfaces {
     v4: Option<u32>,
     v6: Option<u32>,
-    secure: Option<u32>,
+    engine: Option<u32>,
+    kernel: Option<u32>,
 }
 
 impl Interfaces {
     async fn find(route: &Connection<Route>) -> Result<Self, DatapathError> {
-        let secure = route.get_link_by_name(INTERFACE).await.map_err(failed(Family::V4, "look beside"))?;
+        let engine = route.get_link_by_name(INTERFACE).await.map_err(failed(Family::V4, "look beside"))?;
         Ok(Self {
             v4: index(route, Family::V4).await?,
             v6: index(route, Family::V6).await?,
-            secure: secure.map(|link| link.ifindex()),
+            engine: engine.map(|link| link.ifindex()),
+            kernel: wireguard::index(route).await?,
         })
     }
 
@@ -140,8 +142,15 @@ impl Interfaces {
         match *path {
             Path::Device { underlay, .. } => direct(Family::of(underlay)),
             Path::Neighbour { over, .. } | Path::Route { over, .. } => direct(over),
-            Path::Through { .. } => self.secure,
+            Path::Through { by: Carrier::Engine, .. } => self.engine,
+            Path::Through { by: Carrier::Kernel, .. } => self.kernel,
         }
+    }
+
+    /// What carries the encrypted links that packets take by this interface.
+    fn carrier(self, index: u32) -> Option<Carrier> {
+        let carriers = [(self.engine, Carrier::Engine), (self.kernel, Carrier::Kernel)];
+        carriers.into_iter().find_map(|(interface, carrier)| (interface == Some(index)).then_some(carrier))
     }
 }
 
@@ -178,7 +187,7 @@ pub(super) async fn change(
                 route.replace_neighbor(Neighbor::with_index_v6(index, address).lladdr(mac).permanent()).await
             }
             Path::Route { to, via, from, .. } => Way::new(index, to, Some(via), from).set(route).await,
-            Path::Through { to, from } => Way::new(index, to, None, from).set(route).await,
+            Path::Through { to, from, .. } => Way::new(index, to, None, from).set(route).await,
         }
         .map_err(DatapathError::from_attempt(format!("set the way to another device {path:?}")))?;
     }
@@ -203,7 +212,7 @@ async fn take_away(route: &Connection<Route>, path: &Path, index: u32) -> Result
             route.del_neighbor_v6_by_index(index, address).await
         }
         Path::Route { to, via, from, .. } => Way::new(index, to, Some(via), from).remove(route).await,
-        Path::Through { to, from } => Way::new(index, to, None, from).remove(route).await,
+        Path::Through { to, from, .. } => Way::new(index, to, None, from).remove(route).await,
     };
     gone.or_else(|error| if error.is_not_found() { Ok(()) } else { Err(error) })
         .map_err(DatapathError::from_attempt(format!("remove the way to another device {path:?}")))
@@ -284,14 +293,13 @@ pub(super) async fn read(
         }
     }
     let mut sources: BTreeMap<IpNet, IpAddr> = BTreeMap::new();
-    let secure = route.get_link_by_name(INTERFACE).await.map_err(failed(Family::V4, "look beside"))?;
-    let secure = secure.map(|link| link.ifindex());
+    let interfaces = Interfaces::find(route).await?;
     for entry in route.get_routes().await.map_err(failed(Family::V4, "read the routes of"))? {
         let ours = entry.protocol() == RouteProtocol::from(ROUTE_PROTOCOL);
         let (true, Some(to), Some(from)) = (ours, entry.destination(), entry.prefsrc()) else { continue };
         let Ok(to) = IpNet::new(*to, entry.dst_len()) else { continue };
-        if secure.is_some() && entry.oif() == secure {
-            paths.insert(Path::Through { to, from: *from });
+        if let Some(by) = entry.oif().and_then(|index| interfaces.carrier(index)) {
+            paths.insert(Path::Through { to, from: *from, by });
         }
         let Some(over) = entry.oif().and_then(over) else { continue };
         match entry.gateway() {

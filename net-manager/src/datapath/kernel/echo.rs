@@ -10,12 +10,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use net_core::{Echo, RoundTrip};
+use net_core::{Carrier, Echo, EchoOver, RoundTrip};
 use nlink::netlink::namespace::Netns;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{net::UdpSocket, time::timeout};
 
-use super::direct;
+use super::{direct, wireguard};
 use crate::secure::INTERFACE;
 
 /// Echoes of a round, one after the other. The first may have to wait for an encrypted link to be made.
@@ -33,8 +33,12 @@ const RANDOM_BYTES: usize = 8;
 /// A socket that hears nothing but what comes from the other device over the link. It is not one of UDP; sending and receiving
 /// is the same for both.
 pub(super) fn open(host: &Netns, echo: Echo) -> io::Result<UdpSocket> {
-    let Echo { from, to, direct_over } = echo;
-    let interface = direct_over.map_or(INTERFACE, direct::name);
+    let Echo { from, to, over } = echo;
+    let interface = match over {
+        EchoOver::Direct(family) => direct::name(family),
+        EchoOver::Encrypted(Carrier::Engine) => INTERFACE,
+        EchoOver::Encrypted(Carrier::Kernel) => wireguard::NAME,
+    };
     let socket = host.socket(Domain::IPV6.into(), Type::RAW.into(), Protocol::ICMPV6.into());
     let socket = Socket::from(socket.map_err(io::Error::other)?);
     let at = |address: Ipv6Addr| SocketAddrV6::new(address, 0, 0, 0).into();

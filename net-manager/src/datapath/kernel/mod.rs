@@ -23,6 +23,7 @@ mod ruleset;
 mod spread;
 mod subnets;
 mod sysctl;
+mod wireguard;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -34,7 +35,7 @@ use std::{
 
 use ipnet::IpNet;
 use model::{InstanceId, PortMapping};
-use net_core::{Echo, Effect, LinkName, Namespace, ObservedKernel, RoundTrip};
+use net_core::{Echo, Effect, LinkName, Namespace, ObservedKernel, RoundTrip, Signs};
 use nlink::netlink::{
     Connection, Netfilter, Nftables, Route,
     namespace::Netns,
@@ -43,10 +44,12 @@ use nlink::netlink::{
 
 use rustix::net::sockopt::set_socket_send_buffer_size_force;
 use tokio::sync::Notify;
+use tunnel::PrivateKey;
 
 use super::{Datapath, DatapathError, PortInUse};
-use crate::secure::{Client, EncryptedLink, SecureLinks};
+use crate::secure::{Client, EncryptedLink, LinkPath, SecureLinks};
 use ports::Reservation;
+use wireguard::Wireguard;
 
 /// Our routes carry this protocol number, so that `ip route show proto 77` lists them.
 const ROUTE_PROTOCOL: u8 = 77;
@@ -66,6 +69,8 @@ pub struct KernelDatapath {
     isolated: bool,
     /// `None` where there are no encrypted links.
     secure: Option<SecureLinks>,
+    /// `None` where the kernel has no WireGuard, or is not to use it.
+    wireguard: Option<Wireguard>,
 }
 
 impl fmt::Debug for KernelDatapath {
@@ -122,6 +127,13 @@ impl KernelDatapath {
         self.secure = Some(secure);
     }
 
+    /// The kernel's own WireGuard is used from now on for links with this key, at this UDP port; the answer is that port, `None`
+    /// when the kernel has none.
+    pub async fn add_wireguard(&mut self, key: PrivateKey, port: u16) -> Option<u16> {
+        self.wireguard = Wireguard::find(&self.host, key, port).await;
+        self.wireguard.as_ref().map(Wireguard::port)
+    }
+
     fn connect(host: Netns) -> Result<Self, DatapathError> {
         let failed = || DatapathError::from_attempt("open netlink, which needs root (CAP_NET_ADMIN)");
         let nftables = Connection::<Nftables>::new_in(&host).map_err(failed())?;
@@ -135,6 +147,7 @@ impl KernelDatapath {
             reservations: BTreeMap::new(),
             isolated: false,
             secure: None,
+            wireguard: None,
         })
     }
 
@@ -174,12 +187,14 @@ impl KernelDatapath {
                 | Effect::OpenDirect(_)
                 | Effect::CloseDirect
                 | Effect::SetSecure(_)
+                | Effect::SetKernelPeers(_)
                 | Effect::ChangePaths { .. }
                 | Effect::RemoveLink { .. } => self.apply(&effect).await?,
             }
         }
         // One of its two interfaces alone is no link.
         direct::close(&self.route).await?;
+        wireguard::close(&self.route).await?;
         if let Some(secure) = &mut self.secure {
             secure.close().await;
         }
@@ -208,9 +223,14 @@ impl Datapath for KernelDatapath {
             Some(secure) => Some(secure.peers().await),
             None => None,
         };
+        let kernel_peers = match &self.wireguard {
+            Some(wireguard) => Some(wireguard.peers(&self.route).await?),
+            None => None,
+        };
         let (direct, paths) = direct::read(&self.route).await?;
         Ok(ObservedKernel {
             secure,
+            kernel_peers,
             direct,
             paths,
             chains: spread::read(&snapshot.chains),
@@ -251,6 +271,10 @@ impl Datapath for KernelDatapath {
                     .map_err(DatapathError::from_attempt("set the other ends of encrypted links")),
                 None => Ok(()),
             },
+            Effect::SetKernelPeers(peers) => match &mut self.wireguard {
+                Some(wireguard) => wireguard.set(&self.route, peers).await,
+                None => Ok(()),
+            },
             Effect::CloseDirect => direct::close(&self.route).await,
             Effect::ChangePaths { remove, add } => direct::change(&self.route, remove, add).await,
             Effect::CreateLink(plan) => links::create(&self.route, plan).await,
@@ -288,6 +312,21 @@ impl Datapath for KernelDatapath {
             Some(secure) => secure.links().await,
             None => Vec::new(),
         }
+    }
+
+    async fn in_kernel(&mut self) -> Vec<EncryptedLink> {
+        match &self.wireguard {
+            Some(wireguard) => wireguard.links(&self.route).await,
+            None => Vec::new(),
+        }
+    }
+
+    async fn signs(&mut self) -> Signs {
+        let Some(wireguard) = &self.wireguard else { return Signs::default() };
+        let kernel = Some(wireguard.signs(&self.route).await);
+        let links = self.encrypted().await;
+        let direct = links.iter().filter(|link| link.path == Some(LinkPath::Direct));
+        Signs { direct: direct.map(|link| link.key).collect(), kernel }
     }
 
     fn echo(&self, echo: Echo) -> impl Future<Output = Option<RoundTrip>> + Send + 'static {

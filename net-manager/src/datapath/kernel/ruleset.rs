@@ -6,7 +6,10 @@
 //! table inet mangrove {
 //!   chain guard       { type filter hook prerouting priority raw
 //!     iifname "mgv*" ip daddr 127.0.0.0/8 drop
-//!     iifname "mgv*" fib saddr . iif oif missing drop                   # every instance speaks for itself only
+//!     iifname "mgv*" iifname != "mgvsecure" iifname != "mgvkernel"
+//!       fib saddr . iif oif missing drop                                # every instance speaks for itself only
+//!     iifname "mgvsecure" fib saddr oifname != "mgvsecure"              # and every other device, by either carrier
+//!       fib saddr oifname != "mgvkernel" drop                           # of encrypted links; the same for mgvkernel
 //!     udp dport 50104 notrack }                                         # what is inside is a connection, not this
 //!   chain direct      { type filter hook output priority raw
 //!     udp dport 50104 notrack }
@@ -45,9 +48,9 @@ use net_core::NAME_SERVER;
 use nlink::netlink::{
     Connection, Nftables,
     nftables::{
-        BaseChain, ChainName, Expr, Family, FibFlags, FibResult, Field, FilterHook, IcmpxCode, LookupExpr,
-        Match, MetaKey, NatHook, NatStatement, PacketField, PayloadBase, Priority, Register, Reject,
-        RuleSpec, Stmt, Value, Verdict,
+        BaseChain, ChainName, CmpOp, Expr, Family, FibFlags, FibResult, Field, FilterHook, IcmpxCode,
+        LookupExpr, Match, MetaKey, NatHook, NatStatement, PacketField, PayloadBase, Priority, Register,
+        Reject, RuleSpec, Stmt, Value, Verdict,
         config::{DeclaredSetBuilder, DeclaredTableBuilder, NftablesConfig, SetElementMode, TableMode},
     },
     types::route::RouteType,
@@ -58,6 +61,7 @@ use super::{
     elements::SetName,
     isolation, link_prefix,
     spread::translate_to_found,
+    wireguard,
 };
 use crate::{datapath::DatapathError, secure::INTERFACE};
 
@@ -65,6 +69,8 @@ use crate::{datapath::DatapathError, secure::INTERFACE};
 pub(super) const TABLE: &str = "mangrove";
 /// The chain of what goes to nobody.
 const NOBODY: &str = "nobody";
+/// As long as the kernel takes names of interfaces for, with what ends them.
+const INTERFACE_NAME: usize = 16;
 /// Its number in IP headers.
 pub(super) const TCP: u8 = 6;
 
@@ -122,17 +128,38 @@ fn guard(table: DeclaredTableBuilder) -> DeclaredTableBuilder {
         .then(Verdict::Drop);
     // Link-local sources too, as no route leads to them: neither advertisements of a router nor redirects are heard.
     let not_routed_back = from_instance()
+        .then(Match::ne(Field::Iifname, INTERFACE))
+        .then(Match::ne(Field::Iifname, wireguard::NAME))
         .then(Match::eq(Field::Fib { flags: FibFlags::SADDR | FibFlags::IIF, result: FibResult::Oif }, false))
         .then(Verdict::Drop);
+    // Of an encrypted link each end decides what carries what it sends; from either it may come.
+    let not_of_a_device = |interface| {
+        let rule = RuleSpec::new().then(Match::eq(Field::Iifname, interface));
+        let rule =
+            [INTERFACE, wireguard::NAME].into_iter().flat_map(unless_led_by).fold(rule, RuleSpec::then);
+        rule.then(Verdict::Drop)
+    };
     // Of each connection within, both directions would be connections of their own, on both devices.
     let direct = || RuleSpec::new().then(Match::eq(Field::UdpDport, super::direct::PORT)).then(Stmt::Notrack);
     table
         .chain("guard", |chain| chain.base(BaseChain::filter(FilterHook::Prerouting, Priority::Raw)))
         .push_rule_keyed("guard", "loopback", to_loopback)
         .push_rule_keyed("guard", "source", not_routed_back)
+        .push_rule_keyed("guard", "engine", not_of_a_device(INTERFACE))
+        .push_rule_keyed("guard", "kernel", not_of_a_device(wireguard::NAME))
         .push_rule_keyed("guard", "direct", direct())
         .chain("direct", |chain| chain.base(BaseChain::filter(FilterHook::Output, Priority::Raw)))
         .push_rule_keyed("direct", "direct", direct())
+}
+
+/// `fib saddr oifname != interface`, which the library compares with numbers of interfaces only.
+fn unless_led_by(interface: &str) -> [Expr; 2] {
+    let mut name = interface.as_bytes().to_vec();
+    name.resize(INTERFACE_NAME, 0);
+    [
+        Expr::Fib { dreg: Register::R0, result: FibResult::OifName, flags: FibFlags::SADDR },
+        Expr::Cmp { sreg: Register::R0, op: CmpOp::Neq, data: name },
+    ]
 }
 
 /// Addresses of services and instances that nobody has, and packets from devices that are not of the site.
@@ -173,6 +200,7 @@ fn nobody(table: DeclaredTableBuilder, refuse: &Verdict) -> DeclaredTableBuilder
         .push_rule_keyed("input", "names", names_from_outside())
         .chain("forward", |chain| chain.base(BaseChain::filter(FilterHook::Forward, Priority::Filter)))
         .push_rule_keyed("forward", "narrow", narrow(INTERFACE))
+        .push_rule_keyed("forward", "narrow-kernel", narrow(wireguard::NAME))
         .push_rule_keyed("forward", "narrow-6", narrow(NAME_V6))
         .chain("local", |chain| chain.base(BaseChain::filter(FilterHook::Output, Priority::Filter)));
     ["forward", "local"].into_iter().fold(table, |table, chain| {

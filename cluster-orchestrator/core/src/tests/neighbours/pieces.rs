@@ -93,7 +93,7 @@ proptest! {
                     site.cluster.say(1, 0, if runs { Phase::Running } else { Phase::Dead });
                 }
                 Step::Move(key) => {
-                    let tunnel = Some(TunnelEnd { port: 50103, key: TunnelKey([key + 100; 32]) });
+                    let tunnel = Some(TunnelEnd { port: 50103, key: TunnelKey([key + 100; 32]), kernel_port: Some(50107) });
                     let reach = Reach { address: ADDRESS, tunnel, observed: None, at_root: None };
                     session += 1;
                     site.cluster.state.network_connected(worker(1), session, Some(reach));

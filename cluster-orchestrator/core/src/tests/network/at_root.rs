@@ -12,7 +12,13 @@ fn told_way(cluster: &mut Cluster) -> Option<Way> {
 /// As seen there by the relay of the root.
 fn by_root(observed: Option<SocketAddr>) -> Way {
     let endpoint = SocketAddr::new(reach(2).address, 50103);
-    Way::Secure { endpoint, observed, relay: Some(RelayPlace::Root), key: TunnelKey([2; 32]) }
+    Way::Secure {
+        endpoint,
+        observed,
+        relay: Some(RelayPlace::Root),
+        key: TunnelKey([2; 32]),
+        kernel_port: Some(50107),
+    }
 }
 
 #[test]

@@ -20,7 +20,7 @@ const MTU: u16 = 1450;
 /// What WireGuard leaves of a usual link.
 const ENCRYPTED_MTU: u16 = 1420;
 const FORWARDER_PORT: u16 = 50105;
-const BORINGTUN_PORT: u16 = 50106;
+const BORINGTUN_PORT: u16 = 50120;
 
 /// A path to an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
