@@ -1,13 +1,15 @@
 //! The one owner of the state and the datapath. Everybody else holds a [`Handle`].
 
+mod wanted;
+
 use std::{collections::BTreeSet, os::unix::fs::MetadataExt, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use daemon::StateDirectory;
 use model::{InstanceId, Moment, NetworkLease, Peer, WorkerId};
 use net_core::{
-    AttachRequest, Attachment, Change, Command, Effect, LinkName, Namespace, NetworkState, ObservedKernel,
-    RoundTrip, forward_warnings, reconcile,
+    AttachRequest, Attachment, Change, Command, Effect, Namespace, NetworkState, ObservedKernel, RoundTrip,
+    forward_warnings, reconcile,
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -23,6 +25,7 @@ use crate::{
     status::{Connection, Facts, Link, Status},
     uplink::{Uplink, UplinkEvent},
 };
+use wanted::Wanted;
 
 const STATE_FILE: &str = "network.json";
 /// What the cluster tells of others, for a start while it is away.
@@ -459,36 +462,6 @@ async fn at(moment: Option<Instant>) {
     match moment {
         Some(moment) => tokio::time::sleep_until(moment).await,
         None => std::future::pending().await,
-    }
-}
-
-/// Whose success counts.
-#[derive(Debug, Clone, Copy)]
-enum Wanted {
-    Everything,
-    Instance(InstanceId),
-}
-
-impl Wanted {
-    fn concerned_by(self, effect: &Effect) -> bool {
-        let Self::Instance(id) = self else { return true };
-        match effect {
-            Effect::CreateLink(plan) | Effect::RepairLink(plan) => plan.instance == id,
-            Effect::RemoveLink { name, .. } => *name == LinkName::of(id),
-            Effect::InstallRuleset
-            | Effect::ChangeElements { .. }
-            | Effect::EndForbidden(_)
-            | Effect::OpenDockerUser(_)
-            | Effect::OpenDirect(_)
-            | Effect::CloseDirect
-            | Effect::SetSecure(_)
-            | Effect::SetKernelPeers(_)
-            | Effect::ChangePaths { .. }
-            | Effect::ClaimSubnet(_)
-            | Effect::OfferNames
-            | Effect::WithdrawNames
-            | Effect::ReleaseSubnet(_) => true,
-        }
     }
 }
 

@@ -233,9 +233,8 @@ impl NetworkState {
             let leads_away =
                 self.subnet().is_some() && callable.addresses.contains_key(&AddressKind::Closest);
             if leads_away && !ready.clone().any(|instance| is_here(instance.number)) {
-                wanted.extend(
-                    ready.map(|instance| instance.worker).filter(|worker| peers.contains_key(worker)),
-                );
+                let workers = ready.map(|instance| instance.worker);
+                wanted.extend(workers.filter(|worker| peers.contains_key(worker)));
             }
         }
         self.distances.want(&wanted);
