@@ -18,9 +18,9 @@ use crate::{DatagramKey, DatagramSession};
 /// Datagrams that wait while the parent is busy: at 100,000 beats a second the kernel's usual 208 KiB hold those of a
 /// few milliseconds, this holds those of some hundred. Memory is used only as they come.
 const RECEIVE_BUFFER: usize = 32 << 20;
-/// Beats are taken in together: what follows, such as a turn of a brain, costs more than they do, and so little later
-/// changes no verdict.
-const GATHER: Duration = Duration::from_millis(5);
+/// Beats are taken in together: being woken, and what follows, such as a turn of a brain, cost more than they do. So little
+/// later changes no verdict: brains look at who is silent in steps of 50 ms.
+const GATHER: Duration = Duration::from_millis(40);
 /// Taken in at once, in three milliseconds or so; then others on this thread get their turn.
 const BATCH: usize = 2048;
 /// How long to leave a port alone that fails.
