@@ -75,7 +75,7 @@ impl World {
                     worker: copy.worker.id(),
                     ready: instance.report.ready,
                     // All devices are idle.
-                    weight: Weight::default(),
+                    weight: Weight::MOST,
                 })
             };
             let callable = CallableService {
