@@ -55,17 +55,7 @@ impl Connection {
     /// # Errors
     /// Nobody listens there.
     pub(crate) async fn open(address: Address, bearer: Option<String>) -> Result<Self> {
-        let sender = match &address {
-            Address::Tcp(to) => {
-                let stream = TcpStream::connect(to).await.with_context(|| format!("connect to {to}"))?;
-                stream.set_nodelay(true).context("send small requests at once")?;
-                shake_hands(stream).await?
-            }
-            Address::Unix(path) => {
-                let stream = UnixStream::connect(path).await;
-                shake_hands(stream.with_context(|| format!("connect to {}", path.display()))?).await?
-            }
-        };
+        let sender = dial(&address).await?;
         Ok(Self { address, bearer, sender })
     }
 
@@ -113,7 +103,10 @@ impl Connection {
             }
         };
         let request = request.context("make a request")?;
-        self.sender.ready().await.context("reach the server")?;
+        if self.sender.ready().await.is_err() {
+            // Nothing was asked for so long that the server hung up.
+            self.sender = dial(&self.address).await?;
+        }
         self.sender.send_request(request).await.context("send the request")
     }
 
@@ -129,6 +122,20 @@ impl Address {
     /// `unix:///path`, as engines' clients name it.
     pub(crate) fn unix(path: &Path) -> String {
         format!("unix://{}", path.display())
+    }
+}
+
+async fn dial(address: &Address) -> Result<SendRequest<Full<Bytes>>> {
+    match address {
+        Address::Tcp(to) => {
+            let stream = TcpStream::connect(to).await.with_context(|| format!("connect to {to}"))?;
+            stream.set_nodelay(true).context("send small requests at once")?;
+            shake_hands(stream).await
+        }
+        Address::Unix(path) => {
+            let stream = UnixStream::connect(path).await;
+            shake_hands(stream.with_context(|| format!("connect to {}", path.display()))?).await
+        }
     }
 }
 
