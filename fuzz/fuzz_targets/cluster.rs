@@ -56,7 +56,7 @@ impl Cluster {
                 // Of whichever connection of it is the newest.
                 let sessions = 0..=self.session;
                 let report = |session| self.state.worker_reported(worker, session, report.clone(), self.now);
-                Some(sessions.flat_map(report).collect())
+                Some(sessions.filter_map(report).flatten().collect())
             }
             from_worker::Message::LogChunk(_)
             | from_worker::Message::LogEnd(_)
