@@ -45,8 +45,8 @@ impl State {
         self.contacts.disconnect(id, session);
     }
 
-    /// A beat of the worker's newest session came; its device was as busy as `load` says. Whether that leaves anything to decide before the moment the last
-    /// pass asked to be woken at.
+    /// A beat of the worker's newest session came; its device was as busy as `load` says. Whether that leaves anything to
+    /// decide before the moment the last pass asked to be woken at.
     #[must_use]
     pub fn worker_beat(&mut self, id: WorkerId, session: u64, sequence: u64, load: Load, now: Now) -> bool {
         self.contacts.beat(id, session, sequence, load, now.moment)

@@ -9,9 +9,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
 };
 
-use model::{
-    Desired, InstanceId, Load, Millicores, Moment, Phase, ServiceId, Usage, Weight, WorkerId, WorkerReport,
-};
+use model::{Desired, InstanceId, Load, Millicores, Moment, Phase, Usage, Weight, WorkerId, WorkerReport};
 
 use crate::{Instance, State, reconcile::Plan};
 
@@ -127,8 +125,8 @@ impl Weighing {
 #[derive(Debug, Default)]
 pub(crate) struct Weights {
     known: BTreeMap<WorkerId, BTreeMap<InstanceId, Weighing>>,
-    /// Services of which others are to be told anew, and when.
-    due: BTreeSet<ServiceId>,
+    /// Instances of which others are to be told anew, and when.
+    due: BTreeSet<InstanceId>,
     due_at: Option<Moment>,
 }
 
@@ -163,23 +161,23 @@ impl State {
             let used = used(report.load, instance.reserved.cpu, said.usage);
             let here = self.weights.known.entry(worker).or_default();
             if here.entry(said.id).or_default().take(used, now) {
-                self.weights.due.insert(said.id.service);
+                self.weights.due.insert(said.id);
                 self.weights.due_at.get_or_insert(now.plus_millis(GATHER_MILLIS));
             }
         }
         !was_due && self.weights.due_at.is_some()
     }
 
-    /// Has services told anew whose weights are others than before.
+    /// Has instances told anew that weigh otherwise than before.
     pub(crate) fn tell_weights(&mut self, plan: &mut Plan, now: Moment) {
         let Some(due_at) = self.weights.due_at else { return };
         if due_at > now {
             return plan.wake(due_at);
         }
         self.weights.due_at = None;
-        for service in std::mem::take(&mut self.weights.due) {
-            self.networks.service_changed(service);
-            self.neighbourhood.service_changed(service);
+        for id in std::mem::take(&mut self.weights.due) {
+            self.networks.instance_changed(id);
+            self.neighbourhood.service_changed(id.service);
         }
     }
 }
