@@ -3,14 +3,23 @@
 use std::{
     collections::{HashMap, hash_map::Entry},
     io,
-    net::SocketAddr,
+    net::{SocketAddr, UdpSocket},
+    os::fd::OwnedFd,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use liveness::{Arrival, Window};
 use model::Load;
-use tokio::{io::Interest, net::UdpSocket, time::sleep};
+use rustix::{
+    event::{Timespec, epoll},
+    io::Errno,
+    net::RecvFlags,
+};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    time::sleep,
+};
 
 use super::datagram::{self, Claim, Kind};
 use crate::{DatagramKey, DatagramSession};
@@ -18,11 +27,13 @@ use crate::{DatagramKey, DatagramSession};
 /// Datagrams that wait while the parent is busy: at 100,000 beats a second the kernel's usual 208 KiB hold those of a
 /// few milliseconds, this holds those of some hundred. Memory is used only as they come.
 const RECEIVE_BUFFER: usize = 32 << 20;
-/// Beats are taken in together: being woken, and what follows, such as a turn of a brain, cost more than they do. So little
-/// later changes no verdict: brains look at who is silent in steps of 50 ms.
+/// Beats are taken in together: being woken, and what follows, such as a turn of a brain, cost more than they do. Meanwhile
+/// the kernel wakes nobody (see [`Bell`]). So little later changes no verdict: brains look at who is silent in steps of 50 ms.
 const GATHER: Duration = Duration::from_millis(40);
 /// Taken in at once, in three milliseconds or so; then others on this thread get their turn.
 const BATCH: usize = 2048;
+const ONCE: epoll::EventFlags = epoll::EventFlags::IN.union(epoll::EventFlags::ONESHOT);
+const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 /// How long to leave a port alone that fails.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -50,6 +61,7 @@ pub(super) struct Session {
 /// What is malformed, of no known session, not genuine or repeated is dropped without an answer.
 pub struct BeatListener {
     socket: UdpSocket,
+    bell: Bell,
     sessions: Mutex<HashMap<u64, Session>>,
 }
 
@@ -65,13 +77,13 @@ impl BeatListener {
     /// # Errors
     /// When the port is taken or not allowed.
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
-        let socket = std::net::UdpSocket::bind(address)?;
+        let socket = UdpSocket::bind(address)?;
         socket.set_nonblocking(true)?;
         // Beyond the system's bound only with CAP_NET_ADMIN; without it, what the system grants.
         if rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER).is_err() {
             rustix::net::sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER)?;
         }
-        Ok(Self { socket: UdpSocket::from_std(socket)?, sessions: Mutex::default() })
+        Ok(Self { bell: Bell::hang(&socket)?, socket, sessions: Mutex::default() })
     }
 
     /// Where it listens.
@@ -116,7 +128,7 @@ impl BeatListener {
             asked.asks = asked.asks.saturating_add(1);
             (datagram::compose(Kind::Ask, session, asked.asks, Load::default(), &asked.key), address)
         };
-        if let Err(error) = self.socket.try_send_to(&datagram, address) {
+        if let Err(error) = self.socket.send_to(&datagram, address) {
             tracing::debug!(%address, %error, "a child could not be asked for a beat");
         }
     }
@@ -126,7 +138,7 @@ impl BeatListener {
     pub async fn recv(&self) -> Vec<Beat> {
         let mut beats = Vec::new();
         loop {
-            let taken = match self.socket.readable().await {
+            let taken = match self.bell.rung(&self.socket).await {
                 Ok(()) => {
                     sleep(GATHER).await;
                     self.take_in(&mut beats)
@@ -148,19 +160,16 @@ impl BeatListener {
         let mut sessions = self.sessions();
         // One byte more than the longest, so that what is too long is not taken for one of the right length.
         let mut buffer = [0; datagram::LENGTH + 1];
-        let mut room = BATCH;
-        let result = self.socket.try_io(Interest::READABLE, || {
-            while room > 0 {
-                let (length, address) = receive(&self.socket, &mut buffer)?;
-                room -= 1;
-                beats.extend(accept(&mut sessions, &buffer[..length], address));
-            }
-            Ok(())
-        });
-        match result {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-            Ok(()) | Err(_) => result,
+        for _ in 0..BATCH {
+            let (length, _, from) =
+                match rustix::net::recvfrom(&self.socket, &mut buffer, RecvFlags::DONTWAIT) {
+                    Err(Errno::AGAIN) => break,
+                    received => received?,
+                };
+            let from = from.and_then(|from| SocketAddr::try_from(from).ok());
+            beats.extend(accept(&mut sessions, &buffer[..length], from));
         }
+        Ok(())
     }
 
     fn sessions(&self) -> MutexGuard<'_, HashMap<u64, Session>> {
@@ -169,10 +178,37 @@ impl BeatListener {
     }
 }
 
-fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usize, Option<SocketAddr>)> {
-    let flags = rustix::net::RecvFlags::DONTWAIT;
-    let (length, _, from) = rustix::net::recvfrom(socket, buffer, flags)?;
-    Ok((length, from.and_then(|from| SocketAddr::try_from(from).ok())))
+/// Rings once when a datagram waits, then not again until it is asked. A socket that the runtime itself watched would wake
+/// its thread for every datagram, wanted or not.
+struct Bell(AsyncFd<OwnedFd>);
+
+impl Bell {
+    /// An epoll of its own, which the runtime watches in the socket's place. To be called within a tokio runtime.
+    fn hang(socket: &UdpSocket) -> io::Result<Self> {
+        let bell = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        epoll::add(&bell, socket, epoll::EventData::new_u64(0), ONCE)?;
+        #[expect(
+            deprecated,
+            reason = "the other way is unsafe; an owned descriptor is open as long as it is held"
+        )]
+        let bell = AsyncFd::with_interest(bell, Interest::READABLE)?;
+        Ok(Self(bell))
+    }
+
+    /// Waits until a datagram waits. May be dropped and called again.
+    async fn rung(&self, socket: &UdpSocket) -> io::Result<()> {
+        epoll::modify(&self.0, socket, epoll::EventData::new_u64(0), ONCE)?;
+        loop {
+            let mut guard = self.0.readable().await?;
+            // Taking the event is what silences it.
+            let taken =
+                epoll::wait(&self.0, rustix::buffer::spare_capacity(&mut Vec::with_capacity(1)), Some(&NOW))?;
+            guard.clear_ready();
+            if taken > 0 {
+                return Ok(());
+            }
+        }
+    }
 }
 
 pub(super) fn accept(
@@ -193,4 +229,34 @@ pub(super) fn accept(
         Arrival::Repeated => return None,
     }
     Some(Beat { session: claim.session, sequence, load: claim.load() })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_bell_rings_once_until_it_is_asked_again() {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let bell = Bell::hang(&socket).expect("the kernel has epoll");
+        let send = || socket.send_to(b"beat", socket.local_addr().expect("a port")).expect("to itself");
+        send();
+        bell.rung(&socket).await.expect("one waits");
+        send();
+        timeout(Duration::from_millis(20), bell.0.readable()).await.expect_err("nobody asked");
+        for _ in 0..2 {
+            bell.rung(&socket).await.expect("two wait");
+        }
+        for _ in 0..2 {
+            socket.recv(&mut [0; 4]).expect("one of two");
+        }
+        let silent = timeout(Duration::from_millis(20), bell.rung(&socket)).await;
+        silent.expect_err("none waits");
+        send();
+        bell.rung(&socket).await.expect("one waits again, though the last who asked is gone");
+    }
 }
