@@ -8,6 +8,7 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
 };
 use link::JoinToken;
+use liveness::{INTERVAL_MILLIS, USUAL_INTERVAL_MILLIS};
 use model::Location;
 use tokio::net::TcpListener;
 
@@ -56,6 +57,12 @@ pub struct Config {
     /// instances as they are, not encrypted, which is several times faster.
     #[arg(long, env = "MANGROVE_TRUSTED_SITE")]
     pub trusted_site: bool,
+
+    /// Milliseconds between two signs of life of a worker. A lost one is noticed 1.7 s after the next that is due; slower
+    /// signs cost less where traffic is paid for, and later replacements.
+    #[arg(long = "beat-interval", env = "MANGROVE_BEAT_INTERVAL", default_value_t = USUAL_INTERVAL_MILLIS,
+          value_parser = clap::value_parser!(u64).range(*INTERVAL_MILLIS.start()..=*INTERVAL_MILLIS.end()))]
+    pub beat_interval_millis: u64,
 
     /// Where the key, the certificate and the store are kept.
     #[arg(long, env = "MANGROVE_STATE_DIR", default_value = "/var/lib/mangrove/cluster")]

@@ -38,9 +38,10 @@ pub(crate) fn write(change: &Change) -> Write {
     }
 }
 
-/// The brain with everything that is stored.
-pub(crate) async fn load(store: &dyn Store) -> Result<State, StoreError> {
+/// The brain with everything that is stored, whose workers beat so often.
+pub(crate) async fn load(store: &dyn Store, beat_interval_millis: u64) -> Result<State, StoreError> {
     let mut state = State::default();
+    state.beat_every(beat_interval_millis);
     load_all(store, &mut state, HELD, Change::Held).await?;
     load_all(store, &mut state, WORKERS, |it: Worker| Change::Worker(it.id, Some(it))).await?;
     load_all(store, &mut state, INSTANCES, |it: Instance| Change::Instance(it.id, Some(it))).await?;

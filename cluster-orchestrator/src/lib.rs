@@ -54,7 +54,8 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
     let Subject::Cluster { root, cluster } = identity.subject() else {
         anyhow::bail!("the state directory belongs to {}; pass another --state-dir", identity.subject());
     };
-    let mut brain = documents::load(store.as_ref()).await.context("read the store")?;
+    let mut brain =
+        documents::load(store.as_ref(), config.beat_interval_millis).await.context("read the store")?;
     brain.trust_site(config.trusted_site);
     brain.relay_at(config.relay_address);
     let control = Control::new(brain);

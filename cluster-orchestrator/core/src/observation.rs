@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use liveness::Settings;
 use model::{
     Desired, Generation, InstanceReport, Load, Now, OnRejoin, Phase, Role, WorkerId, WorkerInventory,
     WorkerReport,
@@ -43,6 +44,12 @@ impl State {
     /// A connection of a worker ended. Whether the worker is lost, its beats tell.
     pub fn worker_disconnected(&mut self, id: WorkerId, session: u64, _now: Now) {
         self.contacts.disconnect(id, session);
+    }
+
+    /// To be called once before [`State::loaded`]: how often workers beat, and what follows from it. See
+    /// [`liveness::Settings::every`].
+    pub fn beat_every(&mut self, interval_millis: u64) {
+        self.contacts.settings = Settings::every(interval_millis);
     }
 
     /// A beat of the worker's newest session came; its device was as busy as `load` says. Whether that leaves anything to

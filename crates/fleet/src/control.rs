@@ -50,6 +50,9 @@ pub struct Options {
     /// The first of the ports of a new fleet, on the loopback; any that are free if not given.
     #[arg(long)]
     pub base_port: Option<u16>,
+    /// Milliseconds between two signs of life of a worker.
+    #[arg(long, env = "MANGROVE_BEAT_INTERVAL", default_value_t = liveness::USUAL_INTERVAL_MILLIS)]
+    pub beat_interval: u64,
 }
 
 /// One cluster as it is started.
@@ -59,6 +62,7 @@ struct Start {
     for_workers: SocketAddr,
     root_port: u16,
     token: Option<String>,
+    beat_interval_millis: u64,
 }
 
 /// Starts everything, says `ready`, and runs until a daemon ends.
@@ -168,6 +172,7 @@ async fn run_cluster(start: Start, listener: TcpListener) -> Result<()> {
         relay_port: 0,
         relay_address: None,
         trusted_site: false,
+        beat_interval_millis: start.beat_interval_millis,
         state_dir: start.state,
     };
     cluster_orchestrator::run(config, adopt(listener)?, CancellationToken::new()).await
@@ -189,6 +194,7 @@ fn known(options: &Options, plan: &Plan, site: &Site) -> Start {
         for_workers: site.for_workers,
         root_port: plan.for_clusters.port(),
         token: None,
+        beat_interval_millis: options.beat_interval,
     }
 }
 
@@ -206,7 +212,14 @@ fn newcomers(
         // Let go at once: the cluster binds it again in its own table.
         let for_workers = ports.any()?.local_addr()?;
         let state = cluster_state(&options.folder, &name);
-        Ok(Start { name, state, for_workers, root_port: for_clusters.port(), token: Some(token) })
+        Ok(Start {
+            name,
+            state,
+            for_workers,
+            root_port: for_clusters.port(),
+            token: Some(token),
+            beat_interval_millis: options.beat_interval,
+        })
     };
     names.into_iter().zip(tokens).map(start).collect()
 }

@@ -15,12 +15,14 @@ use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
 
-use crate::{Identity, JoinToken, Subject, tls};
+use crate::{Identity, JoinToken, Subject, connection, tls};
 
 /// A parent that does not answer within this is tried again later.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
-/// How long a silent parent is trusted before it is asked, and how long it may take to answer.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// How often a parent is asked whether its process lives, and how long it may take to answer. That its host does is looked
+/// after by the kernels, see `connection`.
+const ASK: Duration = Duration::from_secs(60);
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// How to dial.
 #[derive(Debug, Clone, Copy)]
@@ -77,8 +79,8 @@ pub async fn dial_to(address: &str, how: Dial<'_>) -> Result<Dialled, DialError>
     let unreachable = |reason: String| DialError::Unreachable { address: address.to_owned(), reason };
     // The authority of the URI is not used to dial; the connector below knows the address.
     let endpoint = Endpoint::from_static("http://parent.mangrove")
-        .http2_keep_alive_interval(KEEP_ALIVE)
-        .keep_alive_timeout(KEEP_ALIVE)
+        .http2_keep_alive_interval(ASK)
+        .keep_alive_timeout(ANSWER)
         .keep_alive_while_idle(true)
         .connect_timeout(CONNECT_DEADLINE);
     let target = address.to_owned();
@@ -101,7 +103,7 @@ async fn connect(
     reached: Arc<OnceLock<SocketAddr>>,
 ) -> io::Result<TokioIo<tokio_rustls::client::TlsStream<TcpStream>>> {
     let stream = TcpStream::connect(&address).await?;
-    stream.set_nodelay(true)?;
+    connection::set_up(&stream)?;
     // The first is the one that is told; a connection that is made anew ends the session anyway.
     let peer = stream.peer_addr()?;
     reached.get_or_init(|| peer);

@@ -13,6 +13,7 @@
 mod authority;
 mod beat;
 mod client;
+mod connection;
 mod datagram;
 mod identity;
 mod intermediate;

@@ -22,7 +22,7 @@ use tonic::{
     transport::server::{Connected, Router},
 };
 
-use crate::{Identity, Subject, tls};
+use crate::{Identity, Subject, connection, tls};
 
 /// A handshake that takes longer is given up, so that idle connections cannot pile up.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
@@ -30,8 +30,6 @@ const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 const HANDSHAKES: usize = 2048;
 /// Connections that are not yet picked up.
 const ACCEPT_QUEUE: usize = 64;
-/// How long an idle peer may be silent before it is asked, and how long it may take to answer.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 /// Who is at the other end of a connection.
 #[derive(Debug, Clone, Copy)]
@@ -105,15 +103,6 @@ pub fn require_peer<T>(request: &Request<T>) -> Result<Subject, Status> {
     })
 }
 
-/// A server builder with the settings every parent shares.
-#[must_use]
-fn builder() -> tonic::transport::Server {
-    tonic::transport::Server::builder()
-        .http2_keepalive_interval(Some(KEEP_ALIVE))
-        .http2_keepalive_timeout(Some(KEEP_ALIVE))
-        .tcp_nodelay(true)
-}
-
 /// Serves the routes on `listener` until `shutdown`. Streams that are open then end with the process; peers reconnect.
 ///
 /// # Errors
@@ -132,7 +121,7 @@ pub async fn serve(
         TlsAcceptor::from(Arc::new(config)),
         accepted,
     )));
-    let router = routes(builder());
+    let router = routes(tonic::transport::Server::builder());
     tokio::select! {
         result = router.serve_with_incoming(ReceiverStream::new(connections)) => {
             result.map_err(io::Error::other)
@@ -175,7 +164,7 @@ async fn accept_all(
 }
 
 async fn handshake(stream: TcpStream, address: SocketAddr, acceptor: &TlsAcceptor) -> io::Result<Incoming> {
-    stream.set_nodelay(true)?;
+    connection::set_up(&stream)?;
     let stream = tokio::time::timeout(HANDSHAKE_DEADLINE, acceptor.accept(stream))
         .await
         .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the handshake took too long"))??;

@@ -159,6 +159,7 @@ impl Cluster {
             relay_port: 0,
             relay_address: None,
             trusted_site: false,
+            beat_interval_millis: liveness::USUAL_INTERVAL_MILLIS,
             state_dir: self.state(),
         };
         Daemon::start(
