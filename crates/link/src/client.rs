@@ -19,10 +19,10 @@ use crate::{Identity, JoinToken, Subject, connection, tls};
 
 /// A parent that does not answer within this is tried again later.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
-/// How often a parent is asked whether its process lives, and how long it may take to answer. That its host does is looked
-/// after by the kernels, see `connection`.
+/// How often a parent is asked whether its process lives, and how long it may take to answer: one that is busy is not made
+/// less so by handshakes. That its host lives is looked after by the kernels, see `connection`.
 const ASK: Duration = Duration::from_secs(60);
-const ANSWER: Duration = Duration::from_secs(10);
+const ANSWER: Duration = Duration::from_secs(60);
 
 /// How to dial.
 #[derive(Debug, Clone, Copy)]
