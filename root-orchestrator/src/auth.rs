@@ -9,7 +9,7 @@ use argon2::{
     Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version, password_hash::phc::PasswordHash,
 };
 use jsonwebtoken::{DecodingKey, EncodingKey, Header, Validation, decode, encode, errors::ErrorKind};
-use model::UserId;
+use model::{OrganizationId, UserId};
 use serde::{Deserialize, Serialize};
 use store::{Store, put};
 use tokio::sync::{RwLock, Semaphore};
@@ -45,6 +45,8 @@ struct User {
 pub(crate) struct Caller {
     pub(crate) id: UserId,
     pub(crate) name: String,
+    /// For which organisation.
+    pub(crate) organization: OrganizationId,
     pub(crate) roles: Vec<String>,
 }
 
@@ -101,7 +103,7 @@ const REFRESH: &str = "refresh";
 /// Everybody who may log in.
 pub(crate) struct Users {
     users: RwLock<BTreeMap<String, User>>,
-    organization: UserId,
+    organization: OrganizationId,
     encoding: EncodingKey,
     decoding: DecodingKey,
     checks: Arc<Semaphore>,
@@ -173,7 +175,12 @@ impl Users {
         let claims = self.claims(header, ACCESS)?;
         let users = self.users.read().await;
         let user = users.get(&claims.sub).ok_or(AuthError::Invalid)?;
-        Ok(Caller { id: user.id, name: user.name.clone(), roles: user.roles.clone() })
+        Ok(Caller {
+            id: user.id,
+            name: user.name.clone(),
+            organization: self.organization,
+            roles: user.roles.clone(),
+        })
     }
 
     fn claims(&self, header: Option<&str>, kind: &'static str) -> Result<Claims, AuthError> {

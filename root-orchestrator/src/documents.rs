@@ -6,7 +6,7 @@ use store::{Store, StoreError, Write, decode, put};
 use uuid::Uuid;
 
 use control::{document, load_all};
-use model::UserId;
+use model::OrganizationId;
 
 const APPLICATIONS: &str = "applications";
 const SERVICES: &str = "services";
@@ -23,7 +23,7 @@ const ROOT: &str = "root";
 pub(crate) struct Settings {
     pub(crate) root_id: Uuid,
     /// The organisation every user belongs to.
-    pub(crate) organization: UserId,
+    pub(crate) organization: OrganizationId,
     /// Signs access tokens; hexadecimal.
     pub(crate) token_key: String,
 }
@@ -34,7 +34,7 @@ pub(crate) async fn load_or_create_settings(store: &dyn Store) -> Result<Setting
     }
     let settings = Settings {
         root_id: daemon::fresh_uuid(),
-        organization: daemon::fresh_user_id(),
+        organization: daemon::fresh_organization_id(),
         token_key: daemon::random_hex::<32>(),
     };
     store.commit(vec![put(SETTINGS, ROOT, &settings)]).await?;

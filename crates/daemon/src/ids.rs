@@ -1,6 +1,6 @@
 //! Fresh ids. Randomness enters the system here and in `link` only.
 
-use model::{ApplicationId, ServiceId, UserId};
+use model::{ApplicationId, OrganizationId, ServiceId, UserId};
 use ring::rand::{SecureRandom, SystemRandom};
 use uuid::Uuid;
 
@@ -37,6 +37,12 @@ pub fn fresh_service_id() -> ServiceId {
 #[must_use]
 pub fn fresh_user_id() -> UserId {
     UserId::from_bytes(object_id())
+}
+
+/// An organisation id nobody has.
+#[must_use]
+pub fn fresh_organization_id() -> OrganizationId {
+    OrganizationId::from_bytes(object_id())
 }
 
 /// A random UUID (version 4).
