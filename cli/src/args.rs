@@ -1,8 +1,14 @@
 //! The arguments of `mangrove`, their help and their small grammars.
 
+mod people;
+
 use std::{num::NonZeroU32, time::Duration};
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+
+pub use people::{
+    ApiTokenArguments, ApiTokenWhat, AuthWhat, Limit, Limits, OrganizationWhat, PasswordArguments, UserWhat,
+};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -33,8 +39,28 @@ pub struct Arguments {
 pub enum Command {
     /// Log in to a root and remember it
     Login(LoginArguments),
-    /// Forget the saved login
+    /// End the saved login and forget it
     Logout,
+    /// Change your password; ends your other logins and revokes your API tokens
+    Password(PasswordArguments),
+    /// Ask what you may do, and manage API tokens for programs
+    Auth {
+        /// What to do.
+        #[command(subcommand)]
+        what: AuthWhat,
+    },
+    /// Create, list and delete users, and set what they may do
+    User {
+        /// What to do with users.
+        #[command(subcommand)]
+        what: UserWhat,
+    },
+    /// Create, list and delete organisations, and set who is in them
+    Organization {
+        /// What to do with organisations.
+        #[command(subcommand)]
+        what: OrganizationWhat,
+    },
     /// Create the applications of an SLA file, deploy their services and follow them until they run
     ///
     /// Safe to repeat: what already exists is left as it is, and services without instances get theirs.
@@ -103,6 +129,9 @@ pub struct LoginArguments {
     /// Who logs in
     #[arg(long, short, default_value = "Admin")]
     pub username: String,
+    /// The organisation to log in to, of which you are a member [default: root]
+    #[arg(long, value_name = "NAME")]
+    pub organization: Option<String>,
     /// Read the password from standard input instead of MANGROVE_PASSWORD or a prompt
     #[arg(long)]
     pub password_stdin: bool,

@@ -50,7 +50,11 @@ async fn dispatch(arguments: Arguments, output: &Output) -> Result<(), Error> {
         Command::Login(login) => {
             commands::login::login(root.as_deref(), ConfigFile::of_this_user()?, output, login).await
         }
-        Command::Logout => commands::login::logout(&ConfigFile::of_this_user()?, output),
+        Command::Logout => commands::login::logout(ConfigFile::of_this_user()?, output).await,
+        Command::Password(password) => commands::auth::password(&connect()?, output, password).await,
+        Command::Auth { what } => commands::auth::run(&connect()?, output, what).await,
+        Command::User { what } => commands::people::users(&connect()?, output, what).await,
+        Command::Organization { what } => commands::people::organizations(&connect()?, output, what).await,
         Command::Deploy(deploy) => commands::deploy::run(&Arc::new(connect()?), output, deploy).await,
         Command::Scale(scale) => commands::change::scale(&Arc::new(connect()?), output, scale).await,
         Command::Update(update) => commands::change::update(&Arc::new(connect()?), output, update).await,

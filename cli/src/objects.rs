@@ -10,9 +10,11 @@ use serde_json::Value;
 use crate::{client::Client, error::Error};
 
 mod change;
+mod people;
 mod worker;
 
 pub(crate) use change::{Revision, RolloutState};
+pub(crate) use people::{ApiToken, Organization, User};
 pub(crate) use worker::Worker;
 
 /// An object with the JSON it was read from.
@@ -63,6 +65,8 @@ pub(crate) struct Application {
     pub(crate) microservices: Vec<Value>,
     #[serde(rename = "userId", default, deserialize_with = "or_default")]
     pub(crate) owner: String,
+    #[serde(default, deserialize_with = "or_default")]
+    pub(crate) organization: String,
 }
 
 impl Application {

@@ -48,11 +48,12 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     let authority = Authority::load_or_create(&directory, settings.root_id, daemon::now())
         .context("open the authority")?;
     let identity = own_identity(&directory, &authority, Subject::Root { root: settings.root_id })?;
-    let users = auth::Users::open(Arc::clone(&store), &settings, config.admin_password.clone())
+    let keys = auth::Keys::open(&settings.signing_key).context("open the key that signs logins")?;
+    auth::beginning::begin(store.as_ref(), &settings, config.admin_password.clone())
         .await
-        .context("read the users")?;
+        .context("make the first user")?;
 
-    let brain = documents::load(store.as_ref()).await.context("read the store")?;
+    let brain = documents::load(store.as_ref(), &settings).await.context("read the store")?;
     let lending = lending::Lending::open(&config, &directory)?.map(Arc::new);
     if let Some(lending) = &lending {
         brain.clusters().for_each(|cluster| lending.admit(cluster.id));
@@ -65,7 +66,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     let api = api::router(api::Context {
         brain: control.handle(),
         links: Arc::clone(&links),
-        users: Arc::new(users),
+        authentication: Arc::new(auth::Authentication::new(keys)),
         watch,
         ca_pin: pin,
     });

@@ -40,7 +40,8 @@ impl RootSurroundings {
                 | Change::Service(..)
                 | Change::Instance(..)
                 | Change::Token(..)
-                | Change::Blocks(_) => {}
+                | Change::Blocks(_)
+                | Change::People(_) => {}
             }
         }
     }
@@ -85,7 +86,11 @@ impl Surroundings<State> for RootSurroundings {
                     log_refusal(state, instance.as_ref());
                     Some(id.service)
                 }
-                Change::Application(..) | Change::Cluster(..) | Change::Token(..) | Change::Blocks(_) => None,
+                Change::Application(..)
+                | Change::Cluster(..)
+                | Change::Token(..)
+                | Change::Blocks(_)
+                | Change::People(_) => None,
             })
             .collect();
         for service in changed {

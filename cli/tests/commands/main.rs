@@ -7,6 +7,7 @@ mod changes;
 mod deploy;
 mod fake_root;
 mod login;
+mod people;
 mod reads;
 mod updates;
 mod workers;

@@ -151,6 +151,11 @@ object_id!(
     UserId,
     "user"
 );
+object_id!(
+    /// One organisation: whose people share its applications and secrets.
+    OrganizationId,
+    "organisation"
+);
 uuid_id!(
     /// One cluster orchestrator, for the life of its state directory.
     ClusterId,

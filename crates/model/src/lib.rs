@@ -39,7 +39,8 @@ pub use cluster::{
 };
 pub use health::{Check, Health, Probe};
 pub use ids::{
-    ApplicationId, ClusterId, IdError, InstanceId, RevisionId, ServiceId, TokenId, UserId, WorkerId,
+    ApplicationId, ClusterId, IdError, InstanceId, OrganizationId, RevisionId, ServiceId, TokenId, UserId,
+    WorkerId,
 };
 pub use instance::{InstanceReport, LastExit, Phase, Tier, Usage};
 pub use isolation::{

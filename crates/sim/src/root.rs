@@ -16,6 +16,7 @@ use crate::{
     scenario::Scenario,
     store::Document,
     user::{Answer, Wish},
+    wishes::ORGANIZATION,
     world::World,
 };
 
@@ -78,6 +79,7 @@ impl Document for Change {
             Self::Cluster(id, _) => Key::Cluster(*id),
             Self::Token(id, _) => Key::Token(*id),
             Self::Blocks(_) => Key::Blocks,
+            Self::People(_) => unreachable!("nobody logs in here"),
         }
     }
 
@@ -88,7 +90,7 @@ impl Document for Change {
             Self::Instance(_, document) => document.is_none(),
             Self::Cluster(_, document) => document.is_none(),
             Self::Token(_, document) => document.is_none(),
-            Self::Blocks(_) => false,
+            Self::Blocks(_) | Self::People(_) => false,
         }
     }
 }
@@ -145,7 +147,7 @@ impl World {
     pub(crate) fn start_root(&mut self) {
         let (now, mutant) = (self.now, self.scenario.mutant);
         self.root.daemon.process.begin(now);
-        let mut brain = State::default();
+        let mut brain = State::of(ORGANIZATION);
         self.root.daemon.store.documents().for_each(|change| brain.apply(change.clone()));
         brain.loaded(self.root.daemon.process.present(now, mutant));
         self.oracle.root_loaded(now, &brain);

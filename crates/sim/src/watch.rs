@@ -33,7 +33,8 @@ impl World {
                 | root_core::Change::Service(..)
                 | root_core::Change::Cluster(..)
                 | root_core::Change::Token(..)
-                | root_core::Change::Blocks(_) => {}
+                | root_core::Change::Blocks(_)
+                | root_core::Change::People(_) => {}
             }
         }
         self.trace.mix(now);

@@ -9,25 +9,28 @@ use std::{
 use addressing::{BlockPlan, StablePlan};
 use model::{
     ApplicationId, AssignedInstance, AssignedService, ClusterId, Desired, Generation, InstanceId,
-    InstanceReport, Location, Moment, Now, Phase, Refusal, Resources, RevisionId, ServiceId, SpentToken,
-    Tenure, TokenId,
+    InstanceReport, Location, Moment, Now, OrganizationId, Phase, Refusal, Resources, RevisionId, ServiceId,
+    SpentToken, Tenure, TokenId,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Service, Token,
     neighbours::Neighbourhood,
+    people::{People, PeopleChange},
     sight::{HeldCopy, Session, Sight},
 };
 
-/// What one user deploys together. Durable.
+/// What is deployed together. Durable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Application {
     /// Which one.
     pub id: ApplicationId,
-    /// The name of the user it belongs to.
+    /// The organisation it belongs to.
+    pub organization: OrganizationId,
+    /// The name of the user who made it, for people to read.
     pub owner: String,
-    /// Unique with the namespace among the owner's applications.
+    /// Unique with the namespace in its organisation.
     pub name: String,
     /// See `name`.
     pub namespace: String,
@@ -112,14 +115,19 @@ pub enum Change {
     Token(TokenId, Option<Token>),
     /// The whole address plan.
     Blocks(BlockPlan<ClusterId>),
+    /// Users, organisations and what they log in with.
+    People(PeopleChange),
 }
 
 /// See the crate's description.
 #[derive(Debug, Default)]
 pub struct State {
+    /// The first organisation; none in a state of which nobody asks who may do what.
+    pub(crate) root_organization: Option<OrganizationId>,
+    pub(crate) people: People,
     pub(crate) applications: BTreeMap<ApplicationId, Application>,
     pub(crate) services: BTreeMap<ServiceId, Service>,
-    /// Applications by their names, which several owners may have given.
+    /// Applications by their names, which several organisations may have given.
     pub(crate) by_name: BTreeMap<String, BTreeSet<ApplicationId>>,
     /// The services of each application, deleted ones too.
     pub(crate) parts: BTreeMap<ApplicationId, BTreeSet<ServiceId>>,
@@ -172,6 +180,12 @@ pub struct State {
 }
 
 impl State {
+    /// A state with nothing in it, of a root whose first organisation is this.
+    #[must_use]
+    pub fn of(root_organization: OrganizationId) -> Self {
+        Self { root_organization: Some(root_organization), ..Self::default() }
+    }
+
     /// Takes on a change. Infallible: whatever is decided was decided before.
     pub(crate) fn take(&mut self, change: Change) {
         match change {
@@ -223,6 +237,7 @@ impl State {
                 moved.into_iter().for_each(|id| self.neighbour_moved(id));
                 self.blocks = blocks;
             }
+            Change::People(change) => self.people.take(change),
         }
     }
 

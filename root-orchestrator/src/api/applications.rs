@@ -6,11 +6,15 @@ use axum::{
     http::StatusCode,
 };
 use model::{ApplicationId, ServiceId};
-use root_core::{Application, FreshIds, State as Truth, sla};
-use serde::Serialize;
+use root_core::{
+    Application, Author, FreshIds, Rejected, State as Truth,
+    access::{Kind, Of, Verb, Verdict},
+    sla,
+};
+use serde::{Deserialize, Serialize};
 
 use super::{
-    Body, Shared,
+    Body, Shared, auth,
     error::{Error, ErrorBody},
     views::{self, ApplicationView},
 };
@@ -22,28 +26,41 @@ pub(crate) struct Message {
     pub(crate) message: String,
 }
 
-/// List all applications
+/// What is changed about an application; what is absent or `null` stays.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+pub(crate) struct ApplicationChange {
+    /// The name it has: it cannot be changed.
+    application_name: Option<String>,
+    /// The namespace it has: it cannot be changed.
+    application_namespace: Option<String>,
+    application_desc: Option<String>,
+}
+
+/// List the applications the caller may look at: those of the organisation, for an administrator of the platform all
 #[utoipa::path(get, path = "/api/applications", tag = "applications", responses(
     (status = 200, body = Vec<ApplicationView>),
     (status = 401, body = ErrorBody),
-    (status = 403, description = "For administrators", body = ErrorBody),
+    (status = 403, description = "No role that may", body = ErrorBody),
 ))]
 pub(super) async fn list(
     State(context): Shared,
     caller: Caller,
 ) -> Result<Json<Vec<ApplicationView>>, Error> {
-    if !caller.is_admin() {
-        return Err(Error::forbidden());
-    }
+    caller.must(Verb::Get, Kind::Application)?;
     let state = context.brain.read().await;
-    Ok(Json(state.applications().map(|application| views::application(&state, application)).collect()))
+    let seen = state.applications().filter(|application| {
+        caller.may(Verb::Get, Kind::Application, Of::Organization(application.organization))
+            == Verdict::Allowed
+    });
+    Ok(Json(seen.map(|application| views::application(&state, application)).collect()))
 }
 
-/// List the caller's applications
+/// List the applications of the caller's organisation
 #[utoipa::path(get, path = "/api/applications/{user}", tag = "applications",
     params(("user" = String, Path, description = "Id of the caller")), responses(
     (status = 200, body = Vec<ApplicationView>),
     (status = 401, description = "Not the caller's id", body = ErrorBody),
+    (status = 403, description = "No role that may", body = ErrorBody),
 ))]
 pub(super) async fn list_of_user(
     State(context): Shared,
@@ -54,26 +71,28 @@ pub(super) async fn list_of_user(
         let message = "these are not your applications; give your own user id";
         return Err(Error::new(StatusCode::UNAUTHORIZED, "not_yours", message));
     }
+    caller.must(Verb::Get, Kind::Application)?;
     Ok(Json(own(&*context.brain.read().await, &caller)))
 }
 
 fn own(state: &Truth, caller: &Caller) -> Vec<ApplicationView> {
     state
         .applications()
-        .filter(|application| application.owner == caller.name)
+        .filter(|application| application.organization == caller.organization)
         .map(|application| views::application(state, application))
         .collect()
 }
 
 /// Create the applications of an SLA with their services
 ///
-/// Nothing is deployed by it. Answers with all applications of the caller. Either all of the document is created or
-/// nothing.
+/// Nothing is deployed by it. Answers with all applications of the caller's organisation. Either all of the document is
+/// created or nothing.
 #[utoipa::path(post, path = "/api/application", tag = "applications",
     request_body(content = Object, description = "An SLA, version v2.0; see the project's docs/sla.md"), responses(
     (status = 200, body = Vec<ApplicationView>),
     (status = 400, description = "Not JSON", body = ErrorBody),
     (status = 401, body = ErrorBody),
+    (status = 403, description = "No role that may", body = ErrorBody),
     (status = 409, description = "An application of that name exists", body = ErrorBody),
     (status = 413, description = "Too large", body = ErrorBody),
     (status = 422, description = "The document is not valid; every problem names its field", body = ErrorBody),
@@ -83,11 +102,12 @@ pub(super) async fn create(
     caller: Caller,
     body: Body,
 ) -> Result<Json<Vec<ApplicationView>>, Error> {
+    caller.must(Verb::Create, Kind::Application)?;
     let sla = sla::parse(&body?)?;
-    let owner = caller.name.clone();
+    let author = Author { organization: caller.organization, name: caller.name.clone() };
     context
         .brain
-        .ask(move |state, now| state.create_applications(&owner, sla.applications, &mut RandomIds, now.date))
+        .ask(move |state, now| state.create_applications(&author, sla.applications, &mut RandomIds, now.date))
         .await??;
     Ok(Json(own(&*context.brain.read().await, &caller)))
 }
@@ -97,6 +117,7 @@ pub(super) async fn create(
     params(("id" = String, Path, description = "Application id")), responses(
     (status = 200, body = ApplicationView),
     (status = 401, body = ErrorBody),
+    (status = 403, description = "No role that may", body = ErrorBody),
     (status = 404, body = ErrorBody),
 ))]
 pub(super) async fn get(
@@ -105,8 +126,52 @@ pub(super) async fn get(
     Path(id): Path<String>,
 ) -> Result<Json<ApplicationView>, Error> {
     let state = context.brain.read().await;
-    let application = find(&state, &caller, &id)?;
+    let application = find(&state, &caller, Verb::Get, Kind::Application, &id)?;
     Ok(Json(views::application(&state, application)))
+}
+
+/// Change the description of an application
+///
+/// Everything else that is sent is compared or ignored: an application keeps its name, its organisation and who made it;
+/// its services are changed one by one.
+#[utoipa::path(put, path = "/api/application/{id}", tag = "applications",
+    params(("id" = String, Path, description = "Application id")), request_body = ApplicationChange, responses(
+    (status = 200, body = Message),
+    (status = 400, description = "Not JSON", body = ErrorBody),
+    (status = 401, body = ErrorBody),
+    (status = 403, description = "No role that may", body = ErrorBody),
+    (status = 404, body = ErrorBody),
+    (status = 409, description = "Another name", body = ErrorBody),
+    (status = 422, body = ErrorBody),
+))]
+pub(super) async fn update(
+    State(context): Shared,
+    caller: Caller,
+    Path(id): Path<String>,
+    body: Body,
+) -> Result<Json<Message>, Error> {
+    // Whoever may not see the application is not told what is wrong with the document.
+    find(&*context.brain.read().await, &caller, Verb::Update, Kind::Application, &id)?;
+    let change: ApplicationChange = auth::parse(&body?)?;
+    context
+        .brain
+        .ask(move |state, _| {
+            let application = find(state, &caller, Verb::Update, Kind::Application, &id)?;
+            let is_other = |sent: &Option<String>, kept: &str| sent.as_ref().is_some_and(|sent| sent != kept);
+            if is_other(&change.application_name, &application.name)
+                || is_other(&change.application_namespace, &application.namespace)
+            {
+                let message = format!(
+                    "the application is `{}` in namespace `{}`, and an application keeps its name; create another instead",
+                    application.name, application.namespace
+                );
+                return Err(Rejected::NotChangeable(message).into());
+            }
+            let description = change.application_desc.unwrap_or_else(|| application.description.clone());
+            Ok::<_, Error>(((), state.describe_application(application, description)))
+        })
+        .await??;
+    Ok(Json(Message { message: "Application is updated".to_owned() }))
 }
 
 /// Delete an application with its services and instances
@@ -114,6 +179,7 @@ pub(super) async fn get(
     params(("id" = String, Path, description = "Application id")), responses(
     (status = 200, body = Message),
     (status = 401, body = ErrorBody),
+    (status = 403, description = "No role that may", body = ErrorBody),
     (status = 404, body = ErrorBody),
 ))]
 pub(super) async fn delete(
@@ -124,21 +190,24 @@ pub(super) async fn delete(
     context
         .brain
         .ask(move |state, now| {
-            let application = find(state, &caller, &id)?;
+            let application = find(state, &caller, Verb::Delete, Kind::Application, &id)?;
             Ok::<_, Error>(((), state.delete_application(application, now.date)))
         })
         .await??;
     Ok(Json(Message { message: "Application Deleted".to_owned() }))
 }
 
-/// An application of the caller; administrators have all.
-pub(super) fn find<'a>(state: &'a Truth, caller: &Caller, id: &str) -> Result<&'a Application, Error> {
+/// An application, if the caller may do that to it or to what is of that kind in it.
+pub(super) fn find<'a>(
+    state: &'a Truth,
+    caller: &Caller,
+    verb: Verb,
+    kind: Kind,
+    id: &str,
+) -> Result<&'a Application, Error> {
     let found = id.parse::<ApplicationId>().ok().and_then(|id| state.application(id));
-    found.filter(|application| may_use(caller, application)).ok_or_else(|| Error::no_application(id))
-}
-
-pub(super) fn may_use(caller: &Caller, application: &Application) -> bool {
-    caller.is_admin() || application.owner == caller.name
+    let found = found.map(|application| (application, application.organization));
+    caller.must_for(verb, kind, found, || Error::no_application(id))
 }
 
 /// Ids for new documents.

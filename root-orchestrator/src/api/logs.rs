@@ -10,6 +10,7 @@ use axum::{
 };
 use futures_util::stream;
 use model::{InstanceId, Phase};
+use root_core::access::Verb;
 use serde::Deserialize;
 
 use super::{
@@ -56,7 +57,7 @@ pub(super) async fn read(
     let number = number
         .parse()
         .map_err(|_| Error::bad_field("number", format!("`{number}` is not an instance number")))?;
-    let service = services::find(&*context.brain.read().await, &caller, &id)?.id;
+    let service = services::find(&*context.brain.read().await, &caller, Verb::Get, &id)?.id;
     let mut log = open(&context, InstanceId { service, number }, query.tail, query.follow).await?;
     // The first piece decides: what fails before anything was said is an error, not an empty log.
     let first = match log.next().await {

@@ -6,7 +6,10 @@ use axum::{
     http::StatusCode,
 };
 use model::{ClusterAnswer, ClusterId, ClusterRequest, Scheduling};
-use root_core::State as Truth;
+use root_core::{
+    State as Truth,
+    access::{Kind, Verb},
+};
 use serde::Serialize;
 
 use super::{
@@ -31,7 +34,7 @@ enum Refusals {
     /// No valid token
     #[response(status = 401)]
     NotLoggedIn(ErrorBody),
-    /// For administrators
+    /// For those who look after the platform
     #[response(status = 403)]
     Forbidden(ErrorBody),
     /// No such cluster
@@ -185,7 +188,12 @@ async fn ask(
     cluster: &str,
     wish: ClusterRequest,
 ) -> Result<ClusterAnswer, Error> {
-    caller.must_be_admin()?;
+    let verb = match wish {
+        ClusterRequest::ListWorkers => Verb::Get,
+        ClusterRequest::Schedule { .. } | ClusterRequest::Rebalance => Verb::Update,
+        ClusterRequest::Forget { .. } => Verb::Delete,
+    };
+    caller.must(verb, Kind::Worker)?;
     let id = find(&*context.brain.read().await, cluster)?;
     Ok(context.links.ask(id, wish).await?)
 }

@@ -110,7 +110,7 @@ pub static DOCUMENT: Level = Level {
 pub static APPLICATION: Level = Level {
     noun: "an application",
     fields: &[
-        honoured("application_name", Kind::Name, "Unique in its namespace for each user.").required(),
+        honoured("application_name", Kind::Name, "Unique in its namespace for each organisation.").required(),
         honoured("application_namespace", Kind::Name, "Tells deployments of one application apart.")
             .required(),
         honoured("applicationID", Kind::Text, "Which application to add services to; empty for a new one."),

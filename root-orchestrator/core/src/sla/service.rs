@@ -73,9 +73,10 @@ fn allowed_callers(fields: &Fields<'_>, problems: &mut Problems) -> AllowedCalle
     let path = fields.path_of("allowed_callers");
     let mut allowed = AllowedCallers::new();
     for (index, text) in fields.texts("allowed_callers").into_iter().enumerate() {
-        let short = text.split('.').all(|name| name.len() <= MAX_NAME_LENGTH);
+        // Only the root names applications of other organisations, with `-`.
+        let is_written = text.split('.').all(|name| name.len() <= MAX_NAME_LENGTH && !name.contains('-'));
         match text.parse() {
-            Ok(caller) if short => {
+            Ok(caller) if is_written => {
                 allowed.insert(caller);
             }
             Ok(_) | Err(_) => {

@@ -1,22 +1,28 @@
 //! The rules of the root, one by one. Those of survival are in `survival.rs`, those of revisions in `rollout.rs`,
-//! those of joining in `enrolment.rs`, those of neighbours in `neighbours.rs`.
+//! those of joining in `enrolment.rs`, those of neighbours in `neighbours.rs`, those of people in `access.rs`,
+//! `membership.rs` and `sessions.rs`.
 
+mod access;
 mod addresses;
 mod enrolment;
+mod membership;
 mod names;
 mod neighbours;
+mod quota;
 mod rollout;
+mod sessions;
 mod survival;
 
 use model::{
     ApplicationId, AssignedInstance, Brain, Capability, ClusterAggregate, ClusterId, ClusterReport, Desired,
     DirectConstraint, Generation, InstanceId, InstanceReport, Location, Mebibytes, Millicores, Moment, Now,
-    Phase, Plan, Refusal, RefusalCode, Resources, RevisionId, ServiceId, ServiceSpec, Timestamp, TokenId,
+    OrganizationId, Phase, Plan, Refusal, RefusalCode, Resources, RevisionId, ServiceId, ServiceSpec,
+    Timestamp, TokenId,
 };
 
 use crate::{
-    Application, Change, Claim, Cluster, Effect, EnrolmentRejected, FreshIds, JoinKind, Rejected, State,
-    Token, UpdatePolicy,
+    Application, Author, Change, Claim, Cluster, Effect, EnrolmentRejected, FreshIds, JoinKind, Rejected,
+    State, Token, UpdatePolicy,
     sla::{SlaApplication, SlaService},
 };
 
@@ -24,6 +30,13 @@ const REVISION: u32 = 1;
 /// The generation of the first copy.
 const FIRST: Generation = Generation(1 << 32);
 const BEGINNING: Now = Now { date: Timestamp(1_000_000), moment: Moment(5_000_000) };
+
+const ROOT: OrganizationId = OrganizationId::from_bytes([0xf0; 12]);
+const ACME: OrganizationId = OrganizationId::from_bytes([0xac; 12]);
+
+fn author(organization: OrganizationId) -> Author {
+    Author { organization, name: "user".to_owned() }
+}
 
 /// Counts instead of drawing.
 #[derive(Default)]
@@ -79,7 +92,7 @@ struct Root {
 
 impl Root {
     fn new() -> Self {
-        Self { state: State::default(), ids: CountedIds::default(), now: BEGINNING, sessions: 0, reports: 0 }
+        Self { state: State::of(ROOT), ids: CountedIds::default(), now: BEGINNING, sessions: 0, reports: 0 }
     }
 
     fn apply(&mut self, changes: Vec<Change>) {
@@ -117,7 +130,7 @@ impl Root {
         };
         let (created, changes) = self
             .state
-            .create_applications("user", vec![wanted], &mut self.ids, self.now.date)
+            .create_applications(&author(ROOT), vec![wanted], &mut self.ids, self.now.date)
             .expect("a new name");
         self.apply(changes);
         self.state.services_of(created[0]).next().expect("its service").id
@@ -125,7 +138,7 @@ impl Root {
 
     fn deploy(&mut self, service: ServiceId) -> InstanceId {
         let service = self.state.service(service).expect("it exists").clone();
-        let (id, changes) = self.state.deploy(&service, self.now.date);
+        let (id, changes) = self.state.deploy(&service, self.now.date).expect("there is no quota");
         self.apply(changes);
         id
     }

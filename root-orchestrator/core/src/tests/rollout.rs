@@ -30,7 +30,8 @@ impl Shop {
     }
 
     fn scale(&mut self, wanted: u32) {
-        let (_, changes) = self.root.state.scale(&self.document(), wanted, self.root.now.date);
+        let (_, changes) =
+            self.root.state.scale(&self.document(), wanted, self.root.now.date).expect("there is no quota");
         self.root.apply(changes);
         self.root.reconcile();
     }
