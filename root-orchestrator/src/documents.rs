@@ -15,6 +15,8 @@ const CLUSTERS: &str = "clusters";
 const TOKENS: &str = "tokens";
 const PLANS: &str = "plans";
 const BLOCKS: &str = "blocks";
+const CERTIFICATES: &str = "certificates";
+const REVOCATIONS: &str = "revocations";
 const SETTINGS: &str = "settings";
 const ROOT: &str = "root";
 
@@ -50,6 +52,13 @@ pub(crate) fn write(change: &Change) -> Write {
         Change::Cluster(id, cluster) => document(CLUSTERS, id, cluster.as_ref()),
         Change::Token(id, token) => document(TOKENS, id, token.as_ref()),
         Change::Blocks(blocks) => put(PLANS, BLOCKS, blocks),
+        Change::Certificate(holder, record) => {
+            document(CERTIFICATES, holder, record.as_ref().map(|it| (holder, it)).as_ref())
+        }
+        Change::Revocation(id, revocation) => {
+            let worker = id.worker.map(|worker| format!("/{worker}")).unwrap_or_default();
+            document(REVOCATIONS, format!("{}{worker}", id.cluster), revocation.as_ref())
+        }
     }
 }
 
@@ -67,6 +76,10 @@ pub(crate) async fn load(store: &dyn Store) -> Result<State, StoreError> {
         .await?;
     load_all(store, &mut state, TOKENS, |it: root_core::Token| Change::Token(it.id, Some(it))).await?;
     load_all(store, &mut state, PLANS, Change::Blocks).await?;
+    load_all(store, &mut state, CERTIFICATES, |(holder, record)| Change::Certificate(holder, Some(record)))
+        .await?;
+    load_all(store, &mut state, REVOCATIONS, |it: root_core::Revocation| Change::Revocation(it.id, Some(it)))
+        .await?;
     state.loaded(daemon::present());
     Ok(state)
 }

@@ -126,6 +126,8 @@ fn create(
         | Change::Instance(..)
         | Change::Cluster(..)
         | Change::Token(..)
+        | Change::Certificate(..)
+        | Change::Revocation(..)
         | Change::Blocks(_) => None,
     });
     let service = service.ok_or_else(|| Answer::Rejected("no service was made".to_owned()))?;

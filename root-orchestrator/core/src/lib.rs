@@ -1,7 +1,8 @@
 //! The brain of the root: what users asked for, which cluster holds what, and what to tell whom. Pure.
 //!
 //! ```text
-//!   users ────► accept   (command.rs, rollout.rs, enrolment.rs) ─┐
+//!   users ────► accept   (command.rs, rollout.rs, enrolment.rs, ─┐
+//!                         certificates.rs)                       │
 //!                                                                ├─► changes ──► apply (state.rs)
 //!   clusters ─► observe  (observation.rs) ───────────────────────┘
 //!
@@ -14,6 +15,7 @@
 //! `root-orchestrator/src/service.rs`; the SLA documents users write are understood in [`sla`].
 
 mod addresses;
+mod certificates;
 mod command;
 mod enrolment;
 mod neighbours;
@@ -29,6 +31,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+pub use certificates::{NotIssued, Revocation, RevokedId};
 pub use command::{FreshIds, Rejected};
 pub use enrolment::{Claim, EnrolmentRejected, JoinKind, JoinedAs, Token};
 pub use placing::SILENT_MILLIS;

@@ -5,6 +5,7 @@
 
 mod applications;
 mod auth;
+mod certificates;
 mod changes;
 mod clusters;
 mod error;
@@ -23,6 +24,7 @@ use axum::{
     http::{HeaderMap, Method, header, request::Parts},
 };
 use bytes::Bytes;
+use link::{Authority, Identity};
 use root_core::sla::MAX_BODY_BYTES;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -49,6 +51,9 @@ pub(crate) struct Context {
     pub(crate) users: Arc<Users>,
     pub(crate) watch: Watch,
     pub(crate) ca_pin: [u8; 32],
+    pub(crate) authority: Arc<Authority>,
+    /// The root's own certificate, and what time it is where certificates are judged.
+    pub(crate) own: tokio::sync::watch::Receiver<Identity>,
 }
 
 #[derive(OpenApi)]
@@ -102,6 +107,10 @@ fn described() -> OpenApiRouter<Context> {
         .routes(routes!(workers::rebalance))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))
+        .routes(routes!(certificates::list))
+        .routes(routes!(certificates::revoke))
+        .routes(routes!(certificates::list_of_workers))
+        .routes(routes!(certificates::revoke_of_worker))
 }
 
 /// Everything that is served.

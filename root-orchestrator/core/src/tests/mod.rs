@@ -1,7 +1,8 @@
 //! The rules of the root, one by one. Those of survival are in `survival.rs`, those of revisions in `rollout.rs`,
-//! those of joining in `enrolment.rs`, those of neighbours in `neighbours.rs`.
+//! those of joining in `enrolment.rs`, of certificates in `certificates.rs`, those of neighbours in `neighbours.rs`.
 
 mod addresses;
+mod certificates;
 mod enrolment;
 mod names;
 mod neighbours;
@@ -96,7 +97,10 @@ impl Root {
         );
         plan.effects.retain(|effect| match effect {
             Effect::SendAssignment { .. } => true,
-            Effect::SendTokens { .. } | Effect::TellNeighbours { .. } | Effect::PassOn { .. } => false,
+            Effect::SendTokens { .. }
+            | Effect::SendRevocations { .. }
+            | Effect::TellNeighbours { .. }
+            | Effect::PassOn { .. } => false,
         });
         plan
     }
