@@ -154,6 +154,9 @@ impl Error {
                  or give the application another name or namespace"
             )),
             Self::Unknown { nearest: Some(nearest), .. } => Some(format!("did you mean `{nearest}`?")),
+            Self::Unknown { kind: "certificate", nearest: None, .. } => {
+                Some("`mangrove certs` lists what there is".to_owned())
+            }
             Self::Unknown { kind, nearest: None, .. } => {
                 let list = if *kind == "application" { "app" } else { kind };
                 Some(format!("`mangrove get {list}s` lists what there is"))

@@ -9,9 +9,11 @@ use serde_json::Value;
 
 use crate::{client::Client, error::Error};
 
+mod certificate;
 mod change;
 mod worker;
 
+pub(crate) use certificate::Certificate;
 pub(crate) use change::{Revision, RolloutState};
 pub(crate) use worker::Worker;
 

@@ -300,7 +300,7 @@ pub(super) fn age(since: &str, now: jiff::Timestamp) -> String {
     }
 }
 
-fn time_left(end: &str, now: jiff::Timestamp) -> String {
+pub(super) fn time_left(end: &str, now: jiff::Timestamp) -> String {
     match end.parse::<jiff::Timestamp>() {
         Ok(end) if end <= now => "expired".to_owned(),
         Ok(end) => in_words(end.as_second() - now.as_second()),

@@ -1,5 +1,6 @@
 //! What each verb does.
 
+pub(crate) mod certs;
 pub(crate) mod change;
 pub(crate) mod delete;
 pub(crate) mod deploy;
