@@ -114,6 +114,8 @@ pub enum Command {
         #[command(subcommand)]
         what: TokenWhat,
     },
+    /// List certificates, or revoke those of a cluster or a worker
+    Certs(CertsArguments),
     /// Print the completions for a shell, such as `mangrove completions bash > /etc/bash_completion.d/mangrove`
     Completions {
         /// The shell to complete in.
@@ -385,6 +387,32 @@ pub enum TokenWhat {
         /// Ids, as `mangrove token list` shows them
         #[arg(required = true, value_name = "ID")]
         ids: Vec<String>,
+    },
+}
+
+/// Arguments of `mangrove certs`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct CertsArguments {
+    /// What to do with them, other than listing them.
+    #[command(subcommand)]
+    pub what: Option<CertsWhat>,
+    /// How to print them.
+    #[command(flatten)]
+    pub listing: Listing,
+}
+
+/// What `mangrove certs` does.
+#[derive(Debug, Subcommand)]
+pub enum CertsWhat {
+    /// Let a cluster or a worker in no more, whatever certificate it shows
+    Revoke {
+        /// A cluster, or a worker of one: names, ids or serial numbers
+        #[arg(value_name = "CLUSTER[/WORKER]")]
+        id: String,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
     },
 }
 

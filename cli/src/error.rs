@@ -163,6 +163,9 @@ impl Error {
             Self::Unknown { kind: kind @ ("user" | "organization"), nearest: None, .. } => {
                 Some(format!("`mangrove {kind} list` lists what there is"))
             }
+            Self::Unknown { kind: "certificate", nearest: None, .. } => {
+                Some("`mangrove certs` lists what there is".to_owned())
+            }
             Self::Unknown { kind, nearest: None, .. } => {
                 let list = if *kind == "application" { "app" } else { kind };
                 Some(format!("`mangrove get {list}s` lists what there is"))

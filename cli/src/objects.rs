@@ -9,10 +9,12 @@ use serde_json::Value;
 
 use crate::{client::Client, error::Error};
 
+mod certificate;
 mod change;
 mod people;
 mod worker;
 
+pub(crate) use certificate::Certificate;
 pub(crate) use change::{Revision, RolloutState};
 pub(crate) use people::{ApiToken, Organization, User};
 pub(crate) use worker::Worker;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use cluster_core::{Change, Effect, State};
 use control::Surroundings;
+use link::{Revocations, Revoked};
 use proto::v1;
 use store::Write;
 use tokio::sync::watch;
@@ -17,13 +18,19 @@ pub(crate) struct ClusterSurroundings {
     links: Arc<Links>,
     beats: Arc<Beats>,
     relays: Arc<Relays>,
+    revocations: Revocations,
     news: watch::Sender<u64>,
 }
 
 impl ClusterSurroundings {
-    pub(crate) fn new(links: Arc<Links>, beats: Arc<Beats>, relays: Arc<Relays>) -> (Self, News) {
+    pub(crate) fn new(
+        links: Arc<Links>,
+        beats: Arc<Beats>,
+        relays: Arc<Relays>,
+        revocations: Revocations,
+    ) -> (Self, News) {
         let (news, receiver) = watch::channel(0);
-        (Self { links, beats, relays, news }, receiver)
+        (Self { links, beats, relays, revocations, news }, receiver)
     }
 }
 
@@ -32,7 +39,10 @@ impl Surroundings<State> for ClusterSurroundings {
         documents::write(change)
     }
 
-    fn after_commit(&mut self, _state: &State, changes: &[Change], effects: Vec<Effect>) {
+    fn after_commit(&mut self, state: &State, changes: &[Change], effects: Vec<Effect>) {
+        if changes.iter().any(|change| matches!(change, Change::Revoked(_))) {
+            self.revocations.replace(state.revoked().map(Revoked::Worker).collect());
+        }
         let mut is_news = changes.iter().any(Change::concerns_the_root);
         for effect in effects {
             match effect {

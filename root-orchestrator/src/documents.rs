@@ -21,6 +21,8 @@ pub(crate) const USERS: &str = "users";
 pub(crate) const ORGANIZATIONS: &str = "organizations";
 const API_TOKENS: &str = "api_tokens";
 const ENDED_SESSIONS: &str = "ended_sessions";
+const CERTIFICATES: &str = "certificates";
+const REVOCATIONS: &str = "revocations";
 const SETTINGS: &str = "settings";
 const ROOT: &str = "root";
 
@@ -69,6 +71,13 @@ pub(crate) fn write(change: &Change) -> Write {
             PeopleChange::ApiToken(id, token) => document(API_TOKENS, id, token.as_ref()),
             PeopleChange::EndedSession(id, session) => document(ENDED_SESSIONS, id, session.as_ref()),
         },
+        Change::Certificate(holder, record) => {
+            document(CERTIFICATES, holder, record.as_ref().map(|it| (holder, it)).as_ref())
+        }
+        Change::Revocation(id, revocation) => {
+            let worker = id.worker.map(|worker| format!("/{worker}")).unwrap_or_default();
+            document(REVOCATIONS, format!("{}{worker}", id.cluster), revocation.as_ref())
+        }
     }
 }
 
@@ -98,6 +107,10 @@ pub(crate) async fn load(store: &dyn Store, settings: &Settings) -> Result<State
         people(PeopleChange::EndedSession(it.id.clone(), Some(it)))
     })
     .await?;
+    load_all(store, &mut state, CERTIFICATES, |(holder, record)| Change::Certificate(holder, Some(record)))
+        .await?;
+    load_all(store, &mut state, REVOCATIONS, |it: root_core::Revocation| Change::Revocation(it.id, Some(it)))
+        .await?;
     state.loaded(daemon::present());
     Ok(state)
 }

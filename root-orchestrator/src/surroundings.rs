@@ -3,9 +3,10 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use control::Surroundings;
+use link::{Revocations, Revoked};
 use model::ServiceId;
 use proto::v1;
-use root_core::{Change, Effect, State};
+use root_core::{Change, Effect, RevokedId, State};
 use store::Write;
 use tokio::sync::broadcast;
 
@@ -20,26 +21,35 @@ pub(crate) type Watch = broadcast::Sender<ServiceId>;
 pub(crate) struct RootSurroundings {
     links: Arc<Links>,
     lending: Option<Arc<Lending>>,
+    revocations: Revocations,
     watch: Watch,
 }
 
 impl RootSurroundings {
-    pub(crate) fn new(links: Arc<Links>, lending: Option<Arc<Lending>>) -> (Self, Watch) {
+    pub(crate) fn new(
+        links: Arc<Links>,
+        lending: Option<Arc<Lending>>,
+        revocations: Revocations,
+    ) -> (Self, Watch) {
         let (watch, _) = broadcast::channel(WATCH_BACKLOG);
-        (Self { links, lending, watch: watch.clone() }, watch)
+        (Self { links, lending, revocations, watch: watch.clone() }, watch)
     }
 
-    /// Only devices of clusters there are may use the relay.
-    fn lend(&self, changes: &[Change]) {
+    /// Only devices of clusters there are, and are not revoked, may use the relay.
+    fn lend(&self, state: &State, changes: &[Change]) {
         let Some(lending) = &self.lending else { return };
         for change in changes {
             match change {
                 Change::Cluster(id, None) => lending.expel(*id),
-                Change::Cluster(id, Some(_)) => lending.admit(*id),
+                Change::Cluster(id, Some(_)) if state.revocation(*id, None).is_none() => lending.admit(*id),
+                Change::Revocation(RevokedId { cluster, worker: None }, Some(_)) => lending.expel(*cluster),
                 Change::Application(..)
+                | Change::Cluster(..)
                 | Change::Service(..)
                 | Change::Instance(..)
                 | Change::Token(..)
+                | Change::Certificate(..)
+                | Change::Revocation(..)
                 | Change::Blocks(_)
                 | Change::People(_) => {}
             }
@@ -53,7 +63,10 @@ impl Surroundings<State> for RootSurroundings {
     }
 
     fn after_commit(&mut self, state: &State, changes: &[Change], effects: Vec<Effect>) {
-        self.lend(changes);
+        self.lend(state, changes);
+        if changes.iter().any(|change| matches!(change, Change::Revocation(..))) {
+            self.revocations.replace(revoked(state));
+        }
         for effect in effects {
             match effect {
                 Effect::SendAssignment { cluster, session, assignment } => {
@@ -66,6 +79,10 @@ impl Surroundings<State> for RootSurroundings {
                         settled: settled.iter().map(Into::into).collect(),
                     };
                     self.links.send_over(cluster, session, v1::root_to_cluster::Message::Tokens(tokens));
+                }
+                Effect::SendRevocations { cluster, session, workers } => {
+                    let workers = v1::RevokedWorkers { workers: workers.iter().map(Into::into).collect() };
+                    self.links.send_over(cluster, session, v1::root_to_cluster::Message::Revoked(workers));
                 }
                 Effect::TellNeighbours { cluster, session, neighbours } => {
                     let message = v1::root_to_cluster::Message::Neighbours((&neighbours).into());
@@ -89,6 +106,8 @@ impl Surroundings<State> for RootSurroundings {
                 Change::Application(..)
                 | Change::Cluster(..)
                 | Change::Token(..)
+                | Change::Certificate(..)
+                | Change::Revocation(..)
                 | Change::Blocks(_)
                 | Change::People(_) => None,
             })
@@ -98,6 +117,12 @@ impl Surroundings<State> for RootSurroundings {
             drop(self.watch.send(service));
         }
     }
+}
+
+/// Whose certificates count no more at the port for clusters.
+pub(crate) fn revoked(state: &State) -> BTreeSet<Revoked> {
+    let clusters = state.revocations().filter(|revocation| revocation.id.worker.is_none());
+    clusters.map(|revocation| Revoked::Cluster(revocation.id.cluster)).collect()
 }
 
 /// A deployment that finds no place is told to the log too, in the words the user reads.

@@ -1,6 +1,7 @@
 //! What each verb does.
 
 pub(crate) mod auth;
+pub(crate) mod certs;
 pub(crate) mod change;
 pub(crate) mod delete;
 pub(crate) mod deploy;

@@ -47,6 +47,8 @@ pub(crate) struct Root {
     pub(crate) services: Vec<Value>,
     pub(crate) clusters: Vec<Value>,
     pub(crate) tokens: Vec<Value>,
+    /// Those of itself and of its clusters.
+    pub(crate) certificates: Vec<Value>,
     /// Everything asked of it after the login: method, path with query, body.
     pub(crate) requests: Vec<String>,
     /// What every new instance goes through, a step at a time, while somebody watches.
@@ -67,7 +69,7 @@ pub(crate) struct Root {
     pub(crate) people: BTreeMap<String, Value>,
     /// To which organisation somebody logged in last.
     pub(crate) organization: Value,
-    /// What a cluster tells of its workers, one answer after another; the last one again and again.
+    /// What a cluster tells of its workers or their certificates, one answer after another; the last one again and again.
     pub(crate) workers: VecDeque<Answer>,
 }
 
@@ -145,6 +147,15 @@ fn router(state: Shared) -> Router {
         )
         .route("/api/tokens/{id}", delete(remove))
         .merge(people::routes())
+        .route(
+            "/api/certificates",
+            get(|State(root): State<Shared>| async move {
+                Json(Value::Array(root.lock().unwrap().certificates.clone()))
+            }),
+        )
+        .route("/api/certificates/{id}", delete(changes::revoke))
+        .route("/api/cluster/{id}/certificates", get(changes::workers))
+        .route("/api/cluster/{id}/certificates/{worker}", delete(changes::revoke))
         .layer(middleware::from_fn_with_state(state.clone(), authorise))
         .merge(people::open_routes())
         .route("/api/auth/login", post(login))

@@ -153,6 +153,11 @@ impl Contacts {
         }
     }
 
+    /// Whatever connection it has counts no more.
+    pub(crate) fn cut_off(&mut self, worker: WorkerId) {
+        self.sessions.remove(&worker);
+    }
+
     pub(crate) fn forget(&mut self, worker: WorkerId) {
         self.sessions.remove(&worker);
         self.lost.remove(&worker);

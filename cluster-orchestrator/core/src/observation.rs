@@ -25,6 +25,10 @@ impl State {
         address: IpAddr,
         now: Now,
     ) -> Vec<Change> {
+        if self.revoked.contains_key(&id) {
+            // It was let in just before that was known.
+            return Vec::new();
+        }
         if !self.contacts.connect(id, session, address, now.moment) {
             return Vec::new();
         }
@@ -56,7 +60,8 @@ impl State {
     /// decide before the moment the last pass asked to be woken at.
     #[must_use]
     pub fn worker_beat(&mut self, id: WorkerId, session: u64, sequence: u64, load: Load, now: Now) -> bool {
-        self.contacts.beat(id, session, sequence, load, now.moment)
+        // Its beats come by another way than the connection that was closed.
+        !self.revoked.contains_key(&id) && self.contacts.beat(id, session, sequence, load, now.moment)
     }
 
     /// A worker reported over the connection `session`. Reports of another connection, or older than one that came

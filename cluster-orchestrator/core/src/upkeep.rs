@@ -22,6 +22,9 @@ impl State {
                 Ok(worker) => self.schedule(worker, *scheduling),
                 Err(reason) => (ClusterAnswer::Rejected { reason }, Vec::new()),
             },
+            ClusterRequest::ListCertificates => {
+                (ClusterAnswer::Certificates(self.certificates()), Vec::new())
+            }
             ClusterRequest::Rebalance => self.rebalance(),
             ClusterRequest::Forget { worker } => match self.named(worker) {
                 Ok(worker) => self.give_up(worker, now),
@@ -172,6 +175,7 @@ impl State {
             subnets.release(&worker.id);
             changes.push(Change::Subnets(subnets));
         }
+        changes.extend(self.forget_certificates(worker.id));
         changes.push(Change::Worker(worker.id, None));
         (ClusterAnswer::Begun { instances }, changes)
     }

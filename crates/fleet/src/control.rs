@@ -14,6 +14,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use link::Subject;
+use model::Span;
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
@@ -31,6 +32,8 @@ pub const PASSWORD: &str = "Admin";
 const FILES_OF_CLUSTER: usize = 32;
 /// Two groups at least, so that two processor cores are of use.
 const GROUPS: usize = 2;
+/// Nothing is renewed while something is measured.
+const CERTIFICATE_LIFE: Span = Span::from_secs(365 * 86_400);
 const JOINED_WITHIN: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
@@ -116,6 +119,7 @@ fn start_root(
         relay_port: 0,
         relay_address: None,
         admin_password: Some(PASSWORD.to_owned()),
+        certificate_life: CERTIFICATE_LIFE,
         bootstrap_cluster: None,
         bootstrap_token_file: None,
     };
@@ -173,6 +177,7 @@ async fn run_cluster(start: Start, listener: TcpListener) -> Result<()> {
         relay_address: None,
         trusted_site: false,
         beat_interval_millis: start.beat_interval_millis,
+        certificate_life: CERTIFICATE_LIFE,
         state_dir: start.state,
     };
     cluster_orchestrator::run(config, adopt(listener)?, CancellationToken::new()).await

@@ -120,33 +120,37 @@ fn innermost(error: &dyn std::error::Error) -> String {
     innermost.to_string()
 }
 
-/// How long to wait before the next attempt: doubling from a quarter of a second to four seconds, spread over half of
-/// it so that a thousand children of a restarted parent do not come at once.
+/// How long to wait before the next attempt: doubling, unless told from a quarter of a second to four seconds, spread over
+/// half of it so that a thousand children of a restarted parent do not come at once.
 #[derive(Debug)]
 pub struct Backoff {
+    first: Duration,
     next: Duration,
+    last: Duration,
 }
 
 impl Default for Backoff {
     fn default() -> Self {
-        Self { next: Self::FIRST }
+        // Children of a parent that is back are all there within five seconds.
+        Self::between(Duration::from_millis(250), Duration::from_secs(4))
     }
 }
 
 impl Backoff {
-    const FIRST: Duration = Duration::from_millis(250);
-    /// Children of a parent that is back are all there within five seconds.
-    const LAST: Duration = Duration::from_secs(4);
+    /// Doubling from `first` to `last`.
+    pub(crate) const fn between(first: Duration, last: Duration) -> Self {
+        Self { first, next: first, last }
+    }
 
     /// The wait before the next attempt.
     pub fn wait(&mut self) -> Duration {
         let wait = self.next.mul_f64(rand::rng().random_range(0.5..=1.0));
-        self.next = (self.next * 2).min(Self::LAST);
+        self.next = (self.next * 2).min(self.last);
         wait
     }
 
     /// To be called after a success.
     pub const fn reset(&mut self) {
-        self.next = Self::FIRST;
+        self.next = self.first;
     }
 }

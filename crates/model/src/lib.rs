@@ -14,6 +14,7 @@
 mod address;
 mod assignment;
 mod brain;
+mod certificate;
 mod cluster;
 mod health;
 mod ids;
@@ -33,6 +34,7 @@ mod weight;
 pub use address::{AddressKind, StableAddress, slot_of};
 pub use assignment::{AssignedInstance, AssignedService, Assignment, Desired, NetworkLease};
 pub use brain::{Brain, Plan};
+pub use certificate::{CertificateRecord, Holder, Lifetime, RevokedWorker, WorkerCertificate};
 pub use cluster::{
     ClusterAggregate, ClusterReport, Load, Location, LocationError, SpentToken, WorkerInventory,
     WorkerReport, WorkerToken,

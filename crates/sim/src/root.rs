@@ -3,10 +3,10 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use model::{
-    ApplicationId, Brain, ClusterId, ClusterReport, Generation, InstanceId, Location, NeighbourNews, Now,
-    ServiceId, TokenId,
+    ApplicationId, Brain, ClusterId, ClusterReport, Generation, Holder, InstanceId, Location, NeighbourNews,
+    Now, ServiceId, TokenId,
 };
-use root_core::{Change, Effect, FreshIds, State};
+use root_core::{Change, Effect, FreshIds, RevokedId, State};
 
 use crate::{
     daemon::{Daemon, Doom},
@@ -66,6 +66,8 @@ pub(crate) enum Key {
     Instance(InstanceId),
     Token(TokenId),
     Blocks,
+    Certificate(Holder),
+    Revocation(RevokedId),
 }
 
 impl Document for Change {
@@ -80,6 +82,8 @@ impl Document for Change {
             Self::Token(id, _) => Key::Token(*id),
             Self::Blocks(_) => Key::Blocks,
             Self::People(_) => unreachable!("nobody logs in here"),
+            Self::Certificate(holder, _) => Key::Certificate(*holder),
+            Self::Revocation(id, _) => Key::Revocation(*id),
         }
     }
 
@@ -90,6 +94,8 @@ impl Document for Change {
             Self::Instance(_, document) => document.is_none(),
             Self::Cluster(_, document) => document.is_none(),
             Self::Token(_, document) => document.is_none(),
+            Self::Certificate(_, document) => document.is_none(),
+            Self::Revocation(_, document) => document.is_none(),
             Self::Blocks(_) | Self::People(_) => false,
         }
     }
@@ -301,7 +307,7 @@ impl World {
                     self.stream(Envelope { child, session, body });
                 }
                 // Nobody joins in these simulations.
-                Effect::SendTokens { .. } => {}
+                Effect::SendTokens { .. } | Effect::SendRevocations { .. } => {}
             }
         }
     }

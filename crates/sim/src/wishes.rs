@@ -130,6 +130,8 @@ fn create(
         | Change::Instance(..)
         | Change::Cluster(..)
         | Change::Token(..)
+        | Change::Certificate(..)
+        | Change::Revocation(..)
         | Change::Blocks(_)
         | Change::People(_) => None,
     });

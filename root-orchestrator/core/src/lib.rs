@@ -1,8 +1,8 @@
 //! The brain of the root: what users asked for, which cluster holds what, and what to tell whom. Pure.
 //!
 //! ```text
-//!   users ────► accept   (command.rs, rollout.rs, enrolment.rs,  ─┐
-//!               membership.rs, sessions.rs)                      ├─► changes ──► apply (state.rs)
+//!   users ────► accept   (command.rs, rollout.rs, enrolment.rs, ─┐
+//!               certificates.rs, membership.rs, sessions.rs)     ├─► changes ──► apply (state.rs)
 //!   clusters ─► observe  (observation.rs) ───────────────────────┘
 //!
 //!   reconcile(now) (reconcile.rs, placing.rs, rollout.rs) ──► Plan { changes, effects, wake_at }
@@ -16,6 +16,7 @@
 
 pub mod access;
 mod addresses;
+mod certificates;
 mod command;
 mod enrolment;
 mod membership;
@@ -37,6 +38,7 @@ mod tenancy;
 mod tests;
 mod throttle;
 
+pub use certificates::{NotIssued, Revocation, RevokedId};
 pub use command::{Author, FreshIds, Rejected};
 pub use enrolment::{Claim, EnrolmentRejected, JoinKind, JoinedAs, Token};
 pub use membership::{NewUser, PeopleRejected, UserChange};

@@ -40,6 +40,7 @@ impl State {
         self.capacity_changed = true;
         self.behind.insert(id);
         self.tokens_due.entry(id).or_default();
+        self.revocations_due.insert(id);
         let mut updated = Cluster { location: Some(location), ..cluster.clone() };
         if observed > cluster.generation {
             updated.generation = observed.next();

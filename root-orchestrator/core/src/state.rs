@@ -8,14 +8,14 @@ use std::{
 
 use addressing::{BlockPlan, StablePlan};
 use model::{
-    ApplicationId, AssignedInstance, AssignedService, ClusterId, Desired, Generation, InstanceId,
-    InstanceReport, Location, Moment, Now, OrganizationId, Phase, Refusal, Resources, RevisionId, ServiceId,
-    SpentToken, Tenure, TokenId,
+    ApplicationId, AssignedInstance, AssignedService, CertificateRecord, ClusterId, Desired, Generation,
+    Holder, InstanceId, InstanceReport, Location, Moment, Now, OrganizationId, Phase, Refusal, Resources,
+    RevisionId, ServiceId, SpentToken, Tenure, TokenId,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Service, Token,
+    Revocation, RevokedId, Service, Token,
     neighbours::Neighbourhood,
     people::{People, PeopleChange},
     sight::{HeldCopy, Session, Sight},
@@ -117,6 +117,10 @@ pub enum Change {
     Blocks(BlockPlan<ClusterId>),
     /// Users, organisations and what they log in with.
     People(PeopleChange),
+    /// The newest certificate of a cluster.
+    Certificate(Holder, Option<CertificateRecord>),
+    /// Certificates that count no more.
+    Revocation(RevokedId, Option<Revocation>),
 }
 
 /// See the crate's description.
@@ -135,6 +139,10 @@ pub struct State {
     pub(crate) clusters: BTreeMap<ClusterId, Cluster>,
     pub(crate) tokens: BTreeMap<TokenId, Token>,
     pub(crate) blocks: BlockPlan<ClusterId>,
+    pub(crate) certificates: BTreeMap<Holder, CertificateRecord>,
+    pub(crate) revocations: BTreeMap<RevokedId, Revocation>,
+    /// Clusters to be told which of their workers' certificates count no more.
+    pub(crate) revocations_due: BTreeSet<ClusterId>,
     /// Which addresses services and instances have. Follows from their documents.
     pub(crate) stable: StablePlan,
     /// Services and instances without addresses.
@@ -238,6 +246,11 @@ impl State {
                 self.blocks = blocks;
             }
             Change::People(change) => self.people.take(change),
+            Change::Certificate(holder, record) => set(&mut self.certificates, holder, record),
+            Change::Revocation(id, revocation) => {
+                self.revocations_due.insert(id.cluster);
+                set(&mut self.revocations, id, revocation);
+            }
         }
     }
 
@@ -391,6 +404,7 @@ impl State {
     pub fn loaded(&mut self, now: Now) {
         self.dirty.clear();
         self.tokens_due.clear();
+        self.revocations_due.clear();
         self.stable.go_on_behind();
         self.capacity_changed = true;
         for id in self.clusters.keys() {

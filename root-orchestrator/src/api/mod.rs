@@ -6,6 +6,7 @@
 mod api_tokens;
 mod applications;
 mod auth;
+mod certificates;
 mod changes;
 mod clusters;
 mod error;
@@ -26,6 +27,7 @@ use axum::{
     http::{HeaderMap, Method, header, request::Parts},
 };
 use bytes::Bytes;
+use link::{Authority, Identity};
 use model::OrganizationId;
 use root_core::{
     access::{Kind, Of, Role, Verb, Verdict},
@@ -57,6 +59,9 @@ pub(crate) struct Context {
     pub(crate) authentication: Arc<Authentication>,
     pub(crate) watch: Watch,
     pub(crate) ca_pin: [u8; 32],
+    pub(crate) authority: Arc<Authority>,
+    /// The root's own certificate, and what time it is where certificates are judged.
+    pub(crate) own: tokio::sync::watch::Receiver<Identity>,
 }
 
 #[derive(OpenApi)]
@@ -124,6 +129,10 @@ fn described() -> OpenApiRouter<Context> {
         .routes(routes!(workers::rebalance))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))
+        .routes(routes!(certificates::list))
+        .routes(routes!(certificates::revoke))
+        .routes(routes!(certificates::list_of_workers))
+        .routes(routes!(certificates::revoke_of_worker))
 }
 
 /// Everything that is served.

@@ -30,7 +30,7 @@ pub(crate) struct Begun {
 /// Why a wish about workers is not fulfilled, for the description of the API.
 #[derive(utoipa::IntoResponses)]
 #[expect(dead_code, reason = "only its description is of use")]
-enum Refusals {
+pub(super) enum Refusals {
     /// No valid token
     #[response(status = 401)]
     NotLoggedIn(ErrorBody),
@@ -68,7 +68,7 @@ pub(super) async fn list(
     match ask(&context, &caller, &cluster, ClusterRequest::ListWorkers).await? {
         ClusterAnswer::Workers(workers) => Ok(Json(workers.into_iter().map(views::worker).collect())),
         ClusterAnswer::Rejected { reason } => Err(refused(&reason)),
-        ClusterAnswer::Begun { .. } => Err(not_an_answer()),
+        ClusterAnswer::Begun { .. } | ClusterAnswer::Certificates(_) => Err(not_an_answer()),
     }
 }
 
@@ -178,18 +178,18 @@ async fn begin(
     match ask(context, caller, cluster, wish).await? {
         ClusterAnswer::Begun { instances } => Ok(Json(Begun { message: done, instances })),
         ClusterAnswer::Rejected { reason } => Err(refused(&reason)),
-        ClusterAnswer::Workers(_) => Err(not_an_answer()),
+        ClusterAnswer::Workers(_) | ClusterAnswer::Certificates(_) => Err(not_an_answer()),
     }
 }
 
-async fn ask(
+pub(super) async fn ask(
     context: &Context,
     caller: &Caller,
     cluster: &str,
     wish: ClusterRequest,
 ) -> Result<ClusterAnswer, Error> {
     let verb = match wish {
-        ClusterRequest::ListWorkers => Verb::Get,
+        ClusterRequest::ListWorkers | ClusterRequest::ListCertificates => Verb::Get,
         ClusterRequest::Schedule { .. } | ClusterRequest::Rebalance => Verb::Update,
         ClusterRequest::Forget { .. } => Verb::Delete,
     };
@@ -199,17 +199,17 @@ async fn ask(
 }
 
 /// A cluster by its id, or by its name.
-fn find(state: &Truth, name: &str) -> Result<ClusterId, Error> {
+pub(super) fn find(state: &Truth, name: &str) -> Result<ClusterId, Error> {
     let by_id = name.parse().ok().filter(|id| state.cluster(*id).is_some());
     let by_name = || state.clusters().find(|cluster| cluster.name == name).map(|cluster| cluster.id);
     by_id.or_else(by_name).ok_or_else(|| Error::no_cluster(name))
 }
 
-fn refused(reason: &str) -> Error {
+pub(super) fn refused(reason: &str) -> Error {
     Error::new(StatusCode::CONFLICT, "refused_by_cluster", reason)
 }
 
-fn not_an_answer() -> Error {
+pub(super) fn not_an_answer() -> Error {
     let message =
         "the cluster answered something else than was asked; root and cluster may be of different versions";
     Error::new(StatusCode::BAD_GATEWAY, "not_an_answer", message)

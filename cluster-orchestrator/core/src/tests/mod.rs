@@ -1,6 +1,7 @@
 //! The rules of a cluster, one by one. Those of survival are in `survival.rs`, of what people
 //! ask of workers in `upkeep.rs`.
 
+mod certificates;
 mod neighbours;
 mod network;
 mod survival;

@@ -1,9 +1,10 @@
 //! The rules of the root, one by one. Those of survival are in `survival.rs`, those of revisions in `rollout.rs`,
-//! those of joining in `enrolment.rs`, those of neighbours in `neighbours.rs`, those of people in `access.rs`,
-//! `membership.rs` and `sessions.rs`.
+//! those of joining in `enrolment.rs`, of certificates in `certificates.rs`, those of neighbours in `neighbours.rs`, those of
+//! people in `access.rs`, `membership.rs` and `sessions.rs`.
 
 mod access;
 mod addresses;
+mod certificates;
 mod enrolment;
 mod membership;
 mod names;
@@ -109,7 +110,10 @@ impl Root {
         );
         plan.effects.retain(|effect| match effect {
             Effect::SendAssignment { .. } => true,
-            Effect::SendTokens { .. } | Effect::TellNeighbours { .. } | Effect::PassOn { .. } => false,
+            Effect::SendTokens { .. }
+            | Effect::SendRevocations { .. }
+            | Effect::TellNeighbours { .. }
+            | Effect::PassOn { .. } => false,
         });
         plan
     }

@@ -264,7 +264,10 @@ fn who_may_connect_is_changed_without_another_revision_and_told_to_clusters() {
     let effects = shop.root.reconcile().effects;
     let told = effects.iter().find_map(|effect| match effect {
         Effect::SendAssignment { assignment, .. } => Some(assignment),
-        Effect::SendTokens { .. } | Effect::TellNeighbours { .. } | Effect::PassOn { .. } => None,
+        Effect::SendTokens { .. }
+        | Effect::SendRevocations { .. }
+        | Effect::TellNeighbours { .. }
+        | Effect::PassOn { .. } => None,
     });
     let services: Vec<_> = told.expect("the cluster hears of it").services.values().collect();
     assert_eq!(*services[0].allowed_callers, wanted.allowed_callers);
