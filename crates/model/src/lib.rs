@@ -15,6 +15,7 @@ mod address;
 mod assignment;
 mod brain;
 mod cluster;
+mod distance;
 mod health;
 mod ids;
 mod instance;
@@ -37,6 +38,7 @@ pub use cluster::{
     ClusterAggregate, ClusterReport, Load, Location, LocationError, SpentToken, WorkerInventory,
     WorkerReport, WorkerToken,
 };
+pub use distance::{DistanceConstraint, Microdegrees};
 pub use health::{Check, Health, Probe};
 pub use ids::{
     ApplicationId, ClusterId, IdError, InstanceId, OrganizationId, RevisionId, ServiceId, TokenId, UserId,

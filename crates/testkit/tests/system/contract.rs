@@ -64,7 +64,8 @@ async fn a_bad_document_names_its_field_and_nothing_is_stored() {
         (&with("port", json!("99999")), 422, "microservices[0].port"),
         (&with("bandwidth_in", json!(100)), 422, "bandwidth_in"),
         (&with("virtualization", json!("unikernel")), 422, "virtualization"),
-        (&with("constraints", json!([{"type": "geo", "location": "1;2", "threshold": 1}])), 422, "geo"),
+        (&with("constraints", json!([{"type": "latency", "area": "a", "threshold": 1}])), 422, "nobody measures"),
+        (&with("volumes", json!([{"volume_id": "a", "csi_driver": "b"}])), 422, "microservices[0].volumes"),
     ];
     assert_eq!(service("memory"), json!(32));
     for (document, status, named) in cases {
