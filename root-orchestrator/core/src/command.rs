@@ -166,6 +166,16 @@ impl State {
         Ok((added, changes))
     }
 
+    /// Describes an application anew; what it has, whose it is and what it is called stay as they are.
+    #[must_use]
+    pub fn describe(&self, application: &Application, description: String) -> Vec<Change> {
+        if application.description == description {
+            return Vec::new();
+        }
+        let described = Application { description, ..application.clone() };
+        vec![Change::Application(application.id, Some(described))]
+    }
+
     /// Deletes an application with all it has: its services vanish from view at once and their instances are
     /// removed wherever they are.
     pub fn delete_application(&self, application: &Application, now: Timestamp) -> Vec<Change> {

@@ -19,11 +19,12 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, FromRequestParts, State, rejection::BytesRejection},
+    extract::{self, DefaultBodyLimit, FromRequestParts, State, rejection::BytesRejection},
     http::{HeaderMap, Method, header, request::Parts},
 };
 use bytes::Bytes;
 use root_core::sla::MAX_BODY_BYTES;
+use serde::de::DeserializeOwned;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower::Layer;
@@ -79,7 +80,7 @@ fn described() -> OpenApiRouter<Context> {
         .routes(routes!(auth::refresh))
         .routes(routes!(applications::list))
         .routes(routes!(applications::create))
-        .routes(routes!(applications::get, applications::delete))
+        .routes(routes!(applications::get, applications::update, applications::delete))
         // The list of one user's applications shares its path's shape with nothing else.
         .routes(routes!(applications::list_of_user))
         .routes(routes!(services::list, services::create))
@@ -164,6 +165,21 @@ impl Caller {
     /// Refuses everybody else.
     fn must_be_admin(&self) -> Result<(), Error> {
         if self.is_admin() { Ok(()) } else { Err(Error::forbidden()) }
+    }
+}
+
+/// The parts of a path. One that cannot be read leads nowhere.
+#[derive(Debug)]
+pub(crate) struct Path<T>(pub(crate) T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<Context> for Path<T> {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, context: &Context) -> Result<Self, Error> {
+        match extract::Path::from_request_parts(parts, context).await {
+            Ok(extract::Path(path)) => Ok(Self(path)),
+            Err(_) => Err(error::no_such_path(parts.uri.clone()).await),
+        }
     }
 }
 

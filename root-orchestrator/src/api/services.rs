@@ -2,17 +2,14 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use axum::{
-    Json,
-    extract::{Path, State},
-};
+use axum::{Json, extract::State};
 use futures_util::future::join_all;
 use model::{InstanceId, ServiceId};
 use root_core::{Service, State as Truth, sla};
 use serde::Serialize;
 
 use super::{
-    Body, Context, Shared,
+    Body, Context, Path, Shared,
     applications::{self, Message, RandomIds},
     error::{Error, ErrorBody},
     logs,

@@ -1,16 +1,12 @@
 //! Join tokens for clusters and workers.
 
-use axum::{
-    Json,
-    extract::{Path, State},
-    http::StatusCode,
-};
+use axum::{Json, extract::State, http::StatusCode};
 use model::TokenId;
 use root_core::{Change, JoinKind, State as Truth, Token};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Body, Shared,
+    Body, Path, Shared,
     applications::Message,
     auth,
     error::{Error, ErrorBody},

@@ -44,3 +44,17 @@ fn names_belong_to_their_owner() {
     assert_eq!(create(&mut root, "bob"), Ok(()), "another user's application of that name is another one");
     assert!(matches!(create(&mut root, "alice"), Err(Rejected::ApplicationExists { .. })));
 }
+
+#[test]
+fn a_description_is_all_that_a_description_changes() {
+    let mut root = Root::new();
+    let service = root.service(small());
+    let application = root.state.service(service).expect("it exists").application;
+    let before = root.state.application(application).expect("it exists").clone();
+    let changes = root.state.describe(&before, "sells things".to_owned());
+    root.apply(changes);
+    let expected = Application { description: "sells things".to_owned(), ..before.clone() };
+    assert_eq!(root.state.application(application), Some(&expected));
+    assert_eq!(root.state.services_of(application).count(), 1);
+    assert_eq!(root.state.describe(&expected, expected.description.clone()), []);
+}
