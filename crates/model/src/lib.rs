@@ -16,6 +16,7 @@ mod assignment;
 mod brain;
 mod certificate;
 mod cluster;
+mod distance;
 mod health;
 mod ids;
 mod instance;
@@ -39,6 +40,7 @@ pub use cluster::{
     ClusterAggregate, ClusterReport, Load, Location, LocationError, SpentToken, WorkerInventory,
     WorkerReport, WorkerToken,
 };
+pub use distance::{DistanceConstraint, Microdegrees};
 pub use health::{Check, Health, Probe};
 pub use ids::{
     ApplicationId, ClusterId, IdError, InstanceId, OrganizationId, RevisionId, ServiceId, TokenId, UserId,

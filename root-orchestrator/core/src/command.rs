@@ -193,14 +193,14 @@ impl State {
         Ok((added, changes))
     }
 
-    /// Describes an application otherwise. Whose it is and who made it stays as it is.
+    /// Describes an application anew; what it has, whose it is and what it is called stay as they are.
     #[must_use]
-    pub fn describe_application(&self, application: &Application, description: String) -> Vec<Change> {
+    pub fn describe(&self, application: &Application, description: String) -> Vec<Change> {
         if application.description == description {
             return Vec::new();
         }
-        let changed = Application { description, ..application.clone() };
-        vec![Change::Application(application.id, Some(changed))]
+        let described = Application { description, ..application.clone() };
+        vec![Change::Application(application.id, Some(described))]
     }
 
     /// Deletes an application with all it has: its services vanish from view at once and their instances are

@@ -255,6 +255,7 @@ fn removed(instance: &Instance, cluster: ClusterId, generation: Generation) -> O
 fn has_more(before: &ClusterAggregate, after: &ClusterAggregate) -> bool {
     after.active_workers > before.active_workers
         || after.capabilities != before.capabilities
+        || after.architectures != before.architectures
         || !before.free.covers(&after.free)
         || after.largest_free.iter().any(|free| !before.largest_free.iter().any(|old| old.covers(free)))
 }

@@ -2,10 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use axum::{
-    Json,
-    extract::{Path, State},
-};
+use axum::{Json, extract::State};
 use model::TokenId;
 use root_core::{
     NewApiToken, PeopleRejected,
@@ -14,7 +11,7 @@ use root_core::{
 use serde::Deserialize;
 
 use super::{
-    Body, Shared,
+    Body, Path, Shared,
     applications::Message,
     auth,
     error::{Error, ErrorBody},

@@ -1,20 +1,16 @@
 //! Applications.
 
-use axum::{
-    Json,
-    extract::{Path, State},
-    http::StatusCode,
-};
+use axum::{Json, extract::State, http::StatusCode};
 use model::{ApplicationId, ServiceId};
 use root_core::{
     Application, Author, FreshIds, Rejected, State as Truth,
     access::{Kind, Of, Verb, Verdict},
     sla,
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 
 use super::{
-    Body, Shared, auth,
+    Body, Path, Shared, auth,
     error::{Error, ErrorBody},
     views::{self, ApplicationView},
 };
@@ -26,14 +22,28 @@ pub(crate) struct Message {
     pub(crate) message: String,
 }
 
-/// What is changed about an application; what is absent or `null` stays.
+/// What an application shall be; null is as if it were not sent.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct ApplicationChange {
-    /// The name it has: it cannot be changed.
-    application_name: Option<String>,
-    /// The namespace it has: it cannot be changed.
-    application_namespace: Option<String>,
     application_desc: Option<String>,
+    /// As it is.
+    application_name: Option<String>,
+    /// As it is.
+    application_namespace: Option<String>,
+    /// Ignored, as are the next three: clients send back what they were shown.
+    #[serde(default, rename = "microservices")]
+    #[schema(value_type = Option<Vec<String>>)]
+    _microservices: IgnoredAny,
+    #[serde(default, rename = "_id")]
+    #[schema(value_type = Option<Object>)]
+    _id: IgnoredAny,
+    #[serde(default, rename = "applicationID")]
+    #[schema(value_type = Option<String>)]
+    _application_id: IgnoredAny,
+    #[serde(default, rename = "userId")]
+    #[schema(value_type = Option<String>)]
+    _user_id: IgnoredAny,
 }
 
 /// List the applications the caller may look at: those of the organisation, for an administrator of the platform all
@@ -132,8 +142,8 @@ pub(super) async fn get(
 
 /// Change the description of an application
 ///
-/// Everything else that is sent is compared or ignored: an application keeps its name, its organisation and who made it;
-/// its services are changed one by one.
+/// What is not sent stays as it is. Names and owner cannot be changed, services only by their own requests; what the
+/// root shows of an application may be sent back.
 #[utoipa::path(put, path = "/api/application/{id}", tag = "applications",
     params(("id" = String, Path, description = "Application id")), request_body = ApplicationChange, responses(
     (status = 200, body = Message),
@@ -141,8 +151,9 @@ pub(super) async fn get(
     (status = 401, body = ErrorBody),
     (status = 403, description = "No role that may", body = ErrorBody),
     (status = 404, body = ErrorBody),
-    (status = 409, description = "Another name", body = ErrorBody),
-    (status = 422, body = ErrorBody),
+    (status = 409, description = "A change that cannot be made, such as of its name", body = ErrorBody),
+    (status = 413, description = "Too large", body = ErrorBody),
+    (status = 422, description = "A field is unknown, too long or of the wrong type", body = ErrorBody),
 ))]
 pub(super) async fn update(
     State(context): Shared,
@@ -152,26 +163,38 @@ pub(super) async fn update(
 ) -> Result<Json<Message>, Error> {
     // Whoever may not see the application is not told what is wrong with the document.
     find(&*context.brain.read().await, &caller, Verb::Update, Kind::Application, &id)?;
-    let change: ApplicationChange = auth::parse(&body?)?;
+    let wanted: ApplicationChange = auth::parse(&body?)?;
+    let length = wanted.application_desc.as_ref().map_or(0, |text| text.chars().count());
+    if length > sla::MAX_TEXT_LENGTH {
+        let most = sla::MAX_TEXT_LENGTH;
+        let message = format!("application_desc must have at most {most} characters, but has {length}");
+        return Err(Error::bad_field("application_desc", message));
+    }
     context
         .brain
         .ask(move |state, _| {
             let application = find(state, &caller, Verb::Update, Kind::Application, &id)?;
-            let is_other = |sent: &Option<String>, kept: &str| sent.as_ref().is_some_and(|sent| sent != kept);
-            if is_other(&change.application_name, &application.name)
-                || is_other(&change.application_namespace, &application.namespace)
-            {
-                let message = format!(
-                    "the application is `{}` in namespace `{}`, and an application keeps its name; create another instead",
-                    application.name, application.namespace
-                );
-                return Err(Rejected::NotChangeable(message).into());
-            }
-            let description = change.application_desc.unwrap_or_else(|| application.description.clone());
-            Ok::<_, Error>(((), state.describe_application(application, description)))
+            wanted.refuse_other_names(application)?;
+            let description = wanted.application_desc.unwrap_or_else(|| application.description.clone());
+            Ok::<_, Error>(((), state.describe(application, description)))
         })
         .await??;
     Ok(Json(Message { message: "Application is updated".to_owned() }))
+}
+
+impl ApplicationChange {
+    fn refuse_other_names(&self, application: &Application) -> Result<(), Error> {
+        for (field, sent, is) in [
+            ("application_name", &self.application_name, &application.name),
+            ("application_namespace", &self.application_namespace, &application.namespace),
+        ] {
+            if sent.as_ref().is_some_and(|sent| sent != is) {
+                let message = format!("{field} is `{is}` and cannot be changed; create another application");
+                return Err(Rejected::NotChangeable(message).into());
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Delete an application with its services and instances

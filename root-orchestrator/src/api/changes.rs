@@ -1,10 +1,6 @@
 //! What changes a service after it was created: instances, revisions.
 
-use axum::{
-    Json,
-    extract::{Path, State},
-    http::StatusCode,
-};
+use axum::{Json, extract::State, http::StatusCode};
 use root_core::{
     Service,
     access::Verb,
@@ -13,7 +9,7 @@ use root_core::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Body, Shared,
+    Body, Path, Shared,
     applications::Message,
     auth,
     error::{Error, ErrorBody},

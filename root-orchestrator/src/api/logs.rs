@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     body::Body,
-    extract::{Path, Query, State},
+    extract::{Query, State},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -14,7 +14,7 @@ use root_core::access::Verb;
 use serde::Deserialize;
 
 use super::{
-    Context, Shared,
+    Context, Path, Shared,
     error::{Error, ErrorBody},
     services,
 };
@@ -45,6 +45,7 @@ pub(crate) struct LogQuery {
     (status = 404, body = ErrorBody),
     (status = 409, description = "It has not started yet", body = ErrorBody),
     (status = 422, body = ErrorBody),
+    (status = 502, description = "Its device says no, or is away", body = ErrorBody),
     (status = 503, description = "Its cluster is not connected", body = ErrorBody),
 ))]
 pub(super) async fn read(

@@ -23,7 +23,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, FromRequestParts, State, rejection::BytesRejection},
+    extract::{self, DefaultBodyLimit, FromRequestParts, State, rejection::BytesRejection},
     http::{HeaderMap, Method, header, request::Parts},
 };
 use bytes::Bytes;
@@ -33,6 +33,7 @@ use root_core::{
     access::{Kind, Of, Role, Verb, Verdict},
     sla::MAX_BODY_BYTES,
 };
+use serde::de::DeserializeOwned;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower::Layer;
@@ -233,6 +234,21 @@ impl Caller {
                 self.must(verb, kind)?;
                 Err(absent())
             }
+        }
+    }
+}
+
+/// The parts of a path. One that cannot be read leads nowhere.
+#[derive(Debug)]
+pub(crate) struct Path<T>(pub(crate) T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<Context> for Path<T> {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, context: &Context) -> Result<Self, Error> {
+        match extract::Path::from_request_parts(parts, context).await {
+            Ok(extract::Path(path)) => Ok(Self(path)),
+            Err(_) => Err(error::no_such_path(parts.uri.clone()).await),
         }
     }
 }

@@ -2,10 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use axum::{
-    Json,
-    extract::{Path, State},
-};
+use axum::{Json, extract::State};
 use futures_util::future::join_all;
 use model::{InstanceId, ServiceId};
 use root_core::{
@@ -16,7 +13,7 @@ use root_core::{
 use serde::Serialize;
 
 use super::{
-    Body, Context, Shared,
+    Body, Context, Path, Shared,
     applications::{self, Message, RandomIds},
     error::{Error, ErrorBody},
     logs,

@@ -1,10 +1,6 @@
 //! Join tokens for clusters and workers.
 
-use axum::{
-    Json,
-    extract::{Path, State},
-    http::StatusCode,
-};
+use axum::{Json, extract::State, http::StatusCode};
 use model::TokenId;
 use root_core::{
     Change, JoinKind, State as Truth, Token,
@@ -13,7 +9,7 @@ use root_core::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Body, Shared,
+    Body, Path, Shared,
     applications::Message,
     auth,
     error::{Error, ErrorBody},

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, net::SocketAddr};
 
 use axum::{
     Json,
-    extract::{ConnectInfo, Path, State},
+    extract::{ConnectInfo, State},
     http::StatusCode,
 };
 use link::secret_hash;
@@ -16,7 +16,7 @@ use root_core::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Body, Context, Shared, auth,
+    Body, Context, Path, Shared, auth,
     error::{Error, ErrorBody},
     views::{self, UserView},
 };

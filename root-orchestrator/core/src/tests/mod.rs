@@ -1,10 +1,11 @@
 //! The rules of the root, one by one. Those of survival are in `survival.rs`, those of revisions in `rollout.rs`,
 //! those of joining in `enrolment.rs`, of certificates in `certificates.rs`, those of neighbours in `neighbours.rs`, those of
-//! people in `access.rs`, `membership.rs` and `sessions.rs`.
+//! people in `access.rs`, `membership.rs` and `sessions.rs`, those of where an instance may run in `constraints.rs`.
 
 mod access;
 mod addresses;
 mod certificates;
+mod constraints;
 mod enrolment;
 mod membership;
 mod names;
@@ -16,9 +17,8 @@ mod survival;
 
 use model::{
     ApplicationId, AssignedInstance, Brain, Capability, ClusterAggregate, ClusterId, ClusterReport, Desired,
-    DirectConstraint, Generation, InstanceId, InstanceReport, Location, Mebibytes, Millicores, Moment, Now,
-    OrganizationId, Phase, Plan, Refusal, RefusalCode, Resources, RevisionId, ServiceId, ServiceSpec,
-    Timestamp, TokenId,
+    Generation, InstanceId, InstanceReport, Location, Mebibytes, Millicores, Moment, Now, OrganizationId,
+    Phase, Plan, Refusal, RefusalCode, Resources, RevisionId, ServiceId, ServiceSpec, Timestamp, TokenId,
 };
 
 use crate::{
@@ -334,21 +334,6 @@ fn the_next_cluster_is_tried_when_one_declines() {
     root.report(first, ClusterAggregate { free: resources(9, 2000), ..same }, vec![]);
     root.reconcile();
     assert_eq!(root.state.instance(id).and_then(|instance| instance.cluster()), Some(first));
-}
-
-#[test]
-fn a_direct_constraint_names_the_only_clusters_allowed() {
-    let mut root = Root::new();
-    root.cluster(1, "one", &[resources(8, 2000)]);
-    let two = root.cluster(2, "two", &[resources(1, 100)]);
-    let mut spec = small();
-    spec.constraints = vec![DirectConstraint { clusters: vec!["two".to_owned()], nodes: vec![] }];
-    let service = root.service(spec);
-    let ids = [root.deploy(service), root.deploy(service)];
-    root.reconcile();
-    assert_eq!(root.state.instance(ids[0]).and_then(|instance| instance.cluster()), Some(two));
-    let refusal = root.refusal(ids[1]);
-    assert!(refusal.contains("one: not among the names"), "{refusal}");
 }
 
 #[test]

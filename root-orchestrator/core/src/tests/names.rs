@@ -96,13 +96,15 @@ fn a_changed_list_of_callers_stays_in_the_organisation() {
 }
 
 #[test]
-fn another_description_changes_nothing_else() {
+fn a_description_is_all_that_a_description_changes() {
     let mut root = Root::new();
-    let id = create(&mut root, ACME, shop(vec![])).expect("new");
-    let before = root.state.application(id).expect("there").clone();
-    assert_eq!(root.state.describe_application(&before, String::new()), []);
-    let changes = root.state.describe_application(&before, "sells".to_owned());
+    let service = root.service(small());
+    let application = root.state.service(service).expect("it exists").application;
+    let before = root.state.application(application).expect("it exists").clone();
+    let changes = root.state.describe(&before, "sells things".to_owned());
     root.apply(changes);
-    let after = Application { description: "sells".to_owned(), ..before };
-    assert_eq!(root.state.application(id), Some(&after));
+    let expected = Application { description: "sells things".to_owned(), ..before.clone() };
+    assert_eq!(root.state.application(application), Some(&expected));
+    assert_eq!(root.state.services_of(application).count(), 1);
+    assert_eq!(root.state.describe(&expected, expected.description.clone()), []);
 }
