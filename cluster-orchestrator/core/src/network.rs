@@ -167,9 +167,6 @@ impl State {
     /// The NetManager of a worker connected; `session` is greater than that of each of its connections before.
     /// `reach` is where other devices reach it, as it says itself.
     pub fn network_connected(&mut self, id: WorkerId, session: u64, reach: Option<Reach>) {
-        if self.revoked.contains_key(&id) {
-            return;
-        }
         // Its relay may have nothing new to tell of it.
         let kept = self.workers.get(&id).and_then(|worker| worker.reach);
         let reach = reach.map(|reach| match kept.filter(|kept| kept.tunnel == reach.tunnel) {

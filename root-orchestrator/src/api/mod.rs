@@ -206,7 +206,6 @@ impl Caller {
     }
 
     /// Refuses everybody but administrators of the platform.
-    #[allow(dead_code, reason = "the guard for what has no kind of its own in the table")]
     fn must_be_admin(&self) -> Result<(), Error> {
         if self.rights.is_platform_admin() && self.rights.holds(Role::Admin) {
             return Ok(());

@@ -1,5 +1,4 @@
-//! The rules of a cluster, one by one. Those of survival are in `survival.rs`, of what people
-//! ask of workers in `upkeep.rs`, of where an instance may run in `constraints.rs`.
+//! The rules of a cluster, one by one. Those of survival, of upkeep and so on are in files of these names.
 
 mod certificates;
 mod constraints;
