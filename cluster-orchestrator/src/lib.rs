@@ -26,7 +26,7 @@ use anyhow::Context;
 use cluster_core::State;
 use control::Control;
 use daemon::StateDirectory;
-use link::Subject;
+use link::{SealingKey, Subject};
 use store::{SqliteStore, Store};
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
@@ -57,12 +57,17 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
     let mut brain = documents::load(store.as_ref()).await.context("read the store")?;
     brain.trust_site(config.trusted_site);
     brain.relay_at(config.relay_address);
+    let sealing = SealingKey::load_or_generate(&directory).context("open the key for secrets")?;
     let control = Control::new(brain);
     let links = Arc::new(links::Links::default());
     let beats = Arc::new(beats::Beats::bind(listener.local_addr()?)?);
     let relays = Arc::new(relays::Relays::bind(&config)?);
-    let (surroundings, news) =
-        surroundings::ClusterSurroundings::new(Arc::clone(&links), Arc::clone(&beats), Arc::clone(&relays));
+    let (surroundings, news) = surroundings::ClusterSurroundings::new(
+        Arc::clone(&links),
+        Arc::clone(&beats),
+        Arc::clone(&relays),
+        sealing.clone(),
+    );
     let certifier =
         Arc::new(certifier::Certifier::open(Arc::clone(&directory), identity.clone(), root, cluster)?);
     let (root_channel, root_channels) = tokio::sync::watch::channel(None);
@@ -73,6 +78,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
         news,
         certifier: Arc::clone(&certifier),
         relays: Arc::clone(&relays),
+        sealing,
         root_channel,
         config,
     };

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use cluster_core::{Change, Effect, State};
 use control::Surroundings;
+use link::SealingKey;
+use model::{Assignment, WorkerId};
 use proto::v1;
 use store::Write;
 use tokio::sync::watch;
@@ -17,13 +19,36 @@ pub(crate) struct ClusterSurroundings {
     links: Arc<Links>,
     beats: Arc<Beats>,
     relays: Arc<Relays>,
+    sealing: SealingKey,
     news: watch::Sender<u64>,
 }
 
 impl ClusterSurroundings {
-    pub(crate) fn new(links: Arc<Links>, beats: Arc<Beats>, relays: Arc<Relays>) -> (Self, News) {
+    pub(crate) fn new(
+        links: Arc<Links>,
+        beats: Arc<Beats>,
+        relays: Arc<Relays>,
+        sealing: SealingKey,
+    ) -> (Self, News) {
         let (news, receiver) = watch::channel(0);
-        (Self { links, beats, relays, news }, receiver)
+        (Self { links, beats, relays, sealing, news }, receiver)
+    }
+
+    /// Opens what was sealed for this cluster, and seals it for the worker.
+    fn seal_for(&self, worker: WorkerId, assignment: Assignment) -> Assignment {
+        if assignment.secrets.is_empty() {
+            return assignment;
+        }
+        let Some(key) = self.links.sealing_key_of(worker) else {
+            tracing::warn!(%worker, "the worker gave no key for secrets, so it gets none; is it an older NodeEngine?");
+            return Assignment { secrets: Arc::default(), ..assignment };
+        };
+        let open = |version| {
+            let opened = self.sealing.open(version, assignment.secrets.get(&version)?);
+            opened.inspect_err(|error| tracing::error!(%worker, "a secret is not passed on: {error}")).ok()
+        };
+        let secrets = link::seal_all(&key, assignment.secrets.keys().copied(), open);
+        Assignment { secrets: Arc::new(secrets), ..assignment }
     }
 }
 
@@ -37,6 +62,7 @@ impl Surroundings<State> for ClusterSurroundings {
         for effect in effects {
             match effect {
                 Effect::SendAssignment { worker, session, assignment } => {
+                    let assignment = self.seal_for(worker, assignment);
                     let message = v1::cluster_to_worker::Message::Assignment((&assignment).into());
                     self.links.send_over(worker, session, message);
                 }

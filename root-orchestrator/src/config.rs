@@ -6,6 +6,8 @@ use anyhow::Context;
 use clap::Parser;
 use tokio::net::TcpListener;
 
+use crate::SecretsKeyConfig;
+
 /// The root orchestrator of Mangrove: takes applications, chooses clusters, keeps the truth.
 #[derive(Debug, Clone, Parser)]
 #[command(version, about, long_about = None)]
@@ -42,6 +44,10 @@ pub struct Config {
     /// Where to write a join token for --bootstrap-cluster (mode 0600, valid for a day) at every start.
     #[arg(long, env = "MANGROVE_BOOTSTRAP_TOKEN_FILE", requires = "bootstrap_cluster")]
     pub bootstrap_token_file: Option<PathBuf>,
+
+    /// What secrets are kept under.
+    #[command(flatten)]
+    pub secrets: SecretsKeyConfig,
 }
 
 /// The ports of the root, bound.

@@ -3,7 +3,8 @@
 use std::{io, pin::Pin, sync::Arc};
 
 use link::{
-    Authority, Identity, JoinToken, Subject, device_uuid, key_fingerprint, peer_of, require_peer, secret_hash,
+    Authority, Identity, JoinToken, SealingPublicKey, Subject, device_uuid, key_fingerprint, peer_of,
+    require_peer, secret_hash,
 };
 use model::{ClusterAnswer, ClusterId, ClusterReport, Generation, Location, TokenId, WorkerId};
 use proto::v1::{
@@ -151,7 +152,7 @@ impl v1::root_link_server::RootLink for Downlink {
             .parse()
             .map_err(|error: model::LocationError| Status::invalid_argument(error.to_string()))?;
         self.check_name(cluster, &hello.name).await?;
-        let (number, outbox) = self.links.connect(cluster);
+        let (number, outbox) = self.links.connect(cluster, SealingPublicKey::from_wire(&hello.sealing_key));
         if let Some(lending) = &self.lending {
             let loan = v1::root_to_cluster::Message::Relay((&lending.loan_to(cluster)).into());
             self.links.send_over(cluster, number, loan);

@@ -20,6 +20,7 @@ mod downlink;
 mod lending;
 mod links;
 mod surroundings;
+mod vault;
 
 use std::sync::Arc;
 
@@ -32,6 +33,7 @@ use store::{SqliteStore, Store};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 pub use config::{Config, Listeners};
+pub use vault::{KeyText, SecretsKeyConfig};
 
 /// What the brain is reached by.
 pub(crate) type Brain = control::Handle<State>;
@@ -52,6 +54,9 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         .await
         .context("read the users")?;
 
+    let vault =
+        vault::Vault::open(&config.secrets, &directory, store.as_ref()).await.context("open the secrets")?;
+    let vault = Arc::new(vault);
     let brain = documents::load(store.as_ref()).await.context("read the store")?;
     let lending = lending::Lending::open(&config, &directory)?.map(Arc::new);
     if let Some(lending) = &lending {
@@ -60,13 +65,15 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     let control = Control::new(brain);
     let pin = authority.pin();
     let links = Arc::new(links::Links::default());
-    let (surroundings, watch) = surroundings::RootSurroundings::new(Arc::clone(&links), lending.clone());
+    let (surroundings, watch) =
+        surroundings::RootSurroundings::new(Arc::clone(&links), lending.clone(), Arc::clone(&vault));
 
     let api = api::router(api::Context {
         brain: control.handle(),
         links: Arc::clone(&links),
         users: Arc::new(users),
         watch,
+        vault,
         ca_pin: pin,
     });
     let downlink = downlink::Downlink {

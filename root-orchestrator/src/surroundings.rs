@@ -3,13 +3,13 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use control::Surroundings;
-use model::ServiceId;
+use model::{Assignment, ClusterId, ServiceId};
 use proto::v1;
 use root_core::{Change, Effect, State};
 use store::Write;
 use tokio::sync::broadcast;
 
-use crate::{documents, lending::Lending, links::Links};
+use crate::{documents, lending::Lending, links::Links, vault::Vault};
 
 /// News a watcher may be behind by before it is sent everything again.
 const WATCH_BACKLOG: usize = 1024;
@@ -20,13 +20,34 @@ pub(crate) type Watch = broadcast::Sender<ServiceId>;
 pub(crate) struct RootSurroundings {
     links: Arc<Links>,
     lending: Option<Arc<Lending>>,
+    vault: Arc<Vault>,
     watch: Watch,
 }
 
 impl RootSurroundings {
-    pub(crate) fn new(links: Arc<Links>, lending: Option<Arc<Lending>>) -> (Self, Watch) {
+    pub(crate) fn new(links: Arc<Links>, lending: Option<Arc<Lending>>, vault: Arc<Vault>) -> (Self, Watch) {
         let (watch, _) = broadcast::channel(WATCH_BACKLOG);
-        (Self { links, lending, watch: watch.clone() }, watch)
+        (Self { links, lending, vault, watch: watch.clone() }, watch)
+    }
+
+    /// Seals for a cluster the secrets that its assignment refers to.
+    fn seal_for(&self, state: &State, cluster: ClusterId, assignment: Assignment) -> Assignment {
+        let wanted = assignment.secret_versions();
+        if wanted.is_empty() {
+            return assignment;
+        }
+        let Some(key) = self.links.sealing_key_of(cluster) else {
+            tracing::warn!(%cluster, "the cluster gave no key for secrets, so it gets none; is it of an older version?");
+            return assignment;
+        };
+        let open = |version| {
+            let value = self.vault.unseal(version, state.envelope(version)?);
+            if value.is_none() {
+                tracing::error!(%version, "a secret cannot be opened: it was changed in the store; restore a backup");
+            }
+            value
+        };
+        Assignment { secrets: Arc::new(link::seal_all(&key, wanted, open)), ..assignment }
     }
 
     /// Only devices of clusters there are may use the relay.
@@ -40,6 +61,7 @@ impl RootSurroundings {
                 | Change::Service(..)
                 | Change::Instance(..)
                 | Change::Token(..)
+                | Change::Secret(..)
                 | Change::Blocks(_) => {}
             }
         }
@@ -56,6 +78,7 @@ impl Surroundings<State> for RootSurroundings {
         for effect in effects {
             match effect {
                 Effect::SendAssignment { cluster, session, assignment } => {
+                    let assignment = self.seal_for(state, cluster, assignment);
                     let message = v1::root_to_cluster::Message::Assignment((&assignment).into());
                     self.links.send_over(cluster, session, message);
                 }
@@ -85,7 +108,11 @@ impl Surroundings<State> for RootSurroundings {
                     log_refusal(state, instance.as_ref());
                     Some(id.service)
                 }
-                Change::Application(..) | Change::Cluster(..) | Change::Token(..) | Change::Blocks(_) => None,
+                Change::Application(..)
+                | Change::Cluster(..)
+                | Change::Token(..)
+                | Change::Secret(..)
+                | Change::Blocks(_) => None,
             })
             .collect();
         for service in changed {

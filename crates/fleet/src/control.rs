@@ -114,6 +114,7 @@ fn start_root(
         admin_password: Some(PASSWORD.to_owned()),
         bootstrap_cluster: None,
         bootstrap_token_file: None,
+        secrets: root_orchestrator::SecretsKeyConfig::default(),
     };
     let run = move || {
         root_runtime()?.block_on(async {

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use model::{
     ApplicationId, Brain, ClusterId, ClusterReport, Generation, InstanceId, Location, NeighbourNews, Now,
-    ServiceId, TokenId,
+    SecretId, ServiceId, TokenId,
 };
 use root_core::{Change, Effect, FreshIds, State};
 
@@ -64,6 +64,7 @@ pub(crate) enum Key {
     Service(ServiceId),
     Instance(InstanceId),
     Token(TokenId),
+    Secret(SecretId),
     Blocks,
 }
 
@@ -77,6 +78,7 @@ impl Document for Change {
             Self::Instance(id, _) => Key::Instance(*id),
             Self::Cluster(id, _) => Key::Cluster(*id),
             Self::Token(id, _) => Key::Token(*id),
+            Self::Secret(id, _) => Key::Secret(*id),
             Self::Blocks(_) => Key::Blocks,
         }
     }
@@ -88,6 +90,7 @@ impl Document for Change {
             Self::Instance(_, document) => document.is_none(),
             Self::Cluster(_, document) => document.is_none(),
             Self::Token(_, document) => document.is_none(),
+            Self::Secret(_, document) => document.is_none(),
             Self::Blocks(_) => false,
         }
     }

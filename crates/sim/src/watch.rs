@@ -33,6 +33,7 @@ impl World {
                 | root_core::Change::Service(..)
                 | root_core::Change::Cluster(..)
                 | root_core::Change::Token(..)
+                | root_core::Change::Secret(..)
                 | root_core::Change::Blocks(_) => {}
             }
         }

@@ -126,6 +126,7 @@ fn create(
         | Change::Instance(..)
         | Change::Cluster(..)
         | Change::Token(..)
+        | Change::Secret(..)
         | Change::Blocks(_) => None,
     });
     let service = service.ok_or_else(|| Answer::Rejected("no service was made".to_owned()))?;
@@ -139,6 +140,7 @@ fn described(name: &str, spec: &ServiceSpec, callers: &AllowedCallers) -> SlaSer
         name: name.to_owned(),
         namespace: NAMESPACE.to_owned(),
         spec: spec.clone(),
+        secrets: root_core::sla::SecretWishes::default(),
         document: serde_json::Map::new(),
         update: UpdatePolicy::default(),
     }

@@ -7,5 +7,6 @@ mod system {
     mod deployment;
     mod loss;
     mod relay;
+    mod secrets;
     mod survival;
 }

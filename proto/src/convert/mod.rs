@@ -5,6 +5,7 @@ mod neighbours;
 mod network;
 mod policy;
 mod report;
+mod secrets;
 mod upkeep;
 
 use model::{Capability, InstanceId, Resources, ServiceId};

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use model::{Desired, Now, ServiceId, Timestamp};
+use model::{Desired, Now, ServiceId, ServiceSpec, Timestamp};
+use serde_json::{Map, Value};
 
 use crate::{
     Change, Instance, Rejected, Revision, Rollout, Service, State, UpdatePolicy,
     command::{bury, one_more},
     reconcile::Plan,
     service::HISTORY,
-    sla::SlaService,
+    sla::{SecretWishes, SlaService},
 };
 
 impl State {
@@ -65,6 +66,7 @@ impl State {
                 service.names.service, service.names.service_namespace
             )));
         }
+        debug_assert_eq!(wanted.secrets, SecretWishes::default(), "found before");
         let mut changed = service.clone();
         changed.update = wanted.update;
         changed.allowed_callers = wanted.allowed_callers.into();
@@ -77,16 +79,22 @@ impl State {
             let changes = differs.then_some(Change::Service(service.id, Some(changed)));
             return Ok((number, changes.into_iter().collect()));
         }
-        let number = service.revisions.last().map_or(0, |newest| newest.number) + 1;
-        changed.revisions.push(Revision {
-            number,
-            spec: Arc::new(wanted.spec),
-            document: wanted.document,
-            created: now,
-            failed: None,
-        });
-        self.roll_to(&mut changed, number, false);
+        let number = self.revise(&mut changed, wanted.spec, wanted.document, now);
         Ok((number, vec![Change::Service(service.id, Some(changed))]))
+    }
+
+    /// Adds a revision and rolls to it; its number is the answer.
+    pub(crate) fn revise(
+        &self,
+        service: &mut Service,
+        spec: ServiceSpec,
+        document: Map<String, Value>,
+        created: Timestamp,
+    ) -> u32 {
+        let number = service.revisions.last().map_or(0, |newest| newest.number) + 1;
+        service.revisions.push(Revision { number, spec: Arc::new(spec), document, created, failed: None });
+        self.roll_to(service, number, false);
+        number
     }
 
     /// Goes back to revision `number`, or with `None` to the newest one before that has not failed.
@@ -100,12 +108,11 @@ impl State {
             earlier.filter(|revision| revision.failed.is_none()).map(|revision| revision.number).next()
         };
         let number = number.or_else(before).ok_or(Rejected::NoRevision { number: 0 })?;
-        if service.revision(number).is_none() {
-            return Err(Rejected::NoRevision { number });
-        }
+        let Some(revision) = service.revision(number) else { return Err(Rejected::NoRevision { number }) };
         if number == service.revision {
             return Ok((number, Vec::new()));
         }
+        self.ensure_secrets(&revision.spec)?;
         let mut changed = service.clone();
         self.roll_to(&mut changed, number, false);
         Ok((number, vec![Change::Service(service.id, Some(changed))]))

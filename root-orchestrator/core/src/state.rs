@@ -9,13 +9,13 @@ use std::{
 use addressing::{BlockPlan, StablePlan};
 use model::{
     ApplicationId, AssignedInstance, AssignedService, ClusterId, Desired, Generation, InstanceId,
-    InstanceReport, Location, Moment, Now, Phase, Refusal, Resources, RevisionId, ServiceId, SpentToken,
-    Tenure, TokenId,
+    InstanceReport, Location, Moment, Now, OrganizationId, Phase, Refusal, Resources, RevisionId, SecretId,
+    ServiceId, SpentToken, Tenure, TokenId,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Service, Token,
+    Secret, Service, Token,
     neighbours::Neighbourhood,
     sight::{HeldCopy, Session, Sight},
 };
@@ -110,6 +110,8 @@ pub enum Change {
     Cluster(ClusterId, Option<Cluster>),
     /// A join token.
     Token(TokenId, Option<Token>),
+    /// A secret.
+    Secret(SecretId, Option<Secret>),
     /// The whole address plan.
     Blocks(BlockPlan<ClusterId>),
 }
@@ -126,6 +128,9 @@ pub struct State {
     pub(crate) instances: BTreeMap<InstanceId, Instance>,
     pub(crate) clusters: BTreeMap<ClusterId, Cluster>,
     pub(crate) tokens: BTreeMap<TokenId, Token>,
+    pub(crate) secrets: BTreeMap<SecretId, Secret>,
+    /// Secrets by their names.
+    pub(crate) secret_names: BTreeMap<(OrganizationId, String), SecretId>,
     pub(crate) blocks: BlockPlan<ClusterId>,
     /// Which addresses services and instances have. Follows from their documents.
     pub(crate) stable: StablePlan,
@@ -217,6 +222,7 @@ impl State {
                 }
                 set(&mut self.tokens, id, token);
             }
+            Change::Secret(id, secret) => self.apply_secret(id, secret),
             Change::Blocks(blocks) => {
                 let lent = |id: &ClusterId| self.blocks.blocks_of(id) != blocks.blocks_of(id);
                 let moved: Vec<ClusterId> = self.clusters.keys().copied().filter(lent).collect();

@@ -83,11 +83,15 @@ pub(super) async fn create(
     caller: Caller,
     body: Body,
 ) -> Result<Json<Vec<ApplicationView>>, Error> {
-    let sla = sla::parse(&body?)?;
-    let owner = caller.name.clone();
+    let mut sla = sla::parse(&body?)?;
+    let (owner, organization) = (caller.name.clone(), caller.organization);
     context
         .brain
-        .ask(move |state, now| state.create_applications(&owner, sla.applications, &mut RandomIds, now.date))
+        .ask(move |state, now| {
+            let services = sla.applications.iter_mut().flat_map(|application| &mut application.services);
+            state.find_secrets(organization, services)?;
+            state.create_applications(&owner, sla.applications, &mut RandomIds, now.date)
+        })
         .await??;
     Ok(Json(own(&*context.brain.read().await, &caller)))
 }

@@ -87,7 +87,7 @@ pub(super) async fn update(
 ) -> Result<Json<Changed>, Error> {
     // Whoever may not see the service is not told what is wrong with the document.
     let image = find(&*context.brain.read().await, &caller, &id)?.spec().image.clone();
-    let SlaChange { application, service: wanted } =
+    let SlaChange { application, service: mut wanted } =
         sla::parse_change(&body?, Shown { id: &id, image: &image })?;
     let (before, revision, same) = context
         .brain
@@ -96,6 +96,7 @@ pub(super) async fn update(
             if let Some((name, namespace)) = application {
                 refuse_other_application(service, &name, &namespace)?;
             }
+            state.find_secrets(caller.organization, [&mut wanted])?;
             let (revision, changes) = state.update(service, wanted, now.date)?;
             Ok::<_, Error>(((service.revision, revision, changes.is_empty()), changes))
         })

@@ -9,6 +9,7 @@ mod changes;
 mod clusters;
 mod error;
 mod logs;
+mod secrets;
 mod services;
 mod tokens;
 mod views;
@@ -38,7 +39,7 @@ use utoipa::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::SwaggerUi;
 
-use crate::{Brain, auth::Caller, auth::Users, links::Links, surroundings::Watch};
+use crate::{Brain, auth::Caller, auth::Users, links::Links, surroundings::Watch, vault::Vault};
 use error::Error;
 
 /// What every handler can reach.
@@ -48,6 +49,7 @@ pub(crate) struct Context {
     pub(crate) links: Arc<Links>,
     pub(crate) users: Arc<Users>,
     pub(crate) watch: Watch,
+    pub(crate) vault: Arc<Vault>,
     pub(crate) ca_pin: [u8; 32],
 }
 
@@ -102,6 +104,8 @@ fn described() -> OpenApiRouter<Context> {
         .routes(routes!(workers::rebalance))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))
+        .routes(routes!(secrets::list, secrets::create))
+        .routes(routes!(secrets::rotate, secrets::delete))
 }
 
 /// Everything that is served.

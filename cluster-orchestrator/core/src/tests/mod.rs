@@ -1,8 +1,8 @@
-//! The rules of a cluster, one by one. Those of survival are in `survival.rs`, of what people
-//! ask of workers in `upkeep.rs`.
+//! The rules of a cluster, one by one. Those of survival, upkeep and so on are in files of these names.
 
 mod neighbours;
 mod network;
+mod secrets;
 mod survival;
 mod upkeep;
 mod weights;
@@ -139,6 +139,7 @@ impl Cluster {
             .into(),
             instances,
             network: Some(block()),
+            ..Assignment::default()
         }
     }
 
@@ -378,7 +379,6 @@ fn absence_removes_nothing_and_a_tombstone_does_once_confirmed() {
     assert_eq!(cluster.free().memory, Mebibytes(900), "still reserved");
     cluster.say(1, 0, Phase::Running);
     assert_eq!(cluster.phase(0), Some(Phase::Undeploying));
-
     cluster.say(1, 0, Phase::Removed);
     cluster.reconcile();
     assert_eq!(cluster.phase(0), Some(Phase::Removed), "kept until the root has heard it");

@@ -6,6 +6,7 @@ mod enrolment;
 mod names;
 mod neighbours;
 mod rollout;
+mod secrets;
 mod survival;
 
 use model::{
@@ -431,6 +432,7 @@ fn services_are_added_together_or_not_at_all() {
         namespace: "test".to_owned(),
         spec: small(),
         update: UpdatePolicy::default(),
+        secrets: crate::sla::SecretWishes::default(),
         document: serde_json::Map::new(),
     };
     let refused = root.state.add_services(
