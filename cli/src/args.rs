@@ -1,8 +1,12 @@
 //! The arguments of `mangrove`, their help and their small grammars.
 
+mod secret;
+
 use std::{num::NonZeroU32, time::Duration};
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+
+pub use secret::{SecretValueArguments, SecretWhat};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -87,6 +91,12 @@ pub enum Command {
         /// What to do with tokens.
         #[command(subcommand)]
         what: TokenWhat,
+    },
+    /// Store what services are given and nobody is shown: passwords, keys, logins at registries
+    Secret {
+        /// What to do with secrets.
+        #[command(subcommand)]
+        what: SecretWhat,
     },
     /// Print the completions for a shell, such as `mangrove completions bash > /etc/bash_completion.d/mangrove`
     Completions {

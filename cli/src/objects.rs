@@ -10,9 +10,11 @@ use serde_json::Value;
 use crate::{client::Client, error::Error};
 
 mod change;
+mod secret;
 mod worker;
 
 pub(crate) use change::{Revision, RolloutState};
+pub(crate) use secret::Secret;
 pub(crate) use worker::Worker;
 
 /// An object with the JSON it was read from.

@@ -6,6 +6,7 @@ pub(crate) mod deploy;
 pub(crate) mod get;
 pub(crate) mod login;
 pub(crate) mod logs;
+pub(crate) mod secret;
 pub(crate) mod token;
 mod watch;
 pub(crate) mod workers;

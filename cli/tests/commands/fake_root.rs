@@ -44,6 +44,7 @@ pub(crate) struct Root {
     pub(crate) services: Vec<Value>,
     pub(crate) clusters: Vec<Value>,
     pub(crate) tokens: Vec<Value>,
+    pub(crate) secrets: Vec<Value>,
     /// Everything asked of it after the login: method, path with query, body.
     pub(crate) requests: Vec<String>,
     /// What every new instance goes through, a step at a time, while somebody watches.
@@ -136,6 +137,15 @@ fn router(state: Shared) -> Router {
             })
             .post(create_token),
         )
+        .route(
+            "/api/v1/secrets",
+            get(|State(root): State<Shared>| async move {
+                let root = root.lock().unwrap();
+                root.list(&root.secrets)
+            })
+            .post(|| async { (StatusCode::CREATED, Json(json!({"message": "version 1 is stored"}))) }),
+        )
+        .route("/api/v1/secrets/{name}", delete(changes::delete_secret).put(changes::rotate_secret))
         .route("/api/tokens/{id}", delete(remove))
         .layer(middleware::from_fn_with_state(state.clone(), authorise))
         .route("/api/auth/login", post(login))

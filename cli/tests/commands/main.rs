@@ -8,6 +8,7 @@ mod deploy;
 mod fake_root;
 mod login;
 mod reads;
+mod secrets;
 mod updates;
 mod workers;
 
