@@ -1,11 +1,15 @@
 //! The arguments of `mangrove`, their help and their small grammars.
 
+mod people;
 mod secret;
 
 use std::{num::NonZeroU32, time::Duration};
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
+pub use people::{
+    ApiTokenArguments, ApiTokenWhat, AuthWhat, Limit, Limits, OrganizationWhat, PasswordArguments, UserWhat,
+};
 pub use secret::{SecretValueArguments, SecretWhat};
 
 const EXIT_CODES: &str = "\
@@ -37,8 +41,28 @@ pub struct Arguments {
 pub enum Command {
     /// Log in to a root and remember it
     Login(LoginArguments),
-    /// Forget the saved login
+    /// End the saved login and forget it
     Logout,
+    /// Change your password; ends your other logins and revokes your API tokens
+    Password(PasswordArguments),
+    /// Ask what you may do, and manage API tokens for programs
+    Auth {
+        /// What to do.
+        #[command(subcommand)]
+        what: AuthWhat,
+    },
+    /// Create, list and delete users, and set what they may do
+    User {
+        /// What to do with users.
+        #[command(subcommand)]
+        what: UserWhat,
+    },
+    /// Create, list and delete organisations, and set who is in them
+    Organization {
+        /// What to do with organisations.
+        #[command(subcommand)]
+        what: OrganizationWhat,
+    },
     /// Create the applications of an SLA file, deploy their services and follow them until they run
     ///
     /// Safe to repeat: what already exists is left as it is, and services without instances get theirs.
@@ -98,6 +122,8 @@ pub enum Command {
         #[command(subcommand)]
         what: SecretWhat,
     },
+    /// List certificates, or revoke those of a cluster or a worker
+    Certs(CertsArguments),
     /// Print the completions for a shell, such as `mangrove completions bash > /etc/bash_completion.d/mangrove`
     Completions {
         /// The shell to complete in.
@@ -113,6 +139,9 @@ pub struct LoginArguments {
     /// Who logs in
     #[arg(long, short, default_value = "Admin")]
     pub username: String,
+    /// The organisation to log in to, of which you are a member [default: root]
+    #[arg(long, value_name = "NAME")]
+    pub organization: Option<String>,
     /// Read the password from standard input instead of MANGROVE_PASSWORD or a prompt
     #[arg(long)]
     pub password_stdin: bool,
@@ -366,6 +395,32 @@ pub enum TokenWhat {
         /// Ids, as `mangrove token list` shows them
         #[arg(required = true, value_name = "ID")]
         ids: Vec<String>,
+    },
+}
+
+/// Arguments of `mangrove certs`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct CertsArguments {
+    /// What to do with them, other than listing them.
+    #[command(subcommand)]
+    pub what: Option<CertsWhat>,
+    /// How to print them.
+    #[command(flatten)]
+    pub listing: Listing,
+}
+
+/// What `mangrove certs` does.
+#[derive(Debug, Subcommand)]
+pub enum CertsWhat {
+    /// Let a cluster or a worker in no more, whatever certificate it shows
+    Revoke {
+        /// A cluster, or a worker of one: names, ids or serial numbers
+        #[arg(value_name = "CLUSTER[/WORKER]")]
+        id: String,
+        /// Do not ask
+        #[arg(long, short)]
+        yes: bool,
     },
 }
 

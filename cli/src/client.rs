@@ -70,13 +70,24 @@ impl Client {
         Some(self.login().username.clone()).filter(|name| !name.is_empty())
     }
 
-    /// Logs in and saves the login.
-    pub(crate) async fn log_in(&self, username: &str, password: &str) -> Result<(), Error> {
+    /// The organisation that is logged in to; `None` is `root`.
+    pub(crate) fn organization(&self) -> Option<String> {
+        self.login().organization.clone()
+    }
+
+    /// Logs in, to `root` if no organisation is named, and saves the login.
+    pub(crate) async fn log_in(
+        &self,
+        username: &str,
+        password: &str,
+        organization: Option<&str>,
+    ) -> Result<(), Error> {
         let path = "/api/auth/login";
-        let request = self
-            .request(Method::POST, path)
-            .timeout(ANSWER_TIMEOUT)
-            .json(&json!({"username": username, "password": password}));
+        let mut login = json!({"username": username, "password": password});
+        if let Some(organization) = organization {
+            login["organization_name"] = json!(organization);
+        }
+        let request = self.request(Method::POST, path).timeout(ANSWER_TIMEOUT).json(&login);
         let answer = match self.answer(request, &Method::POST, path).await {
             Ok(answer) => answer,
             Err(Error::Refused { status: 401, message, .. }) => {
@@ -85,18 +96,32 @@ impl Client {
             }
             Err(error) => return Err(error),
         };
-        let token = |name: &str| {
-            answer[name].as_str().map(str::to_owned).ok_or_else(|| Error::Incomprehensible {
-                root: self.root.clone(),
-                request: format!("POST {path}"),
-                detail: format!("there is no `{name}` in it"),
-            })
-        };
+        let token = |name: &str| self.field(&answer, name, &format!("POST {path}")).map(str::to_owned);
         self.remember(SavedLogin {
             root: self.root.clone(),
             username: username.to_owned(),
+            organization: organization.map(str::to_owned),
             token: Some(token("token")?),
             refresh_token: Some(token("refresh_token")?),
+        })
+    }
+
+    /// Ends the login that a refresh token is of. One that is good no more has ended already.
+    pub(crate) async fn log_out(&self, refresh_token: &str) -> Result<(), Error> {
+        let path = "/api/auth/logout";
+        let request = self.request(Method::POST, path).timeout(ANSWER_TIMEOUT).bearer_auth(refresh_token);
+        match self.answer(request, &Method::POST, path).await {
+            Ok(_) | Err(Error::Refused { status: 401, .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A text in an answer to `request`, which is of no use without it.
+    pub(crate) fn field<'a>(&self, answer: &'a Value, name: &str, request: &str) -> Result<&'a str, Error> {
+        answer[name].as_str().ok_or_else(|| Error::Incomprehensible {
+            root: self.root.clone(),
+            request: request.to_owned(),
+            detail: format!("there is no `{name}` in it"),
         })
     }
 
@@ -113,6 +138,12 @@ impl Client {
     /// `PUT path` as JSON.
     pub(crate) async fn put(&self, path: &str, body: &Value) -> Result<Value, Error> {
         self.call(Method::PUT, path, Some(body)).await
+    }
+
+    /// `PUT path` as JSON, by nobody in particular.
+    pub(crate) async fn put_openly(&self, path: &str, body: &Value) -> Result<Value, Error> {
+        let request = self.request(Method::PUT, path).timeout(ANSWER_TIMEOUT).json(body);
+        self.answer(request, &Method::PUT, path).await
     }
 
     /// `DELETE path` as JSON.

@@ -18,6 +18,9 @@ pub(crate) struct SavedLogin {
     pub(crate) root: String,
     /// Who logged in.
     pub(crate) username: String,
+    /// To which organisation; `None` is `root`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) organization: Option<String>,
     /// The access token, good for minutes; `None` after `mangrove logout`.
     pub(crate) token: Option<String>,
     /// Buys new access tokens, good for days.
@@ -98,6 +101,7 @@ mod tests {
         let login = SavedLogin {
             root: "http://[::1]:10000".to_owned(),
             username: "Admin".to_owned(),
+            organization: Some("acme".to_owned()),
             token: Some("a".to_owned()),
             refresh_token: Some("r".to_owned()),
         };

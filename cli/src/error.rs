@@ -34,6 +34,12 @@ pub(crate) enum Error {
     /// There is nowhere to ask for a password.
     #[error("no password given, and there is no terminal to ask on")]
     NoPassword,
+    /// What was typed the second time is something else.
+    #[error("the two passwords are not the same; nothing was changed")]
+    NotTheSame,
+    /// An answer that is a no.
+    #[error("you may not {action}: {reason}")]
+    MayNot { action: String, reason: String },
     /// Something destructive, unconfirmed.
     #[error("{what} needs a confirmation, and there is no terminal to ask on")]
     Unconfirmed { what: String },
@@ -160,6 +166,12 @@ impl Error {
             Self::Unknown { kind: "secret", .. } => {
                 Some("`mangrove secret list` lists what there is".to_owned())
             }
+            Self::Unknown { kind: kind @ ("user" | "organization"), nearest: None, .. } => {
+                Some(format!("`mangrove {kind} list` lists what there is"))
+            }
+            Self::Unknown { kind: "certificate", nearest: None, .. } => {
+                Some("`mangrove certs` lists what there is".to_owned())
+            }
             Self::Unknown { kind, nearest: None, .. } => {
                 let list = if *kind == "application" { "app" } else { kind };
                 Some(format!("`mangrove get {list}s` lists what there is"))
@@ -193,6 +205,8 @@ impl Error {
             Self::NotAnSla { .. } => Some("examples/hello/hello.sla.json is a small example".to_owned()),
             Self::Refused { .. }
             | Self::LoginRefused { .. }
+            | Self::NotTheSame
+            | Self::MayNot { .. }
             | Self::Config { .. }
             | Self::NoConfigFolder
             | Self::File { .. }
@@ -223,6 +237,7 @@ impl Error {
         match self {
             Self::RootAddress { .. }
             | Self::NoPassword
+            | Self::NotTheSame
             | Self::Unconfirmed { .. }
             | Self::File { .. }
             | Self::NoText(_)
@@ -241,6 +256,7 @@ impl Error {
             | Self::NotLoggedIn { .. }
             | Self::LoginExpired { .. }
             | Self::LoginRefused { .. }
+            | Self::MayNot { .. }
             | Self::Config { .. }
             | Self::NoConfigFolder
             | Self::Differs { .. }

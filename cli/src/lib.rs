@@ -50,7 +50,11 @@ async fn dispatch(arguments: Arguments, output: &Output) -> Result<(), Error> {
         Command::Login(login) => {
             commands::login::login(root.as_deref(), ConfigFile::of_this_user()?, output, login).await
         }
-        Command::Logout => commands::login::logout(&ConfigFile::of_this_user()?, output),
+        Command::Logout => commands::login::logout(ConfigFile::of_this_user()?, output).await,
+        Command::Password(password) => commands::auth::password(&connect()?, output, password).await,
+        Command::Auth { what } => commands::auth::run(&connect()?, output, what).await,
+        Command::User { what } => commands::people::users(&connect()?, output, what).await,
+        Command::Organization { what } => commands::people::organizations(&connect()?, output, what).await,
         Command::Deploy(deploy) => commands::deploy::run(&Arc::new(connect()?), output, deploy).await,
         Command::Scale(scale) => commands::change::scale(&Arc::new(connect()?), output, scale).await,
         Command::Update(update) => commands::change::update(&Arc::new(connect()?), output, update).await,
@@ -72,6 +76,7 @@ async fn dispatch(arguments: Arguments, output: &Output) -> Result<(), Error> {
         Command::Delete { what } => commands::delete::run(&connect()?, output, what).await,
         Command::Token { what } => commands::token::run(&connect()?, output, what).await,
         Command::Secret { what } => commands::secret::run(&connect()?, output, what).await,
+        Command::Certs(certs) => commands::certs::run(&connect()?, output, certs).await,
         Command::Completions { shell } => commands::completions(output, shell),
         Command::Version => output.data(&format!("mangrove {}", env!("CARGO_PKG_VERSION"))),
     }

@@ -9,11 +9,15 @@ use serde_json::Value;
 
 use crate::{client::Client, error::Error};
 
+mod certificate;
 mod change;
+mod people;
 mod secret;
 mod worker;
 
+pub(crate) use certificate::Certificate;
 pub(crate) use change::{Revision, RolloutState};
+pub(crate) use people::{ApiToken, Organization, User};
 pub(crate) use secret::Secret;
 pub(crate) use worker::Worker;
 
@@ -65,6 +69,8 @@ pub(crate) struct Application {
     pub(crate) microservices: Vec<Value>,
     #[serde(rename = "userId", default, deserialize_with = "or_default")]
     pub(crate) owner: String,
+    #[serde(default, deserialize_with = "or_default")]
+    pub(crate) organization: String,
 }
 
 impl Application {

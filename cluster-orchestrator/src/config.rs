@@ -8,7 +8,8 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
 };
 use link::JoinToken;
-use model::Location;
+use liveness::{INTERVAL_MILLIS, USUAL_INTERVAL_MILLIS};
+use model::{Location, Span};
 use tokio::net::TcpListener;
 
 /// The cluster orchestrator of Mangrove: schedules onto its workers and goes on when its root is away.
@@ -56,6 +57,17 @@ pub struct Config {
     /// instances as they are, not encrypted, which is several times faster.
     #[arg(long, env = "MANGROVE_TRUSTED_SITE")]
     pub trusted_site: bool,
+
+    /// Milliseconds between two signs of life of a worker. A lost one is noticed 1.7 s after the next that is due; slower
+    /// signs cost less where traffic is paid for, and later replacements.
+    #[arg(long = "beat-interval", env = "MANGROVE_BEAT_INTERVAL", default_value_t = USUAL_INTERVAL_MILLIS,
+          value_parser = clap::value_parser!(u64).range(*INTERVAL_MILLIS.start()..=*INTERVAL_MILLIS.end()))]
+    pub beat_interval_millis: u64,
+
+    /// How long the certificates of workers and NetManagers last, such as 720h. They are renewed when a third of that is
+    /// left, with the root or without.
+    #[arg(long, env = "MANGROVE_WORKER_CERTIFICATE_LIFE", default_value = "720h", value_parser = link::certificate_life)]
+    pub certificate_life: Span,
 
     /// Where the key, the certificate and the store are kept.
     #[arg(long, env = "MANGROVE_STATE_DIR", default_value = "/var/lib/mangrove/cluster")]

@@ -15,6 +15,9 @@ const TOKENS: &str = "tokens";
 const SHARED: &str = "shared";
 const ELSEWHERE: &str = "elsewhere";
 const PEERS_ELSEWHERE: &str = "peers_elsewhere";
+const CERTIFICATES: &str = "certificates";
+const REVOKED: &str = "revoked";
+const REVOKED_WORKERS: &str = "workers";
 
 /// The stored form of a change.
 pub(crate) fn write(change: &Change) -> Write {
@@ -35,12 +38,17 @@ pub(crate) fn write(change: &Change) -> Write {
             let document_of = peer.as_ref().map(|it| (from, id, it));
             document(PEERS_ELSEWHERE, format!("{from}/{id}"), document_of.as_ref())
         }
+        Change::Certificate(holder, record) => {
+            document(CERTIFICATES, holder, record.as_ref().map(|it| (holder, it)).as_ref())
+        }
+        Change::Revoked(workers) => put(REVOKED, REVOKED_WORKERS, workers),
     }
 }
 
-/// The brain with everything that is stored.
-pub(crate) async fn load(store: &dyn Store) -> Result<State, StoreError> {
+/// The brain with everything that is stored, whose workers beat so often.
+pub(crate) async fn load(store: &dyn Store, beat_interval_millis: u64) -> Result<State, StoreError> {
     let mut state = State::default();
+    state.beat_every(beat_interval_millis);
     load_all(store, &mut state, HELD, Change::Held).await?;
     load_all(store, &mut state, WORKERS, |it: Worker| Change::Worker(it.id, Some(it))).await?;
     load_all(store, &mut state, INSTANCES, |it: Instance| Change::Instance(it.id, Some(it))).await?;
@@ -55,6 +63,9 @@ pub(crate) async fn load(store: &dyn Store) -> Result<State, StoreError> {
         Change::Elsewhere(from, id, Some(instances))
     })
     .await?;
+    load_all(store, &mut state, CERTIFICATES, |(holder, record)| Change::Certificate(holder, Some(record)))
+        .await?;
+    load_all(store, &mut state, REVOKED, Change::Revoked).await?;
     state.loaded(daemon::present());
     Ok(state)
 }

@@ -2,7 +2,7 @@
 
 use std::{io, pin::Pin, sync::Arc};
 
-use link::{Identity, SealingPublicKey, Subject, peer_of, require_peer};
+use link::{Identity, Revocations, SealingPublicKey, Subject, peer_of, renewing_peer, require_peer};
 use model::{ClusterId, WorkerId, WorkerInventory, WorkerReport};
 use proto::v1::{
     self, cluster_link_server::ClusterLinkServer, enrolment_server::EnrolmentServer,
@@ -26,18 +26,23 @@ pub(crate) struct Downlink {
     pub(crate) beats: Arc<Beats>,
     pub(crate) certifier: Arc<Certifier>,
     pub(crate) root_channels: watch::Receiver<Option<Channel>>,
+    pub(crate) revocations: Revocations,
     pub(crate) root: Uuid,
     pub(crate) cluster: ClusterId,
     pub(crate) shutdown: CancellationToken,
 }
 
 impl Downlink {
-    pub(crate) async fn serve(self, listener: TcpListener, identity: &Identity) -> io::Result<()> {
-        let shutdown = self.shutdown.clone();
+    pub(crate) async fn serve(
+        self,
+        listener: TcpListener,
+        identity: watch::Receiver<Identity>,
+    ) -> io::Result<()> {
+        let (shutdown, revocations) = (self.shutdown.clone(), self.revocations.clone());
         let routes = |mut server: tonic::transport::Server| {
             server.add_service(EnrolmentServer::new(self.clone())).add_service(ClusterLinkServer::new(self))
         };
-        link::serve(listener, identity, routes, shutdown).await
+        link::serve(listener, identity, revocations, routes, shutdown).await
     }
 
     fn calling_worker<T>(&self, request: &Request<T>) -> Result<WorkerId, Status> {
@@ -157,6 +162,19 @@ impl v1::enrolment_server::Enrolment for Downlink {
         tracing::info!(subject = certificate.subject, %address, "a worker joined");
         Ok(Response::new(certificate))
     }
+
+    /// For a worker or NetManager that shows a certificate, which may have ended. With the root or without.
+    async fn renew(
+        &self,
+        request: Request<v1::CertificateRequest>,
+    ) -> Result<Response<v1::Certificate>, Status> {
+        let has_ended = peer_of(&request).subject.is_none();
+        let subject = renewing_peer(&request, &request.get_ref().certificate_request_pem)?;
+        let request_pem = request.into_inner().certificate_request_pem;
+        let certificate = self.certifier.renew(subject, has_ended, &request_pem, &self.brain).await?;
+        tracing::info!(%subject, has_ended, "a certificate is renewed");
+        Ok(Response::new(certificate))
+    }
 }
 
 #[tonic::async_trait]
@@ -246,7 +264,8 @@ impl v1::cluster_link_server::ClusterLink for Downlink {
     ) -> Result<Response<v1::Certificate>, Status> {
         let worker = self.calling_worker(&request)?;
         let request_pem = request.into_inner().certificate_request_pem;
-        let certificate = self.certifier.certify_network(worker, request_pem, &self.root_channels).await?;
+        let certificate =
+            self.certifier.certify_network(worker, request_pem, &self.root_channels, &self.brain).await?;
         Ok(Response::new(certificate))
     }
 }

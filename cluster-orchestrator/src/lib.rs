@@ -26,7 +26,7 @@ use anyhow::Context;
 use cluster_core::State;
 use control::Control;
 use daemon::StateDirectory;
-use link::{SealingKey, Subject};
+use link::{Credentials, Revocations, Revoked, SealingKey, Subject};
 use store::{SqliteStore, Store};
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
@@ -54,7 +54,11 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
     let Subject::Cluster { root, cluster } = identity.subject() else {
         anyhow::bail!("the state directory belongs to {}; pass another --state-dir", identity.subject());
     };
-    let mut brain = documents::load(store.as_ref()).await.context("read the store")?;
+    let credentials = Arc::new(Credentials::new(Arc::clone(&directory), identity));
+    let mut brain =
+        documents::load(store.as_ref(), config.beat_interval_millis).await.context("read the store")?;
+    let revocations = Revocations::default();
+    revocations.replace(brain.revoked().map(Revoked::Worker).collect());
     brain.trust_site(config.trusted_site);
     brain.relay_at(config.relay_address);
     let sealing = SealingKey::load_or_generate(&directory).context("open the key for secrets")?;
@@ -66,10 +70,13 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
         Arc::clone(&links),
         Arc::clone(&beats),
         Arc::clone(&relays),
+        revocations.clone(),
         sealing.clone(),
     );
+    let life = config.certificate_life;
     let certifier =
-        Arc::new(certifier::Certifier::open(Arc::clone(&directory), identity.clone(), root, cluster)?);
+        certifier::Certifier::open(Arc::clone(&directory), Arc::clone(&credentials), (root, cluster), life)?;
+    let certifier = Arc::new(certifier);
     let (root_channel, root_channels) = tokio::sync::watch::channel(None);
 
     let uplink = uplink::Uplink {
@@ -77,6 +84,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
         links: Arc::clone(&links),
         news,
         certifier: Arc::clone(&certifier),
+        credentials: Arc::clone(&credentials),
         relays: Arc::clone(&relays),
         sealing,
         root_channel,
@@ -89,6 +97,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
         beats: Arc::clone(&beats),
         certifier,
         root_channels,
+        revocations,
         root,
         cluster,
         shutdown: shutdown.clone(),
@@ -96,13 +105,15 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
     tracing::info!(%cluster, workers = %listener.local_addr()?, "the cluster is ready for workers");
     tokio::try_join!(
         async { control.run(store, surroundings, shutdown.clone()).await.context("keep the store") },
-        async { downlink.serve(listener, &identity).await.context("serve the workers") },
+        async { downlink.serve(listener, credentials.follow()).await.context("serve the workers") },
         async {
             // Tasks of their own: beats and what is relayed come all the time.
             let beats = AbortOnDropHandle::new(tokio::spawn(async move { beats.pass_on(&to_beats).await }));
             let _relays = AbortOnDropHandle::new(tokio::spawn(async move { relays.serve(&to_relays).await }));
+            // In a box: it is what this daemon does most, and large.
+            let holding = Box::pin(uplink.hold());
             tokio::select! {
-                () = uplink.hold(&identity) => {}
+                () = holding => {}
                 _ended = beats => {}
                 () = shutdown.cancelled() => {}
             }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cluster_core::{Change, Effect, State};
 use control::Surroundings;
-use link::SealingKey;
+use link::{Revocations, Revoked, SealingKey};
 use model::{Assignment, WorkerId};
 use proto::v1;
 use store::Write;
@@ -20,6 +20,7 @@ pub(crate) struct ClusterSurroundings {
     beats: Arc<Beats>,
     relays: Arc<Relays>,
     sealing: SealingKey,
+    revocations: Revocations,
     news: watch::Sender<u64>,
 }
 
@@ -28,10 +29,11 @@ impl ClusterSurroundings {
         links: Arc<Links>,
         beats: Arc<Beats>,
         relays: Arc<Relays>,
+        revocations: Revocations,
         sealing: SealingKey,
     ) -> (Self, News) {
         let (news, receiver) = watch::channel(0);
-        (Self { links, beats, relays, sealing, news }, receiver)
+        (Self { links, beats, relays, revocations, sealing, news }, receiver)
     }
 
     /// Opens what was sealed for this cluster, and seals it for the worker.
@@ -57,7 +59,10 @@ impl Surroundings<State> for ClusterSurroundings {
         documents::write(change)
     }
 
-    fn after_commit(&mut self, _state: &State, changes: &[Change], effects: Vec<Effect>) {
+    fn after_commit(&mut self, state: &State, changes: &[Change], effects: Vec<Effect>) {
+        if changes.iter().any(|change| matches!(change, Change::Revoked(_))) {
+            self.revocations.replace(state.revoked().map(Revoked::Worker).collect());
+        }
         let mut is_news = changes.iter().any(Change::concerns_the_root);
         for effect in effects {
             match effect {

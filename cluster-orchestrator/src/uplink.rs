@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
-use link::{Backoff, Dial, Dialled, Identity, SealingKey, Subject, dial_to};
+use link::{Backoff, Credentials, Dialled, SealingKey, Subject};
 use model::{
-    Assignment, ClusterReport, ClusterRequest, InstanceId, InstanceReport, Neighbours, RelayLoan, SpentToken,
-    WorkerToken,
+    Assignment, ClusterReport, ClusterRequest, InstanceId, InstanceReport, Neighbours, RelayLoan,
+    RevokedWorker, SpentToken, WorkerToken,
 };
 use proto::v1::{self, cluster_to_root, root_link_client::RootLinkClient, root_to_cluster};
 use tokio::{
@@ -23,9 +23,6 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 const GOOD: Duration = Duration::from_secs(10);
 /// Many instances change together; what changes within this is told at once.
 const BETWEEN_REPORTS: Duration = Duration::from_millis(10);
-/// How often the authority lent by the root is looked at, and how long to wait after a failure.
-const RENEWED: Duration = Duration::from_secs(86_400);
-const RENEW_AGAIN: Duration = Duration::from_secs(10);
 /// Messages on their way to the root.
 const OUTBOX: usize = 1024;
 const LARGEST_MESSAGE: usize = 64 << 20;
@@ -35,6 +32,7 @@ pub(crate) struct Uplink {
     pub(crate) links: Arc<Links>,
     pub(crate) news: News,
     pub(crate) certifier: Arc<Certifier>,
+    pub(crate) credentials: Arc<Credentials>,
     pub(crate) relays: Arc<Relays>,
     pub(crate) sealing: SealingKey,
     /// Lets the workers' side pass requests on to the root while it is there.
@@ -44,13 +42,13 @@ pub(crate) struct Uplink {
 
 impl Uplink {
     /// Connects, and connects again, for ever.
-    pub(crate) async fn hold(mut self, identity: &Identity) {
+    pub(crate) async fn hold(mut self) {
         let root = self.config.root();
-        let parent = Subject::Root { root: identity.subject().root() };
+        let parent = Subject::Root { root: self.credentials.identity().subject().root() };
         let mut backoff = Backoff::default();
         loop {
             let started = Instant::now();
-            let reason = match dial_to(&root, Dial::As(identity, parent)).await {
+            let reason = match self.credentials.connect(&root, parent).await {
                 Ok(dialled) => self.talk(dialled).await,
                 Err(error) => error.to_string(),
             };
@@ -81,18 +79,22 @@ impl Uplink {
         let mut client = RootLinkClient::new(channel.clone()).max_decoding_message_size(LARGEST_MESSAGE);
         let mut said = match client.connect(ReceiverStream::new(messages)).await {
             Ok(response) => response.into_inner(),
-            Err(status) => return status.message().to_owned(),
+            Err(status) => {
+                self.credentials.refused(&status);
+                return status.message().to_owned();
+            }
         };
         tracing::info!(root = self.config.root(), "connected to the root");
         let (number, cut) = self.links.connect_root(outbox.clone());
         self.root_channel.send_replace(Some(channel.clone()));
         let brain = self.brain.clone();
-        let renewing = renew(&self.certifier, channel);
+        let (certifier, credentials) = (Arc::clone(&self.certifier), Arc::clone(&self.credentials));
         tokio::select! {
             reason = self.listen(number, address.ip().to_canonical(), &mut said) => reason,
             () = cut.cancelled() => "the root does not read what it is sent".to_owned(),
             reason = report(&brain, self.news.clone(), &outbox) => reason,
-            never = renewing => match never {},
+            never = certifier.keep_authority(channel.clone()) => match never {},
+            never = credentials.keep_fresh(channel) => match never {},
         }
     }
 
@@ -113,6 +115,7 @@ impl Uplink {
                 }
                 Some(root_to_cluster::Message::LogCancel(cancel)) => self.links.log_cancelled(cancel),
                 Some(root_to_cluster::Message::Tokens(tokens)) => self.honour(tokens).await,
+                Some(root_to_cluster::Message::Revoked(revoked)) => self.revoke(revoked).await,
                 Some(root_to_cluster::Message::Request(asked)) => self.answer(asked).await,
                 Some(root_to_cluster::Message::Neighbours(named)) => self.neighbours(number, named).await,
                 Some(root_to_cluster::Message::FromNeighbour(said)) => self.neighbour_said(said).await,
@@ -141,6 +144,21 @@ impl Uplink {
         let kept = self.brain.observe(move |state, _| state.honour(tokens, &settled)).await;
         if let Err(stopping) = kept {
             tracing::debug!(%stopping, "tokens came too late");
+        }
+    }
+
+    /// Lets in no more whom the root names.
+    async fn revoke(&self, revoked: v1::RevokedWorkers) {
+        let workers: Result<Vec<RevokedWorker>, _> =
+            revoked.workers.into_iter().map(TryInto::try_into).collect();
+        let workers = match workers {
+            Ok(workers) => workers,
+            Err(error) => {
+                return tracing::error!(%error, "the root revokes certificates in a way that cannot be understood");
+            }
+        };
+        if let Err(stopping) = self.brain.observe(move |state, _| state.revoke(&workers)).await {
+            tracing::debug!(%stopping, "revocations came too late");
         }
     }
 
@@ -209,24 +227,6 @@ impl Uplink {
             Ok(Err(stale)) => tracing::debug!(%stale, "an old assignment was left aside"),
             Err(stopping) => tracing::debug!(%stopping, "an assignment came too late"),
         }
-    }
-}
-
-/// Keeps the authority that the root lends; tried again until it is there. Ends never.
-async fn renew(certifier: &Certifier, channel: Channel) -> std::convert::Infallible {
-    loop {
-        let pause = match certifier.renew(channel.clone()).await {
-            Ok(()) => RENEWED,
-            Err(error) => {
-                let error = format!("{error:#}");
-                tracing::warn!(
-                    error,
-                    "without an authority of its own this cluster enrols nobody while the root is away"
-                );
-                RENEW_AGAIN
-            }
-        };
-        tokio::time::sleep(pause).await;
     }
 }
 

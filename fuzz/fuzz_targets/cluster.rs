@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use cluster_core::{Change, State};
 use model::{
-    Assignment, ClusterRequest, Neighbours, Now, RelayLoan, SpentToken, WorkerId, WorkerInventory,
-    WorkerReport, WorkerToken,
+    Assignment, ClusterRequest, Neighbours, Now, RelayLoan, RevokedWorker, SpentToken, WorkerId,
+    WorkerInventory, WorkerReport, WorkerToken,
 };
 use prost::Message;
 use proto::{
@@ -88,6 +88,11 @@ impl Cluster {
                 let settled: Vec<_> =
                     sent.settled.into_iter().map(SpentToken::try_from).collect::<Result<_, _>>().ok()?;
                 Some(self.state.honour(tokens, &settled))
+            }
+            from_root::Message::Revoked(revoked) => {
+                let workers: Vec<_> =
+                    revoked.workers.into_iter().map(RevokedWorker::try_from).collect::<Result<_, _>>().ok()?;
+                Some(self.state.revoke(&workers))
             }
             from_root::Message::Request(asked) => {
                 let (answer, changes) = self.state.request(&ClusterRequest::try_from(asked).ok()?, self.now);

@@ -1,8 +1,12 @@
-//! What somebody without a certificate may say to have one: a token, and a request in PEM or what it holds.
+//! What somebody without a certificate may say to have one: a token, a request in PEM or what it holds, and the message
+//! that brings both; and the certificate that may come back.
 #![no_main]
 
 use data_encoding::BASE64;
-use link::{JoinToken, key_fingerprint};
+use link::{JoinToken, key_fingerprint, record_of};
+use model::TokenId;
+use prost::Message;
+use proto::v1;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let text = String::from_utf8_lossy(data);
@@ -14,9 +18,20 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         "-----BEGIN CERTIFICATE REQUEST-----\n{}\n-----END CERTIFICATE REQUEST-----\n",
         BASE64.encode(data)
     );
-    for pem in [&*text, &request] {
+    let message = v1::EnrolRequest::decode(data).unwrap_or_default();
+    if let Ok(id) = message.token_id.parse::<TokenId>() {
+        assert_eq!(id.to_string().parse(), Ok(id));
+    }
+    for pem in [&*text, &request, &message.certificate_request_pem] {
         if let Ok(fingerprint) = key_fingerprint(pem) {
             let _id = link::device_uuid(&fingerprint);
+        }
+    }
+    let certificate =
+        format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", BASE64.encode(data));
+    for pem in [&*text, &certificate] {
+        if let Ok(record) = record_of(pem) {
+            assert!(record.lifetime.renew_at(100) <= record.lifetime.renew_at(0), "never later by chance");
         }
     }
 });

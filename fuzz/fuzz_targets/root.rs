@@ -1,10 +1,10 @@
 //! What clusters may say to the root.
 #![no_main]
 
-use model::{ApplicationId, ClusterAnswer, ClusterId, ClusterReport, Generation, Location, Now, ServiceId};
+use model::{ApplicationId, ClusterAnswer, ClusterId, ClusterReport, Generation, Location, Now, OrganizationId, ServiceId};
 use prost::Message;
 use proto::v1::{self, cluster_to_root as from_cluster};
-use root_core::{Change, Cluster, FreshIds, State, sla};
+use root_core::{Author, Change, Cluster, FreshIds, State, sla};
 use uuid::Uuid;
 
 const WANTED: &[u8] = include_bytes!("../../examples/hello/hello.sla.json");
@@ -24,7 +24,9 @@ impl FreshIds for Ids {
 
 /// With two clusters and three instances of one service.
 fn root() -> State {
-    let mut state = State::default();
+    let organization = OrganizationId::from_bytes([3; 12]);
+    let author = Author { organization, name: "user".to_owned() };
+    let mut state = State::of(organization);
     for number in 0..CLUSTERS {
         let id = ClusterId::new(Uuid::from_bytes([number; 16]));
         let cluster =
@@ -33,11 +35,11 @@ fn root() -> State {
     }
     let wanted = sla::parse(WANTED).expect("the example").applications;
     let (_, changes) =
-        state.create_applications("user", wanted, &mut Ids, fuzz::BEGINNING.date).expect("new");
+        state.create_applications(&author, wanted, &mut Ids, fuzz::BEGINNING.date).expect("new");
     fuzz::settle(&mut state, changes, fuzz::BEGINNING);
     for _ in 0..3 {
         let service = state.services().next().expect("its service").clone();
-        let (_, changes) = state.deploy(&service, fuzz::BEGINNING.date);
+        let (_, changes) = state.deploy(&service, fuzz::BEGINNING.date).expect("no quota");
         fuzz::settle(&mut state, changes, fuzz::BEGINNING);
     }
     state

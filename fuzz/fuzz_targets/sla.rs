@@ -1,9 +1,9 @@
 //! What users may send: a whole SLA, and one service to change another to.
 #![no_main]
 
-use model::{ApplicationId, ServiceId};
+use model::{ApplicationId, OrganizationId, ServiceId};
 use root_core::{
-    FreshIds, State,
+    Author, FreshIds, State,
     sla::{self, Shown},
 };
 
@@ -34,13 +34,15 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let now = fuzz::BEGINNING;
     match sla::parse(data) {
         Ok(sla) => {
-            let mut state = State::default();
+            let organization = OrganizationId::from_bytes([3; 12]);
+            let author = Author { organization, name: "user".to_owned() };
+            let mut state = State::of(organization);
             let wanted = sla.applications;
-            if let Ok((_, changes)) = state.create_applications("user", wanted, &mut Ids::default(), now.date)
+            if let Ok((_, changes)) = state.create_applications(&author, wanted, &mut Ids::default(), now.date)
             {
                 fuzz::settle(&mut state, changes, now);
                 for service in state.services().cloned().collect::<Vec<_>>() {
-                    let (_, changes) = state.deploy(&service, now.date);
+                    let (_, changes) = state.deploy(&service, now.date).expect("no quota");
                     fuzz::settle(&mut state, changes, now);
                 }
             }

@@ -1,7 +1,6 @@
 //! What the targets share: how bytes become messages, and what holds for a brain whatever it was told.
 
 use model::{Brain, Moment, Now, Timestamp};
-use prost::Message;
 
 /// When everything begins.
 pub const BEGINNING: Now = Now { date: Timestamp(1_000_000), moment: Moment(5_000_000) };
@@ -17,11 +16,6 @@ pub fn parts(data: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
         rest = left;
         Some((*choice, part))
     })
-}
-
-/// What a message says, if the bytes are one and it may be said.
-pub fn read<Wire: Message + Default, Said: TryFrom<Wire>>(bytes: &[u8]) -> Option<Said> {
-    Wire::decode(bytes).ok()?.try_into().ok()
 }
 
 /// Later, by as much as `choice` says: at once up to some seconds.

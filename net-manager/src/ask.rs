@@ -32,6 +32,7 @@ pub fn describe_status(port: u16, key_file: &Path) -> anyhow::Result<String> {
         format!("subnet v4  {}", shown(status.subnet_v4)),
         format!("subnet v6  {}", shown(status.subnet_v6)),
         format!("instances  {}", status.instances),
+        format!("certificate {}", shown(status.certificate_seconds_left.map(days_left))),
     ];
     if !status.detail.is_empty() {
         lines.push(format!("detail     {}", status.detail));
@@ -54,6 +55,13 @@ pub fn describe_status(port: u16, key_file: &Path) -> anyhow::Result<String> {
         lines.extend(links.iter().map(describe_link));
     }
     Ok(lines.join("\n"))
+}
+
+fn days_left(seconds: u64) -> String {
+    match seconds {
+        0 => "has ended".to_owned(),
+        _ => format!("ends in {} d {} h", seconds / 86_400, seconds % 86_400 / 3600),
+    }
 }
 
 fn describe_link(link: &Link) -> String {

@@ -438,6 +438,10 @@ impl<D: Datapath> Service<D> {
     fn status(&self) -> Status {
         let registration = self.uplink.registration();
         let subnet = self.state.subnet();
+        let certificate = self.uplink.lifetime();
+        let overdue = certificate.filter(|(lifetime, now)| lifetime.is_overdue(*now)).map(|_| {
+            "the certificate should have been renewed: the log of NodeEngine says why it is not".to_owned()
+        });
         let forwarding = self.kernel.as_ref().map(forward_warnings);
         let facts = Facts {
             registered: registration.is_some(),
@@ -445,7 +449,12 @@ impl<D: Datapath> Service<D> {
             connection: self.connection.clone(),
             has_subnet: subnet.is_some(),
             datapath_error: self.datapath_error.clone(),
-            warnings: forwarding.into_iter().flatten().chain(self.bulletin.trouble()).collect(),
+            warnings: forwarding
+                .into_iter()
+                .flatten()
+                .chain(self.bulletin.trouble())
+                .chain(overdue)
+                .collect(),
         };
         Status {
             state: facts.stage(),
@@ -454,6 +463,8 @@ impl<D: Datapath> Service<D> {
             subnet_v4: subnet.map(|subnet| subnet.v4.to_string()),
             subnet_v6: subnet.map(|subnet| subnet.v6.to_string()),
             instances: self.state.attachments().len(),
+            certificate_seconds_left: certificate
+                .map(|(lifetime, now)| lifetime.expires.millis_since(now) / 1000),
         }
     }
 }

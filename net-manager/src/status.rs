@@ -37,6 +37,8 @@ pub struct Status {
     pub subnet_v6: Option<String>,
     /// How many instances are attached.
     pub instances: usize,
+    /// How long the certificate is good; `None` while there is none.
+    pub certificate_seconds_left: Option<u64>,
 }
 
 /// A way to another device.

@@ -3,13 +3,21 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use anyhow::Context;
 use daemon::StateDirectory;
-use link::{Backoff, DatagramSession, Dial, Dialled, Identity, KeyPair, Subject, dial_to};
-use model::{ClusterId, NetworkLease, NetworkNews, Reach, RelayLoan, RelayOffer, TunnelEnd, WorkerId};
+use link::{
+    Backoff, DatagramSession, Dial, Dialled, Identity, KeyPair, Subject, dial_to, must_renew, renewal_spread,
+};
+use model::{
+    ClusterId, Lifetime, NetworkLease, NetworkNews, Reach, RelayLoan, RelayOffer, Timestamp, TunnelEnd,
+    WorkerId,
+};
 use proto::{NetworkMessage, NetworkReader, v1::cluster_link_client::ClusterLinkClient};
 use relay::{Destination, Lent, Order, Proof};
 use serde::{Deserialize, Serialize};
@@ -59,7 +67,7 @@ pub struct Registration {
 pub struct Registered {
     /// Whether there is a certificate already.
     pub certified: bool,
-    /// The request the cluster should sign; `None` when there is a certificate.
+    /// The request the cluster should sign; `None` when there is a certificate that need not be renewed yet.
     pub certificate_request: Option<String>,
 }
 
@@ -119,6 +127,9 @@ pub struct Uplink {
     underlay: Option<IpAddr>,
     tunnel: Option<TunnelEnd>,
     at_root: watch::Receiver<Option<SocketAddr>>,
+    /// The cluster says that the certificate has ended, whatever the clock here shows.
+    doubted: Arc<AtomicBool>,
+    spread: u8,
 }
 
 impl Uplink {
@@ -153,6 +164,8 @@ impl Uplink {
             underlay,
             tunnel,
             at_root,
+            doubted: Arc::default(),
+            spread: renewal_spread(),
         })
     }
 
@@ -166,6 +179,14 @@ impl Uplink {
     #[must_use]
     pub fn is_certified(&self) -> bool {
         self.progress.borrow().identity.is_some()
+    }
+
+    /// From when to when the certificate is good, and what time it is.
+    #[must_use]
+    pub fn lifetime(&self) -> Option<(Lifetime, Timestamp)> {
+        let progress = self.progress.borrow();
+        let identity = progress.identity.as_ref()?;
+        Some((identity.lifetime(), identity.now()))
     }
 
     /// Keeps whose network this is, and makes a key if there is none. The same worker may register again, also with
@@ -184,9 +205,14 @@ impl Uplink {
             let content = serde_json::to_vec_pretty(&registration).context("write the registration")?;
             self.state.replace_file(REGISTRATION_FILE, &content).context("keep the registration")?;
         }
-        let certified_for = self.progress.borrow().identity.as_ref().map(|identity| identity.subject());
-        let certified = certified_for == Some(expected_subject(&registration)?);
-        let certificate_request = if certified { None } else { Some(self.certificate_request()?) };
+        let expected = expected_subject(&registration)?;
+        let identity = self.progress.borrow().identity.clone().filter(|it| it.subject() == expected);
+        let certified = identity.is_some();
+        let is_fresh = identity.is_some_and(|identity| {
+            identity.now() < identity.lifetime().renew_at(self.spread)
+                && !self.doubted.load(Ordering::Relaxed)
+        });
+        let certificate_request = if is_fresh { None } else { Some(self.certificate_request()?) };
         self.progress.send_if_modified(|progress| {
             let changed = progress.registration.as_ref() != Some(&registration);
             progress.registration = Some(registration);
@@ -203,7 +229,7 @@ impl Uplink {
         Ok(key.certificate_request().context("make the certificate request of this NetManager")?)
     }
 
-    /// Takes the certificate the cluster signed; a connection in use is made anew with it.
+    /// Takes the certificate the cluster signed. A connection in use goes on with the one before.
     ///
     /// # Errors
     /// When it does not fit the key or the registration, or files cannot be written.
@@ -221,7 +247,12 @@ impl Uplink {
         }
         Identity::save(&self.state, certificate_chain, &registration.ca_certificate)
             .context("keep the certificate")?;
-        self.progress.send_modify(|progress| progress.identity = Some(Arc::new(identity)));
+        self.doubted.store(false, Ordering::Relaxed);
+        self.progress.send_if_modified(|progress| {
+            let renewed = progress.identity.as_ref().is_some_and(|held| held.subject() == expected);
+            progress.identity = Some(Arc::new(identity));
+            !renewed
+        });
         Ok(())
     }
 
@@ -244,6 +275,7 @@ impl Uplink {
                     underlay: self.underlay,
                     tunnel: self.tunnel,
                     at_root: self.at_root.clone(),
+                    doubted: &self.doubted,
                 };
                 let ended = match session.follow(&events, &mut backoff).await {
                     Ok(()) => format!("the cluster at {address} closed the connection"),
@@ -286,13 +318,14 @@ struct Session<'a> {
     underlay: Option<IpAddr>,
     tunnel: Option<TunnelEnd>,
     at_root: watch::Receiver<Option<SocketAddr>>,
+    doubted: &'a AtomicBool,
 }
 
 impl Session<'_> {
     /// Connects, hands on what the cluster tells, and tells it by which relay this device is reached, until the connection
     /// ends.
     async fn follow(self, events: &mpsc::Sender<UplinkEvent>, backoff: &mut Backoff) -> anyhow::Result<()> {
-        let Self { address, registration, identity, underlay, tunnel, mut at_root } = self;
+        let Self { address, registration, identity, underlay, tunnel, mut at_root, doubted } = self;
         let cluster = Subject::Cluster { root: identity.subject().root(), cluster: registration.cluster_id };
         let Dialled { channel, address: reached } = dial_to(address, Dial::As(identity, cluster)).await?;
         let underlay = underlay.or_else(|| own_address_towards(reached));
@@ -308,7 +341,10 @@ impl Session<'_> {
             .max_decoding_message_size(LARGEST_MESSAGE)
             .connect_network(outbound)
             .await
-            .map_err(|status| anyhow::anyhow!("the cluster at {address} refused: {}", status.message()))?
+            .map_err(|status| {
+                doubted.fetch_or(must_renew(&status), Ordering::Relaxed);
+                anyhow::anyhow!("the cluster at {address} refused: {}", status.message())
+            })?
             .into_inner();
         backoff.reset();
         tracing::info!(address, "connected to the cluster");

@@ -3,8 +3,8 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use daemon::StateDirectory;
-use link::{Authority, Identity, KeyPair, Subject, require_peer, serve};
-use model::{ClusterId, NetworkLease, WorkerId};
+use link::{Authority, Identity, KeyPair, Revocations, Subject, require_peer, serve};
+use model::{ClusterId, NetworkLease, Timestamp, WorkerId};
 use net_manager::uplink::{Registration, Uplink, UplinkError, UplinkEvent};
 use proto::v1::{
     Certificate, CertificateRequest, ClusterToNetwork, ClusterToWorker, NetworkToCluster, WorkerToCluster,
@@ -123,9 +123,10 @@ impl World {
     }
 
     async fn serve(&self, listener: TcpListener, shutdown: CancellationToken) {
+        let identity = watch::channel(self.identity.clone()).1;
         let lender = ClusterLinkServer::new(Lender { hang_up: shutdown.clone() });
         let routes = |mut server: tonic::transport::Server| server.add_service(lender);
-        serve(listener, &self.identity, routes, shutdown).await.expect("served");
+        serve(listener, identity, Revocations::default(), routes, shutdown).await.expect("served");
     }
 }
 
@@ -151,6 +152,69 @@ async fn a_certified_network_manager_gets_its_lease_and_tells_when_the_cluster_g
         assert_eq!(next(&mut events).await, UplinkEvent::Lease(lease()));
         cluster_ends.cancel();
         assert!(matches!(next(&mut events).await, UplinkEvent::Disconnected(_)));
+    };
+    let ((), ()) = tokio::join!(world.serve(listener, cluster_ends.clone()), test);
+    shutdown.cancel();
+    running.await.expect("no panic");
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_due_is_asked_for_anew_and_the_connection_goes_on() {
+    let world = World::new();
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let port = listener.local_addr().expect("an address").port();
+    let (cluster_ends, shutdown) = (CancellationToken::new(), CancellationToken::new());
+    let uplink = world.uplink();
+    let (sender, mut events) = mpsc::channel(8);
+    let running = tokio::spawn(uplink.clone().run(sender, shutdown.clone()));
+    let sign = |request: &str, days_ago: u64| {
+        let at = Timestamp(daemon::now().0 - days_ago * 86_400_000);
+        world.authority.certify(request, network_subject(), at).expect("a certificate")
+    };
+
+    let test = async {
+        let registered = uplink.register(world.registration(port)).expect("registered");
+        let request = registered.certificate_request.expect("there is no certificate yet");
+        // Of a year.
+        uplink.certify(&sign(&request, 300)).expect("its certificate");
+        assert_eq!(next(&mut events).await, UplinkEvent::Connected);
+        assert_eq!(next(&mut events).await, UplinkEvent::Lease(lease()));
+        let registered = uplink.register(world.registration(port)).expect("registered");
+        let request = registered.certificate_request.expect("it should be renewed");
+        assert!(registered.certified, "it is good meanwhile");
+        uplink.certify(&sign(&request, 0)).expect("the new one");
+        let registered = uplink.register(world.registration(port)).expect("registered");
+        assert_eq!((registered.certified, registered.certificate_request), (true, None));
+        let quiet = tokio::time::timeout(Duration::from_millis(300), events.recv()).await;
+        assert!(quiet.is_err(), "nothing happens to the connection: {quiet:?}");
+        cluster_ends.cancel();
+    };
+    let ((), ()) = tokio::join!(world.serve(listener, cluster_ends.clone()), test);
+    shutdown.cancel();
+    running.await.expect("no panic");
+}
+
+#[tokio::test]
+async fn one_that_has_ended_is_asked_for_anew_whatever_the_clock_shows() {
+    let world = World::new();
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let port = listener.local_addr().expect("an address").port();
+    let (cluster_ends, shutdown) = (CancellationToken::new(), CancellationToken::new());
+    let uplink = world.uplink();
+    let (sender, mut events) = mpsc::channel(8);
+    let running = tokio::spawn(uplink.clone().run(sender, shutdown.clone()));
+    let test = async {
+        let request = uplink.register(world.registration(port)).expect("registered").certificate_request;
+        let two_years_ago = Timestamp(daemon::now().0 - 730 * 86_400_000);
+        let old = world
+            .authority
+            .certify(&request.expect("there is none yet"), network_subject(), two_years_ago)
+            .expect("a certificate");
+        uplink.certify(&old).expect("its certificate");
+        let UplinkEvent::Disconnected(reason) = next(&mut events).await else { panic!("it is refused") };
+        assert!(reason.contains("must be renewed first"), "{reason}");
+        assert!(uplink.register(world.registration(port)).expect("registered").certificate_request.is_some());
+        cluster_ends.cancel();
     };
     let ((), ()) = tokio::join!(world.serve(listener, cluster_ends.clone()), test);
     shutdown.cancel();

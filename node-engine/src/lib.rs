@@ -83,7 +83,7 @@ pub async fn run_with(
     };
     let service = Service::new(parts).context("take up the last assignment")?;
     let (service_ends, uplink_ends) = channels();
-    let uplink = uplink::run(&config, &state, net_manager, uplink_ends, shutdown.clone());
+    let uplink = uplink::run(&config, state, net_manager, uplink_ends, shutdown.clone());
     tokio::try_join!(service.run(service_ends, shutdown.clone()), uplink)?;
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use daemon::StateDirectory;
-use link::{Backoff, Dial, Dialled, Identity, JoinToken, SealingKey, SealingPublicKey, Subject, dial_to};
+use link::{Backoff, Credentials, Dialled, Identity, JoinToken, SealingKey, SealingPublicKey, Subject};
 use model::Assignment;
 use proto::v1::{
     self, cluster_link_client::ClusterLinkClient, cluster_to_worker, worker_to_cluster::Message,
@@ -41,14 +41,14 @@ const INTRODUCED: Duration = Duration::from_secs(30);
 /// The cluster refuses this device for good, or its identity cannot be used.
 pub(crate) async fn run(
     config: &Config,
-    state: &StateDirectory,
+    state: Arc<StateDirectory>,
     net_manager: Option<Arc<NetManagerClient>>,
     ends: ClusterEnds,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let address = config.cluster();
     let identity = tokio::select! {
-        identity = link::join(&address, state, || token(config)) => identity.context("join the cluster")?,
+        identity = link::join(&address, &state, || token(config)) => identity.context("join the cluster")?,
         () = shutdown.cancelled() => return Ok(()),
     };
     let Subject::Worker { root, cluster, worker } = identity.subject() else {
@@ -56,9 +56,10 @@ pub(crate) async fn run(
     };
     tracing::info!(%worker, %cluster, "this device is a worker of the cluster");
     let parent = Subject::Cluster { root, cluster };
-    let sealing = SealingKey::load_or_generate(state).context("open the key for secrets")?.public();
+    let sealing = SealingKey::load_or_generate(&state).context("open the key for secrets")?.public();
     let beats = Beats::new(ends.load.clone());
-    let mut uplink = Uplink { address, identity, parent, net_manager, ends, beats, sealing };
+    let credentials = Arc::new(Credentials::new(state, identity));
+    let mut uplink = Uplink { address, credentials, parent, net_manager, ends, beats, sealing };
     tokio::select! {
         () = uplink.hold() => {}
         () = shutdown.cancelled() => {}
@@ -76,7 +77,7 @@ fn token(config: &Config) -> Result<Option<JoinToken>, Box<dyn std::error::Error
 
 struct Uplink {
     address: String,
-    identity: Identity,
+    credentials: Arc<Credentials>,
     parent: Subject,
     net_manager: Option<Arc<NetManagerClient>>,
     ends: ClusterEnds,
@@ -92,7 +93,7 @@ impl Uplink {
         let mut backoff = Backoff::default();
         loop {
             let started = Instant::now();
-            let reason = match dial_to(&self.address, Dial::As(&self.identity, self.parent)).await {
+            let reason = match self.credentials.connect(&self.address, self.parent).await {
                 Ok(dialled) => self.talk(dialled).await,
                 Err(error) => error.to_string(),
             };
@@ -124,20 +125,26 @@ impl Uplink {
         let mut client = ClusterLinkClient::new(channel.clone()).max_decoding_message_size(LARGEST_MESSAGE);
         // The cluster answers once it has the inventory, so sending must not wait for the answer.
         let sending = pass_on(&mut self.ends.from_service, &self.sealing, &outbox);
+        let credentials = Arc::clone(&self.credentials);
         let listening = async {
             match client.connect_worker(ReceiverStream::new(messages)).await {
                 Ok(response) => {
                     tracing::info!(cluster = self.address, "connected to the cluster");
                     listen(response.into_inner(), &self.ends.to_service, &mut self.beats, address).await
                 }
-                Err(status) => status.message().to_owned(),
+                Err(status) => {
+                    credentials.refused(&status);
+                    status.message().to_owned()
+                }
             }
         };
-        let introducing = introduce(self.net_manager.as_deref(), &self.identity, &self.address, channel);
+        let introducing =
+            introduce(self.net_manager.as_deref(), &self.credentials, &self.address, channel.clone());
         tokio::select! {
             reason = sending => reason,
             reason = listening => reason,
             never = introducing => match never {},
+            never = credentials.keep_fresh(channel) => match never {},
         }
     }
 }
@@ -218,13 +225,13 @@ async fn listen(
 /// word of this NodeEngine. Ends never.
 async fn introduce(
     net_manager: Option<&NetManagerClient>,
-    identity: &Identity,
+    credentials: &Credentials,
     address: &str,
     channel: Channel,
 ) -> std::convert::Infallible {
     let Some(net_manager) = net_manager else { return std::future::pending().await };
     loop {
-        match introduce_once(net_manager, identity, address, channel.clone()).await {
+        match introduce_once(net_manager, &credentials.identity(), address, channel.clone()).await {
             Ok(()) => sleep(INTRODUCED).await,
             Err(error) => {
                 tracing::warn!(error = format!("{error:#}"), "NetManager has no part in the cluster yet");

@@ -1,44 +1,36 @@
-//! Users and their tokens.
+//! Who is asking: logins, their tokens, and API tokens. What they are good for is decided in the brain
+//! (`core/src/sessions.rs`, `core/src/access.rs`).
 //!
-//! Passwords are kept as argon2id hashes. A login answers with a short access token and a long refresh token, both
-//! JWTs signed with a key that stays in the store.
+//! A login answers with a short access token and a long refresh token, both JWTs signed with a key that stays in the
+//! store (`keys.rs`). An API token is a secret of which a hash is kept.
 
-use std::{collections::BTreeMap, sync::Arc};
+pub(crate) mod beginning;
+mod keys;
+mod passwords;
 
-use argon2::{
-    Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version, password_hash::phc::PasswordHash,
+use std::{
+    net::IpAddr,
+    sync::{Mutex, MutexGuard, PoisonError},
 };
-use jsonwebtoken::{DecodingKey, EncodingKey, Header, Validation, decode, encode, errors::ErrorKind};
-use model::{OrganizationId, UserId};
-use serde::{Deserialize, Serialize};
-use store::{Store, put};
-use tokio::sync::{RwLock, Semaphore};
 
-use crate::documents::Settings;
+use control::Stopping;
+use link::secret_hash;
+use model::{OrganizationId, TokenId, UserId};
+use root_core::{
+    Session, State, Throttle, User,
+    access::{Kind, Of, Rights, Verb, Verdict, may, usual_owner},
+};
+use serde::Serialize;
 
-const USERS: &str = "users";
-const ADMIN: &str = "Admin";
-/// The organisation every user is in so far; what clients of Oakestra name at login.
-pub(crate) const ROOT_ORGANIZATION: &str = "root";
-/// All roles of Oakestra's users.
-const ALL_ROLES: [&str; 4] =
-    ["Admin", "Organization_Admin", "Application_Provider", "Infrastructure_Provider"];
-const ACCESS_SECONDS: u64 = 600;
-const REFRESH_SECONDS: u64 = 30 * 86_400;
-/// OWASP's parameters for little memory (7 MiB, five passes): a small root must not be pushed into swap by logins.
-const MEMORY_KIBIBYTES: u32 = 7 * 1024;
-const PASSES: u32 = 5;
-/// Logins being checked at once; others wait. Bounds memory, and leaves a core for the clusters.
-const CONCURRENT_CHECKS: usize = 2;
+use crate::Brain;
+use keys::{Claims, Purpose, Subject};
 
-/// A user as stored.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct User {
-    id: UserId,
-    name: String,
-    password_hash: String,
-    roles: Vec<String>,
-}
+pub(crate) use beginning::ROOT_ORGANIZATION;
+pub(crate) use keys::Keys;
+pub(crate) use passwords::Passwords;
+
+/// Begins an API token.
+const API_TOKEN: &str = "mga1";
 
 /// Who makes a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,12 +39,25 @@ pub(crate) struct Caller {
     pub(crate) name: String,
     /// For which organisation.
     pub(crate) organization: OrganizationId,
-    pub(crate) roles: Vec<String>,
+    /// What the caller may do.
+    pub(crate) rights: Rights,
+    /// By an API token, not by a login.
+    pub(crate) is_api_token: bool,
 }
 
 impl Caller {
-    pub(crate) fn is_admin(&self) -> bool {
-        self.roles.iter().any(|role| role == "Admin")
+    fn new(user: &User, rights: Rights, is_api_token: bool) -> Self {
+        Self { id: user.id, name: user.name.clone(), organization: rights.organization, rights, is_api_token }
+    }
+
+    /// Whether the caller may do that to something of `of`.
+    pub(crate) fn may(&self, verb: Verb, kind: Kind, of: Of) -> Verdict {
+        may(&self.rights, verb, kind, of)
+    }
+
+    /// The same without naming whose: of the caller's organisation, or of the platform, or the caller's own.
+    pub(crate) fn may_usually(&self, verb: Verb, kind: Kind) -> Verdict {
+        self.may(verb, kind, usual_owner(&self.rights, kind))
     }
 }
 
@@ -68,10 +73,12 @@ pub(crate) struct TokenPair {
 /// Why a token or password does not do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum AuthError {
-    #[error("wrong user name or password")]
+    #[error("wrong user name or password, or not a member of the organisation")]
     Credentials,
-    #[error("there is no organisation of that name; leave `organization_name` out")]
+    #[error("there is no organisation of that name; leave `organization_name` out for `root`")]
     Organization,
+    #[error("too many wrong passwords for this user from here; try again in {seconds} seconds")]
+    TooMany { seconds: u64 },
     #[error("Missing Authorization Header; log in at /api/auth/login and send `Authorization: Bearer TOKEN`")]
     Missing,
     #[error("the token is not valid; log in again")]
@@ -80,178 +87,164 @@ pub(crate) enum AuthError {
     Expired,
     #[error("this needs {0} token")]
     WrongType(&'static str),
+    #[error("this needs a login; an API token cannot do it")]
+    NeedsLogin,
+    #[error(transparent)]
+    Stopping(#[from] Stopping),
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-struct Claims {
-    sub: String,
-    user: String,
-    roles: Vec<String>,
-    organization: String,
-    #[serde(rename = "type")]
-    kind: String,
-    fresh: bool,
-    iat: u64,
-    nbf: u64,
-    exp: u64,
-    jti: String,
+/// Who wants to log in, and from where.
+#[derive(Debug)]
+pub(crate) struct Attempt {
+    pub(crate) name: String,
+    pub(crate) password: String,
+    /// `root` if none is named.
+    pub(crate) organization: Option<String>,
+    pub(crate) from: IpAddr,
 }
 
-const ACCESS: &str = "access";
-const REFRESH: &str = "refresh";
-
-/// Everybody who may log in.
-pub(crate) struct Users {
-    users: RwLock<BTreeMap<String, User>>,
-    organization: OrganizationId,
-    encoding: EncodingKey,
-    decoding: DecodingKey,
-    checks: Arc<Semaphore>,
+/// See the module's description.
+pub(crate) struct Authentication {
+    keys: Keys,
+    pub(crate) passwords: Passwords,
+    throttle: Mutex<Throttle>,
 }
 
-impl Users {
-    /// Reads the users; the first start makes `Admin`.
-    pub(crate) async fn open(
-        store: Arc<dyn Store>,
-        settings: &Settings,
-        admin_password: Option<String>,
-    ) -> anyhow::Result<Self> {
-        let mut users = BTreeMap::new();
-        for document in store.list(USERS).await? {
-            let user: User = store::decode(&document)?;
-            users.insert(user.name.clone(), user);
-        }
-        if users.is_empty() {
-            let admin = first_user(admin_password)?;
-            store.commit(vec![put(USERS, admin.id, &admin)]).await?;
-            users.insert(admin.name.clone(), admin);
-        }
-        Ok(Self {
-            users: RwLock::new(users),
-            organization: settings.organization,
-            encoding: EncodingKey::from_secret(settings.token_key.as_bytes()),
-            decoding: DecodingKey::from_secret(settings.token_key.as_bytes()),
-            checks: Arc::new(Semaphore::new(CONCURRENT_CHECKS)),
+impl Authentication {
+    pub(crate) fn new(keys: Keys) -> Self {
+        Self { keys, passwords: Passwords::new(), throttle: Mutex::default() }
+    }
+
+    /// What others check access tokens by.
+    pub(crate) fn public_keys(&self) -> jsonwebtoken::jwk::JwkSet {
+        self.keys.public()
+    }
+
+    pub(crate) async fn log_in(&self, brain: &Brain, attempt: Attempt) -> Result<TokenPair, AuthError> {
+        let Attempt { name, password, organization, from } = attempt;
+        let organization = organization.unwrap_or_else(|| ROOT_ORGANIZATION.to_owned());
+        let (user, organization) = {
+            let state = brain.read().await;
+            let organization = state.organization_named(&organization).ok_or(AuthError::Organization)?;
+            (state.user_named(&name).cloned(), organization.id)
+        };
+        self.check_password(&name, password, user.as_ref(), from).await?;
+        let user = user.ok_or(AuthError::Credentials)?;
+        let session =
+            Session { id: daemon::random_hex::<16>(), user: user.id, organization, epoch: user.epoch };
+        let state = brain.read().await;
+        let subject = subject(&state, session).ok_or(AuthError::Credentials)?;
+        Ok(TokenPair {
+            token: self.keys.sign(&subject, Purpose::Access),
+            refresh_token: self.keys.sign(&subject, Purpose::Refresh),
         })
     }
 
-    pub(crate) async fn log_in(
+    /// Whether that is the user's password; who was wrong too often from there has to wait.
+    pub(crate) async fn check_password(
         &self,
         name: &str,
         password: String,
-        organization: Option<&str>,
-    ) -> Result<TokenPair, AuthError> {
-        if organization.is_some_and(|organization| organization != ROOT_ORGANIZATION) {
-            return Err(AuthError::Organization);
-        }
-        let user = self.users.read().await.get(name).cloned();
-        // An unknown name costs as much as a wrong password, so that names cannot be told by the time it takes.
-        let hash = user.as_ref().map_or_else(|| NOBODY.to_owned(), |user| user.password_hash.clone());
-        let place = Arc::clone(&self.checks).acquire_owned().await.map_err(|_| AuthError::Invalid)?;
-        let matches = tokio::task::spawn_blocking(move || {
-            let matches = verify(&password, &hash);
-            drop(place);
-            matches
-        });
-        match (matches.await, user) {
-            (Ok(true), Some(user)) => Ok(TokenPair {
-                token: self.sign(&user, ACCESS, ACCESS_SECONDS),
-                refresh_token: self.sign(&user, REFRESH, REFRESH_SECONDS),
-            }),
-            _ => Err(AuthError::Credentials),
+        user: Option<&User>,
+        from: IpAddr,
+    ) -> Result<(), AuthError> {
+        let now = daemon::present().moment;
+        let admitted = self.throttle().admit(name, from, now);
+        admitted.map_err(|millis| AuthError::TooMany { seconds: millis.div_ceil(1000) })?;
+        let matches = self.passwords.matches(password, user.map(|user| user.password_hash.clone())).await;
+        let mut throttle = self.throttle();
+        if matches {
+            throttle.succeeded(name, from);
+            Ok(())
+        } else {
+            throttle.failed(name, from, daemon::present().moment);
+            Err(AuthError::Credentials)
         }
     }
 
     /// A new access token. Roles are read anew, so that what was taken away stays away.
-    pub(crate) async fn refresh(&self, header: Option<&str>) -> Result<String, AuthError> {
-        let claims = self.claims(header, REFRESH)?;
-        let users = self.users.read().await;
-        let user = users.get(&claims.sub).ok_or(AuthError::Invalid)?;
-        Ok(self.sign(user, ACCESS, ACCESS_SECONDS))
+    pub(crate) async fn refresh(&self, brain: &Brain, header: Option<&str>) -> Result<String, AuthError> {
+        let claims = self.claims_for(header, Purpose::Refresh)?;
+        let state = brain.read().await;
+        let subject = subject(&state, claims.session()).ok_or(AuthError::Invalid)?;
+        let subject = Subject { ends: Some(claims.session_ends()), ..subject };
+        Ok(self.keys.sign(&subject, Purpose::Access))
+    }
+
+    /// Ends the login a token is of, by its access token or its refresh token.
+    pub(crate) async fn log_out(&self, brain: &Brain, header: Option<&str>) -> Result<(), AuthError> {
+        let token = bearer(header)?;
+        if token.starts_with(API_TOKEN) {
+            self.caller(brain, header).await?;
+            return Err(AuthError::NeedsLogin);
+        }
+        let claims = self.keys.check(token)?;
+        let ended = brain.ask(move |state, now| {
+            // What is ended or revoked already stays so, and needs no document.
+            let session = claims.session();
+            let changes = match state.resume(&session) {
+                Some(_) => state.end_session(session.id, claims.session_ends(), now.date),
+                None => Vec::new(),
+            };
+            Ok::<_, std::convert::Infallible>(((), changes))
+        });
+        ended.await?.unwrap_or_else(|never| match never {});
+        Ok(())
     }
 
     /// Who sends this `Authorization` header.
-    pub(crate) async fn caller(&self, header: Option<&str>) -> Result<Caller, AuthError> {
-        let claims = self.claims(header, ACCESS)?;
-        let users = self.users.read().await;
-        let user = users.get(&claims.sub).ok_or(AuthError::Invalid)?;
-        Ok(Caller {
-            id: user.id,
-            name: user.name.clone(),
-            organization: self.organization,
-            roles: user.roles.clone(),
-        })
-    }
-
-    fn claims(&self, header: Option<&str>, kind: &'static str) -> Result<Claims, AuthError> {
-        let token = header.and_then(|header| header.strip_prefix("Bearer ")).ok_or(AuthError::Missing)?;
-        let validation = Validation { validate_nbf: true, ..Validation::default() };
-        let claims = decode::<Claims>(token, &self.decoding, &validation)
-            .map_err(|error| {
-                let expired = matches!(error.kind(), ErrorKind::ExpiredSignature);
-                if expired { AuthError::Expired } else { AuthError::Invalid }
-            })?
-            .claims;
-        if claims.kind == kind {
-            Ok(claims)
-        } else {
-            Err(AuthError::WrongType(if kind == ACCESS { "an access" } else { "a refresh" }))
+    pub(crate) async fn caller(&self, brain: &Brain, header: Option<&str>) -> Result<Caller, AuthError> {
+        let token = bearer(header)?;
+        if token.starts_with(API_TOKEN) {
+            let (id, secret) = split_api_token(token).ok_or(AuthError::Invalid)?;
+            let state = brain.read().await;
+            let rights =
+                state.token_rights(id, &secret_hash(secret), daemon::now()).ok_or(AuthError::Invalid)?;
+            let user = state.user(rights.user).ok_or(AuthError::Invalid)?;
+            return Ok(Caller::new(user, rights, true));
         }
+        let claims = self.claims_for(header, Purpose::Access)?;
+        let state = brain.read().await;
+        let rights = state.resume(&claims.session()).ok_or(AuthError::Invalid)?;
+        let user = state.user(rights.user).ok_or(AuthError::Invalid)?;
+        Ok(Caller::new(user, rights, false))
     }
 
-    fn sign(&self, user: &User, kind: &str, seconds: u64) -> String {
-        let now = daemon::now().0 / 1000;
-        let claims = Claims {
-            sub: user.name.clone(),
-            user: user.name.clone(),
-            roles: user.roles.clone(),
-            organization: self.organization.to_string(),
-            kind: kind.to_owned(),
-            fresh: false,
-            iat: now,
-            nbf: now,
-            exp: now + seconds,
-            jti: daemon::random_hex::<16>(),
-        };
-        encode(&Header::default(), &claims, &self.encoding)
-            .expect("claims of texts and numbers can be signed")
+    fn claims_for(&self, header: Option<&str>, purpose: Purpose) -> Result<Claims, AuthError> {
+        let claims = self.keys.check(bearer(header)?)?;
+        if claims.purpose() == purpose {
+            return Ok(claims);
+        }
+        Err(AuthError::WrongType(match purpose {
+            Purpose::Access => "an access",
+            Purpose::Refresh => "a refresh",
+        }))
+    }
+
+    fn throttle(&self) -> MutexGuard<'_, Throttle> {
+        self.throttle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The hash of no password: costs as much to check as a real one and never matches.
-const NOBODY: &str =
-    "$argon2id$v=19$m=7168,t=5,p=1$bm9ib2R5bm9ib2R5$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
-
-fn hasher() -> Argon2<'static> {
-    let params = Params::new(MEMORY_KIBIBYTES, PASSES, 1, None).expect("constant parameters in range");
-    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+/// A new API token: the text to hand over, and the hash to keep.
+pub(crate) fn new_api_token(id: TokenId) -> (String, String) {
+    let secret = daemon::random_hex::<32>();
+    let hash = secret_hash(&secret);
+    (format!("{API_TOKEN}.{id}.{secret}"), hash)
 }
 
-fn verify(password: &str, hash: &str) -> bool {
-    PasswordHash::new(hash).is_ok_and(|hash| hasher().verify_password(password.as_bytes(), &hash).is_ok())
+fn split_api_token(token: &str) -> Option<(TokenId, &str)> {
+    let (id, secret) = token.strip_prefix(API_TOKEN)?.strip_prefix('.')?.split_once('.')?;
+    Some((id.parse().ok()?, secret))
 }
 
-fn first_user(password: Option<String>) -> anyhow::Result<User> {
-    let given = password.filter(|password| !password.is_empty());
-    let password = given.clone().unwrap_or_else(daemon::random_hex::<12>);
-    let hash = hasher()
-        .hash_password(password.as_bytes())
-        .map_err(|error| anyhow::anyhow!("hash the first password: {error}"))?;
-    match given.as_deref() {
-        None => tracing::warn!(
-            user = ADMIN,
-            password,
-            "first start: this password is shown once; log in with it, or start anew with MANGROVE_ADMIN_PASSWORD"
-        ),
-        Some(ADMIN) => tracing::warn!(
-            "the password of `Admin` is `Admin`, which everybody knows; keep the API on loopback"
-        ),
-        Some(_) => {}
-    }
-    Ok(User {
-        id: daemon::fresh_user_id(),
-        name: ADMIN.to_owned(),
-        password_hash: hash.to_string(),
-        roles: ALL_ROLES.map(str::to_owned).to_vec(),
-    })
+fn bearer(header: Option<&str>) -> Result<&str, AuthError> {
+    header.and_then(|header| header.strip_prefix("Bearer ")).ok_or(AuthError::Missing)
+}
+
+/// Whom the tokens of a login are signed for; `None` when it is good no more.
+fn subject(state: &State, session: Session) -> Option<Subject<'_>> {
+    let rights = state.resume(&session)?;
+    let roles = rights.roles.iter().map(ToString::to_string).collect();
+    Some(Subject { name: &state.user(session.user)?.name, roles, session, ends: None })
 }

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use anyhow::Context;
 use clap::Parser;
+use model::Span;
 use tokio::net::TcpListener;
 
 use crate::SecretsKeyConfig;
@@ -35,6 +36,11 @@ pub struct Config {
     /// Password of the user `Admin`, used at the first start only. Without it a random one is made and logged once.
     #[arg(long, env = "MANGROVE_ADMIN_PASSWORD", hide_env_values = true)]
     pub admin_password: Option<String>,
+
+    /// How long the certificates of clusters last, and the authorities lent to them, such as 8760h. A site that is cut off
+    /// from this root for longer than a third of that stops working.
+    #[arg(long, env = "MANGROVE_CLUSTER_CERTIFICATE_LIFE", default_value = "8760h", value_parser = link::certificate_life)]
+    pub certificate_life: Span,
 
     /// Name of a cluster that may join with the token in --bootstrap-token-file; for stacks that start root and
     /// cluster together.

@@ -1,12 +1,16 @@
 //! The root's documents in the store: one collection per kind.
 
-use root_core::{Change, Secret, State};
+use root_core::{
+    ApiToken, Application, Change, EndedSession, Organization, PeopleChange, Secret, State, User,
+};
 use serde::{Deserialize, Serialize};
 use store::{Store, StoreError, Write, decode, put};
 use uuid::Uuid;
 
 use control::{document, load_all};
-use model::OrganizationId;
+use model::{ApplicationId, OrganizationId};
+
+use crate::auth::Keys;
 
 const APPLICATIONS: &str = "applications";
 const SERVICES: &str = "services";
@@ -16,6 +20,12 @@ const TOKENS: &str = "tokens";
 const SECRETS: &str = "secrets";
 const PLANS: &str = "plans";
 const BLOCKS: &str = "blocks";
+pub(crate) const USERS: &str = "users";
+pub(crate) const ORGANIZATIONS: &str = "organizations";
+const API_TOKENS: &str = "api_tokens";
+const ENDED_SESSIONS: &str = "ended_sessions";
+const CERTIFICATES: &str = "certificates";
+const REVOCATIONS: &str = "revocations";
 const SETTINGS: &str = "settings";
 const ROOT: &str = "root";
 
@@ -23,21 +33,26 @@ const ROOT: &str = "root";
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Settings {
     pub(crate) root_id: Uuid,
-    /// The organisation every user belongs to.
+    /// The first organisation, `root`.
     pub(crate) organization: OrganizationId,
-    /// Signs access tokens; hexadecimal.
-    pub(crate) token_key: String,
+    /// Signs the tokens of logins; see [`Keys::open`]. Empty in a document from before there was one.
+    #[serde(default)]
+    pub(crate) signing_key: String,
 }
 
 pub(crate) async fn load_or_create_settings(store: &dyn Store) -> Result<Settings, StoreError> {
-    if let Some(document) = store.list(SETTINGS).await?.first() {
-        return decode(document);
-    }
-    let settings = Settings {
-        root_id: daemon::fresh_uuid(),
-        organization: daemon::fresh_organization_id(),
-        token_key: daemon::random_hex::<32>(),
+    let mut settings = match store.list(SETTINGS).await?.first() {
+        Some(document) => decode(document)?,
+        None => Settings {
+            root_id: daemon::fresh_uuid(),
+            organization: daemon::fresh_organization_id(),
+            signing_key: String::new(),
+        },
     };
+    if !settings.signing_key.is_empty() {
+        return Ok(settings);
+    }
+    settings.signing_key = Keys::generate();
     store.commit(vec![put(SETTINGS, ROOT, &settings)]).await?;
     Ok(settings)
 }
@@ -52,6 +67,21 @@ pub(crate) fn write(change: &Change) -> Write {
         Change::Token(id, token) => document(TOKENS, id, token.as_ref()),
         Change::Secret(id, secret) => document(SECRETS, id, secret.as_ref()),
         Change::Blocks(blocks) => put(PLANS, BLOCKS, blocks),
+        Change::People(change) => match change {
+            PeopleChange::User(id, user) => document(USERS, id, user.as_ref()),
+            PeopleChange::Organization(id, organization) => {
+                document(ORGANIZATIONS, id, organization.as_ref())
+            }
+            PeopleChange::ApiToken(id, token) => document(API_TOKENS, id, token.as_ref()),
+            PeopleChange::EndedSession(id, session) => document(ENDED_SESSIONS, id, session.as_ref()),
+        },
+        Change::Certificate(holder, record) => {
+            document(CERTIFICATES, holder, record.as_ref().map(|it| (holder, it)).as_ref())
+        }
+        Change::Revocation(id, revocation) => {
+            let worker = id.worker.map(|worker| format!("/{worker}")).unwrap_or_default();
+            document(REVOCATIONS, format!("{}{worker}", id.cluster), revocation.as_ref())
+        }
     }
 }
 
@@ -67,13 +97,13 @@ pub(crate) async fn replace_secrets(store: &dyn Store, secrets: Vec<Secret>) -> 
 }
 
 /// The brain with everything that is stored.
-pub(crate) async fn load(store: &dyn Store) -> Result<State, StoreError> {
-    let mut state = State::default();
+pub(crate) async fn load(store: &dyn Store, settings: &Settings) -> Result<State, StoreError> {
+    let mut state = State::of(settings.organization);
     load_all(store, &mut state, SECRETS, |it: Secret| Change::Secret(it.id, Some(it))).await?;
     // Clusters and services first: instances refer to them.
     load_all(store, &mut state, CLUSTERS, |it: root_core::Cluster| Change::Cluster(it.id, Some(it))).await?;
-    load_all(store, &mut state, APPLICATIONS, |it: root_core::Application| {
-        Change::Application(it.id, Some(it))
+    load_all(store, &mut state, APPLICATIONS, |it: StoredApplication| {
+        Change::Application(it.id, Some(it.of(settings.organization)))
     })
     .await?;
     load_all(store, &mut state, SERVICES, |it: root_core::Service| Change::Service(it.id, Some(it))).await?;
@@ -81,6 +111,99 @@ pub(crate) async fn load(store: &dyn Store) -> Result<State, StoreError> {
         .await?;
     load_all(store, &mut state, TOKENS, |it: root_core::Token| Change::Token(it.id, Some(it))).await?;
     load_all(store, &mut state, PLANS, Change::Blocks).await?;
+    let people = Change::People;
+    load_all(store, &mut state, USERS, |it: User| people(PeopleChange::User(it.id, Some(it)))).await?;
+    load_all(store, &mut state, ORGANIZATIONS, |it: Organization| {
+        people(PeopleChange::Organization(it.id, Some(it)))
+    })
+    .await?;
+    load_all(store, &mut state, API_TOKENS, |it: ApiToken| people(PeopleChange::ApiToken(it.id, Some(it))))
+        .await?;
+    load_all(store, &mut state, ENDED_SESSIONS, |it: EndedSession| {
+        people(PeopleChange::EndedSession(it.id.clone(), Some(it)))
+    })
+    .await?;
+    load_all(store, &mut state, CERTIFICATES, |(holder, record)| Change::Certificate(holder, Some(record)))
+        .await?;
+    load_all(store, &mut state, REVOCATIONS, |it: root_core::Revocation| Change::Revocation(it.id, Some(it)))
+        .await?;
     state.loaded(daemon::present());
     Ok(state)
+}
+
+/// An application as it is stored. Those from before there were organisations are of the first one.
+#[derive(Debug, Deserialize)]
+struct StoredApplication {
+    id: ApplicationId,
+    organization: Option<OrganizationId>,
+    owner: String,
+    name: String,
+    namespace: String,
+    description: String,
+}
+
+impl StoredApplication {
+    fn of(self, first: OrganizationId) -> Application {
+        let Self { id, organization, owner, name, namespace, description } = self;
+        let organization = organization.unwrap_or(first);
+        Application { id, organization, owner, name, namespace, description }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use store::SqliteStore;
+
+    use super::*;
+    use crate::auth::beginning::begin;
+    use root_core::access::Role;
+
+    fn store() -> (tempfile::TempDir, SqliteStore) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = SqliteStore::open(&directory.path().join("store.sqlite")).expect("a store");
+        (directory, store)
+    }
+
+    #[tokio::test]
+    async fn a_signing_key_is_made_once_also_for_a_store_that_has_none() {
+        let (_directory, store) = store();
+        let before = json!({
+            "root_id": "00000000-0000-0000-0000-000000000001",
+            "organization": "0123456789abcdef01234567",
+            "token_key": "00ff",
+        });
+        store.commit(vec![put::<Value>(SETTINGS, ROOT, &before)]).await.expect("durable");
+        let first = load_or_create_settings(&store).await.expect("readable");
+        assert_eq!(first.organization.to_string(), "0123456789abcdef01234567");
+        assert!(Keys::open(&first.signing_key).is_ok());
+        let again = load_or_create_settings(&store).await.expect("readable");
+        assert_eq!(again.signing_key, first.signing_key, "logins outlive a restart");
+    }
+
+    #[tokio::test]
+    async fn what_was_stored_before_there_were_organisations_is_of_the_first_one() {
+        let (_directory, store) = store();
+        let settings = load_or_create_settings(&store).await.expect("new");
+        let application = json!({
+            "id": "aaaaaaaaaaaaaaaaaaaaaaaa", "owner": "Admin", "name": "shop", "namespace": "prod",
+            "description": "",
+        });
+        let user = json!({
+            "id": "bbbbbbbbbbbbbbbbbbbbbbbb", "name": "Admin", "password_hash": "hash", "roles": ["Admin"],
+        });
+        let writes = vec![
+            put::<Value>(APPLICATIONS, "aaaaaaaaaaaaaaaaaaaaaaaa", &application),
+            put::<Value>(USERS, "bbbbbbbbbbbbbbbbbbbbbbbb", &user),
+        ];
+        store.commit(writes).await.expect("durable");
+        begin(&store, &settings, None).await.expect("the organisation is made");
+        let state = load(&store, &settings).await.expect("readable");
+        let application = state.applications().next().expect("there");
+        assert_eq!((application.organization, application.owner.as_str()), (settings.organization, "Admin"));
+        let admin = state.user_named("Admin").expect("there").id;
+        let rights = state.rights(admin, settings.organization).expect("a member");
+        assert_eq!((rights.roles, rights.in_root), (Role::ALL.into(), true));
+        assert_eq!(state.users().count(), 1, "no second first user");
+    }
 }

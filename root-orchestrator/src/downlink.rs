@@ -3,15 +3,15 @@
 use std::{io, pin::Pin, sync::Arc};
 
 use link::{
-    Authority, Identity, JoinToken, SealingPublicKey, Subject, device_uuid, key_fingerprint, peer_of,
-    require_peer, secret_hash,
+    Authority, Identity, JoinToken, Revocations, SealingPublicKey, Subject, device_uuid, key_fingerprint,
+    peer_of, record_of, renewing_peer, require_peer, secret_hash,
 };
-use model::{ClusterAnswer, ClusterId, ClusterReport, Generation, Location, TokenId, WorkerId};
+use model::{ClusterAnswer, ClusterId, ClusterReport, Generation, Holder, Location, TokenId, WorkerId};
 use proto::v1::{
     self, cluster_to_root::Message, enrolment_server::EnrolmentServer, root_link_server::RootLinkServer,
 };
-use root_core::{Claim, EnrolmentRejected};
-use tokio::net::TcpListener;
+use root_core::{Claim, EnrolmentRejected, NotIssued};
+use tokio::{net::TcpListener, sync::watch};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
@@ -28,32 +28,60 @@ pub(crate) struct Downlink {
     pub(crate) brain: Brain,
     pub(crate) links: Arc<Links>,
     pub(crate) authority: Arc<Authority>,
+    /// Its clock says what time it is.
+    pub(crate) own: watch::Receiver<Identity>,
+    pub(crate) revocations: Revocations,
     pub(crate) lending: Option<Arc<Lending>>,
     pub(crate) root: Uuid,
     pub(crate) shutdown: CancellationToken,
 }
 
 impl Downlink {
-    pub(crate) async fn serve(self, listener: TcpListener, identity: &Identity) -> io::Result<()> {
-        let shutdown = self.shutdown.clone();
+    pub(crate) async fn serve(
+        self,
+        listener: TcpListener,
+        identity: watch::Receiver<Identity>,
+    ) -> io::Result<()> {
+        let (shutdown, revocations) = (self.shutdown.clone(), self.revocations.clone());
         let routes = |mut server: tonic::transport::Server| {
             server
                 .add_service(EnrolmentServer::new(self.clone()))
                 .add_service(RootLinkServer::new(self).max_decoding_message_size(LARGEST_MESSAGE))
         };
-        link::serve(listener, identity, routes, shutdown).await
+        link::serve(listener, identity, revocations, routes, shutdown).await
     }
 
     fn certificate(&self, request_pem: &str, subject: Subject) -> Result<v1::Certificate, Status> {
         let certificate_pem = self
             .authority
-            .certify(request_pem, subject, daemon::now())
+            .certify(request_pem, subject, self.own.borrow().now())
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
         Ok(v1::Certificate {
             subject: subject.to_string(),
             certificate_pem,
             ca_certificate_pem: self.authority.certificate_pem().to_owned(),
         })
+    }
+
+    /// Whether a worker may have a certificate that its cluster asks for.
+    async fn is_not_revoked(&self, cluster: ClusterId, worker: WorkerId) -> Result<(), Status> {
+        match self.brain.read().await.revocation(cluster, Some(worker)) {
+            Some(_) => Err(not_issued(NotIssued::Revoked)),
+            None => Ok(()),
+        }
+    }
+
+    /// A certificate of a cluster is handed over when it is durable that there is one.
+    async fn keep(
+        &self,
+        holder: Holder,
+        issued: v1::Certificate,
+    ) -> Result<Response<v1::Certificate>, Status> {
+        let record =
+            record_of(&issued.certificate_pem).map_err(|error| Status::internal(error.to_string()))?;
+        let kept = self.brain.ask(move |state, _| state.certified(holder, record)).await.map_err(stopping)?;
+        kept.map_err(not_issued)?;
+        Ok(Response::new(issued))
     }
 
     async fn calling_cluster<T>(&self, request: &Request<T>) -> Result<ClusterId, Status> {
@@ -111,6 +139,11 @@ fn refused(error: EnrolmentRejected) -> Status {
     Status::permission_denied(error.to_string())
 }
 
+fn not_issued(error: NotIssued) -> Status {
+    tracing::warn!(%error, "a certificate is not issued");
+    Status::permission_denied(error.to_string())
+}
+
 fn stopping(error: control::Stopping) -> Status {
     Status::unavailable(error.to_string())
 }
@@ -128,7 +161,25 @@ impl v1::enrolment_server::Enrolment for Downlink {
             .map_err(stopping)?
             .map_err(refused)?;
         tracing::info!(%cluster, "a cluster joined");
-        self.certificate(&request_pem, Subject::Cluster { root: self.root, cluster }).map(Response::new)
+        let issued = self.certificate(&request_pem, Subject::Cluster { root: self.root, cluster })?;
+        self.keep(Holder::Cluster(cluster), issued).await
+    }
+
+    /// For a cluster that shows a certificate, which may have ended: the same for longer.
+    async fn renew(
+        &self,
+        request: Request<v1::CertificateRequest>,
+    ) -> Result<Response<v1::Certificate>, Status> {
+        let has_ended = peer_of(&request).subject.is_none();
+        let request_pem = &request.get_ref().certificate_request_pem;
+        let subject = renewing_peer(&request, request_pem)?;
+        let Subject::Cluster { cluster, .. } = subject else {
+            return Err(Status::permission_denied("the root renews certificates of clusters only"));
+        };
+        self.brain.read().await.may_renew(cluster, has_ended).map_err(not_issued)?;
+        let issued = self.certificate(request_pem, subject)?;
+        tracing::info!(%cluster, has_ended, "the certificate of a cluster is renewed");
+        self.keep(Holder::Cluster(cluster), issued).await
     }
 }
 
@@ -197,6 +248,7 @@ impl v1::root_link_server::RootLink for Downlink {
         let request_pem = enrolling.request_pem.clone();
         // Its id follows from its key, so that nothing about it need be kept here.
         let worker = WorkerId::new(device_uuid(&enrolling.key));
+        self.is_not_revoked(cluster, worker).await?;
         self.brain
             .ask(move |state, now| state.enrol_worker(enrolling.claim(), cluster, now.date))
             .await
@@ -217,6 +269,7 @@ impl v1::root_link_server::RootLink for Downlink {
             .worker
             .parse()
             .map_err(|error: model::IdError| Status::invalid_argument(error.to_string()))?;
+        self.is_not_revoked(cluster, worker).await?;
         self.certificate(&wire.certificate_request_pem, Subject::Network { root: self.root, cluster, worker })
             .map(Response::new)
     }
@@ -229,14 +282,19 @@ impl v1::root_link_server::RootLink for Downlink {
         let subject = Subject::Cluster { root: self.root, cluster };
         let certificate_pem = self
             .authority
-            .certify_intermediate(&request.into_inner().certificate_request_pem, subject, daemon::now())
+            .certify_intermediate(
+                &request.into_inner().certificate_request_pem,
+                subject,
+                self.own.borrow().now(),
+            )
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
         tracing::info!(%cluster, "the cluster may certify its own workers");
-        Ok(Response::new(v1::Certificate {
+        let issued = v1::Certificate {
             subject: subject.to_string(),
             certificate_pem,
             ca_certificate_pem: self.authority.certificate_pem().to_owned(),
-        }))
+        };
+        self.keep(Holder::Intermediate(cluster), issued).await
     }
 }
 

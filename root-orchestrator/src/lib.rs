@@ -27,13 +27,23 @@ use std::sync::Arc;
 use anyhow::Context;
 use control::Control;
 use daemon::StateDirectory;
-use link::{Authority, Identity, KeyPair, Subject};
+use link::{Authority, Identity, KeyPair, Revocations, Subject, keep_renewed};
 use root_core::State;
 use store::{SqliteStore, Store};
+use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 pub use config::{Config, Listeners};
 pub use vault::{KeyText, SecretsKeyConfig};
+
+/// The root's own certificate cannot be made.
+#[derive(Debug, thiserror::Error)]
+enum RenewalError {
+    #[error("the root's key or certificate cannot be used")]
+    Identity(#[from] link::IdentityError),
+    #[error("the root does not certify itself")]
+    Authority(#[from] link::AuthorityError),
+}
 
 /// What the brain is reached by.
 pub(crate) type Brain = control::Handle<State>;
@@ -47,39 +57,54 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     let store: Arc<dyn Store> =
         Arc::new(SqliteStore::open(&directory.path().join("store.sqlite")).context("open the store")?);
     let settings = documents::load_or_create_settings(store.as_ref()).await.context("read the settings")?;
-    let authority = Authority::load_or_create(&directory, settings.root_id, daemon::now())
-        .context("open the authority")?;
-    let identity = own_identity(&directory, &authority, Subject::Root { root: settings.root_id })?;
-    let users = auth::Users::open(Arc::clone(&store), &settings, config.admin_password.clone())
+    let authority = Authority::load_or_create(&directory, settings.root_id, link::present_since_build())
+        .context("open the authority")?
+        .lasting(config.certificate_life);
+    let subject = Subject::Root { root: settings.root_id };
+    let (own, identity) = watch::channel(own_identity(&directory, &authority, subject)?);
+    let keys = auth::Keys::open(&settings.signing_key).context("open the key that signs logins")?;
+    auth::beginning::begin(store.as_ref(), &settings, config.admin_password.clone())
         .await
-        .context("read the users")?;
+        .context("make the first user")?;
 
     let vault =
         vault::Vault::open(&config.secrets, &directory, store.as_ref()).await.context("open the secrets")?;
     let vault = Arc::new(vault);
-    let brain = documents::load(store.as_ref()).await.context("read the store")?;
+    let brain = documents::load(store.as_ref(), &settings).await.context("read the store")?;
     let lending = lending::Lending::open(&config, &directory)?.map(Arc::new);
     if let Some(lending) = &lending {
-        brain.clusters().for_each(|cluster| lending.admit(cluster.id));
+        let admitted = brain.clusters().filter(|cluster| brain.revocation(cluster.id, None).is_none());
+        admitted.for_each(|cluster| lending.admit(cluster.id));
     }
+    let revocations = Revocations::default();
+    revocations.replace(surroundings::revoked(&brain));
     let control = Control::new(brain);
+    let authority = Arc::new(authority);
     let pin = authority.pin();
     let links = Arc::new(links::Links::default());
-    let (surroundings, watch) =
-        surroundings::RootSurroundings::new(Arc::clone(&links), lending.clone(), Arc::clone(&vault));
+    let (surroundings, watch) = surroundings::RootSurroundings::new(
+        Arc::clone(&links),
+        lending.clone(),
+        revocations.clone(),
+        Arc::clone(&vault),
+    );
 
     let api = api::router(api::Context {
         brain: control.handle(),
         links: Arc::clone(&links),
-        users: Arc::new(users),
+        authentication: Arc::new(auth::Authentication::new(keys)),
         watch,
         vault,
         ca_pin: pin,
+        authority: Arc::clone(&authority),
+        own: identity.clone(),
     });
     let downlink = downlink::Downlink {
         brain: control.handle(),
         links,
-        authority: Arc::new(authority),
+        authority: Arc::clone(&authority),
+        own: identity.clone(),
+        revocations,
         lending: lending.clone(),
         root: settings.root_id,
         shutdown: shutdown.clone(),
@@ -94,22 +119,39 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     // A task of its own: what is relayed comes all the time.
     let _relaying =
         lending.map(|lending| AbortOnDropHandle::new(tokio::spawn(async move { lending.serve().await })));
+    let renewing = async {
+        let lifetime = || {
+            let identity = own.borrow();
+            (identity.lifetime(), identity.now())
+        };
+        // It is nobody's child: there is nobody to spread this for.
+        let renewed = keep_renewed(0, lifetime, || {
+            let renewed = own_identity(&directory, &authority, subject);
+            std::future::ready(renewed.map(|identity| drop(own.send_replace(identity))))
+        });
+        match renewed.await {}
+    };
     tokio::try_join!(
         async { control.run(store, surroundings, shutdown.clone()).await.context("keep the store") },
         async { bootstrap::offer_token(&config, &handle, pin).await.context("write the bootstrap token") },
         async { api::serve(listeners.api, api, shutdown.clone()).await.context("serve the API") },
-        async { downlink.serve(listeners.cluster, &identity).await.context("serve the clusters") },
+        async {
+            tokio::select! {
+                served = downlink.serve(listeners.cluster, identity) => served.context("serve the clusters"),
+                () = renewing => Ok(()),
+            }
+        },
     )?;
     Ok(())
 }
 
-/// The root's own certificate for its cluster port, signed afresh at every start.
+/// The root's own certificate for its cluster port, signed afresh at every start and whenever it is time.
 fn own_identity(
     directory: &StateDirectory,
     authority: &Authority,
     subject: Subject,
-) -> anyhow::Result<Identity> {
+) -> Result<Identity, RenewalError> {
     let key = KeyPair::load_or_generate(directory)?;
-    let certificate = authority.certify(&key.certificate_request()?, subject, daemon::now())?;
+    let certificate = authority.certify(&key.certificate_request()?, subject, link::present_since_build())?;
     Ok(Identity::new(&key, &certificate, authority.certificate_pem())?)
 }

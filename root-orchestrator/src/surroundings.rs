@@ -3,9 +3,10 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use control::Surroundings;
+use link::{Revocations, Revoked};
 use model::{Assignment, ClusterId, ServiceId};
 use proto::v1;
-use root_core::{Change, Effect, State};
+use root_core::{Change, Effect, RevokedId, State};
 use store::Write;
 use tokio::sync::broadcast;
 
@@ -21,13 +22,19 @@ pub(crate) struct RootSurroundings {
     links: Arc<Links>,
     lending: Option<Arc<Lending>>,
     vault: Arc<Vault>,
+    revocations: Revocations,
     watch: Watch,
 }
 
 impl RootSurroundings {
-    pub(crate) fn new(links: Arc<Links>, lending: Option<Arc<Lending>>, vault: Arc<Vault>) -> (Self, Watch) {
+    pub(crate) fn new(
+        links: Arc<Links>,
+        lending: Option<Arc<Lending>>,
+        revocations: Revocations,
+        vault: Arc<Vault>,
+    ) -> (Self, Watch) {
         let (watch, _) = broadcast::channel(WATCH_BACKLOG);
-        (Self { links, lending, vault, watch: watch.clone() }, watch)
+        (Self { links, lending, revocations, vault, watch: watch.clone() }, watch)
     }
 
     /// Seals for a cluster the secrets that its assignment refers to.
@@ -50,19 +57,24 @@ impl RootSurroundings {
         Assignment { secrets: Arc::new(link::seal_all(&key, wanted, open)), ..assignment }
     }
 
-    /// Only devices of clusters there are may use the relay.
-    fn lend(&self, changes: &[Change]) {
+    /// Only devices of clusters there are, and are not revoked, may use the relay.
+    fn lend(&self, state: &State, changes: &[Change]) {
         let Some(lending) = &self.lending else { return };
         for change in changes {
             match change {
                 Change::Cluster(id, None) => lending.expel(*id),
-                Change::Cluster(id, Some(_)) => lending.admit(*id),
+                Change::Cluster(id, Some(_)) if state.revocation(*id, None).is_none() => lending.admit(*id),
+                Change::Revocation(RevokedId { cluster, worker: None }, Some(_)) => lending.expel(*cluster),
                 Change::Application(..)
+                | Change::Cluster(..)
                 | Change::Service(..)
                 | Change::Instance(..)
                 | Change::Token(..)
+                | Change::Certificate(..)
+                | Change::Revocation(..)
                 | Change::Secret(..)
-                | Change::Blocks(_) => {}
+                | Change::Blocks(_)
+                | Change::People(_) => {}
             }
         }
     }
@@ -74,7 +86,10 @@ impl Surroundings<State> for RootSurroundings {
     }
 
     fn after_commit(&mut self, state: &State, changes: &[Change], effects: Vec<Effect>) {
-        self.lend(changes);
+        self.lend(state, changes);
+        if changes.iter().any(|change| matches!(change, Change::Revocation(..))) {
+            self.revocations.replace(revoked(state));
+        }
         for effect in effects {
             match effect {
                 Effect::SendAssignment { cluster, session, assignment } => {
@@ -88,6 +103,10 @@ impl Surroundings<State> for RootSurroundings {
                         settled: settled.iter().map(Into::into).collect(),
                     };
                     self.links.send_over(cluster, session, v1::root_to_cluster::Message::Tokens(tokens));
+                }
+                Effect::SendRevocations { cluster, session, workers } => {
+                    let workers = v1::RevokedWorkers { workers: workers.iter().map(Into::into).collect() };
+                    self.links.send_over(cluster, session, v1::root_to_cluster::Message::Revoked(workers));
                 }
                 Effect::TellNeighbours { cluster, session, neighbours } => {
                     let message = v1::root_to_cluster::Message::Neighbours((&neighbours).into());
@@ -111,8 +130,11 @@ impl Surroundings<State> for RootSurroundings {
                 Change::Application(..)
                 | Change::Cluster(..)
                 | Change::Token(..)
+                | Change::Certificate(..)
+                | Change::Revocation(..)
                 | Change::Secret(..)
-                | Change::Blocks(_) => None,
+                | Change::Blocks(_)
+                | Change::People(_) => None,
             })
             .collect();
         for service in changed {
@@ -120,6 +142,12 @@ impl Surroundings<State> for RootSurroundings {
             drop(self.watch.send(service));
         }
     }
+}
+
+/// Whose certificates count no more at the port for clusters.
+pub(crate) fn revoked(state: &State) -> BTreeSet<Revoked> {
+    let clusters = state.revocations().filter(|revocation| revocation.id.worker.is_none());
+    clusters.map(|revocation| Revoked::Cluster(revocation.id.cluster)).collect()
 }
 
 /// A deployment that finds no place is told to the log too, in the words the user reads.

@@ -94,10 +94,15 @@ async fn create(client: &Client, output: &Output, sla: &Sla) -> Result<Vec<Deplo
     find_all(client, sla, &listed, |application| !is_new(application))
 }
 
-/// Of several users' applications, those of who is logged in.
+/// Of the applications of several organisations, those of the one that is logged in to; of a root that knows of none, the
+/// user's.
 fn own(client: &Client, applications: Vec<Listed<Application>>) -> Vec<Application> {
     let username = client.username();
+    let organization = client.organization().unwrap_or_else(|| "root".to_owned());
     let is_own = |application: &Application| {
+        if !application.organization.is_empty() {
+            return application.organization == organization;
+        }
         application.owner.is_empty() || username.as_ref().is_none_or(|name| *name == application.owner)
     };
     applications.into_iter().map(|item| item.object).filter(is_own).collect()

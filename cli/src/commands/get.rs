@@ -69,7 +69,7 @@ async fn applications(client: &Client, output: &Output, listing: &FilteredListin
     }
     applications.sort_by_key(|item| (item.object.full_name(), item.object.id.clone()));
     let columns = Columns {
-        headings: &["NAME", "NAMESPACE", "SERVICES", "ID", "OWNER", "DESCRIPTION"],
+        headings: &["NAME", "NAMESPACE", "SERVICES", "ID", "OWNER", "ORGANISATION", "DESCRIPTION"],
         narrow: 4,
         row: &|application: &Application| {
             vec![
@@ -78,6 +78,7 @@ async fn applications(client: &Client, output: &Output, listing: &FilteredListin
                 application.microservices.len().to_string(),
                 application.id.clone(),
                 application.owner.clone(),
+                application.organization.clone(),
                 application.description.clone(),
             ]
         },
@@ -300,7 +301,7 @@ pub(super) fn age(since: &str, now: jiff::Timestamp) -> String {
     }
 }
 
-fn time_left(end: &str, now: jiff::Timestamp) -> String {
+pub(super) fn time_left(end: &str, now: jiff::Timestamp) -> String {
     match end.parse::<jiff::Timestamp>() {
         Ok(end) if end <= now => "expired".to_owned(),
         Ok(end) => in_words(end.as_second() - now.as_second()),

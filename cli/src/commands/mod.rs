@@ -1,11 +1,15 @@
 //! What each verb does.
 
+pub(crate) mod auth;
+pub(crate) mod certs;
 pub(crate) mod change;
 pub(crate) mod delete;
 pub(crate) mod deploy;
 pub(crate) mod get;
 pub(crate) mod login;
 pub(crate) mod logs;
+mod passwords;
+pub(crate) mod people;
 pub(crate) mod secret;
 pub(crate) mod token;
 mod watch;

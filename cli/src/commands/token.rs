@@ -15,7 +15,7 @@ pub(crate) async fn run(client: &Client, output: &Output, what: TokenWhat) -> Re
     match what {
         TokenWhat::Create(arguments) => create(client, output, &arguments).await,
         TokenWhat::List(listing) => get::tokens(client, output, listing).await,
-        TokenWhat::Revoke { ids } => revoke(client, output, &ids).await,
+        TokenWhat::Revoke { ids } => revoke_all(client, output, "/api/tokens", &ids).await,
     }
 }
 
@@ -32,11 +32,7 @@ async fn create(client: &Client, output: &Output, arguments: &TokenArguments) ->
         request["ttl_seconds"] = json!(ttl.as_secs());
     }
     let created = client.post("/api/tokens", Some(&request)).await?;
-    let token = created["token"].as_str().ok_or_else(|| Error::Incomprehensible {
-        root: client.root().to_owned(),
-        request: "POST /api/tokens".to_owned(),
-        detail: "there is no `token` in it".to_owned(),
-    })?;
+    let token = client.field(&created, "token", "POST /api/tokens")?;
     match arguments.output {
         Some(crate::args::TokenFormat::Json) => output.json(&created)?,
         None => output.data(token)?,
@@ -76,7 +72,13 @@ fn worker_advice(token: &str) -> String {
     format!("Start the worker with:\n  NodeEngine -a CLUSTER_ADDRESS --token {token}")
 }
 
-async fn revoke(client: &Client, output: &Output, ids: &[String]) -> Result<(), Error> {
+/// Revokes the tokens of those ids that are kept at `path`.
+pub(super) async fn revoke_all(
+    client: &Client,
+    output: &Output,
+    path: &str,
+    ids: &[String],
+) -> Result<(), Error> {
     // An id becomes part of a path and must not lead elsewhere.
     let is_id = |id: &String| id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     if let Some(id) = ids.iter().find(|id| !is_id(id)) {
@@ -84,7 +86,7 @@ async fn revoke(client: &Client, output: &Output, ids: &[String]) -> Result<(), 
     }
     let mut failed = 0;
     for id in ids {
-        match client.delete(&format!("/api/tokens/{id}")).await {
+        match client.delete(&format!("{path}/{id}")).await {
             Ok(_) => output.note(&format!("revoked token {id}")),
             Err(error) if ids.len() == 1 => return Err(error),
             Err(error) => {

@@ -66,6 +66,10 @@ pub(super) async fn workers(State(root): State<Shared>) -> Response {
     (StatusCode::from_u16(status).unwrap(), Json(body)).into_response()
 }
 
+pub(super) async fn revoke() -> Json<Value> {
+    Json(json!({"message": "they are revoked"}))
+}
+
 pub(super) async fn on_worker(
     method: Method,
     Path(names): Path<Vec<(String, String)>>,

@@ -1,7 +1,7 @@
 //! A root that keeps everything in memory and plays the life of instances from a script.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     convert::Infallible,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
@@ -25,6 +25,9 @@ const STEP: Duration = Duration::from_millis(50);
 /// Answers to changes of services and to what concerns workers.
 #[path = "fake_changes.rs"]
 mod changes;
+/// Answers about users and organisations.
+#[path = "fake_people.rs"]
+mod people;
 
 pub(crate) struct FakeRoot {
     pub(crate) url: String,
@@ -45,6 +48,8 @@ pub(crate) struct Root {
     pub(crate) clusters: Vec<Value>,
     pub(crate) tokens: Vec<Value>,
     pub(crate) secrets: Vec<Value>,
+    /// Those of itself and of its clusters.
+    pub(crate) certificates: Vec<Value>,
     /// Everything asked of it after the login: method, path with query, body.
     pub(crate) requests: Vec<String>,
     /// What every new instance goes through, a step at a time, while somebody watches.
@@ -61,7 +66,11 @@ pub(crate) struct Root {
     pub(crate) service_script: VecDeque<Value>,
     /// What its revisions are.
     pub(crate) revisions: Vec<Value>,
-    /// What a cluster tells of its workers, one answer after another; the last one again and again.
+    /// What it answers about people, by method and path.
+    pub(crate) people: BTreeMap<String, Value>,
+    /// To which organisation somebody logged in last.
+    pub(crate) organization: Value,
+    /// What a cluster tells of its workers or their certificates, one answer after another; the last one again and again.
     pub(crate) workers: VecDeque<Answer>,
 }
 
@@ -147,7 +156,18 @@ fn router(state: Shared) -> Router {
         )
         .route("/api/v1/secrets/{name}", delete(changes::delete_secret).put(changes::rotate_secret))
         .route("/api/tokens/{id}", delete(remove))
+        .merge(people::routes())
+        .route(
+            "/api/certificates",
+            get(|State(root): State<Shared>| async move {
+                Json(Value::Array(root.lock().unwrap().certificates.clone()))
+            }),
+        )
+        .route("/api/certificates/{id}", delete(changes::revoke))
+        .route("/api/cluster/{id}/certificates", get(changes::workers))
+        .route("/api/cluster/{id}/certificates/{worker}", delete(changes::revoke))
         .layer(middleware::from_fn_with_state(state.clone(), authorise))
+        .merge(people::open_routes())
         .route("/api/auth/login", post(login))
         .route("/api/auth/refresh", post(refresh))
         .with_state(state)
@@ -203,10 +223,12 @@ impl Root {
 }
 
 async fn login(State(root): State<Shared>, Json(body): Json<Value>) -> Response {
-    if body != json!({"username": "Admin", "password": "secret"}) {
+    if body["username"] != "Admin" || body["password"] != "secret" {
         return refusal(StatusCode::UNAUTHORIZED, "invalid username or password");
     }
-    let token = format!("access {}", root.lock().unwrap().token_age);
+    let mut root = root.lock().unwrap();
+    root.organization = body["organization_name"].clone();
+    let token = format!("access {}", root.token_age);
     Json(json!({"token": token, "refresh_token": "refresh"})).into_response()
 }
 

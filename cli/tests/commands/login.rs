@@ -85,6 +85,7 @@ fn a_login_is_never_sent_to_another_root() {
 #[test]
 fn a_logout_forgets_the_tokens() {
     let root = FakeRoot::start();
+    root.state().people.insert("POST /api/auth/logout".to_owned(), json!({"message": "ok"}));
     let home = Home::logged_in_to(&root);
     assert_eq!(home.run(&["logout"]), done("", &format!("logged out of {}\n", root.url)));
     assert_eq!(

@@ -3,10 +3,12 @@
 
 #![expect(clippy::unwrap_used, reason = "this is all test code; a panic is a failed test")]
 
+mod certs;
 mod changes;
 mod deploy;
 mod fake_root;
 mod login;
+mod people;
 mod reads;
 mod secrets;
 mod updates;

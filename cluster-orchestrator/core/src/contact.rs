@@ -97,6 +97,8 @@ pub(crate) struct Contacts {
     lost: BTreeMap<WorkerId, Moment>,
     /// Workers to be told another interval.
     pub(crate) intervals: BTreeSet<WorkerId>,
+    /// How often workers beat and how long silence may last.
+    pub(crate) settings: Settings,
     /// Workers that are back or lost since the last look of [`Contacts::take_news`].
     news: BTreeSet<WorkerId>,
 }
@@ -113,7 +115,7 @@ impl Contacts {
         if let Some(before) = self.pulses.remove(&worker) {
             self.schedule.remove(&(before.scheduled, worker));
         }
-        let detector = Detector::new(Settings::default(), now);
+        let detector = Detector::new(self.settings, now);
         let mut pulse = Pulse {
             detector,
             load: Load::default(),
@@ -149,6 +151,11 @@ impl Contacts {
         if self.sessions.get(&worker).is_some_and(|session| session.number == number) {
             self.sessions.remove(&worker);
         }
+    }
+
+    /// Whatever connection it has counts no more.
+    pub(crate) fn cut_off(&mut self, worker: WorkerId) {
+        self.sessions.remove(&worker);
     }
 
     pub(crate) fn forget(&mut self, worker: WorkerId) {

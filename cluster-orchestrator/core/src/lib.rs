@@ -1,7 +1,8 @@
 //! The brain of a cluster: which worker runs what, who of them is alive, and what the root is told. Pure.
 //!
 //! ```text
-//!   root ─────► take_on, honour   (assignment.rs, enrolment.rs) ─┐
+//!   root ─────► take_on, honour   (assignment.rs, enrolment.rs, ─┐
+//!               revoke             certificates.rs)              │
 //!   others ───► neighbour_said    (neighbours.rs)                │
 //!   people ───► request           (upkeep.rs)                    ├─► changes ──► apply (state.rs)
 //!   workers ──► connected, reported, beats                       │
@@ -15,6 +16,7 @@
 //! without its root. Who has an instance is a [`model::Tenure`] over workers.
 
 mod assignment;
+mod certificates;
 mod contact;
 mod enrolment;
 mod isolation;
@@ -32,6 +34,7 @@ mod ways;
 mod weights;
 
 pub use assignment::Stale;
+pub use certificates::{NotIssued, RevokedWorkers};
 pub use contact::{RECONNECT_MILLIS, RUSH_MILLIS};
 pub use enrolment::{Claim, EnrolmentRejected};
 pub use neighbours::Unacceptable;

@@ -118,12 +118,12 @@ pub(crate) struct Networks {
     changed: BTreeMap<ServiceId, Changed>,
     /// Devices that may be led to otherwise.
     moved: BTreeSet<WorkerId>,
-    /// Workers that may be forgotten, and whose mailbox at the relay is then closed.
+    /// Workers that may be forgotten or revoked, and whose mailbox at the relay is then closed.
     left: BTreeSet<WorkerId>,
 }
 
 impl Networks {
-    /// A worker is no longer this cluster's.
+    /// A worker is no longer this cluster's, or let in no more.
     pub(crate) fn forgotten(&mut self, id: WorkerId) {
         self.left.insert(id);
     }
@@ -167,6 +167,9 @@ impl State {
     /// The NetManager of a worker connected; `session` is greater than that of each of its connections before.
     /// `reach` is where other devices reach it, as it says itself.
     pub fn network_connected(&mut self, id: WorkerId, session: u64, reach: Option<Reach>) {
+        if self.revoked.contains_key(&id) {
+            return;
+        }
         // Its relay may have nothing new to tell of it.
         let kept = self.workers.get(&id).and_then(|worker| worker.reach);
         let reach = reach.map(|reach| match kept.filter(|kept| kept.tunnel == reach.tunnel) {
@@ -233,8 +236,8 @@ impl State {
     /// A worker whose NetManager is connected keeps its mailbox: it may be back soon, and is offered none again.
     fn close_relays(&mut self, plan: &mut Plan) {
         let left = std::mem::take(&mut self.networks.left).into_iter();
-        let forgotten =
-            left.filter(|id| !self.workers.contains_key(id) && !self.networks.told.contains_key(id));
+        let is_ours = |id: &WorkerId| self.workers.contains_key(id) && !self.revoked.contains_key(id);
+        let forgotten = left.filter(|id| !is_ours(id) && !self.networks.told.contains_key(id));
         plan.effects.extend(forgotten.map(|worker| Effect::CloseRelay { worker }));
     }
 

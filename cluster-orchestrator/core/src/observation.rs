@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use liveness::Settings;
 use model::{
     Desired, Generation, InstanceReport, Load, Now, OnRejoin, Phase, Role, WorkerId, WorkerInventory,
     WorkerReport,
@@ -24,6 +25,10 @@ impl State {
         address: IpAddr,
         now: Now,
     ) -> Vec<Change> {
+        if self.revoked.contains_key(&id) {
+            // It was let in just before that was known.
+            return Vec::new();
+        }
         if !self.contacts.connect(id, session, address, now.moment) {
             return Vec::new();
         }
@@ -45,11 +50,18 @@ impl State {
         self.contacts.disconnect(id, session);
     }
 
+    /// To be called once before [`State::loaded`]: how often workers beat, and what follows from it. See
+    /// [`liveness::Settings::every`].
+    pub fn beat_every(&mut self, interval_millis: u64) {
+        self.contacts.settings = Settings::every(interval_millis);
+    }
+
     /// A beat of the worker's newest session came; its device was as busy as `load` says. Whether that leaves anything to
     /// decide before the moment the last pass asked to be woken at.
     #[must_use]
     pub fn worker_beat(&mut self, id: WorkerId, session: u64, sequence: u64, load: Load, now: Now) -> bool {
-        self.contacts.beat(id, session, sequence, load, now.moment)
+        // Its beats come by another way than the connection that was closed.
+        !self.revoked.contains_key(&id) && self.contacts.beat(id, session, sequence, load, now.moment)
     }
 
     /// A worker reported over the connection `session`. Reports of another connection, or older than one that came

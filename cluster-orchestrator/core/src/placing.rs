@@ -81,6 +81,11 @@ impl State {
             if instance.tenure.role(worker).is_some() {
                 return Err(Reason::Declined("it has a copy of it that must go first".into()));
             }
+            let has = &self.workers[&worker].inventory.architecture;
+            if !spec.runs_on(std::slice::from_ref(has)) {
+                let needed = spec.architectures_in_words();
+                return Err(Reason::Declined(format!("{has}, and {needed} is needed").into()));
+            }
             let promised = field.promised.get(&worker).map_or(&[][..], Vec::as_slice);
             match self.taken_port(worker, &spec.ports, promised) {
                 Some(port) => Err(Reason::PortTaken(port)),

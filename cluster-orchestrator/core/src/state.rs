@@ -8,14 +8,15 @@ use std::{
 
 use addressing::SubnetPlan;
 use model::{
-    Allowances, ApplicationId, AssignedInstance, AssignedService, Assignment, ClusterId, Desired, Generation,
-    InstanceId, InstanceReport, Moment, NetworkLease, Now, Peer, Phase, Reach, Refusal, Resources,
-    RevisionId, Scheduling, Sealed, SecretVersionId, ServiceId, ServiceSpec, SharedApplication, SpentToken,
-    Tenure, TunnelKey, WorkerId, WorkerInventory, WorkerToken,
+    Allowances, ApplicationId, AssignedInstance, AssignedService, Assignment, CertificateRecord, ClusterId,
+    Desired, Generation, Holder, InstanceId, InstanceReport, Moment, NetworkLease, Now, Peer, Phase, Reach,
+    Refusal, Resources, RevisionId, Scheduling, Sealed, SecretVersionId, ServiceId, ServiceSpec,
+    SharedApplication, SpentToken, Tenure, TunnelKey, WorkerId, WorkerInventory, WorkerToken,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    certificates::RevokedWorkers,
     contact::Contacts,
     neighbours::{Elsewhere, Neighbourhood},
     network::Networks,
@@ -139,6 +140,10 @@ pub enum Change {
     Elsewhere(ClusterId, ServiceId, Option<Elsewhere>),
     /// What another cluster says of one of its devices.
     PeerElsewhere(ClusterId, WorkerId, Option<Peer>),
+    /// The newest certificate of a worker or its NetManager.
+    Certificate(Holder, Option<CertificateRecord>),
+    /// Workers whose certificates count no more: all of them.
+    Revoked(RevokedWorkers),
 }
 
 impl Change {
@@ -152,7 +157,9 @@ impl Change {
             | Self::Subnets(_)
             | Self::Enrolments(_) => true,
             // From the root, or by way of it.
-            Self::Shared(..) | Self::Elsewhere(..) | Self::PeerElsewhere(..) => false,
+            Self::Shared(..) | Self::Elsewhere(..) | Self::PeerElsewhere(..) | Self::Revoked(_) => false,
+            // Told when it is asked for.
+            Self::Certificate(..) => false,
         }
     }
 }
@@ -165,6 +172,8 @@ pub struct State {
     pub(crate) workers: BTreeMap<WorkerId, Worker>,
     pub(crate) subnets: SubnetPlan<WorkerId>,
     pub(crate) enrolments: Enrolments,
+    pub(crate) certificates: BTreeMap<Holder, CertificateRecord>,
+    pub(crate) revoked: RevokedWorkers,
     /// Who is connected, who is alive.
     pub(crate) contacts: Contacts,
     /// The services that are known here, and whom they let connect.
@@ -252,6 +261,13 @@ impl State {
             Change::Shared(id, application) => self.apply_shared(id, application),
             Change::Elsewhere(from, id, instances) => self.apply_elsewhere(from, id, instances),
             Change::PeerElsewhere(from, id, peer) => self.apply_peer_elsewhere(from, id, peer),
+            Change::Certificate(holder, Some(record)) => {
+                self.certificates.insert(holder, record);
+            }
+            Change::Certificate(holder, None) => {
+                self.certificates.remove(&holder);
+            }
+            Change::Revoked(revoked) => self.apply_revoked(revoked),
         }
     }
 

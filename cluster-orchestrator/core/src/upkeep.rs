@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use liveness::Settings;
 use model::{
     ClusterAnswer, ClusterRequest, Desired, Generation, InstanceReport, Now, Phase, Scheduling, ServiceId,
     WorkerId, WorkerStatus,
@@ -23,6 +22,9 @@ impl State {
                 Ok(worker) => self.schedule(worker, *scheduling),
                 Err(reason) => (ClusterAnswer::Rejected { reason }, Vec::new()),
             },
+            ClusterRequest::ListCertificates => {
+                (ClusterAnswer::Certificates(self.certificates()), Vec::new())
+            }
             ClusterRequest::Rebalance => self.rebalance(),
             ClusterRequest::Forget { worker } => match self.named(worker) {
                 Ok(worker) => self.give_up(worker, now),
@@ -55,7 +57,7 @@ impl State {
             alive: self.contacts.is_reachable(worker.id),
             silent_millis: detector.map(|detector| now.moment.millis_since(detector.last_heard())),
             threshold_millis: detector
-                .map_or(Settings::default().threshold_millis, |detector| detector.threshold_millis()),
+                .map_or(self.contacts.settings.threshold_millis, |detector| detector.threshold_millis()),
             loss_percent: detector.map_or(0, |detector| detector.loss_percent()),
             scheduling: worker.scheduling,
             instances: u32::try_from(self.unfinished_on(worker.id)).unwrap_or(u32::MAX),
@@ -173,6 +175,7 @@ impl State {
             subnets.release(&worker.id);
             changes.push(Change::Subnets(subnets));
         }
+        changes.extend(self.forget_certificates(worker.id));
         changes.push(Change::Worker(worker.id, None));
         (ClusterAnswer::Begun { instances }, changes)
     }

@@ -1,7 +1,10 @@
-//! Fresh ids. Randomness enters the system here and in `link` only.
+//! Fresh ids and keys. Randomness enters the system here and in `link` only.
 
 use model::{ApplicationId, OrganizationId, SecretId, ServiceId, UserId};
-use ring::rand::{SecureRandom, SystemRandom};
+use ring::{
+    rand::{SecureRandom, SystemRandom},
+    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair},
+};
 use uuid::Uuid;
 
 use crate::now;
@@ -61,4 +64,11 @@ pub fn fresh_uuid() -> Uuid {
 #[must_use]
 pub fn random_hex<const BYTES: usize>() -> String {
     random_bytes::<BYTES>().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A new key for signatures by ECDSA over P-256, as PKCS#8 in DER.
+#[must_use]
+pub fn fresh_signing_key() -> Vec<u8> {
+    let key = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new());
+    key.expect("the kernel gives random bytes on every supported system").as_ref().to_vec()
 }

@@ -14,6 +14,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use link::Subject;
+use model::Span;
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
@@ -31,6 +32,8 @@ pub const PASSWORD: &str = "Admin";
 const FILES_OF_CLUSTER: usize = 32;
 /// Two groups at least, so that two processor cores are of use.
 const GROUPS: usize = 2;
+/// Nothing is renewed while something is measured.
+const CERTIFICATE_LIFE: Span = Span::from_secs(365 * 86_400);
 const JOINED_WITHIN: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
@@ -50,6 +53,9 @@ pub struct Options {
     /// The first of the ports of a new fleet, on the loopback; any that are free if not given.
     #[arg(long)]
     pub base_port: Option<u16>,
+    /// Milliseconds between two signs of life of a worker.
+    #[arg(long, env = "MANGROVE_BEAT_INTERVAL", default_value_t = liveness::USUAL_INTERVAL_MILLIS)]
+    pub beat_interval: u64,
 }
 
 /// One cluster as it is started.
@@ -59,6 +65,7 @@ struct Start {
     for_workers: SocketAddr,
     root_port: u16,
     token: Option<String>,
+    beat_interval_millis: u64,
 }
 
 /// Starts everything, says `ready`, and runs until a daemon ends.
@@ -112,6 +119,7 @@ fn start_root(
         relay_port: 0,
         relay_address: None,
         admin_password: Some(PASSWORD.to_owned()),
+        certificate_life: CERTIFICATE_LIFE,
         bootstrap_cluster: None,
         bootstrap_token_file: None,
         secrets: root_orchestrator::SecretsKeyConfig::default(),
@@ -169,6 +177,8 @@ async fn run_cluster(start: Start, listener: TcpListener) -> Result<()> {
         relay_port: 0,
         relay_address: None,
         trusted_site: false,
+        beat_interval_millis: start.beat_interval_millis,
+        certificate_life: CERTIFICATE_LIFE,
         state_dir: start.state,
     };
     cluster_orchestrator::run(config, adopt(listener)?, CancellationToken::new()).await
@@ -190,6 +200,7 @@ fn known(options: &Options, plan: &Plan, site: &Site) -> Start {
         for_workers: site.for_workers,
         root_port: plan.for_clusters.port(),
         token: None,
+        beat_interval_millis: options.beat_interval,
     }
 }
 
@@ -207,7 +218,14 @@ fn newcomers(
         // Let go at once: the cluster binds it again in its own table.
         let for_workers = ports.any()?.local_addr()?;
         let state = cluster_state(&options.folder, &name);
-        Ok(Start { name, state, for_workers, root_port: for_clusters.port(), token: Some(token) })
+        Ok(Start {
+            name,
+            state,
+            for_workers,
+            root_port: for_clusters.port(),
+            token: Some(token),
+            beat_interval_millis: options.beat_interval,
+        })
     };
     names.into_iter().zip(tokens).map(start).collect()
 }

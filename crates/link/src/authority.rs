@@ -2,11 +2,11 @@
 
 use daemon::StateDirectory;
 use data_encoding::HEXLOWER;
-use model::Timestamp;
+use model::{CertificateRecord, Span, Timestamp};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair as SigningKey, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
-    PublicKeyData, SanType,
+    PublicKeyData, SanType, SerialNumber,
 };
 use ring::digest;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
@@ -14,17 +14,17 @@ use uuid::Uuid;
 use x509_parser::time::ASN1Time;
 use zeroize::Zeroizing;
 
-use crate::Subject;
+use crate::{Subject, record::record_in};
 
 const KEY_FILE: &str = "authority.key";
 const CERTIFICATE_FILE: &str = "authority.pem";
 /// The authority outlives every device it signs for; replacing it is a planned act.
 const AUTHORITY_DAYS: u64 = 3650;
-/// Renewal is not automatic yet: long enough to notice, short enough to matter.
-const LEAF_DAYS: u64 = 365;
-/// Devices without a clock chip may be behind by this much when they join.
-const BACKDATE_DAYS: u64 = 1;
-const DAY_MILLIS: u64 = 86_400_000;
+/// A cluster that is away from its root longer than a third of this stops being one: four months.
+const LIFE_DAYS: u32 = 365;
+const DAY_SECONDS: u32 = 86_400;
+/// Dates in certificates are whole seconds.
+const SHORTEST_LIFE: Span = Span::from_secs(2);
 
 /// An authority that cannot be used, or a request it does not sign.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +67,20 @@ pub struct Authority {
     issuer: Issuer<'static, SigningKey>,
     certificate_pem: String,
     pin: [u8; 32],
+    record: CertificateRecord,
+    life: Span,
+}
+
+/// How long certificates are to last, as a person sets it.
+///
+/// # Errors
+/// When it is no span of time, or shorter than dates in certificates are precise.
+pub fn certificate_life(text: &str) -> Result<Span, String> {
+    let life: Span = text.parse().map_err(|error: model::SpanError| error.to_string())?;
+    if life >= SHORTEST_LIFE {
+        return Ok(life);
+    }
+    Err(format!("certificates must last {SHORTEST_LIFE} at least, not {life}"))
 }
 
 impl Authority {
@@ -102,7 +116,7 @@ impl Authority {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         params.distinguished_name = name(&format!("Mangrove root {root}"));
-        validity(&mut params, now, now.plus_millis(AUTHORITY_DAYS * DAY_MILLIS))?;
+        validity(&mut params, now, now.plus_millis(AUTHORITY_DAYS * 86_400_000))?;
         let certificate_pem = params.self_signed(&key).map_err(signing)?.pem();
         let key_pem = Zeroizing::new(key.serialize_pem());
         let write = |name, content: &str| {
@@ -121,9 +135,29 @@ impl Authority {
         let der = CertificateDer::from_pem_slice(certificate_pem.as_bytes())
             .map_err(|error| damaged("certificate", error.to_string()))?;
         let pin = pin_of(&der);
+        let record =
+            record_in(&der).ok_or_else(|| damaged("certificate", "it is no certificate".to_owned()))?;
         let issuer =
             Issuer::from_ca_cert_der(&der, key).map_err(|error| damaged("certificate", error.to_string()))?;
-        Ok(Self { issuer, certificate_pem, pin })
+        Ok(Self { issuer, certificate_pem, pin, record, life: Span::from_secs(LIFE_DAYS * DAY_SECONDS) })
+    }
+
+    /// Signs for so long from now on; a year unless told.
+    #[must_use]
+    pub fn lasting(self, life: Span) -> Self {
+        Self { life, ..self }
+    }
+
+    /// Its own certificate.
+    #[must_use]
+    pub const fn record(&self) -> &CertificateRecord {
+        &self.record
+    }
+
+    /// How long what is signed now lasts.
+    #[must_use]
+    pub const fn life(&self) -> Span {
+        self.life
     }
 
     /// SHA-256 of the certificate, for join tokens.
@@ -148,7 +182,7 @@ impl Authority {
         subject: Subject,
         now: Timestamp,
     ) -> Result<String, AuthorityError> {
-        sign(request_pem, leaf(subject, now, leaf_end(now))?, &self.issuer)
+        sign(request_pem, leaf(subject, now, self.end(now))?, &self.issuer)
     }
 
     /// A certificate (PEM) with which a cluster may sign for its workers and their NetManagers, and for nobody else:
@@ -171,13 +205,13 @@ impl Authority {
         params.distinguished_name = name(&format!("Mangrove cluster {cluster}"));
         params.subject_alt_names = vec![uri_of(subject)?];
         params.use_authority_key_identifier_extension = true;
-        validity(&mut params, now, leaf_end(now))?;
+        validity(&mut params, now, self.end(now))?;
         sign(request_pem, params, &self.issuer)
     }
-}
 
-pub(crate) fn leaf_end(now: Timestamp) -> Timestamp {
-    now.plus_millis(LEAF_DAYS * DAY_MILLIS)
+    const fn end(&self, now: Timestamp) -> Timestamp {
+        now.plus_millis(self.life.as_millis())
+    }
 }
 
 /// What a certificate for a daemon says.
@@ -206,9 +240,18 @@ pub(crate) fn sign(
     let mut request = CertificateSigningRequestParams::from_pem(request_pem)
         .map_err(|error| AuthorityError::Request(error.to_string()))?;
     request.params = params;
+    request.params.serial_number = Some(serial_number());
     let certificate =
         request.signed_by(issuer).map_err(|error| AuthorityError::Signing(error.to_string()))?;
     Ok(certificate.pem())
+}
+
+/// A number that no other certificate has: by it a person names one.
+fn serial_number() -> SerialNumber {
+    let mut bytes = daemon::fresh_uuid().into_bytes();
+    // Neither a sign nor zeros to leave out: it is always as long.
+    bytes[0] = (bytes[0] & 0x3f) | 0x40;
+    SerialNumber::from_slice(&bytes)
 }
 
 /// What tells one key from another in a request (hexadecimal SHA-256 of the public key), so that the same key asking
@@ -220,6 +263,14 @@ pub fn key_fingerprint(request_pem: &str) -> Result<String, AuthorityError> {
     let request = CertificateSigningRequestParams::from_pem(request_pem)
         .map_err(|error| AuthorityError::Request(error.to_string()))?;
     Ok(HEXLOWER.encode(digest::digest(&digest::SHA256, request.public_key.der_bytes()).as_ref()))
+}
+
+/// The same of the key with its algorithm, as certificates have it (`record.rs`).
+pub(crate) fn whole_key_of(request_pem: &str) -> Result<[u8; 32], AuthorityError> {
+    let request = CertificateSigningRequestParams::from_pem(request_pem)
+        .map_err(|error| AuthorityError::Request(error.to_string()))?;
+    let hash = digest::digest(&digest::SHA256, &request.public_key.subject_public_key_info());
+    Ok(hash.as_ref().try_into().expect("SHA-256 has 32 bytes"))
 }
 
 /// The UUID of the device whose key has this fingerprint ([`key_fingerprint`]), of the kind for own schemes (version 8):
@@ -258,8 +309,8 @@ fn validity(params: &mut CertificateParams, now: Timestamp, end: Timestamp) -> R
         ASN1Time::from_timestamp(seconds)
             .map_err(|error| AuthorityError::Signing(format!("the clock shows no usable date: {error}")))
     };
-    let from = Timestamp(now.0.saturating_sub(BACKDATE_DAYS * DAY_MILLIS));
-    params.not_before = date(from)?.to_datetime();
+    // Not before that: whoever meets it with a clock that is behind is not troubled by it, see `lineage.rs`.
+    params.not_before = date(now)?.to_datetime();
     params.not_after = date(end)?.to_datetime();
     Ok(())
 }

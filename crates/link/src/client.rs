@@ -15,12 +15,14 @@ use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
 
-use crate::{Identity, JoinToken, Subject, tls};
+use crate::{Identity, JoinToken, Subject, connection, tls};
 
 /// A parent that does not answer within this is tried again later.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
-/// How long a silent parent is trusted before it is asked, and how long it may take to answer.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// How often a parent is asked whether its process lives, and how long it may take to answer: one that is busy is not made
+/// less so by handshakes. That its host lives is looked after by the kernels, see `connection`.
+const ASK: Duration = Duration::from_secs(60);
+const ANSWER: Duration = Duration::from_secs(60);
 
 /// How to dial.
 #[derive(Debug, Clone, Copy)]
@@ -77,8 +79,8 @@ pub async fn dial_to(address: &str, how: Dial<'_>) -> Result<Dialled, DialError>
     let unreachable = |reason: String| DialError::Unreachable { address: address.to_owned(), reason };
     // The authority of the URI is not used to dial; the connector below knows the address.
     let endpoint = Endpoint::from_static("http://parent.mangrove")
-        .http2_keep_alive_interval(KEEP_ALIVE)
-        .keep_alive_timeout(KEEP_ALIVE)
+        .http2_keep_alive_interval(ASK)
+        .keep_alive_timeout(ANSWER)
         .keep_alive_while_idle(true)
         .connect_timeout(CONNECT_DEADLINE);
     let target = address.to_owned();
@@ -101,7 +103,7 @@ async fn connect(
     reached: Arc<OnceLock<SocketAddr>>,
 ) -> io::Result<TokioIo<tokio_rustls::client::TlsStream<TcpStream>>> {
     let stream = TcpStream::connect(&address).await?;
-    stream.set_nodelay(true)?;
+    connection::set_up(&stream)?;
     // The first is the one that is told; a connection that is made anew ends the session anyway.
     let peer = stream.peer_addr()?;
     reached.get_or_init(|| peer);
@@ -118,33 +120,37 @@ fn innermost(error: &dyn std::error::Error) -> String {
     innermost.to_string()
 }
 
-/// How long to wait before the next attempt: doubling from a quarter of a second to four seconds, spread over half of
-/// it so that a thousand children of a restarted parent do not come at once.
+/// How long to wait before the next attempt: doubling, unless told from a quarter of a second to four seconds, spread over
+/// half of it so that a thousand children of a restarted parent do not come at once.
 #[derive(Debug)]
 pub struct Backoff {
+    first: Duration,
     next: Duration,
+    last: Duration,
 }
 
 impl Default for Backoff {
     fn default() -> Self {
-        Self { next: Self::FIRST }
+        // Children of a parent that is back are all there within five seconds.
+        Self::between(Duration::from_millis(250), Duration::from_secs(4))
     }
 }
 
 impl Backoff {
-    const FIRST: Duration = Duration::from_millis(250);
-    /// Children of a parent that is back are all there within five seconds.
-    const LAST: Duration = Duration::from_secs(4);
+    /// Doubling from `first` to `last`.
+    pub(crate) const fn between(first: Duration, last: Duration) -> Self {
+        Self { first, next: first, last }
+    }
 
     /// The wait before the next attempt.
     pub fn wait(&mut self) -> Duration {
         let wait = self.next.mul_f64(rand::rng().random_range(0.5..=1.0));
-        self.next = (self.next * 2).min(Self::LAST);
+        self.next = (self.next * 2).min(self.last);
         wait
     }
 
     /// To be called after a success.
     pub const fn reset(&mut self) {
-        self.next = Self::FIRST;
+        self.next = self.first;
     }
 }

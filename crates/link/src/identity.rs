@@ -3,11 +3,17 @@
 use std::{io, sync::Arc};
 
 use daemon::StateDirectory;
+use model::{CertificateRecord, Lifetime, Timestamp};
 use rcgen::PKCS_ECDSA_P256_SHA256;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject};
 use zeroize::Zeroizing;
 
-use crate::{Subject, SubjectError, tls};
+use crate::{
+    Subject, SubjectError,
+    clock::Clock,
+    record::{key_of, record_in},
+    tls,
+};
 
 const KEY_FILE: &str = "identity.key";
 const CERTIFICATE_FILE: &str = "identity.pem";
@@ -90,6 +96,8 @@ pub struct Identity {
     chain: Vec<CertificateDer<'static>>,
     authority: CertificateDer<'static>,
     key: Arc<PrivateKeyDer<'static>>,
+    record: CertificateRecord,
+    clock: Arc<Clock>,
 }
 
 impl Identity {
@@ -105,6 +113,8 @@ impl Identity {
         let certificate = chain.first().ok_or_else(|| invalid("the certificate", "it is missing"))?;
         let authority = CertificateDer::from_pem_slice(ca_pem.as_bytes())
             .map_err(|error| invalid("the CA certificate", error))?;
+        let record =
+            record_in(certificate).ok_or_else(|| invalid("the certificate", "it is no certificate"))?;
         let subject = tls::subject_of(certificate)
             .ok_or_else(|| invalid("the certificate", "it has no single URI name"))?
             .parse()?;
@@ -112,7 +122,9 @@ impl Identity {
         // The authority is shown last so that a joining child can check it against its pin.
         chain.retain(|shown| *shown != authority);
         chain.push(authority.clone());
-        Ok(Self { subject, chain, authority, key: Arc::new(key) })
+        let clock = Clock::default();
+        clock.vouched(record.lifetime.issued);
+        Ok(Self { subject, chain, authority, key: Arc::new(key), record, clock: Arc::new(clock) })
     }
 
     /// Keeps the certificates beside the key of the same state directory.
@@ -143,7 +155,51 @@ impl Identity {
             return Ok(None);
         };
         let key = KeyPair::load_or_generate(state)?;
-        Self::new(&key, &certificate, &ca).map(Some)
+        let clock = Clock::open(state).map_err(|source| IdentityError::File { file: "clock", source })?;
+        let identity = Self::new(&key, &certificate, &ca)?;
+        clock.vouched(identity.lifetime().issued);
+        Ok(Some(Self { clock: Arc::new(clock), ..identity }))
+    }
+
+    /// The same with another certificate, which may be a chain, for the same key.
+    ///
+    /// # Errors
+    /// When the certificate is not one, or is for somebody else or another key.
+    pub fn renewed(&self, key: &KeyPair, certificate_pem: &str) -> Result<Self, IdentityError> {
+        let renewed = Self::new(key, certificate_pem, &self.authority_pem())?;
+        if renewed.subject != self.subject {
+            let problem = format!("it is for {}, this is {}", renewed.subject, self.subject);
+            return Err(invalid("the new certificate", problem));
+        }
+        let same_key = renewed.chain.first().map(key_of) == self.chain.first().map(key_of);
+        if !same_key {
+            return Err(invalid("the new certificate", "it is for another key"));
+        }
+        self.clock.vouched(renewed.lifetime().issued);
+        Ok(Self { clock: Arc::clone(&self.clock), ..renewed })
+    }
+
+    /// From when to when its certificate is good.
+    #[must_use]
+    pub const fn lifetime(&self) -> Lifetime {
+        self.record.lifetime
+    }
+
+    /// The same with the serial number.
+    #[must_use]
+    pub const fn record(&self) -> &CertificateRecord {
+        &self.record
+    }
+
+    /// What time it is where certificates are judged and issued: never before that of the build, nor before the issue of a
+    /// certificate that was found to be good, whatever the clock of the device shows.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    pub(crate) const fn clock(&self) -> &Arc<Clock> {
+        &self.clock
     }
 
     /// Who this is.

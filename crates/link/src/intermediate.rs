@@ -2,13 +2,15 @@
 //! What it may sign is checked by whoever meets the certificate, in `lineage.rs`.
 
 use daemon::StateDirectory;
-use model::{ClusterId, Timestamp};
+use model::{ClusterId, Lifetime, Span, Timestamp};
 use rcgen::{Issuer, KeyPair as SigningKey, PublicKeyData};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use uuid::Uuid;
 use x509_parser::{certificate::X509Certificate, prelude::FromDer};
 
-use crate::{AuthorityError, Identity, IdentityError, KeyPair, Subject, authority, lineage, tls};
+use crate::{
+    AuthorityError, Identity, IdentityError, KeyPair, Subject, authority, lineage, record::lifetime_of, tls,
+};
 
 const KEY_FILE: &str = "intermediate.key";
 const CERTIFICATE_FILE: &str = "intermediate.pem";
@@ -20,7 +22,7 @@ pub struct Intermediate {
     certificate_pem: String,
     root: Uuid,
     cluster: ClusterId,
-    expires: Timestamp,
+    lifetime: Lifetime,
 }
 
 impl Intermediate {
@@ -78,18 +80,18 @@ impl Intermediate {
         if !parsed.is_ca() {
             return Err(invalid("it may not sign"));
         }
-        let seconds = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0);
+        let lifetime = lifetime_of(&der).ok_or_else(|| invalid("it has no lifetime"))?;
         let subject = tls::subject_of(&der).ok_or_else(|| invalid("it has no single URI name"))?.parse()?;
         let Subject::Cluster { root, cluster } = subject else {
             return Err(invalid(format!("it is for {subject}, which is no cluster")));
         };
         let issuer = Issuer::from_ca_cert_der(&der, key).map_err(invalid)?;
         let certificate_pem = tls::to_pem(&der);
-        Ok(Self { issuer, certificate_pem, root, cluster, expires: Timestamp(seconds.saturating_mul(1000)) })
+        Ok(Self { issuer, certificate_pem, root, cluster, lifetime })
     }
 
-    /// A chain (PEM) for the key of a request: the certificate, then this authority's. It ends no later than this
-    /// authority. Whatever the request asks for beyond its key is ignored.
+    /// A chain (PEM) for the key of a request: the certificate, then this authority's. It lasts for `life` and ends no
+    /// later than this authority. Whatever the request asks for beyond its key is ignored.
     ///
     /// # Errors
     /// When `subject` is not a worker of this cluster or its NetManager, when this authority has expired, or when the
@@ -98,18 +100,19 @@ impl Intermediate {
         &self,
         request_pem: &str,
         subject: Subject,
+        life: Span,
         now: Timestamp,
     ) -> Result<String, AuthorityError> {
         if !lineage::may_vouch(self.subject(), subject) {
             return Err(AuthorityError::NotEntitled { subject, signer: "the authority of a cluster" });
         }
-        if now >= self.expires {
+        if self.lifetime.has_ended(now) {
             return Err(AuthorityError::Damaged {
                 what: "intermediate certificate",
                 problem: "it has expired; it is renewed when the root is connected".to_owned(),
             });
         }
-        let end = authority::leaf_end(now).min(self.expires);
+        let end = now.plus_millis(life.as_millis()).min(self.lifetime.expires);
         let leaf = authority::sign(request_pem, authority::leaf(subject, now, end)?, &self.issuer)?;
         Ok(format!("{}\n{}", leaf.trim_end(), self.certificate_pem))
     }
@@ -120,10 +123,16 @@ impl Intermediate {
         Subject::Cluster { root: self.root, cluster: self.cluster }
     }
 
-    /// When it ends, and with it all it has signed. To be renewed long before.
+    /// From when to when it is good; all it has signed ends with it.
     #[must_use]
-    pub const fn expires(&self) -> Timestamp {
-        self.expires
+    pub const fn lifetime(&self) -> Lifetime {
+        self.lifetime
+    }
+
+    /// What it signs with, as PEM.
+    #[must_use]
+    pub fn certificate_pem(&self) -> &str {
+        &self.certificate_pem
     }
 }
 

@@ -52,11 +52,9 @@ pub async fn join(
             Ok(certificate) => {
                 Identity::save(directory, &certificate.certificate_pem, &certificate.ca_certificate_pem)?;
                 tracing::info!(subject = certificate.subject, "joined");
-                return Ok(Identity::new(
-                    &key,
-                    &certificate.certificate_pem,
-                    &certificate.ca_certificate_pem,
-                )?);
+                let missing = "it is not there although it was just kept".to_owned();
+                let missing = IdentityError::Invalid { what: "the certificate", problem: missing };
+                return Ok(Identity::load(directory)?.ok_or(missing)?);
             }
             Err(Refusal::Final(reason)) => {
                 return Err(JoinError::Refused { parent: address.to_owned(), reason });

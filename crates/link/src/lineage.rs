@@ -3,8 +3,11 @@
 //!
 //! The handshake's own check would accept any path through any certificate that was shown. Here the path is fixed: the
 //! certificate directly under the root's authority, or through exactly the certificate shown after it.
+//!
+//! A certificate is never too new: it proves that it is no earlier than when it was issued, so a clock that is behind is not
+//! believed against it. One that has ended still proves who asks for another, and nothing else.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme,
@@ -17,18 +20,16 @@ use rustls::{
     },
 };
 
-use crate::{Subject, tls::subject_of};
+use crate::{
+    Revocations, Subject,
+    clock::unix_time,
+    record::lifetime_of,
+    tls::{named_by, subject_of},
+};
 
 /// Whether an intermediate of `signer` is good for `subject`.
 pub(crate) fn may_vouch(signer: Subject, subject: Subject) -> bool {
-    let Subject::Cluster { root, cluster } = signer else { return false };
-    match subject {
-        Subject::Worker { root: of_root, cluster: of_cluster, .. }
-        | Subject::Network { root: of_root, cluster: of_cluster, .. } => {
-            (of_root, of_cluster) == (root, cluster)
-        }
-        Subject::Root { .. } | Subject::Cluster { .. } => false,
-    }
+    matches!(signer, Subject::Cluster { .. }) && signer.is_parent_of(subject)
 }
 
 /// Checks a certificate directly under the root's authority or, failing that, through the one shown after it. `verify`
@@ -36,9 +37,13 @@ pub(crate) fn may_vouch(signer: Subject, subject: Subject) -> bool {
 fn verify_lineage<T>(
     end_entity: &CertificateDer<'_>,
     shown: &[CertificateDer<'_>],
-    mut verify: impl FnMut(&[CertificateDer<'_>]) -> Result<T, Error>,
+    now: UnixTime,
+    verify: impl Fn(&[CertificateDer<'_>], UnixTime) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    let direct = match verify(&[]) {
+    let issued = [Some(end_entity), shown.first()].into_iter().flatten().filter_map(lifetime_of);
+    let latest = issued.map(|lifetime| unix_time(lifetime.issued).as_secs()).max().unwrap_or_default();
+    let now = UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs().max(latest)));
+    let direct = match verify(&[], now) {
         Ok(verified) => return Ok(verified),
         Err(error) => error,
     };
@@ -47,9 +52,8 @@ fn verify_lineage<T>(
         return Err(direct);
     }
     let Some(intermediate) = shown.first() else { return Err(direct) };
-    let verified = verify(std::slice::from_ref(intermediate))?;
-    let parsed = |certificate| subject_of(certificate).and_then(|uri| uri.parse::<Subject>().ok());
-    match (parsed(intermediate), parsed(end_entity)) {
+    let verified = verify(std::slice::from_ref(intermediate), now)?;
+    match (named_by(intermediate), named_by(end_entity)) {
         (Some(signer), Some(subject)) if may_vouch(signer, subject) => Ok(verified),
         (Some(signer), Some(subject)) => {
             Err(Error::General(format!("the authority of {signer} may not vouch for {subject}")))
@@ -69,25 +73,54 @@ pub(crate) fn verify_parent(
     algorithms: &[&dyn SignatureVerificationAlgorithm],
 ) -> Result<(), Error> {
     let parsed = ParsedCertificate::try_from(end_entity)?;
-    verify_lineage(end_entity, shown, |intermediates| {
+    verify_lineage(end_entity, shown, now, |intermediates, now| {
         verify_server_cert_signed_by_trust_anchor(&parsed, trusted, intermediates, now, algorithms)
     })
 }
 
-/// Checks the certificates of children. Those without one are let in too: they may enrol, nothing else.
+/// Checks the certificates of the children of `parent`. Those without one are let in too: they may enrol, nothing else.
+/// So are those whose certificate has ended: they may renew it.
 #[derive(Debug)]
 pub(crate) struct ChildVerifier {
+    parent: Subject,
+    revocations: Revocations,
     paths: Arc<dyn ClientCertVerifier>,
 }
 
 impl ChildVerifier {
-    pub(crate) fn new(trusted: RootCertStore, provider: Arc<CryptoProvider>) -> Result<Self, Error> {
+    pub(crate) fn new(
+        parent: Subject,
+        revocations: Revocations,
+        trusted: RootCertStore,
+        provider: Arc<CryptoProvider>,
+    ) -> Result<Self, Error> {
         let paths = WebPkiClientVerifier::builder_with_provider(Arc::new(trusted), provider)
             .allow_unauthenticated()
             .build()
             .map_err(|error| Error::General(error.to_string()))?;
-        Ok(Self { paths })
+        Ok(Self { parent, revocations, paths })
     }
+
+    /// Whether somebody with a good certificate belongs here.
+    fn admit(&self, end_entity: &CertificateDer<'_>) -> Result<(), Error> {
+        let nobody = || Error::General("its certificate names nobody of Mangrove".to_owned());
+        let subject = subject_of(end_entity).ok_or_else(nobody)?;
+        let subject: Subject = subject.parse().map_err(|_| nobody())?;
+        if !self.parent.is_parent_of(subject) {
+            return Err(Error::General(format!("it is {subject}, which is no child of {}", self.parent)));
+        }
+        if self.revocations.covers(subject) {
+            return Err(CertificateError::Revoked.into());
+        }
+        Ok(())
+    }
+}
+
+const fn has_ended(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. })
+    )
 }
 
 impl ClientCertVerifier for ChildVerifier {
@@ -109,7 +142,18 @@ impl ClientCertVerifier for ChildVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        verify_lineage(end_entity, intermediates, |path| self.paths.verify_client_cert(end_entity, path, now))
+        let verify = |now| {
+            verify_lineage(end_entity, intermediates, now, |path, now| {
+                self.paths.verify_client_cert(end_entity, path, now)
+            })
+        };
+        let verified = match (verify(now), lifetime_of(end_entity)) {
+            // Was it good as long as it lasted? Who shows it is told apart by `server.rs`.
+            (Err(error), Some(lifetime)) if has_ended(&error) => verify(unix_time(lifetime.expires))?,
+            (verified, _) => verified?,
+        };
+        self.admit(end_entity)?;
+        Ok(verified)
     }
 
     fn verify_tls12_signature(

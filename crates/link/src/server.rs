@@ -1,4 +1,4 @@
-//! The parent's side: one TLS port, gRPC on it, and who is calling.
+//! The parent's side: one TLS port, gRPC on it, and who is calling. Whom the port lets in is decided in `lineage.rs`.
 
 use std::{
     io,
@@ -12,7 +12,7 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, mpsc},
+    sync::{Semaphore, mpsc, watch},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_stream::wrappers::ReceiverStream;
@@ -22,7 +22,15 @@ use tonic::{
     transport::server::{Connected, Router},
 };
 
-use crate::{Identity, Subject, tls};
+use crate::{
+    Identity, Revocations, Subject,
+    authority::whole_key_of,
+    connection,
+    record::{key_of, lifetime_of},
+    refusal::{Kind, Refusal, Told},
+    revocations::Standing,
+    tls,
+};
 
 /// A handshake that takes longer is given up, so that idle connections cannot pile up.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
@@ -30,14 +38,18 @@ const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 const HANDSHAKES: usize = 2048;
 /// Connections that are not yet picked up.
 const ACCEPT_QUEUE: usize = 64;
-/// How long an idle peer may be silent before it is asked, and how long it may take to answer.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
+const REVOKED: &str = "its certificate was revoked";
+const NO_CERTIFICATE: &str = "this call needs a certificate; join with a token from `mangrove token create`";
 
 /// Who is at the other end of a connection.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer {
-    /// What its certificate says; `None` when it showed none.
+    /// What its certificate says; `None` when it showed none that is good.
     pub subject: Option<Subject>,
+    /// What its certificate said, which has ended: it may be renewed, and is good for nothing else.
+    pub ended: Option<Subject>,
+    /// Which key it has shown that it has.
+    key: Option<[u8; 32]>,
     /// Where it connects from, as seen here.
     pub address: SocketAddr,
 }
@@ -47,6 +59,8 @@ pub struct Peer {
 pub struct Incoming {
     stream: TlsStream<TcpStream>,
     peer: Peer,
+    /// Of those with a certificate.
+    standing: Option<Standing>,
 }
 
 impl Connected for Incoming {
@@ -63,6 +77,10 @@ impl AsyncRead for Incoming {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        // HTTP/2 always waits for something to read, so it ends with this.
+        if self.standing.as_mut().is_some_and(|standing| standing.poll_cut(context).is_ready()) {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, REVOKED)));
+        }
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
@@ -98,41 +116,49 @@ pub fn peer_of<T>(request: &Request<T>) -> Peer {
 /// # Errors
 /// `UNAUTHENTICATED` when it has not.
 pub fn require_peer<T>(request: &Request<T>) -> Result<Subject, Status> {
-    peer_of(request).subject.ok_or_else(|| {
-        Status::unauthenticated(
-            "this call needs a certificate; join with a token from `mangrove token create`",
-        )
+    let peer = peer_of(request);
+    peer.subject.ok_or_else(|| match peer.ended {
+        Some(_) => Status::unauthenticated("the certificate has ended, and must be renewed first"),
+        None => Status::unauthenticated(NO_CERTIFICATE),
     })
 }
 
-/// A server builder with the settings every parent shares.
-#[must_use]
-fn builder() -> tonic::transport::Server {
-    tonic::transport::Server::builder()
-        .http2_keepalive_interval(Some(KEEP_ALIVE))
-        .http2_keepalive_timeout(Some(KEEP_ALIVE))
-        .tcp_nodelay(true)
+/// Who asks for a certificate in place of the one it has shown, which may have ended. That it has the key it has proved
+/// just now, by the handshake of this connection.
+///
+/// # Errors
+/// `UNAUTHENTICATED` when it has shown none, `INVALID_ARGUMENT` when it asks for one for another key.
+pub fn renewing_peer<T>(request: &Request<T>, certificate_request_pem: &str) -> Result<Subject, Status> {
+    let peer = peer_of(request);
+    let subject = peer.subject.or(peer.ended).ok_or_else(|| Status::unauthenticated(NO_CERTIFICATE))?;
+    let asked =
+        whole_key_of(certificate_request_pem).map_err(|error| Status::invalid_argument(error.to_string()))?;
+    if peer.key != Some(asked) {
+        return Err(Status::invalid_argument(
+            "a certificate is renewed for the key it is for; to have another key, remove the identity files and join anew",
+        ));
+    }
+    Ok(subject)
 }
 
-/// Serves the routes on `listener` until `shutdown`. Streams that are open then end with the process; peers reconnect.
+/// Serves the routes on `listener` until `shutdown`, as who `identity` is at each connection: those that stand go on when
+/// it is renewed, and end when who is there is revoked. Streams that are open at the end, end with the process; peers
+/// reconnect.
 ///
 /// # Errors
 /// When the identity cannot be used for TLS or the port fails.
 pub async fn serve(
     listener: TcpListener,
-    identity: &Identity,
+    identity: watch::Receiver<Identity>,
+    revocations: Revocations,
     routes: impl FnOnce(tonic::transport::Server) -> Router,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
-    let config = tls::server_config(identity).map_err(io::Error::other)?;
+    let door = Door::new(identity, revocations).map_err(io::Error::other)?;
     let (accepted, connections) = mpsc::channel(ACCEPT_QUEUE);
     // Ends with this future, however that ends: nobody may be let in whom nobody serves.
-    let _accepting = AbortOnDropHandle::new(tokio::spawn(accept_all(
-        listener,
-        TlsAcceptor::from(Arc::new(config)),
-        accepted,
-    )));
-    let router = routes(builder());
+    let _accepting = AbortOnDropHandle::new(tokio::spawn(accept_all(listener, door, accepted)));
+    let router = routes(tonic::transport::Server::builder());
     tokio::select! {
         result = router.serve_with_incoming(ReceiverStream::new(connections)) => {
             result.map_err(io::Error::other)
@@ -141,12 +167,36 @@ pub async fn serve(
     }
 }
 
-async fn accept_all(
-    listener: TcpListener,
+/// Whom this parent is to those who come.
+struct Door {
+    identity: watch::Receiver<Identity>,
+    revocations: Revocations,
     acceptor: TlsAcceptor,
-    accepted: mpsc::Sender<io::Result<Incoming>>,
-) {
+}
+
+impl Door {
+    fn new(mut identity: watch::Receiver<Identity>, revocations: Revocations) -> Result<Self, rustls::Error> {
+        let config = tls::server_config(&identity.borrow_and_update(), &revocations)?;
+        Ok(Self { identity, revocations, acceptor: TlsAcceptor::from(Arc::new(config)) })
+    }
+
+    /// With the newest certificate.
+    fn acceptor(&mut self) -> TlsAcceptor {
+        if self.identity.has_changed().unwrap_or(false) {
+            match tls::server_config(&self.identity.borrow_and_update(), &self.revocations) {
+                Ok(config) => self.acceptor = TlsAcceptor::from(Arc::new(config)),
+                Err(error) => {
+                    tracing::error!(%error, "the renewed certificate cannot be shown, the old one is")
+                }
+            }
+        }
+        self.acceptor.clone()
+    }
+}
+
+async fn accept_all(listener: TcpListener, mut door: Door, accepted: mpsc::Sender<io::Result<Incoming>>) {
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
+    let told = Arc::new(Told::default());
     loop {
         let (stream, address) = match listener.accept().await {
             Ok(connection) => connection,
@@ -158,35 +208,44 @@ async fn accept_all(
             }
         };
         let Ok(place) = Arc::clone(&handshakes).acquire_owned().await else { return };
-        let (acceptor, accepted) = (acceptor.clone(), accepted.clone());
+        let (acceptor, accepted, told) = (door.acceptor(), accepted.clone(), Arc::clone(&told));
+        let (identity, revocations) = (door.identity.clone(), door.revocations.clone());
         tokio::spawn(async move {
-            let shaken = handshake(stream, address, &acceptor).await;
+            let shaken = handshake(stream, &acceptor).await;
             drop(place);
             match shaken {
-                Ok(incoming) => {
+                Ok(stream) => {
+                    let peer = peer_behind(&stream, address, &identity.borrow());
+                    if let Some(subject) = peer.ended {
+                        let detail = format!("the certificate of {subject} has ended; it may renew it");
+                        told.tell(address, &Refusal { kind: Kind::Expired, detail });
+                    }
+                    let standing = peer.subject.or(peer.ended).and_then(|it| revocations.watch(it));
+                    let incoming = Incoming { stream, peer, standing };
                     if accepted.send(Ok(incoming)).await.is_err() {
                         tracing::debug!(%address, "a peer came while the port was closing");
                     }
                 }
-                Err(error) => tracing::warn!(%address, %error, "a peer was refused"),
+                Err(refusal) => told.tell(address, &refusal),
             }
         });
     }
 }
 
-async fn handshake(stream: TcpStream, address: SocketAddr, acceptor: &TlsAcceptor) -> io::Result<Incoming> {
-    stream.set_nodelay(true)?;
-    let stream = tokio::time::timeout(HANDSHAKE_DEADLINE, acceptor.accept(stream))
-        .await
-        .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the handshake took too long"))??;
-    let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-    let subject = match certificate {
-        None => None,
-        Some(certificate) => {
-            let uri = tls::subject_of(certificate)
-                .ok_or_else(|| io::Error::other("its certificate has no single URI name"))?;
-            Some(uri.parse().map_err(io::Error::other)?)
-        }
-    };
-    Ok(Incoming { stream, peer: Peer { subject, address } })
+async fn handshake(stream: TcpStream, acceptor: &TlsAcceptor) -> Result<TlsStream<TcpStream>, Refusal> {
+    connection::set_up(&stream)?;
+    let shaken = tokio::time::timeout(HANDSHAKE_DEADLINE, acceptor.accept(stream)).await;
+    let slow = |_| io::Error::new(io::ErrorKind::TimedOut, "the handshake took too long");
+    Ok(shaken.map_err(slow)??)
+}
+
+/// Who has shaken hands. What the certificate says was checked then.
+fn peer_behind(stream: &TlsStream<TcpStream>, address: SocketAddr, identity: &Identity) -> Peer {
+    let nobody = Peer { subject: None, ended: None, key: None, address };
+    let chain = stream.get_ref().1.peer_certificates();
+    let Some(certificate) = chain.and_then(|chain| chain.first()) else { return nobody };
+    let (named, key) = (tls::named_by(certificate), key_of(certificate));
+    let good = lifetime_of(certificate).is_some_and(|lifetime| !lifetime.has_ended(identity.now()));
+    let (subject, ended) = if good { (named, None) } else { (None, named) };
+    Peer { subject, ended, key, address }
 }

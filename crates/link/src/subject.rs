@@ -51,6 +51,22 @@ impl Subject {
             | Self::Network { root, .. } => *root,
         }
     }
+
+    /// Whether `child` dials this one.
+    #[must_use]
+    pub fn is_parent_of(self, child: Self) -> bool {
+        match (self, child) {
+            (Self::Root { root }, Self::Cluster { root: of, .. }) => root == of,
+            (
+                Self::Cluster { root, cluster },
+                Self::Worker { root: of_root, cluster: of, .. }
+                | Self::Network { root: of_root, cluster: of, .. },
+            ) => (root, cluster) == (of_root, of),
+            (Self::Root { .. } | Self::Cluster { .. } | Self::Worker { .. } | Self::Network { .. }, _) => {
+                false
+            }
+        }
+    }
 }
 
 impl fmt::Display for Subject {

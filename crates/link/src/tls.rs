@@ -15,9 +15,11 @@ use rustls::{
 use x509_parser::{extensions::GeneralName, prelude::FromDer};
 
 use crate::{
-    Identity, Subject,
+    Identity, Revocations, Subject,
     authority::pin_of,
+    clock::Clock,
     lineage::{ChildVerifier, verify_parent},
+    record::lifetime_of,
 };
 
 /// HTTP/2, the only protocol spoken over these connections.
@@ -31,6 +33,11 @@ pub(crate) fn subject_of(certificate: &CertificateDer<'_>) -> Option<String> {
         [GeneralName::URI(uri)] => Some(uri.to_owned()),
         _ => None,
     }
+}
+
+/// Whom a certificate names, if it names somebody of Mangrove.
+pub(crate) fn named_by(certificate: &CertificateDer<'_>) -> Option<Subject> {
+    subject_of(certificate)?.parse().ok()
 }
 
 pub(crate) fn to_pem(certificate: &CertificateDer<'_>) -> String {
@@ -54,12 +61,17 @@ fn roots(authority: &CertificateDer<'static>) -> Result<RootCertStore, Error> {
     Ok(roots)
 }
 
-/// For a parent's port: shows `identity`, asks for a certificate of the same authority, and serves those without one
-/// too (they may enrol, nothing else).
-pub(crate) fn server_config(identity: &Identity) -> Result<ServerConfig, Error> {
-    let verifier: Arc<dyn ClientCertVerifier> =
-        Arc::new(ChildVerifier::new(roots(identity.authority())?, provider())?);
-    let mut config = ServerConfig::builder_with_provider(provider())
+/// For a parent's port: shows `identity`, asks for a certificate of a child that is not revoked, and serves those without
+/// one too (they may enrol, nothing else).
+pub(crate) fn server_config(identity: &Identity, revocations: &Revocations) -> Result<ServerConfig, Error> {
+    let verifier: Arc<dyn ClientCertVerifier> = Arc::new(ChildVerifier::new(
+        identity.subject(),
+        revocations.clone(),
+        roots(identity.authority())?,
+        provider(),
+    )?);
+    let clock: Arc<Clock> = Arc::clone(identity.clock());
+    let mut config = ServerConfig::builder_with_details(provider(), clock)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(verifier)
         .with_single_cert(identity.chain().to_vec(), identity.key())?;
@@ -71,9 +83,10 @@ pub(crate) fn server_config(identity: &Identity) -> Result<ServerConfig, Error> 
 
 /// For a child that has an identity: shows it and accepts only the parent it names.
 pub(crate) fn client_config(identity: &Identity, parent: Subject) -> Result<ClientConfig, Error> {
-    let verifier =
-        ParentVerifier::new(Trust::Authority(roots(identity.authority())?), Expected::Exactly(parent));
-    let mut config = ClientConfig::builder_with_provider(provider())
+    let clock = Arc::clone(identity.clock());
+    let trust = Trust::Authority(roots(identity.authority())?);
+    let verifier = ParentVerifier::new(trust, Expected::Exactly(parent), Arc::clone(&clock));
+    let mut config = ClientConfig::builder_with_details(provider(), clock)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
@@ -85,8 +98,9 @@ pub(crate) fn client_config(identity: &Identity, parent: Subject) -> Result<Clie
 
 /// For a child that has only a token: accepts a parent whose authority has the token's pin.
 pub(crate) fn joining_config(ca_pin: [u8; 32]) -> Result<ClientConfig, Error> {
-    let verifier = ParentVerifier::new(Trust::Pin(ca_pin), Expected::AnyParent);
-    let mut config = ClientConfig::builder_with_provider(provider())
+    let clock = Arc::<Clock>::default();
+    let verifier = ParentVerifier::new(Trust::Pin(ca_pin), Expected::AnyParent, Arc::clone(&clock));
+    let mut config = ClientConfig::builder_with_details(provider(), clock)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
@@ -123,12 +137,19 @@ impl Expected {
 struct ParentVerifier {
     trust: Trust,
     expected: Expected,
+    /// Told of what a good certificate vouches for.
+    clock: Arc<Clock>,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl ParentVerifier {
-    fn new(trust: Trust, expected: Expected) -> Self {
-        Self { trust, expected, algorithms: ring::default_provider().signature_verification_algorithms }
+    fn new(trust: Trust, expected: Expected, clock: Arc<Clock>) -> Self {
+        Self {
+            trust,
+            expected,
+            clock,
+            algorithms: ring::default_provider().signature_verification_algorithms,
+        }
     }
 }
 
@@ -158,9 +179,13 @@ impl ServerCertVerifier for ParentVerifier {
             }
         };
         verify_parent(end_entity, intermediates, trusted, now, self.algorithms.all)?;
-        let found = subject_of(end_entity).and_then(|uri| uri.parse().ok());
-        match found {
-            Some(subject) if self.expected.accepts(subject) => Ok(ServerCertVerified::assertion()),
+        match named_by(end_entity) {
+            Some(subject) if self.expected.accepts(subject) => {
+                if let Some(lifetime) = lifetime_of(end_entity) {
+                    self.clock.vouched(lifetime.issued);
+                }
+                Ok(ServerCertVerified::assertion())
+            }
             Some(subject) => {
                 Err(Error::General(format!("the peer is {subject}, which was not expected here")))
             }

@@ -83,9 +83,9 @@ mod connections {
     }
 
     #[tokio::test]
-    async fn an_expired_certificate_opens_nothing() {
+    async fn an_expired_certificate_opens_nothing_but_its_renewal() {
         let root = Root::new();
-        let doorman = Doorman::default();
+        let doorman = Doorman { needs_certificate: true, ..Doorman::default() };
         let (address, _stop) = serve(root.identity(root.root()), doorman.clone()).await;
         let directory = tempfile::tempdir().expect("a directory");
         let state = StateDirectory::open(directory.path()).expect("usable");
@@ -95,8 +95,8 @@ mod connections {
         let old = root.authority.certify(&request, root.cluster(), two_years_ago).expect("signed");
         let identity = Identity::new(&key, &old, root.authority.certificate_pem()).expect("parses");
         let outcome = call(&address, Dial::As(&identity, root.root())).await;
-        assert!(!matches!(outcome, Ok(Ok(()))), "{outcome:?}");
-        assert_eq!(*doorman.seen.lock().expect("not poisoned"), []);
+        assert!(matches!(outcome, Ok(Err(Code::Unauthenticated))), "{outcome:?}");
+        assert_eq!(*doorman.seen.lock().expect("not poisoned"), [None], "it is nobody until it is renewed");
     }
 
     #[tokio::test]

@@ -14,5 +14,5 @@ mod settings;
 mod window;
 
 pub use detector::{Detector, Verdict};
-pub use settings::Settings;
+pub use settings::{INTERVAL_MILLIS, Settings, USUAL_INTERVAL_MILLIS};
 pub use window::{Arrival, Window};

@@ -11,14 +11,15 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ServiceId, ServiceNames};
+use crate::{OrganizationId, ServiceId, ServiceNames};
 
-/// Names an application.
+/// Names an application, of whatever organisation.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ApplicationName {
     /// Its name.
     pub name: String,
-    /// Its namespace.
+    /// Its namespace; of another organisation than `root` followed by `-` and the organisation's id, as the root tells it
+    /// (`root-orchestrator/core/src/tenancy.rs`). Users cannot write that.
     pub namespace: String,
 }
 
@@ -66,8 +67,14 @@ impl FromStr for AllowedCaller {
             return Ok(Self::Everybody);
         }
         let is_name = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        let is_namespace = |part: &str| match part.split_once('-') {
+            Some((namespace, organization)) => {
+                is_name(namespace) && organization.parse::<OrganizationId>().is_ok()
+            }
+            None => is_name(part),
+        };
         match text.split_once('.') {
-            Some((name, namespace)) if is_name(name) && is_name(namespace) => {
+            Some((name, namespace)) if is_name(name) && is_namespace(namespace) => {
                 Ok(Self::Application(ApplicationName {
                     name: name.to_owned(),
                     namespace: namespace.to_owned(),
@@ -239,10 +246,12 @@ mod tests {
 
     #[test]
     fn a_caller_is_written_as_it_is_read() {
-        for text in ["*", "shop.prod"] {
+        for text in ["*", "shop.prod", "shop.prod-0123456789abcdef01234567"] {
             assert_eq!(text.parse::<AllowedCaller>().map(|caller| caller.to_string()), Ok(text.to_owned()));
         }
-        for text in ["", "shop", "shop.", ".prod", "shop.prod.web", "*.prod", "sh op.prod", "**"] {
+        for text in
+            ["", "shop", "shop.", ".prod", "shop.prod.web", "*.prod", "sh op.prod", "**", "shop.prod-acme"]
+        {
             assert_eq!(text.parse::<AllowedCaller>(), Err(AllowedCallerError(text.to_owned())), "{text}");
         }
     }

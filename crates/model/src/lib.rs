@@ -14,7 +14,9 @@
 mod address;
 mod assignment;
 mod brain;
+mod certificate;
 mod cluster;
+mod distance;
 mod health;
 mod ids;
 mod instance;
@@ -34,10 +36,12 @@ mod weight;
 pub use address::{AddressKind, StableAddress, slot_of};
 pub use assignment::{AssignedInstance, AssignedService, Assignment, Desired, NetworkLease};
 pub use brain::{Brain, Plan};
+pub use certificate::{CertificateRecord, Holder, Lifetime, RevokedWorker, WorkerCertificate};
 pub use cluster::{
     ClusterAggregate, ClusterReport, Load, Location, LocationError, SpentToken, WorkerInventory,
     WorkerReport, WorkerToken,
 };
+pub use distance::{DistanceConstraint, Microdegrees};
 pub use health::{Check, Health, Probe};
 pub use ids::{
     ApplicationId, ClusterId, IdError, InstanceId, OrganizationId, RevisionId, SecretId, SecretVersionId,

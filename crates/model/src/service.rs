@@ -2,12 +2,17 @@
 //!
 //! The SLA document it is parsed from is known only to the root (`root-orchestrator/core/src/sla`).
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    str::FromStr,
+};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Health, ImagePullSecret, Mebibytes, Millicores, Resources, SecretUse, SecretVersionId, Span, Survival,
+    DistanceConstraint, Health, ImagePullSecret, Mebibytes, Millicores, Resources, SecretUse,
+    SecretVersionId, Span, Survival,
 };
 
 /// What one copy of a service needs to run. The same on every tier.
@@ -33,6 +38,12 @@ pub struct ServiceSpec {
     pub added_files: Vec<AddedFile>,
     /// Where it may run; all of them must hold.
     pub constraints: Vec<DirectConstraint>,
+    /// How far from places it may run; all of them must hold. Decided by the root.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub distances: Vec<DistanceConstraint>,
+    /// Processor architectures as container images name them, any of which will do; none do not constrain.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub architectures: BTreeSet<String>,
     /// What happens when its device or cluster is cut off.
     #[serde(default)]
     pub survival: Survival,
@@ -65,6 +76,8 @@ impl ServiceSpec {
             privileged: false,
             added_files: Vec::new(),
             constraints: Vec::new(),
+            distances: Vec::new(),
+            architectures: BTreeSet::new(),
             survival: Survival::default(),
             health: Health::default(),
             drain: Span::default(),
@@ -91,6 +104,18 @@ impl ServiceSpec {
         self.resources.cpu = cpu;
         self.resources.memory = memory;
         self
+    }
+
+    /// Whether one of these processor architectures will do.
+    #[must_use]
+    pub fn runs_on(&self, architectures: &[String]) -> bool {
+        self.architectures.is_empty() || architectures.iter().any(|has| self.architectures.contains(has))
+    }
+
+    /// The architectures that will do, in words: `amd64 or arm64`.
+    #[must_use]
+    pub fn architectures_in_words(&self) -> String {
+        self.architectures.iter().map(String::as_str).collect::<Vec<_>>().join(" or ")
     }
 
     /// Device ports claimed by two mappings of this service, if any.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Resources, WorkerId};
+use crate::{Resources, WorkerCertificate, WorkerId};
 
 /// Whether a worker takes instances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
@@ -36,6 +36,8 @@ pub enum ClusterRequest {
         /// Name or id.
         worker: String,
     },
+    /// Tell of the certificates of every worker.
+    ListCertificates,
 }
 
 /// The answer.
@@ -43,6 +45,8 @@ pub enum ClusterRequest {
 pub enum ClusterAnswer {
     /// Every worker, by name.
     Workers(Vec<WorkerStatus>),
+    /// Every certificate of a worker, by worker.
+    Certificates(Vec<WorkerCertificate>),
     /// It is done, or durably begun; the number of instances it concerns.
     Begun {
         /// How many instances move or are given up.

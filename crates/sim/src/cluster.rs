@@ -10,8 +10,8 @@ use std::{
 
 use cluster_core::{Change, Effect, State};
 use model::{
-    ApplicationId, Assignment, Brain, ClusterId, ClusterRequest, Desired, Generation, InstanceId, Load,
-    NeighbourNews, Neighbours, Reach, ServiceId, WorkerId, WorkerInventory, WorkerReport,
+    ApplicationId, Assignment, Brain, ClusterId, ClusterRequest, Desired, Generation, Holder, InstanceId,
+    Load, NeighbourNews, Neighbours, Reach, ServiceId, WorkerId, WorkerInventory, WorkerReport,
 };
 
 use self::news::{HEARTBEAT, News};
@@ -102,6 +102,8 @@ pub(crate) enum Key {
     Shared(ApplicationId),
     PeerElsewhere(ClusterId, WorkerId),
     Elsewhere(ClusterId, ServiceId),
+    Certificate(Holder),
+    Revoked,
 }
 
 impl Document for Change {
@@ -117,6 +119,8 @@ impl Document for Change {
             Self::Shared(id, _) => Key::Shared(*id),
             Self::PeerElsewhere(from, id, _) => Key::PeerElsewhere(*from, *id),
             Self::Elsewhere(from, id, _) => Key::Elsewhere(*from, *id),
+            Self::Certificate(holder, _) => Key::Certificate(*holder),
+            Self::Revoked(_) => Key::Revoked,
         }
     }
 
@@ -127,7 +131,8 @@ impl Document for Change {
             Self::Shared(_, application) => application.is_none(),
             Self::PeerElsewhere(_, _, peer) => peer.is_none(),
             Self::Elsewhere(_, _, instances) => instances.is_none(),
-            Self::Held(_) | Self::Subnets(_) | Self::Enrolments(_) => false,
+            Self::Certificate(_, record) => record.is_none(),
+            Self::Held(_) | Self::Subnets(_) | Self::Enrolments(_) | Self::Revoked(_) => false,
         }
     }
 }

@@ -3,10 +3,10 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use model::{
-    ApplicationId, Brain, ClusterId, ClusterReport, Generation, InstanceId, Location, NeighbourNews, Now,
-    SecretId, ServiceId, TokenId,
+    ApplicationId, Brain, ClusterId, ClusterReport, Generation, Holder, InstanceId, Location, NeighbourNews,
+    Now, SecretId, ServiceId, TokenId,
 };
-use root_core::{Change, Effect, FreshIds, State};
+use root_core::{Change, Effect, FreshIds, RevokedId, State};
 
 use crate::{
     daemon::{Daemon, Doom},
@@ -16,6 +16,7 @@ use crate::{
     scenario::Scenario,
     store::Document,
     user::{Answer, Wish},
+    wishes::ORGANIZATION,
     world::World,
 };
 
@@ -66,6 +67,8 @@ pub(crate) enum Key {
     Token(TokenId),
     Secret(SecretId),
     Blocks,
+    Certificate(Holder),
+    Revocation(RevokedId),
 }
 
 impl Document for Change {
@@ -80,6 +83,9 @@ impl Document for Change {
             Self::Token(id, _) => Key::Token(*id),
             Self::Secret(id, _) => Key::Secret(*id),
             Self::Blocks(_) => Key::Blocks,
+            Self::People(_) => unreachable!("nobody logs in here"),
+            Self::Certificate(holder, _) => Key::Certificate(*holder),
+            Self::Revocation(id, _) => Key::Revocation(*id),
         }
     }
 
@@ -90,8 +96,10 @@ impl Document for Change {
             Self::Instance(_, document) => document.is_none(),
             Self::Cluster(_, document) => document.is_none(),
             Self::Token(_, document) => document.is_none(),
+            Self::Certificate(_, document) => document.is_none(),
+            Self::Revocation(_, document) => document.is_none(),
             Self::Secret(_, document) => document.is_none(),
-            Self::Blocks(_) => false,
+            Self::Blocks(_) | Self::People(_) => false,
         }
     }
 }
@@ -148,7 +156,7 @@ impl World {
     pub(crate) fn start_root(&mut self) {
         let (now, mutant) = (self.now, self.scenario.mutant);
         self.root.daemon.process.begin(now);
-        let mut brain = State::default();
+        let mut brain = State::of(ORGANIZATION);
         self.root.daemon.store.documents().for_each(|change| brain.apply(change.clone()));
         brain.loaded(self.root.daemon.process.present(now, mutant));
         self.oracle.root_loaded(now, &brain);
@@ -302,7 +310,7 @@ impl World {
                     self.stream(Envelope { child, session, body });
                 }
                 // Nobody joins in these simulations.
-                Effect::SendTokens { .. } => {}
+                Effect::SendTokens { .. } | Effect::SendRevocations { .. } => {}
             }
         }
     }

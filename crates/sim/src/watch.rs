@@ -33,8 +33,11 @@ impl World {
                 | root_core::Change::Service(..)
                 | root_core::Change::Cluster(..)
                 | root_core::Change::Token(..)
+                | root_core::Change::Certificate(..)
+                | root_core::Change::Revocation(..)
                 | root_core::Change::Secret(..)
-                | root_core::Change::Blocks(_) => {}
+                | root_core::Change::Blocks(_)
+                | root_core::Change::People(_) => {}
             }
         }
         self.trace.mix(now);
@@ -115,6 +118,8 @@ impl World {
                 | cluster_core::Change::Shared(..)
                 | cluster_core::Change::Elsewhere(..)
                 | cluster_core::Change::PeerElsewhere(..)
+                | cluster_core::Change::Certificate(..)
+                | cluster_core::Change::Revoked(_)
                 | cluster_core::Change::Subnets(_)
                 | cluster_core::Change::Enrolments(_) => {}
             }

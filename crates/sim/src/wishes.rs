@@ -1,13 +1,15 @@
 //! What a user asks of the root, and the brain's answer.
 
-use model::{AllowedCallers, InstanceId, Now, ServiceId, ServiceSpec};
+use model::{AllowedCallers, InstanceId, Now, OrganizationId, ServiceId, ServiceSpec};
 use root_core::{
-    Change, FreshIds, Service, State, UpdatePolicy,
+    Author, Change, FreshIds, Service, State, UpdatePolicy,
     sla::{SlaApplication, SlaService},
 };
 
 /// The namespace of everything.
 pub(crate) const NAMESPACE: &str = "sim";
+/// Whose everything is.
+pub(crate) const ORGANIZATION: OrganizationId = OrganizationId::from_bytes([0; 12]);
 
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Wish {
@@ -62,13 +64,14 @@ pub(crate) fn carry_out(
         Wish::Create { name, spec, callers } => {
             create(brain, ids, name, described("service", spec, callers), now)
         }
-        Wish::Deploy(id) => found(*id).map(|service| {
-            let (instance, changes) = brain.deploy(service, now.date);
-            (Answer::Deployed(instance), changes)
+        Wish::Deploy(id) => found(*id).and_then(|service| {
+            let deployed = brain.deploy(service, now.date).map_err(|no| Answer::Rejected(no.to_string()));
+            deployed.map(|(instance, changes)| (Answer::Deployed(instance), changes))
         }),
-        Wish::Scale { service, instances, .. } => {
-            found(*service).map(|service| (Answer::Done, brain.scale(service, *instances, now.date).1))
-        }
+        Wish::Scale { service, instances, .. } => found(*service).and_then(|service| {
+            let scaled = brain.scale(service, *instances, now.date);
+            scaled.map(|(_, changes)| (Answer::Done, changes)).map_err(|no| Answer::Rejected(no.to_string()))
+        }),
         Wish::Update { service, spec } => {
             found(*service).and_then(|known| update(brain, known, spec, &known.allowed_callers, now))
         }
@@ -117,8 +120,9 @@ fn create(
         description: String::new(),
         services: vec![service],
     };
+    let author = Author { organization: ORGANIZATION, name: "user".to_owned() };
     let (_, changes) = brain
-        .create_applications("user", vec![wanted], ids, now.date)
+        .create_applications(&author, vec![wanted], ids, now.date)
         .map_err(|no| Answer::Rejected(no.to_string()))?;
     let service = changes.iter().find_map(|change| match change {
         Change::Service(id, _) => Some(*id),
@@ -126,8 +130,11 @@ fn create(
         | Change::Instance(..)
         | Change::Cluster(..)
         | Change::Token(..)
+        | Change::Certificate(..)
+        | Change::Revocation(..)
         | Change::Secret(..)
-        | Change::Blocks(_) => None,
+        | Change::Blocks(_)
+        | Change::People(_) => None,
     });
     let service = service.ok_or_else(|| Answer::Rejected("no service was made".to_owned()))?;
     Ok((Answer::Created(service), changes))

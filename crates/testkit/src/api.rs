@@ -40,6 +40,28 @@ impl Api {
         Self { token: answer["token"].as_str().expect("a token").to_owned(), ..api }
     }
 
+    /// The same, logged in to an organisation as another user.
+    ///
+    /// # Panics
+    /// When the root does not let the user in.
+    pub async fn as_user(&self, name: &str, password: &str, organization: &str) -> Self {
+        let login = json!({"username": name, "password": password, "organization_name": organization});
+        let answer = self.anonymous().post("/api/auth/login", &login).await.ok();
+        self.with_token(answer["token"].as_str().expect("a token"))
+    }
+
+    /// The same with another token.
+    #[must_use]
+    pub fn with_token(&self, token: &str) -> Self {
+        Self { token: token.to_owned(), ..self.clone() }
+    }
+
+    /// What it sends to show who it is.
+    #[must_use]
+    pub fn bearer(&self) -> &str {
+        &self.token
+    }
+
     /// The same without a token.
     #[must_use]
     pub fn anonymous(&self) -> Self {
@@ -79,6 +101,11 @@ impl Api {
     /// POST with a document.
     pub async fn post(&self, path: &str, body: &Value) -> Answer {
         self.send(Method::POST, path, Some(body.to_string())).await
+    }
+
+    /// PUT with a document.
+    pub async fn put(&self, path: &str, body: &Value) -> Answer {
+        self.send(Method::PUT, path, Some(body.to_string())).await
     }
 
     /// DELETE.

@@ -8,6 +8,7 @@ use std::{
 };
 
 use daemon::StateDirectory;
+use model::Span;
 use node_core::ContainerState;
 use node_engine::{
     network::{InstanceNetwork, fake::FakeNetwork},
@@ -19,6 +20,9 @@ use tempfile::TempDir;
 use crate::{Api, Daemon, daemon_task::adopt};
 
 const PASSWORD: &str = "correct horse";
+/// As the daemons have it by themselves.
+const LIFE_OF_CLUSTERS: u32 = 365 * 86_400;
+const LIFE_OF_WORKERS: u32 = 30 * 86_400;
 
 async fn listen(address: IpAddr, port: u16) -> TcpListener {
     let address = SocketAddr::new(address, port);
@@ -83,18 +87,12 @@ impl Root {
 
     /// A cluster of this root, connected.
     pub async fn cluster(&self, name: &str) -> Cluster {
-        let token = self.api.token(json!({"kind": "cluster", "cluster": name})).await;
-        let directory = tempfile::tempdir().expect("a directory");
-        let listener = listen(self.address, 0).await;
-        let mut cluster = Cluster {
-            directory,
-            address: self.address,
-            worker_port: port_of(&listener),
-            root_port: self.cluster_port,
-            name: name.to_owned(),
-            token,
-            daemon: None,
-        };
+        self.cluster_certifying_for(name, Span::from_secs(LIFE_OF_WORKERS)).await
+    }
+
+    /// The same, with certificates for its workers that last so long.
+    pub async fn cluster_certifying_for(&self, name: &str, certificate_life: Span) -> Cluster {
+        let (mut cluster, listener) = self.joining(name, certificate_life).await;
         cluster.daemon = Some(cluster.run(listener));
         crate::wait_until("the cluster to be active", async || {
             let active = self.api.get("/api/clusters/active").await.ok();
@@ -102,7 +100,37 @@ impl Root {
             if there { Ok(()) } else { Err(active.to_string()) }
         })
         .await;
+        // Until then the root signs for its workers.
+        crate::wait_until("the cluster to be lent an authority", async || {
+            let there = cluster.state().join("intermediate.pem").exists();
+            if there { Ok(()) } else { Err("it has none".to_owned()) }
+        })
+        .await;
         cluster
+    }
+
+    /// Another that comes with a token for this name; the caller holds its daemon and its state.
+    pub async fn posing_as(&self, name: &str) -> Cluster {
+        let (mut cluster, listener) = self.joining(name, Span::from_secs(LIFE_OF_WORKERS)).await;
+        cluster.daemon = Some(cluster.run(listener));
+        cluster
+    }
+
+    async fn joining(&self, name: &str, certificate_life: Span) -> (Cluster, TcpListener) {
+        let token = self.api.token(json!({"kind": "cluster", "cluster": name})).await;
+        let directory = tempfile::tempdir().expect("a directory");
+        let listener = listen(self.address, 0).await;
+        let cluster = Cluster {
+            directory,
+            address: self.address,
+            worker_port: port_of(&listener),
+            root_port: self.cluster_port,
+            name: name.to_owned(),
+            token,
+            certificate_life,
+            daemon: None,
+        };
+        (cluster, listener)
     }
 }
 
@@ -121,6 +149,7 @@ fn run_root(directory: &Path, api: TcpListener, cluster: TcpListener) -> Daemon 
         relay_port: 0,
         relay_address: None,
         admin_password: Some(PASSWORD.to_owned()),
+        certificate_life: Span::from_secs(LIFE_OF_CLUSTERS),
         bootstrap_cluster: None,
         bootstrap_token_file: None,
         secrets: root_orchestrator::SecretsKeyConfig::default(),
@@ -150,6 +179,7 @@ pub struct Cluster {
     root_port: u16,
     name: String,
     token: String,
+    certificate_life: Span,
     daemon: Option<Daemon>,
 }
 
@@ -172,6 +202,8 @@ impl Cluster {
             relay_port: 0,
             relay_address: None,
             trusted_site: false,
+            beat_interval_millis: liveness::USUAL_INTERVAL_MILLIS,
+            certificate_life: self.certificate_life,
             state_dir: self.state(),
         };
         Daemon::start(
@@ -192,6 +224,14 @@ impl Cluster {
     pub async fn start_again(&mut self) {
         let listener = listen(self.address, self.worker_port).await;
         self.daemon = Some(unlocked(self.directory.path(), || self.run(listener)).await);
+    }
+
+    /// Waits for it to end by itself; its error as one line.
+    ///
+    /// # Panics
+    /// When it does not run, or ends without an error.
+    pub async fn failure(mut self) -> String {
+        self.daemon.take().expect("it runs").failure().await
     }
 
     /// Changes what it calls itself at its next start.
@@ -307,6 +347,20 @@ impl Worker {
             network: None,
             daemon: None,
         }
+    }
+
+    /// The same device without its certificate, which has its key and another token; not started.
+    ///
+    /// # Panics
+    /// When it has no key.
+    #[must_use]
+    pub fn rejoining(&self, token: String) -> Self {
+        let again = Self { token, ..self.twin(&self.name) };
+        let state = again.directory.path().join("state");
+        std::fs::create_dir(&state).expect("a new directory");
+        let key = self.directory.path().join("state").join("identity.key");
+        std::fs::copy(key, state.join("identity.key")).expect("it has joined");
+        again
     }
 
     /// Starts it; the caller holds the daemon.

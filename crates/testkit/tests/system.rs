@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod system {
+    mod certificates;
     mod changes;
     mod contract;
     mod deployment;

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 
 use model::{
     AddedFile, AddressKind, AllowedCallers, AssignedInstance, AssignedService, Assignment, Desired,
-    DirectConstraint, Generation, NetworkLease, PortMapping, Protocol, RevisionId, ServiceNames, ServiceSpec,
-    Span, Virtualization,
+    DirectConstraint, DistanceConstraint, Generation, Microdegrees, NetworkLease, PortMapping, Protocol,
+    RevisionId, ServiceNames, ServiceSpec, Span, Virtualization,
 };
 
 use super::{WireError, narrow, parse, required, secrets};
@@ -228,6 +228,16 @@ impl From<&ServiceSpec> for v1::ServiceSpec {
             drain_millis: spec.drain.as_millis(),
             secrets: spec.secrets.iter().map(Into::into).collect(),
             image_pull_secret: spec.image_pull_secret.as_ref().map(Into::into),
+            distances: spec
+                .distances
+                .iter()
+                .map(|distance| v1::DistanceConstraint {
+                    latitude_microdegrees: distance.latitude.0,
+                    longitude_microdegrees: distance.longitude.0,
+                    within_metres: distance.within_metres,
+                })
+                .collect(),
+            architectures: spec.architectures.iter().cloned().collect(),
         }
     }
 }
@@ -265,6 +275,16 @@ impl TryFrom<v1::ServiceSpec> for ServiceSpec {
                 .into_iter()
                 .map(|constraint| DirectConstraint { clusters: constraint.clusters, nodes: constraint.nodes })
                 .collect(),
+            distances: wire
+                .distances
+                .into_iter()
+                .map(|distance| DistanceConstraint {
+                    latitude: Microdegrees(distance.latitude_microdegrees),
+                    longitude: Microdegrees(distance.longitude_microdegrees),
+                    within_metres: distance.within_metres,
+                })
+                .collect(),
+            architectures: wire.architectures.into_iter().collect(),
             survival: required("spec.survival", wire.survival)?.try_into()?,
             health: wire.health.unwrap_or_default().try_into()?,
             drain: Span::from_millis(wire.drain_millis),

@@ -1,6 +1,7 @@
 //! Wire ⇄ model. From the model it cannot fail; from the wire every value is checked and the error names the field.
 
 mod assignment;
+mod certificate;
 mod neighbours;
 mod network;
 mod policy;

@@ -74,6 +74,7 @@ impl v1::ClusterRequest {
             }),
             ClusterRequest::Rebalance => Wish::Rebalance(v1::Rebalance {}),
             ClusterRequest::Forget { worker } => Wish::Forget(v1::ForgetWorker { worker: worker.clone() }),
+            ClusterRequest::ListCertificates => Wish::ListCertificates(v1::ListCertificates {}),
         };
         Self { request, wish: Some(wish) }
     }
@@ -91,6 +92,7 @@ impl TryFrom<v1::ClusterRequest> for ClusterRequest {
             }
             Wish::Rebalance(v1::Rebalance {}) => Self::Rebalance,
             Wish::Forget(forget) => Self::Forget { worker: forget.worker },
+            Wish::ListCertificates(v1::ListCertificates {}) => Self::ListCertificates,
         })
     }
 }
@@ -102,6 +104,10 @@ impl v1::ClusterAnswer {
         let answer = match answer {
             ClusterAnswer::Workers(workers) => {
                 Answer::Workers(v1::WorkerStatuses { workers: workers.iter().map(Into::into).collect() })
+            }
+            ClusterAnswer::Certificates(certificates) => {
+                let certificates = certificates.iter().map(Into::into).collect();
+                Answer::Certificates(v1::WorkerCertificates { certificates })
             }
             ClusterAnswer::Begun { instances } => Answer::Begun(instances),
             ClusterAnswer::Rejected { reason } => Answer::Rejected(reason),
@@ -118,6 +124,9 @@ impl TryFrom<v1::ClusterAnswer> for ClusterAnswer {
             Answer::Workers(statuses) => {
                 Self::Workers(statuses.workers.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?)
             }
+            Answer::Certificates(listed) => Self::Certificates(
+                listed.certificates.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
+            ),
             Answer::Begun(instances) => Self::Begun { instances },
             Answer::Rejected(reason) => Self::Rejected { reason },
         })

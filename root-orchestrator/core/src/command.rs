@@ -3,15 +3,25 @@
 use std::{collections::BTreeSet, net::Ipv4Addr, sync::Arc};
 
 use model::{
-    ApplicationId, Desired, Generation, InstanceId, InstanceReport, Phase, ServiceId, ServiceNames, Tenure,
-    Timestamp,
+    ApplicationId, Desired, Generation, InstanceId, InstanceReport, OrganizationId, Phase, ServiceId,
+    ServiceNames, Tenure, Timestamp,
 };
 
 use crate::{
     Application, Change, Instance, Revision, Service, State,
     addresses::chosen,
     sla::{SecretWishes, SlaApplication, SlaService},
+    tenancy::told_callers,
 };
+
+/// Who makes something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Author {
+    /// For which organisation.
+    pub organization: OrganizationId,
+    /// The user's name.
+    pub name: String,
+}
 
 /// Where new ids come from; the shell's are random, a test's are counted.
 pub trait FreshIds {
@@ -24,7 +34,7 @@ pub trait FreshIds {
 /// A wish that is not fulfilled. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Rejected {
-    /// The owner has one of that name.
+    /// The organisation has one of that name.
     #[error(
         "application `{name}` in namespace `{namespace}` exists already as {existing}; \
          delete it first, or choose another application_name or application_namespace"
@@ -66,10 +76,25 @@ pub enum Rejected {
         /// How many there are.
         limit: usize,
     },
-    /// No such application of this owner.
+    /// More than the organisation may have.
+    #[error(
+        "with this the applications of the organisation would take {total} {what}, {over} more than its quota of {limit}; \
+         remove instances, or ask an administrator of the platform for a larger quota"
+    )]
+    QuotaExceeded {
+        /// Of what.
+        what: &'static str,
+        /// How much it may have.
+        limit: u64,
+        /// How much it would take.
+        total: u64,
+        /// How much that is too much.
+        over: u64,
+    },
+    /// No such application, or none the caller may know of.
     #[error("there is no application {0}; list them with `mangrove get apps`")]
     NoApplication(String),
-    /// No such service of this owner.
+    /// No such service, or none the caller may know of.
     #[error("there is no service {0}; list them with `mangrove get services`")]
     NoService(String),
     /// No such revision.
@@ -144,7 +169,7 @@ impl State {
     /// When one of them exists. All are created or none.
     pub fn create_applications(
         &self,
-        owner: &str,
+        author: &Author,
         wanted: Vec<SlaApplication>,
         ids: &mut dyn FreshIds,
         now: Timestamp,
@@ -155,7 +180,8 @@ impl State {
             self.ensure_addresses(&application.services)?;
         }
         for application in wanted {
-            if let Some(existing) = self.named(owner, &application.name, &application.namespace) {
+            if let Some(existing) = self.named(author.organization, &application.name, &application.namespace)
+            {
                 return Err(Rejected::ApplicationExists {
                     name: application.name,
                     namespace: application.namespace,
@@ -164,14 +190,15 @@ impl State {
             }
             let document = Application {
                 id: ids.application(),
-                owner: owner.to_owned(),
+                organization: author.organization,
+                owner: author.name.clone(),
                 name: application.name,
                 namespace: application.namespace,
                 description: application.description,
             };
             created.push(document.id);
             for service in application.services {
-                changes.push(new_service(&document, service, ids.service(), now));
+                changes.push(self.new_service(&document, service, ids.service(), now));
             }
             changes.push(Change::Application(document.id, Some(document)));
         }
@@ -181,7 +208,7 @@ impl State {
     /// Adds services to an application.
     ///
     /// # Errors
-    /// When it is not the owner's, or has one of the names. All are added or none.
+    /// When it has one of the names. All are added or none.
     pub fn add_services(
         &self,
         application: &Application,
@@ -207,9 +234,19 @@ impl State {
         for service in wanted {
             let id = ids.service();
             added.push(id);
-            changes.push(new_service(application, service, id, now));
+            changes.push(self.new_service(application, service, id, now));
         }
         Ok((added, changes))
+    }
+
+    /// Describes an application anew; what it has, whose it is and what it is called stay as they are.
+    #[must_use]
+    pub fn describe(&self, application: &Application, description: String) -> Vec<Change> {
+        if application.description == description {
+            return Vec::new();
+        }
+        let described = Application { description, ..application.clone() };
+        vec![Change::Application(application.id, Some(described))]
     }
 
     /// Deletes an application with all it has: its services vanish from view at once and their instances are
@@ -230,15 +267,19 @@ impl State {
     }
 
     /// Asks for one more instance; its number is the answer.
-    #[must_use]
-    pub fn deploy(&self, service: &Service, now: Timestamp) -> (InstanceId, Vec<Change>) {
+    ///
+    /// # Errors
+    /// When that is more than the organisation may have.
+    pub fn deploy(&self, service: &Service, now: Timestamp) -> Result<(InstanceId, Vec<Change>), Rejected> {
+        let wanted = self.wanted_instances(service).saturating_add(1);
+        self.within_quota(service, wanted, service.spec().resources)?;
         let mut service = service.clone();
         if let Some(rollout) = &mut service.rollout {
             rollout.instances += 1;
         }
         let instance = one_more(&mut service, now);
         let id = instance.id;
-        (id, vec![Change::Service(service.id, Some(service)), Change::Instance(id, Some(instance))])
+        Ok((id, vec![Change::Service(service.id, Some(service)), Change::Instance(id, Some(instance))]))
     }
 
     /// Removes one instance. Asking again changes nothing.
@@ -278,41 +319,49 @@ impl State {
         changes
     }
 
-    fn named(&self, owner: &str, name: &str, namespace: &str) -> Option<&Application> {
+    fn named(&self, organization: OrganizationId, name: &str, namespace: &str) -> Option<&Application> {
         let namesakes = self.by_name.get(name).into_iter().flatten();
         let mut known = namesakes.filter_map(|id| self.application(*id));
-        known.find(|application| application.owner == owner && application.namespace == namespace)
+        known.find(|application| {
+            application.organization == organization && application.namespace == namespace
+        })
     }
-}
 
-fn new_service(application: &Application, service: SlaService, id: ServiceId, now: Timestamp) -> Change {
-    debug_assert_eq!(service.secrets, SecretWishes::default(), "found before");
-    let names = Arc::new(ServiceNames {
-        application: application.name.clone(),
-        application_namespace: application.namespace.clone(),
-        service: service.name,
-        service_namespace: service.namespace,
-    });
-    let service = Service {
-        id,
-        application: application.id,
-        names,
-        revision: 1,
-        revisions: vec![Revision {
-            number: 1,
-            spec: Arc::new(service.spec),
-            document: service.document,
-            created: now,
-            failed: None,
-        }],
-        addresses: chosen(service.round_robin),
-        allowed_callers: service.allowed_callers.into(),
-        update: service.update,
-        rollout: None,
-        next_number: 0,
-        deleted: false,
-    };
-    Change::Service(id, Some(service))
+    fn new_service(
+        &self,
+        application: &Application,
+        service: SlaService,
+        id: ServiceId,
+        now: Timestamp,
+    ) -> Change {
+        debug_assert_eq!(service.secrets, SecretWishes::default(), "found before");
+        let names = ServiceNames {
+            application: application.name.clone(),
+            application_namespace: self.told_namespace(application),
+            service: service.name,
+            service_namespace: service.namespace,
+        };
+        let service = Service {
+            id,
+            application: application.id,
+            revision: 1,
+            revisions: vec![Revision {
+                number: 1,
+                spec: Arc::new(service.spec),
+                document: service.document,
+                created: now,
+                failed: None,
+            }],
+            addresses: chosen(service.round_robin),
+            allowed_callers: told_callers(&service.allowed_callers, &names).into(),
+            names: names.into(),
+            update: service.update,
+            rollout: None,
+            next_number: 0,
+            deleted: false,
+        };
+        Change::Service(id, Some(service))
+    }
 }
 
 /// The next instance of a service, of its newest revision.

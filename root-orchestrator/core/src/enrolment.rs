@@ -81,6 +81,9 @@ pub enum EnrolmentRejected {
         "the join token is for workers of another cluster; create one for this cluster with `mangrove token create --worker --for-cluster NAME`"
     )]
     OtherCluster,
+    /// The certificates of that cluster count no more.
+    #[error("the certificates of cluster `{0}` were revoked; create a token for another name")]
+    Revoked(String),
 }
 
 /// What an enrolling child shows.
@@ -110,11 +113,14 @@ impl State {
         let JoinKind::Cluster { name } = &token.kind else {
             return Err(EnrolmentRejected::WrongKind("workers"));
         };
+        let existing = self.clusters().find(|cluster| cluster.name == *name);
+        if existing.is_some_and(|cluster| self.revocation(cluster.id, None).is_some()) {
+            return Err(EnrolmentRejected::Revoked(name.clone()));
+        }
         if let Some(JoinedAs::Cluster(id)) = used(token, claim) {
             return Ok((id, Vec::new()));
         }
         usable(token, now)?;
-        let existing = self.clusters().find(|cluster| cluster.name == *name);
         let cluster = existing.cloned().unwrap_or_else(|| Cluster {
             id: fresh,
             name: name.clone(),

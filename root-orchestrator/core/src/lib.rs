@@ -1,8 +1,8 @@
 //! The brain of the root: what users asked for, which cluster holds what, and what to tell whom. Pure.
 //!
 //! ```text
-//!   users ────► accept   (command.rs, rollout.rs, enrolment.rs) ─┐
-//!                                                                ├─► changes ──► apply (state.rs)
+//!   users ────► accept   (command.rs, rollout.rs, enrolment.rs, ─┐
+//!               certificates.rs, membership.rs, sessions.rs)     ├─► changes ──► apply (state.rs)
 //!   clusters ─► observe  (observation.rs) ───────────────────────┘
 //!
 //!   reconcile(now) (reconcile.rs, placing.rs, rollout.rs) ──► Plan { changes, effects, wake_at }
@@ -10,30 +10,45 @@
 //!   readers ──► queries.rs
 //! ```
 //!
+//! Who may ask for what is decided in [`access`]; how organisations are kept apart below the root in `tenancy.rs`.
 //! The root knows clusters by their aggregates; no worker is ever named here. The shell around it is
 //! `root-orchestrator/src/service.rs`; the SLA documents users write are understood in [`sla`].
 
+pub mod access;
 mod addresses;
+mod certificates;
 mod command;
 mod enrolment;
+mod membership;
 mod neighbours;
 mod observation;
+mod people;
 mod placing;
 mod queries;
+mod quota;
 mod reconcile;
 mod rollout;
 mod secrets;
 mod service;
+mod sessions;
 mod sight;
 pub mod sla;
 mod state;
+mod tenancy;
 #[cfg(test)]
 mod tests;
+mod throttle;
 
-pub use command::{FreshIds, Rejected};
+pub use certificates::{NotIssued, Revocation, RevokedId};
+pub use command::{Author, FreshIds, Rejected};
 pub use enrolment::{Claim, EnrolmentRejected, JoinKind, JoinedAs, Token};
+pub use membership::{NewUser, PeopleRejected, UserChange};
+pub use people::{ApiToken, EndedSession, Organization, PasswordReset, PeopleChange, User};
 pub use placing::SILENT_MILLIS;
+pub use quota::{Quota, QuotaUsage};
 pub use reconcile::{Effect, OFFER_AGAIN_MILLIS};
 pub use secrets::{Envelope, NewSecret, Rotation, Secret, SecretKind, SecretVersion};
 pub use service::{Revision, Rollout, Service, UpdatePolicy};
+pub use sessions::{NewApiToken, Session};
 pub use state::{Application, Change, Cluster, Instance, State};
+pub use throttle::Throttle;

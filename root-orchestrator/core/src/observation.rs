@@ -40,6 +40,7 @@ impl State {
         self.capacity_changed = true;
         self.behind.insert(id);
         self.tokens_due.entry(id).or_default();
+        self.revocations_due.insert(id);
         let mut updated = Cluster { location: Some(location), ..cluster.clone() };
         if observed > cluster.generation {
             updated.generation = observed.next();
@@ -254,6 +255,7 @@ fn removed(instance: &Instance, cluster: ClusterId, generation: Generation) -> O
 fn has_more(before: &ClusterAggregate, after: &ClusterAggregate) -> bool {
     after.active_workers > before.active_workers
         || after.capabilities != before.capabilities
+        || after.architectures != before.architectures
         || !before.free.covers(&after.free)
         || after.largest_free.iter().any(|free| !before.largest_free.iter().any(|old| old.covers(free)))
 }

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use model::{
-    Capability, ClusterId, InstanceId, InstanceReport, Mebibytes, Millicores, Moment, Now, OnPartition,
-    Phase, Refusal, Resources, RevisionId, ServiceSpec,
+    Capability, ClusterAggregate, ClusterId, DistanceConstraint, InstanceId, InstanceReport, Mebibytes,
+    Millicores, Moment, Now, OnPartition, Phase, Refusal, Resources, RevisionId, ServiceSpec,
 };
 use placement::{Candidate, CandidateKind, Reason, Request, decide_with, explain_with, largest, may_fit_one};
 
@@ -298,8 +298,7 @@ impl State {
             match (sight.aggregate.active_workers, sight.aggregate.known_workers) {
                 (0, 0) => Err(Reason::Declined("no worker has joined it yet".into())),
                 (0, _) => Err(Reason::Declined("none of its workers is connected".into())),
-                _ if may_fit_one(&sight.aggregate.largest_free, &spec.resources) => Ok(()),
-                _ => Err(Reason::ScatteredOverWorkers),
+                _ => suits(spec, &self.clusters[&cluster], &sight.aggregate),
             }
         };
         match decide_with(&field.candidates, &request, check) {
@@ -329,6 +328,19 @@ fn allows(spec: &ServiceSpec, cluster: &Cluster) -> bool {
     spec.constraints
         .iter()
         .all(|constraint| constraint.clusters.is_empty() || constraint.clusters.contains(&cluster.name))
+}
+
+/// Whether a cluster with workers may have what the filter knows nothing of.
+fn suits(spec: &ServiceSpec, cluster: &Cluster, has: &ClusterAggregate) -> Result<(), Reason> {
+    let is_near = |distance: &DistanceConstraint| cluster.location.is_some_and(|at| distance.holds_at(&at));
+    if let Some(distance) = spec.distances.iter().find(|distance| !is_near(distance)) {
+        return Err(Reason::Declined(format!("not {distance} with all that it covers").into()));
+    }
+    if !spec.runs_on(&has.architectures) {
+        let (has, needed) = (has.architectures.join(" and "), spec.architectures_in_words());
+        return Err(Reason::Declined(format!("its workers are {has}, and {needed} is needed").into()));
+    }
+    if may_fit_one(&has.largest_free, &spec.resources) { Ok(()) } else { Err(Reason::ScatteredOverWorkers) }
 }
 
 /// A cluster's refusal as the words that follow its name.

@@ -1,7 +1,10 @@
 //! Desired against observed: the only place that asks for effects. Where instances go is in `placing.rs`, how
 //! revisions follow one another in `rollout.rs`.
 
-use model::{Assignment, Brain, ClusterId, Moment, NeighbourNews, Neighbours, Now, SpentToken, WorkerToken};
+use model::{
+    Assignment, Brain, ClusterId, Moment, NeighbourNews, Neighbours, Now, RevokedWorker, SpentToken,
+    WorkerToken,
+};
 
 use crate::{Change, Cluster, State};
 
@@ -36,6 +39,15 @@ pub enum Effect {
         tokens: Vec<WorkerToken>,
         /// Uses it told of that are counted.
         settled: Vec<SpentToken>,
+    },
+    /// Tell a cluster whose certificates count no more.
+    SendRevocations {
+        /// Which cluster.
+        cluster: ClusterId,
+        /// Which of its connections.
+        session: u64,
+        /// All of them.
+        workers: Vec<RevokedWorker>,
     },
     /// Tell a cluster what is new about its neighbours.
     TellNeighbours {
@@ -95,6 +107,8 @@ impl Brain for State {
         self.bump_generations(&mut plan);
         self.offer_assignments(&mut plan, now.moment);
         self.offer_tokens(&mut plan, now);
+        self.end_revocations(&mut plan, now);
+        self.offer_revocations(&mut plan);
         self.tell_neighbours(&mut plan);
         plan
     }
@@ -167,6 +181,15 @@ impl State {
                     plan.wake(now.plus_millis(OFFER_AGAIN_MILLIS));
                 }
             }
+        }
+    }
+
+    fn offer_revocations(&mut self, plan: &mut Plan) {
+        for id in std::mem::take(&mut self.revocations_due) {
+            // One that is away is told when it connects.
+            let Some(session) = self.sessions.get(&id).map(|session| session.number) else { continue };
+            let workers = self.revoked_workers(id);
+            plan.effects.push(Effect::SendRevocations { cluster: id, session, workers });
         }
     }
 

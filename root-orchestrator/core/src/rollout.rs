@@ -11,18 +11,27 @@ use crate::{
     reconcile::Plan,
     service::HISTORY,
     sla::{SecretWishes, SlaService},
+    tenancy::told_callers,
 };
 
 impl State {
     /// Makes it `wanted` instances. Those that are not ready go first, then those with the highest numbers. The answer
     /// tells the numbers of new ones.
-    #[must_use]
-    pub fn scale(&self, service: &Service, wanted: u32, now: Timestamp) -> (Vec<u32>, Vec<Change>) {
+    ///
+    /// # Errors
+    /// When that is more than the organisation may have.
+    pub fn scale(
+        &self,
+        service: &Service,
+        wanted: u32,
+        now: Timestamp,
+    ) -> Result<(Vec<u32>, Vec<Change>), Rejected> {
+        self.within_quota(service, wanted, service.spec().resources)?;
         let mut service = service.clone();
         if let Some(rollout) = &mut service.rollout {
             // The change under way brings about the new number too.
             rollout.instances = wanted;
-            return (Vec::new(), vec![Change::Service(service.id, Some(service))]);
+            return Ok((Vec::new(), vec![Change::Service(service.id, Some(service))]));
         }
         let mut running: Vec<&Instance> =
             self.instances_of(service.id).filter(|instance| instance.is_live()).collect();
@@ -30,10 +39,8 @@ impl State {
         if wanted < there {
             running.sort_by_key(|instance| (instance.is_ready(), std::cmp::Reverse(instance.id.number)));
             let surplus = (there - wanted) as usize;
-            return (
-                Vec::new(),
-                running[..surplus].iter().filter_map(|instance| bury(instance, now)).collect(),
-            );
+            let buried = running[..surplus].iter().filter_map(|instance| bury(instance, now));
+            return Ok((Vec::new(), buried.collect()));
         }
         let mut changes = Vec::new();
         let mut numbers = Vec::new();
@@ -46,14 +53,14 @@ impl State {
             // First, so that an instance is never applied before its service counts it.
             changes.insert(0, Change::Service(service.id, Some(service)));
         }
-        (numbers, changes)
+        Ok((numbers, changes))
     }
 
     /// Changes what a service is. Instances give way one after another; the number of the revision is the answer. What
     /// is the same already changes nothing.
     ///
     /// # Errors
-    /// When it has another name: that would be another service.
+    /// When it has another name: that would be another service. When it takes more than the organisation may have.
     pub fn update(
         &self,
         service: &Service,
@@ -69,7 +76,7 @@ impl State {
         debug_assert_eq!(wanted.secrets, SecretWishes::default(), "found before");
         let mut changed = service.clone();
         changed.update = wanted.update;
-        changed.allowed_callers = wanted.allowed_callers.into();
+        changed.allowed_callers = told_callers(&wanted.allowed_callers, &service.names).into();
         if wanted.spec == **service.spec() {
             let number = service.revision;
             if let Some(current) = changed.revisions.iter_mut().find(|revision| revision.number == number) {
@@ -79,6 +86,7 @@ impl State {
             let changes = differs.then_some(Change::Service(service.id, Some(changed)));
             return Ok((number, changes.into_iter().collect()));
         }
+        self.within_quota(service, self.wanted_instances(service), wanted.spec.resources)?;
         let number = self.revise(&mut changed, wanted.spec, wanted.document, now);
         Ok((number, vec![Change::Service(service.id, Some(changed))]))
     }
@@ -100,7 +108,7 @@ impl State {
     /// Goes back to revision `number`, or with `None` to the newest one before that has not failed.
     ///
     /// # Errors
-    /// When there is none.
+    /// When there is none, or it takes more than the organisation may have.
     pub fn roll_back(&self, service: &Service, number: Option<u32>) -> Result<(u32, Vec<Change>), Rejected> {
         let before = || {
             let earlier =
@@ -108,11 +116,12 @@ impl State {
             earlier.filter(|revision| revision.failed.is_none()).map(|revision| revision.number).next()
         };
         let number = number.or_else(before).ok_or(Rejected::NoRevision { number: 0 })?;
-        let Some(revision) = service.revision(number) else { return Err(Rejected::NoRevision { number }) };
+        let spec = service.spec_of(number).ok_or(Rejected::NoRevision { number })?;
         if number == service.revision {
             return Ok((number, Vec::new()));
         }
-        self.ensure_secrets(&revision.spec)?;
+        self.ensure_secrets(spec)?;
+        self.within_quota(service, self.wanted_instances(service), spec.resources)?;
         let mut changed = service.clone();
         self.roll_to(&mut changed, number, false);
         Ok((number, vec![Change::Service(service.id, Some(changed))]))
@@ -120,19 +129,11 @@ impl State {
 
     /// From now on new instances are of revision `number`; those that are there give way.
     fn roll_to(&self, service: &mut Service, number: u32, is_rollback: bool) {
-        let running = self.instances_of(service.id).filter(|instance| instance.is_live());
-        let running: Vec<u32> = running.map(|instance| instance.revision).collect();
-        let instances = match &service.rollout {
-            Some(under_way) => under_way.instances,
-            None => u32::try_from(running.len()).unwrap_or(u32::MAX),
-        };
+        let is_running = self.instances_of(service.id).any(Instance::is_live);
+        let instances = self.wanted_instances(service);
         let from = std::mem::replace(&mut service.revision, number);
-        service.rollout = (instances > 0 || !running.is_empty()).then_some(Rollout {
-            from,
-            instances,
-            is_rollback,
-            stalled: None,
-        });
+        service.rollout =
+            (instances > 0 || is_running).then_some(Rollout { from, instances, is_rollback, stalled: None });
         let in_use = |number: u32| {
             number == service.revision
                 || number == from

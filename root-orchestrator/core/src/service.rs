@@ -21,7 +21,7 @@ pub struct Service {
     pub id: ServiceId,
     /// The application it belongs to.
     pub application: ApplicationId,
-    /// Its full name.
+    /// Its full name, as clusters are told it; see [`Service::written_names`].
     pub names: Arc<ServiceNames>,
     /// The revision new instances are copies of.
     pub revision: u32,
@@ -31,7 +31,7 @@ pub struct Service {
     /// next turn.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub addresses: Arc<BTreeMap<AddressKind, Ipv4Addr>>,
-    /// Who may connect to its instances beside its own application. Of the service, not of a revision: a change of it
+    /// Who may connect to its instances beside its own application, as clusters are told. Of the service, not of a revision: a change of it
     /// replaces no instance.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub allowed_callers: Arc<AllowedCallers>,

@@ -8,26 +8,29 @@ use std::{
 
 use addressing::{BlockPlan, StablePlan};
 use model::{
-    ApplicationId, AssignedInstance, AssignedService, ClusterId, Desired, Generation, InstanceId,
-    InstanceReport, Location, Moment, Now, OrganizationId, Phase, Refusal, Resources, RevisionId, SecretId,
-    ServiceId, SpentToken, Tenure, TokenId,
+    ApplicationId, AssignedInstance, AssignedService, CertificateRecord, ClusterId, Desired, Generation,
+    Holder, InstanceId, InstanceReport, Location, Moment, Now, OrganizationId, Phase, Refusal, Resources,
+    RevisionId, SecretId, ServiceId, SpentToken, Tenure, TokenId,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Secret, Service, Token,
+    Revocation, RevokedId, Secret, Service, Token,
     neighbours::Neighbourhood,
+    people::{People, PeopleChange},
     sight::{HeldCopy, Session, Sight},
 };
 
-/// What one user deploys together. Durable.
+/// What is deployed together. Durable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Application {
     /// Which one.
     pub id: ApplicationId,
-    /// The name of the user it belongs to.
+    /// The organisation it belongs to.
+    pub organization: OrganizationId,
+    /// The name of the user who made it, for people to read.
     pub owner: String,
-    /// Unique with the namespace among the owner's applications.
+    /// Unique with the namespace in its organisation.
     pub name: String,
     /// See `name`.
     pub namespace: String,
@@ -114,14 +117,23 @@ pub enum Change {
     Secret(SecretId, Option<Secret>),
     /// The whole address plan.
     Blocks(BlockPlan<ClusterId>),
+    /// Users, organisations and what they log in with.
+    People(PeopleChange),
+    /// The newest certificate of a cluster.
+    Certificate(Holder, Option<CertificateRecord>),
+    /// Certificates that count no more.
+    Revocation(RevokedId, Option<Revocation>),
 }
 
 /// See the crate's description.
 #[derive(Debug, Default)]
 pub struct State {
+    /// The first organisation; none in a state of which nobody asks who may do what.
+    pub(crate) root_organization: Option<OrganizationId>,
+    pub(crate) people: People,
     pub(crate) applications: BTreeMap<ApplicationId, Application>,
     pub(crate) services: BTreeMap<ServiceId, Service>,
-    /// Applications by their names, which several owners may have given.
+    /// Applications by their names, which several organisations may have given.
     pub(crate) by_name: BTreeMap<String, BTreeSet<ApplicationId>>,
     /// The services of each application, deleted ones too.
     pub(crate) parts: BTreeMap<ApplicationId, BTreeSet<ServiceId>>,
@@ -132,6 +144,10 @@ pub struct State {
     /// Secrets by their names.
     pub(crate) secret_names: BTreeMap<(OrganizationId, String), SecretId>,
     pub(crate) blocks: BlockPlan<ClusterId>,
+    pub(crate) certificates: BTreeMap<Holder, CertificateRecord>,
+    pub(crate) revocations: BTreeMap<RevokedId, Revocation>,
+    /// Clusters to be told which of their workers' certificates count no more.
+    pub(crate) revocations_due: BTreeSet<ClusterId>,
     /// Which addresses services and instances have. Follows from their documents.
     pub(crate) stable: StablePlan,
     /// Services and instances without addresses.
@@ -177,6 +193,12 @@ pub struct State {
 }
 
 impl State {
+    /// A state with nothing in it, of a root whose first organisation is this.
+    #[must_use]
+    pub fn of(root_organization: OrganizationId) -> Self {
+        Self { root_organization: Some(root_organization), ..Self::default() }
+    }
+
     /// Takes on a change. Infallible: whatever is decided was decided before.
     pub(crate) fn take(&mut self, change: Change) {
         match change {
@@ -228,6 +250,12 @@ impl State {
                 let moved: Vec<ClusterId> = self.clusters.keys().copied().filter(lent).collect();
                 moved.into_iter().for_each(|id| self.neighbour_moved(id));
                 self.blocks = blocks;
+            }
+            Change::People(change) => self.people.take(change),
+            Change::Certificate(holder, record) => set(&mut self.certificates, holder, record),
+            Change::Revocation(id, revocation) => {
+                self.revocations_due.insert(id.cluster);
+                set(&mut self.revocations, id, revocation);
             }
         }
     }
@@ -382,6 +410,7 @@ impl State {
     pub fn loaded(&mut self, now: Now) {
         self.dirty.clear();
         self.tokens_due.clear();
+        self.revocations_due.clear();
         self.stable.go_on_behind();
         self.capacity_changed = true;
         for id in self.clusters.keys() {

@@ -1,16 +1,16 @@
 //! Applications.
 
-use axum::{
-    Json,
-    extract::{Path, State},
-    http::StatusCode,
-};
+use axum::{Json, extract::State, http::StatusCode};
 use model::{ApplicationId, ServiceId};
-use root_core::{Application, FreshIds, State as Truth, sla};
-use serde::Serialize;
+use root_core::{
+    Application, Author, FreshIds, Rejected, State as Truth,
+    access::{Kind, Of, Verb, Verdict},
+    sla,
+};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 
 use super::{
-    Body, Shared,
+    Body, Path, Shared, auth,
     error::{Error, ErrorBody},
     views::{self, ApplicationView},
 };
@@ -22,28 +22,55 @@ pub(crate) struct Message {
     pub(crate) message: String,
 }
 
-/// List all applications
+/// What an application shall be; null is as if it were not sent.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ApplicationChange {
+    application_desc: Option<String>,
+    /// As it is.
+    application_name: Option<String>,
+    /// As it is.
+    application_namespace: Option<String>,
+    /// Ignored, as are the next three: clients send back what they were shown.
+    #[serde(default, rename = "microservices")]
+    #[schema(value_type = Option<Vec<String>>)]
+    _microservices: IgnoredAny,
+    #[serde(default, rename = "_id")]
+    #[schema(value_type = Option<Object>)]
+    _id: IgnoredAny,
+    #[serde(default, rename = "applicationID")]
+    #[schema(value_type = Option<String>)]
+    _application_id: IgnoredAny,
+    #[serde(default, rename = "userId")]
+    #[schema(value_type = Option<String>)]
+    _user_id: IgnoredAny,
+}
+
+/// List the applications the caller may look at: those of the organisation, for an administrator of the platform all
 #[utoipa::path(get, path = "/api/applications", tag = "applications", responses(
     (status = 200, body = Vec<ApplicationView>),
     (status = 401, body = ErrorBody),
-    (status = 403, description = "For administrators", body = ErrorBody),
+    (status = 403, description = "No role that may", body = ErrorBody),
 ))]
 pub(super) async fn list(
     State(context): Shared,
     caller: Caller,
 ) -> Result<Json<Vec<ApplicationView>>, Error> {
-    if !caller.is_admin() {
-        return Err(Error::forbidden());
-    }
+    caller.must(Verb::Get, Kind::Application)?;
     let state = context.brain.read().await;
-    Ok(Json(state.applications().map(|application| views::application(&state, application)).collect()))
+    let seen = state.applications().filter(|application| {
+        caller.may(Verb::Get, Kind::Application, Of::Organization(application.organization))
+            == Verdict::Allowed
+    });
+    Ok(Json(seen.map(|application| views::application(&state, application)).collect()))
 }
 
-/// List the caller's applications
+/// List the applications of the caller's organisation
 #[utoipa::path(get, path = "/api/applications/{user}", tag = "applications",
     params(("user" = String, Path, description = "Id of the caller")), responses(
     (status = 200, body = Vec<ApplicationView>),
     (status = 401, description = "Not the caller's id", body = ErrorBody),
+    (status = 403, description = "No role that may", body = ErrorBody),
 ))]
 pub(super) async fn list_of_user(
     State(context): Shared,
@@ -54,26 +81,28 @@ pub(super) async fn list_of_user(
         let message = "these are not your applications; give your own user id";
         return Err(Error::new(StatusCode::UNAUTHORIZED, "not_yours", message));
     }
+    caller.must(Verb::Get, Kind::Application)?;
     Ok(Json(own(&*context.brain.read().await, &caller)))
 }
 
 fn own(state: &Truth, caller: &Caller) -> Vec<ApplicationView> {
     state
         .applications()
-        .filter(|application| application.owner == caller.name)
+        .filter(|application| application.organization == caller.organization)
         .map(|application| views::application(state, application))
         .collect()
 }
 
 /// Create the applications of an SLA with their services
 ///
-/// Nothing is deployed by it. Answers with all applications of the caller. Either all of the document is created or
-/// nothing.
+/// Nothing is deployed by it. Answers with all applications of the caller's organisation. Either all of the document is
+/// created or nothing.
 #[utoipa::path(post, path = "/api/application", tag = "applications",
     request_body(content = Object, description = "An SLA, version v2.0; see the project's docs/sla.md"), responses(
     (status = 200, body = Vec<ApplicationView>),
     (status = 400, description = "Not JSON", body = ErrorBody),
     (status = 401, body = ErrorBody),
+    (status = 403, description = "No role that may", body = ErrorBody),
     (status = 409, description = "An application of that name exists", body = ErrorBody),
     (status = 413, description = "Too large", body = ErrorBody),
     (status = 422, description = "The document is not valid; every problem names its field", body = ErrorBody),
@@ -83,14 +112,15 @@ pub(super) async fn create(
     caller: Caller,
     body: Body,
 ) -> Result<Json<Vec<ApplicationView>>, Error> {
+    caller.must(Verb::Create, Kind::Application)?;
     let mut sla = sla::parse(&body?)?;
-    let (owner, organization) = (caller.name.clone(), caller.organization);
+    let author = Author { organization: caller.organization, name: caller.name.clone() };
     context
         .brain
         .ask(move |state, now| {
             let services = sla.applications.iter_mut().flat_map(|application| &mut application.services);
-            state.find_secrets(organization, services)?;
-            state.create_applications(&owner, sla.applications, &mut RandomIds, now.date)
+            state.find_secrets(author.organization, services)?;
+            state.create_applications(&author, sla.applications, &mut RandomIds, now.date)
         })
         .await??;
     Ok(Json(own(&*context.brain.read().await, &caller)))
@@ -101,6 +131,7 @@ pub(super) async fn create(
     params(("id" = String, Path, description = "Application id")), responses(
     (status = 200, body = ApplicationView),
     (status = 401, body = ErrorBody),
+    (status = 403, description = "No role that may", body = ErrorBody),
     (status = 404, body = ErrorBody),
 ))]
 pub(super) async fn get(
@@ -109,8 +140,65 @@ pub(super) async fn get(
     Path(id): Path<String>,
 ) -> Result<Json<ApplicationView>, Error> {
     let state = context.brain.read().await;
-    let application = find(&state, &caller, &id)?;
+    let application = find(&state, &caller, Verb::Get, Kind::Application, &id)?;
     Ok(Json(views::application(&state, application)))
+}
+
+/// Change the description of an application
+///
+/// What is not sent stays as it is. Names and owner cannot be changed, services only by their own requests; what the
+/// root shows of an application may be sent back.
+#[utoipa::path(put, path = "/api/application/{id}", tag = "applications",
+    params(("id" = String, Path, description = "Application id")), request_body = ApplicationChange, responses(
+    (status = 200, body = Message),
+    (status = 400, description = "Not JSON", body = ErrorBody),
+    (status = 401, body = ErrorBody),
+    (status = 403, description = "No role that may", body = ErrorBody),
+    (status = 404, body = ErrorBody),
+    (status = 409, description = "A change that cannot be made, such as of its name", body = ErrorBody),
+    (status = 413, description = "Too large", body = ErrorBody),
+    (status = 422, description = "A field is unknown, too long or of the wrong type", body = ErrorBody),
+))]
+pub(super) async fn update(
+    State(context): Shared,
+    caller: Caller,
+    Path(id): Path<String>,
+    body: Body,
+) -> Result<Json<Message>, Error> {
+    // Whoever may not see the application is not told what is wrong with the document.
+    find(&*context.brain.read().await, &caller, Verb::Update, Kind::Application, &id)?;
+    let wanted: ApplicationChange = auth::parse(&body?)?;
+    let length = wanted.application_desc.as_ref().map_or(0, |text| text.chars().count());
+    if length > sla::MAX_TEXT_LENGTH {
+        let most = sla::MAX_TEXT_LENGTH;
+        let message = format!("application_desc must have at most {most} characters, but has {length}");
+        return Err(Error::bad_field("application_desc", message));
+    }
+    context
+        .brain
+        .ask(move |state, _| {
+            let application = find(state, &caller, Verb::Update, Kind::Application, &id)?;
+            wanted.refuse_other_names(application)?;
+            let description = wanted.application_desc.unwrap_or_else(|| application.description.clone());
+            Ok::<_, Error>(((), state.describe(application, description)))
+        })
+        .await??;
+    Ok(Json(Message { message: "Application is updated".to_owned() }))
+}
+
+impl ApplicationChange {
+    fn refuse_other_names(&self, application: &Application) -> Result<(), Error> {
+        for (field, sent, is) in [
+            ("application_name", &self.application_name, &application.name),
+            ("application_namespace", &self.application_namespace, &application.namespace),
+        ] {
+            if sent.as_ref().is_some_and(|sent| sent != is) {
+                let message = format!("{field} is `{is}` and cannot be changed; create another application");
+                return Err(Rejected::NotChangeable(message).into());
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Delete an application with its services and instances
@@ -118,6 +206,7 @@ pub(super) async fn get(
     params(("id" = String, Path, description = "Application id")), responses(
     (status = 200, body = Message),
     (status = 401, body = ErrorBody),
+    (status = 403, description = "No role that may", body = ErrorBody),
     (status = 404, body = ErrorBody),
 ))]
 pub(super) async fn delete(
@@ -128,21 +217,24 @@ pub(super) async fn delete(
     context
         .brain
         .ask(move |state, now| {
-            let application = find(state, &caller, &id)?;
+            let application = find(state, &caller, Verb::Delete, Kind::Application, &id)?;
             Ok::<_, Error>(((), state.delete_application(application, now.date)))
         })
         .await??;
     Ok(Json(Message { message: "Application Deleted".to_owned() }))
 }
 
-/// An application of the caller; administrators have all.
-pub(super) fn find<'a>(state: &'a Truth, caller: &Caller, id: &str) -> Result<&'a Application, Error> {
+/// An application, if the caller may do that to it or to what is of that kind in it.
+pub(super) fn find<'a>(
+    state: &'a Truth,
+    caller: &Caller,
+    verb: Verb,
+    kind: Kind,
+    id: &str,
+) -> Result<&'a Application, Error> {
     let found = id.parse::<ApplicationId>().ok().and_then(|id| state.application(id));
-    found.filter(|application| may_use(caller, application)).ok_or_else(|| Error::no_application(id))
-}
-
-pub(super) fn may_use(caller: &Caller, application: &Application) -> bool {
-    caller.is_admin() || application.owner == caller.name
+    let found = found.map(|application| (application, application.organization));
+    caller.must_for(verb, kind, found, || Error::no_application(id))
 }
 
 /// Ids for new documents.

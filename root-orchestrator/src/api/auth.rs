@@ -1,17 +1,23 @@
-//! Logging in.
+//! Logging in and out, and what one may do.
+
+use std::net::SocketAddr;
 
 use axum::{
     Json,
-    extract::State,
+    extract::{ConnectInfo, Query, State, rejection::QueryRejection},
     http::{HeaderMap, StatusCode},
 };
+use root_core::access::Verdict;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{
-    Body, Shared, authorization,
+    Body, Shared,
+    applications::Message,
+    authorization,
     error::{Error, ErrorBody},
 };
-use crate::auth::TokenPair;
+use crate::auth::{Attempt, Caller, TokenPair};
 
 /// Who wants to log in.
 #[derive(Debug, Deserialize, utoipa::ToSchema)]
@@ -19,7 +25,7 @@ pub(crate) struct Login {
     #[schema(example = "Admin")]
     username: String,
     password: String,
-    /// `root` or nothing.
+    /// The organisation to log in to, of which the user is a member; `root` if not given.
     organization_name: Option<String>,
 }
 
@@ -29,18 +35,46 @@ pub(crate) struct AccessToken {
     token: String,
 }
 
+/// What may be done.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Question {
+    /// `get`, `create`, `update` or `delete`.
+    verb: String,
+    /// `application`, `service`, `user`, `organization`, `quota`, `cluster`, `worker`, `join-token` or `api-token`.
+    resource: String,
+}
+
+/// Whether it may.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct MayI {
+    allowed: bool,
+    /// Why not.
+    reason: Option<String>,
+}
+
 /// Log in with name and password
 #[utoipa::path(post, path = "/api/auth/login", tag = "auth", request_body = Login, security(()), responses(
     (status = 200, body = TokenPair),
     (status = 400, description = "The body is not JSON", body = ErrorBody),
-    (status = 401, description = "Wrong name or password", body = ErrorBody),
+    (status = 401, description = "Wrong name or password, or not a member of the organisation", body = ErrorBody),
     (status = 404, description = "No such organisation", body = ErrorBody),
     (status = 422, description = "A field is missing", body = ErrorBody),
+    (status = 429, description = "Too many wrong passwords; `Retry-After` says when to try again", body = ErrorBody),
 ))]
-pub(super) async fn log_in(State(context): Shared, body: Body) -> Result<Json<TokenPair>, Error> {
+pub(super) async fn log_in(
+    State(context): Shared,
+    ConnectInfo(from): ConnectInfo<SocketAddr>,
+    body: Body,
+) -> Result<Json<TokenPair>, Error> {
     let login: Login = parse(&body?)?;
-    let organization = login.organization_name.as_deref().filter(|name| !name.is_empty());
-    Ok(Json(context.users.log_in(&login.username, login.password, organization).await?))
+    let attempt = Attempt {
+        name: login.username,
+        password: login.password,
+        organization: login.organization_name.filter(|name| !name.is_empty()),
+        from: from.ip(),
+    };
+    Ok(Json(context.authentication.log_in(&context.brain, attempt).await?))
 }
 
 /// Get a new access token with the refresh token as bearer
@@ -50,8 +84,47 @@ pub(super) async fn log_in(State(context): Shared, body: Body) -> Result<Json<To
     (status = 422, description = "Not a refresh token", body = ErrorBody),
 ))]
 pub(super) async fn refresh(State(context): Shared, headers: HeaderMap) -> Result<Json<AccessToken>, Error> {
-    let token = context.users.refresh(authorization(&headers)).await?;
+    let token = context.authentication.refresh(&context.brain, authorization(&headers)).await?;
     Ok(Json(AccessToken { token }))
+}
+
+/// End the login that the access token or refresh token is of
+#[utoipa::path(post, path = "/api/auth/logout", tag = "auth", responses(
+    (status = 200, body = Message),
+    (status = 401, description = "The token is missing, expired or not valid", body = ErrorBody),
+    (status = 403, description = "An API token: revoke it instead", body = ErrorBody),
+))]
+pub(super) async fn log_out(State(context): Shared, headers: HeaderMap) -> Result<Json<Message>, Error> {
+    context.authentication.log_out(&context.brain, authorization(&headers)).await?;
+    Ok(Json(Message { message: "Logged out".to_owned() }))
+}
+
+/// Ask whether the caller may do that, in the organisation of the login
+#[utoipa::path(get, path = "/api/auth/can-i", tag = "auth", params(Question), responses(
+    (status = 200, body = MayI),
+    (status = 401, body = ErrorBody),
+    (status = 422, description = "No such verb or kind of resource", body = ErrorBody),
+))]
+pub(super) async fn can_i(
+    caller: Caller,
+    question: Result<Query<Question>, QueryRejection>,
+) -> Result<Json<MayI>, Error> {
+    let Query(question) = question.map_err(|rejection| Error::bad_field("query", rejection.body_text()))?;
+    let verb = question.verb.parse().map_err(|error| Error::bad_field("verb", format!("{error}")))?;
+    let kind = question.resource.parse().map_err(|error| Error::bad_field("resource", format!("{error}")))?;
+    Ok(Json(match caller.may_usually(verb, kind) {
+        Verdict::Allowed => MayI { allowed: true, reason: None },
+        Verdict::Hidden => MayI { allowed: false, reason: None },
+        Verdict::Refused(refused) => MayI { allowed: false, reason: Some(refused.to_string()) },
+    }))
+}
+
+/// The keys by which others check access tokens (JWKS)
+#[utoipa::path(get, path = "/.well-known/jwks.json", tag = "auth", security(()), responses(
+    (status = 200, body = Object),
+))]
+pub(super) async fn public_keys(State(context): Shared) -> Json<Value> {
+    Json(serde_json::to_value(context.authentication.public_keys()).expect("public keys serialise to JSON"))
 }
 
 /// Reads a small JSON body; the error names the field.

@@ -1,18 +1,15 @@
 //! What changes a service after it was created: instances, revisions.
 
-use axum::{
-    Json,
-    extract::{Path, State},
-    http::StatusCode,
-};
+use axum::{Json, extract::State, http::StatusCode};
 use root_core::{
     Service,
+    access::Verb,
     sla::{self, MAX_INSTANCES, Shown, SlaChange},
 };
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Body, Shared,
+    Body, Path, Shared,
     applications::Message,
     auth,
     error::{Error, ErrorBody},
@@ -74,8 +71,9 @@ pub(crate) struct RollBack {
     (status = 200, body = Changed),
     (status = 400, description = "Not JSON", body = ErrorBody),
     (status = 401, body = ErrorBody),
+    (status = 403, description = "No role that may", body = ErrorBody),
     (status = 404, body = ErrorBody),
-    (status = 409, description = "A change that cannot be made, such as of its name", body = ErrorBody),
+    (status = 409, description = "A change that cannot be made, such as of its name, or beyond the quota", body = ErrorBody),
     (status = 413, description = "Too large", body = ErrorBody),
     (status = 422, description = "The document is not valid; every problem names its field", body = ErrorBody),
 ))]
@@ -86,17 +84,19 @@ pub(super) async fn update(
     body: Body,
 ) -> Result<Json<Changed>, Error> {
     // Whoever may not see the service is not told what is wrong with the document.
-    let image = find(&*context.brain.read().await, &caller, &id)?.spec().image.clone();
+    let image = find(&*context.brain.read().await, &caller, Verb::Update, &id)?.spec().image.clone();
     let SlaChange { application, service: mut wanted } =
         sla::parse_change(&body?, Shown { id: &id, image: &image })?;
     let (before, revision, same) = context
         .brain
         .ask(move |state, now| {
-            let service = find(state, &caller, &id)?;
+            let service = find(state, &caller, Verb::Update, &id)?;
             if let Some((name, namespace)) = application {
                 refuse_other_application(service, &name, &namespace)?;
             }
-            state.find_secrets(caller.organization, [&mut wanted])?;
+            let organization =
+                state.application(service.application).map(|application| application.organization);
+            state.find_secrets(organization.unwrap_or(caller.organization), [&mut wanted])?;
             let (revision, changes) = state.update(service, wanted, now.date)?;
             Ok::<_, Error>(((service.revision, revision, changes.is_empty()), changes))
         })
@@ -110,7 +110,7 @@ pub(super) async fn update(
 }
 
 fn refuse_other_application(service: &Service, name: &str, namespace: &str) -> Result<(), Error> {
-    let names = &service.names;
+    let names = service.written_names();
     if (name, namespace) == (&*names.application, &*names.application_namespace) {
         return Ok(());
     }
@@ -129,7 +129,9 @@ fn refuse_other_application(service: &Service, name: &str, namespace: &str) -> R
     (status = 200, body = Changed),
     (status = 400, description = "Not JSON", body = ErrorBody),
     (status = 401, body = ErrorBody),
+    (status = 403, description = "No role that may", body = ErrorBody),
     (status = 404, description = "No such service or revision", body = ErrorBody),
+    (status = 409, description = "More than the quota of the organisation", body = ErrorBody),
     (status = 422, body = ErrorBody),
 ))]
 pub(super) async fn roll_back(
@@ -138,6 +140,7 @@ pub(super) async fn roll_back(
     Path(id): Path<String>,
     body: Body,
 ) -> Result<Json<Changed>, Error> {
+    find(&*context.brain.read().await, &caller, Verb::Update, &id)?;
     let body = body?;
     let wanted: RollBack = if body.is_empty() { RollBack::default() } else { auth::parse(&body)? };
     if wanted.revision == Some(0) {
@@ -149,7 +152,7 @@ pub(super) async fn roll_back(
     let (before, revision) = context
         .brain
         .ask(move |state, _| {
-            let service = find(state, &caller, &id)?;
+            let service = find(state, &caller, Verb::Update, &id)?;
             let (revision, changes) = state.roll_back(service, wanted.revision)?;
             Ok::<_, Error>(((service.revision, revision), changes))
         })
@@ -169,6 +172,7 @@ pub(super) async fn roll_back(
     params(("id" = String, Path, description = "Service id")), responses(
     (status = 200, body = Vec<RevisionView>),
     (status = 401, body = ErrorBody),
+    (status = 403, description = "No role that may", body = ErrorBody),
     (status = 404, body = ErrorBody),
 ))]
 pub(super) async fn list_revisions(
@@ -177,7 +181,7 @@ pub(super) async fn list_revisions(
     Path(id): Path<String>,
 ) -> Result<Json<Vec<RevisionView>>, Error> {
     let state = context.brain.read().await;
-    Ok(Json(views::revisions(find(&state, &caller, &id)?)))
+    Ok(Json(views::revisions(find(&state, &caller, Verb::Get, &id)?)))
 }
 
 /// Set how many instances there are
@@ -188,7 +192,9 @@ pub(super) async fn list_revisions(
     (status = 200, body = Scaled),
     (status = 400, description = "Not JSON", body = ErrorBody),
     (status = 401, body = ErrorBody),
+    (status = 403, description = "No role that may", body = ErrorBody),
     (status = 404, body = ErrorBody),
+    (status = 409, description = "More than the quota of the organisation", body = ErrorBody),
     (status = 422, description = "A field is missing or out of range", body = ErrorBody),
 ))]
 pub(super) async fn scale(
@@ -197,6 +203,7 @@ pub(super) async fn scale(
     Path(id): Path<String>,
     body: Body,
 ) -> Result<Json<Scaled>, Error> {
+    find(&*context.brain.read().await, &caller, Verb::Update, &id)?;
     let Scale { instances } = auth::parse(&body?)?;
     if instances > MAX_INSTANCES {
         let message = format!("instances must be from 0 to {MAX_INSTANCES}, not {instances}");
@@ -205,8 +212,8 @@ pub(super) async fn scale(
     let added = context
         .brain
         .ask(move |state, now| {
-            let service = find(state, &caller, &id)?;
-            Ok::<_, Error>(state.scale(service, instances, now.date))
+            let service = find(state, &caller, Verb::Update, &id)?;
+            Ok::<_, Error>(state.scale(service, instances, now.date)?)
         })
         .await??;
     Ok(Json(Scaled { message: "ok".to_owned(), instances, added }))
@@ -217,8 +224,9 @@ pub(super) async fn scale(
     params(("id" = String, Path, description = "Service id")), responses(
     (status = 200, body = Deployed),
     (status = 401, body = ErrorBody),
+    (status = 403, description = "No role that may", body = ErrorBody),
     (status = 404, body = ErrorBody),
-    (status = 409, description = "It has as many as one service may have", body = ErrorBody),
+    (status = 409, description = "It has as many as one service may have, or the organisation as many as its quota", body = ErrorBody),
 ))]
 pub(super) async fn deploy(
     State(context): Shared,
@@ -228,13 +236,13 @@ pub(super) async fn deploy(
     let instance = context
         .brain
         .ask(move |state, now| {
-            let service = find(state, &caller, &id)?;
+            let service = find(state, &caller, Verb::Update, &id)?;
             if state.instances_of(service.id).count() >= MAX_INSTANCES as usize {
                 let message =
                     format!("the service has {MAX_INSTANCES} instances, and no service may have more");
                 return Err(Error::new(StatusCode::CONFLICT, "too_many_instances", message));
             }
-            Ok::<_, Error>(state.deploy(service, now.date))
+            Ok::<_, Error>(state.deploy(service, now.date)?)
         })
         .await??;
     Ok(Json(Deployed { message: "ok".to_owned(), instance_number: instance.number }))
@@ -249,6 +257,7 @@ pub(super) async fn deploy(
     responses(
     (status = 200, body = Message),
     (status = 401, body = ErrorBody),
+    (status = 403, description = "No role that may", body = ErrorBody),
     (status = 404, body = ErrorBody),
     (status = 422, description = "Not a number", body = ErrorBody),
 ))]
@@ -265,7 +274,7 @@ pub(super) async fn undeploy(
     context
         .brain
         .ask(move |state, now| {
-            let service = find(state, &caller, &id)?.id;
+            let service = find(state, &caller, Verb::Update, &id)?.id;
             let changes = match number {
                 Some(number) => state.undeploy(service, number, now.date)?,
                 None => state.undeploy_all(service, now.date),

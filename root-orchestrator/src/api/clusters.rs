@@ -1,6 +1,7 @@
 //! Clusters, as sums over their workers.
 
 use axum::{Json, extract::State};
+use root_core::access::{Kind, Verb};
 
 use super::{
     Context, Shared,
@@ -13,8 +14,10 @@ use crate::auth::Caller;
 #[utoipa::path(get, path = "/api/clusters", tag = "clusters", responses(
     (status = 200, body = Vec<ClusterView>),
     (status = 401, body = ErrorBody),
+    (status = 403, description = "An API token that may not", body = ErrorBody),
 ))]
-pub(super) async fn list(State(context): Shared, _caller: Caller) -> Result<Json<Vec<ClusterView>>, Error> {
+pub(super) async fn list(State(context): Shared, caller: Caller) -> Result<Json<Vec<ClusterView>>, Error> {
+    caller.must(Verb::Get, Kind::Cluster)?;
     Ok(Json(all(&context).await))
 }
 
@@ -22,11 +25,13 @@ pub(super) async fn list(State(context): Shared, _caller: Caller) -> Result<Json
 #[utoipa::path(get, path = "/api/clusters/active", tag = "clusters", responses(
     (status = 200, body = Vec<ClusterView>),
     (status = 401, body = ErrorBody),
+    (status = 403, description = "An API token that may not", body = ErrorBody),
 ))]
 pub(super) async fn list_active(
     State(context): Shared,
-    _caller: Caller,
+    caller: Caller,
 ) -> Result<Json<Vec<ClusterView>>, Error> {
+    caller.must(Verb::Get, Kind::Cluster)?;
     Ok(Json(all(&context).await.into_iter().filter(ClusterView::is_active).collect()))
 }
 

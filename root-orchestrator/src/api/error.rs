@@ -11,7 +11,7 @@ use axum::{
 };
 use control::Stopping;
 use root_core::{
-    Rejected,
+    PeopleRejected, Rejected,
     sla::{SlaErrorCode, SlaErrors},
 };
 use serde::Serialize;
@@ -56,11 +56,13 @@ pub(crate) struct Error {
     code: &'static str,
     message: String,
     problems: Vec<Problem>,
+    /// Seconds after which it is worth trying again, if that is known.
+    retry_after: Option<u64>,
 }
 
 impl Error {
     pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), problems: Vec::new() }
+        Self { status, code, message: message.into(), problems: Vec::new(), retry_after: None }
     }
 
     pub(crate) fn no_application(id: &str) -> Self {
@@ -76,8 +78,8 @@ impl Error {
         Self::new(StatusCode::NOT_FOUND, "no_cluster", message)
     }
 
-    pub(crate) fn forbidden() -> Self {
-        Self::new(StatusCode::FORBIDDEN, "forbidden", "You have not enough permissions!")
+    pub(crate) fn forbidden(why: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", why)
     }
 
     pub(crate) fn bad_field(field: &str, message: impl Into<String>) -> Self {
@@ -105,6 +107,9 @@ impl IntoResponse for Error {
             // The rest of the body is not read, so nothing more can be asked over this connection.
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
         response
     }
 }
@@ -116,6 +121,7 @@ impl From<Rejected> for Error {
             Rejected::ServiceExists { .. } => (StatusCode::CONFLICT, "service_exists"),
             Rejected::NoApplication(_) => (StatusCode::NOT_FOUND, "no_application"),
             Rejected::NoService(_) => (StatusCode::NOT_FOUND, "no_service"),
+            Rejected::QuotaExceeded { .. } => (StatusCode::CONFLICT, "quota_exceeded"),
             Rejected::NoInstance { .. } => (StatusCode::NOT_FOUND, "no_instance"),
             Rejected::NoRevision { .. } => (StatusCode::NOT_FOUND, "no_revision"),
             Rejected::NotChangeable(_) => (StatusCode::CONFLICT, "not_changeable"),
@@ -127,6 +133,29 @@ impl From<Rejected> for Error {
             Rejected::OtherKind { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "wrong_secret_kind"),
             Rejected::SecretGone(_) => (StatusCode::CONFLICT, "secret_gone"),
             Rejected::NoAddress { .. } => (StatusCode::INSUFFICIENT_STORAGE, "no_address"),
+        };
+        Self::new(status, code, rejected.to_string())
+    }
+}
+
+impl From<PeopleRejected> for Error {
+    fn from(rejected: PeopleRejected) -> Self {
+        let (status, code) = match rejected {
+            PeopleRejected::UserExists(_) => (StatusCode::CONFLICT, "user_exists"),
+            PeopleRejected::OrganizationExists(_) => (StatusCode::CONFLICT, "organization_exists"),
+            PeopleRejected::NoUser(_) => (StatusCode::NOT_FOUND, "no_user"),
+            PeopleRejected::NoOrganization(_) => (StatusCode::NOT_FOUND, "no_organization"),
+            PeopleRejected::NoToken(_) => (StatusCode::NOT_FOUND, "no_api_token"),
+            PeopleRejected::Forbidden(_) => (StatusCode::FORBIDDEN, "forbidden"),
+            PeopleRejected::MoreThanHeld(_) => (StatusCode::FORBIDDEN, "more_than_held"),
+            PeopleRejected::BeyondReach(_) => (StatusCode::FORBIDDEN, "beyond_reach"),
+            PeopleRejected::LastAdmin => (StatusCode::CONFLICT, "last_admin"),
+            PeopleRejected::RootStays => (StatusCode::CONFLICT, "root_stays"),
+            PeopleRejected::HasApplications(_) => (StatusCode::CONFLICT, "organization_not_empty"),
+            PeopleRejected::NoSuchMember(_) => return Self::bad_field("member", rejected.to_string()),
+            PeopleRejected::ResetInvalid => (StatusCode::BAD_REQUEST, "reset_invalid"),
+            PeopleRejected::ResetExpired => (StatusCode::BAD_REQUEST, "reset_expired"),
+            PeopleRejected::TooManyTokens => (StatusCode::CONFLICT, "too_many_tokens"),
         };
         Self::new(status, code, rejected.to_string())
     }
@@ -166,7 +195,7 @@ impl From<SlaErrors> for Error {
                 message: problem.message.clone(),
             })
             .collect();
-        Self { status, code: first.code.as_str(), message: errors.to_string(), problems }
+        Self { problems, ..Self::new(status, first.code.as_str(), errors.to_string()) }
     }
 }
 
@@ -179,6 +208,13 @@ impl From<AuthError> for Error {
             AuthError::Invalid => (StatusCode::UNAUTHORIZED, "invalid_token"),
             AuthError::Expired => (StatusCode::UNAUTHORIZED, "expired_token"),
             AuthError::WrongType(_) => (StatusCode::UNPROCESSABLE_ENTITY, "wrong_token_type"),
+            AuthError::NeedsLogin => (StatusCode::FORBIDDEN, "needs_login"),
+            AuthError::TooMany { seconds } => {
+                let refused =
+                    Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_attempts", error.to_string());
+                return Self { retry_after: Some(seconds), ..refused };
+            }
+            AuthError::Stopping(stopping) => return stopping.into(),
         };
         Self::new(status, code, error.to_string())
     }

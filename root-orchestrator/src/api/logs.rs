@@ -4,16 +4,17 @@ use std::sync::Arc;
 
 use axum::{
     body::Body,
-    extract::{Path, Query, State},
+    extract::{Query, State},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
 use futures_util::stream;
 use model::{InstanceId, Phase};
+use root_core::access::Verb;
 use serde::Deserialize;
 
 use super::{
-    Context, Shared,
+    Context, Path, Shared,
     error::{Error, ErrorBody},
     services,
 };
@@ -44,6 +45,7 @@ pub(crate) struct LogQuery {
     (status = 404, body = ErrorBody),
     (status = 409, description = "It has not started yet", body = ErrorBody),
     (status = 422, body = ErrorBody),
+    (status = 502, description = "Its device says no, or is away", body = ErrorBody),
     (status = 503, description = "Its cluster is not connected", body = ErrorBody),
 ))]
 pub(super) async fn read(
@@ -56,7 +58,7 @@ pub(super) async fn read(
     let number = number
         .parse()
         .map_err(|_| Error::bad_field("number", format!("`{number}` is not an instance number")))?;
-    let service = services::find(&*context.brain.read().await, &caller, &id)?.id;
+    let service = services::find(&*context.brain.read().await, &caller, Verb::Get, &id)?.id;
     let mut log = open(&context, InstanceId { service, number }, query.tail, query.follow).await?;
     // The first piece decides: what fails before anything was said is an error, not an empty log.
     let first = match log.next().await {

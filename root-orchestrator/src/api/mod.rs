@@ -3,28 +3,38 @@
 //! Both `/path` and `/path/` are answered without a redirect, and any origin may ask: tokens travel in a header, never
 //! in a cookie.
 
+mod api_tokens;
 mod applications;
 mod auth;
+mod certificates;
 mod changes;
 mod clusters;
 mod error;
 mod logs;
+mod organizations;
 mod secrets;
 mod services;
 mod tokens;
+mod users;
 mod views;
 mod watch;
 mod workers;
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, FromRequestParts, State, rejection::BytesRejection},
+    extract::{self, DefaultBodyLimit, FromRequestParts, State, rejection::BytesRejection},
     http::{HeaderMap, Method, header, request::Parts},
 };
 use bytes::Bytes;
-use root_core::sla::MAX_BODY_BYTES;
+use link::{Authority, Identity};
+use model::OrganizationId;
+use root_core::{
+    access::{Kind, Of, Role, Verb, Verdict},
+    sla::MAX_BODY_BYTES,
+};
+use serde::de::DeserializeOwned;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower::Layer;
@@ -39,18 +49,22 @@ use utoipa::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::SwaggerUi;
 
-use crate::{Brain, auth::Caller, auth::Users, links::Links, surroundings::Watch, vault::Vault};
+use crate::{Brain, auth::Authentication, auth::Caller, links::Links, surroundings::Watch, vault::Vault};
 use error::Error;
+pub(crate) use views::date;
 
 /// What every handler can reach.
 #[derive(Clone)]
 pub(crate) struct Context {
     pub(crate) brain: Brain,
     pub(crate) links: Arc<Links>,
-    pub(crate) users: Arc<Users>,
+    pub(crate) authentication: Arc<Authentication>,
     pub(crate) watch: Watch,
     pub(crate) vault: Arc<Vault>,
     pub(crate) ca_pin: [u8; 32],
+    pub(crate) authority: Arc<Authority>,
+    /// The root's own certificate, and what time it is where certificates are judged.
+    pub(crate) own: tokio::sync::watch::Receiver<Identity>,
 }
 
 #[derive(OpenApi)]
@@ -79,10 +93,24 @@ fn described() -> OpenApiRouter<Context> {
     OpenApiRouter::with_openapi(Description::openapi())
         .routes(routes!(auth::log_in))
         .routes(routes!(auth::refresh))
+        .routes(routes!(auth::log_out))
+        .routes(routes!(auth::can_i))
+        .routes(routes!(auth::public_keys))
+        .routes(routes!(api_tokens::list, api_tokens::create))
+        .routes(routes!(api_tokens::revoke))
+        .routes(routes!(users::register))
+        .routes(routes!(users::no_mail, users::redeem_reset))
+        .routes(routes!(users::get, users::change_password, users::update, users::delete))
+        .routes(routes!(users::offer_reset))
+        .routes(routes!(users::list))
+        .routes(routes!(users::list_of_organization))
+        .routes(routes!(users::permissions))
+        .routes(routes!(organizations::list, organizations::create))
+        .routes(routes!(organizations::update, organizations::delete))
+        .routes(routes!(organizations::get_quota, organizations::set_quota))
         .routes(routes!(applications::list))
         .routes(routes!(applications::create))
-        .routes(routes!(applications::get, applications::delete))
-        // The list of one user's applications shares its path's shape with nothing else.
+        .routes(routes!(applications::get, applications::update, applications::delete))
         .routes(routes!(applications::list_of_user))
         .routes(routes!(services::list, services::create))
         .routes(routes!(services::list_of_application))
@@ -106,6 +134,10 @@ fn described() -> OpenApiRouter<Context> {
         .routes(routes!(tokens::revoke))
         .routes(routes!(secrets::list, secrets::create))
         .routes(routes!(secrets::rotate, secrets::delete))
+        .routes(routes!(certificates::list))
+        .routes(routes!(certificates::revoke))
+        .routes(routes!(certificates::list_of_workers))
+        .routes(routes!(certificates::revoke_of_worker))
 }
 
 /// Everything that is served.
@@ -145,8 +177,10 @@ pub(crate) async fn serve(
     router: Router,
     shutdown: CancellationToken,
 ) -> std::io::Result<()> {
+    // Whoever guesses passwords is slowed down by the address they come from.
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
     tokio::select! {
-        served = axum::serve(listener, router) => served,
+        served = axum::serve(listener, service) => served,
         // Watchers and log readers would hold the end back for ever; they reconnect.
         () = shutdown.cancelled() => Ok(()),
     }
@@ -160,14 +194,66 @@ impl FromRequestParts<Context> for Caller {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, context: &Context) -> Result<Self, Error> {
-        Ok(context.users.caller(authorization(&parts.headers)).await?)
+        Ok(context.authentication.caller(&context.brain, authorization(&parts.headers)).await?)
     }
 }
 
 impl Caller {
-    /// Refuses everybody else.
+    /// Refuses who may not do that in the caller's organisation, to the platform or to what is the caller's own: whose a
+    /// resource of that kind is.
+    fn must(&self, verb: Verb, kind: Kind) -> Result<(), Error> {
+        match self.may_usually(verb, kind) {
+            Verdict::Allowed => Ok(()),
+            Verdict::Hidden => Err(Error::forbidden("it is another organisation's")),
+            Verdict::Refused(refused) => Err(Error::forbidden(refused.to_string())),
+        }
+    }
+
+    /// Refuses everybody but administrators of the platform.
+    #[allow(dead_code, reason = "the guard for what has no kind of its own in the table")]
     fn must_be_admin(&self) -> Result<(), Error> {
-        if self.is_admin() { Ok(()) } else { Err(Error::forbidden()) }
+        if self.rights.is_platform_admin() && self.rights.holds(Role::Admin) {
+            return Ok(());
+        }
+        Err(Error::forbidden(
+            "You have not enough permissions! This takes the role Admin in the organisation `root`.",
+        ))
+    }
+
+    /// A document of an organisation, unless the caller may not do that to it. One of another organisation is answered
+    /// as one that is not there.
+    fn must_for<T>(
+        &self,
+        verb: Verb,
+        kind: Kind,
+        found: Option<(T, OrganizationId)>,
+        absent: impl FnOnce() -> Error,
+    ) -> Result<T, Error> {
+        let verdict = |organization| self.may(verb, kind, Of::Organization(organization));
+        match found.map(|(found, organization)| (found, verdict(organization))) {
+            Some((found, Verdict::Allowed)) => Ok(found),
+            Some((_, Verdict::Refused(refused))) => Err(Error::forbidden(refused.to_string())),
+            Some((_, Verdict::Hidden)) | None => {
+                // Who may not do that to anything is told so, and learns nothing of what there is.
+                self.must(verb, kind)?;
+                Err(absent())
+            }
+        }
+    }
+}
+
+/// The parts of a path. One that cannot be read leads nowhere.
+#[derive(Debug)]
+pub(crate) struct Path<T>(pub(crate) T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<Context> for Path<T> {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, context: &Context) -> Result<Self, Error> {
+        match extract::Path::from_request_parts(parts, context).await {
+            Ok(extract::Path(path)) => Ok(Self(path)),
+            Err(_) => Err(error::no_such_path(parts.uri.clone()).await),
+        }
     }
 }
 

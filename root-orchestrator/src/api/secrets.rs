@@ -1,14 +1,11 @@
 //! Secrets of the caller's organisation. Values come in and never go out.
 
-use axum::{
-    Json,
-    extract::{Path, State},
-    http::StatusCode,
-};
+use axum::{Json, extract::State, http::StatusCode};
 use link::SecretValue;
 use model::{RegistryCredentials, SecretVersionId};
 use root_core::{
     NewSecret, Rotation, Secret, SecretKind, State as Truth,
+    access::{Kind as Resource, Verb},
     sla::{MAX_SECRET_BYTES, MAX_SECRET_NAME_LENGTH, is_secret_name},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -16,7 +13,7 @@ use serde_json::error::Category;
 use zeroize::Zeroizing;
 
 use super::{
-    Body, Shared,
+    Body, Path, Shared,
     applications::Message,
     error::{Error, ErrorBody},
     views,
@@ -131,8 +128,10 @@ pub(crate) struct Rotated {
 #[utoipa::path(get, path = "/api/v1/secrets", tag = "secrets", responses(
     (status = 200, body = Vec<SecretView>),
     (status = 401, body = ErrorBody),
+    (status = 403, description = "No role that may", body = ErrorBody),
 ))]
 pub(super) async fn list(State(context): Shared, caller: Caller) -> Result<Json<Vec<SecretView>>, Error> {
+    caller.must(Verb::Get, Resource::Secret)?;
     let state = context.brain.read().await;
     let mut users = state.secret_users();
     let view = |secret: &Secret| SecretView {
@@ -156,6 +155,7 @@ pub(super) async fn list(State(context): Shared, caller: Caller) -> Result<Json<
     (status = 201, body = Message),
     (status = 400, description = "Not JSON", body = ErrorBody),
     (status = 401, body = ErrorBody),
+    (status = 403, description = "No role that may", body = ErrorBody),
     (status = 409, description = "There is one of that name", body = ErrorBody),
     (status = 422, description = "A field is missing or out of range", body = ErrorBody),
 ))]
@@ -164,6 +164,7 @@ pub(super) async fn create(
     caller: Caller,
     body: Body,
 ) -> Result<(StatusCode, Json<Message>), Error> {
+    caller.must(Verb::Create, Resource::Secret)?;
     let NewSecretBody { name, kind, text, data, registry } = parse(&body?)?;
     if !is_secret_name(&name) {
         let message = format!(
@@ -188,6 +189,7 @@ pub(super) async fn create(
     (status = 200, body = Rotated),
     (status = 400, description = "Not JSON", body = ErrorBody),
     (status = 401, body = ErrorBody),
+    (status = 403, description = "No role that may", body = ErrorBody),
     (status = 404, body = ErrorBody),
     (status = 422, description = "A field is missing or out of range, or it is of another kind", body = ErrorBody),
 ))]
@@ -197,6 +199,7 @@ pub(super) async fn rotate(
     Path(name): Path<String>,
     body: Body,
 ) -> Result<Json<Rotated>, Error> {
+    caller.must(Verb::Update, Resource::Secret)?;
     let (kind, value) = read(parse(&body?)?)?;
     let vault = context.vault;
     let seal = move |version: SecretVersionId| vault.seal(version, &value);
@@ -219,6 +222,7 @@ pub(super) async fn rotate(
     params(("name" = String, Path, description = "Its name")), responses(
     (status = 200, body = Message),
     (status = 401, body = ErrorBody),
+    (status = 403, description = "No role that may", body = ErrorBody),
     (status = 404, body = ErrorBody),
     (status = 409, description = "Services use it; the message names them", body = ErrorBody),
 ))]
@@ -227,6 +231,7 @@ pub(super) async fn delete(
     caller: Caller,
     Path(name): Path<String>,
 ) -> Result<Json<Message>, Error> {
+    caller.must(Verb::Delete, Resource::Secret)?;
     context.brain.ask(move |state, _| state.delete_secret(caller.organization, &name)).await??;
     Ok(Json(Message { message: "Secret deleted".to_owned() }))
 }

@@ -2,17 +2,18 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use axum::{
-    Json,
-    extract::{Path, State},
-};
+use axum::{Json, extract::State};
 use futures_util::future::join_all;
 use model::{InstanceId, ServiceId};
-use root_core::{Service, State as Truth, sla};
+use root_core::{
+    Service, State as Truth,
+    access::{Kind, Of, Verb, Verdict},
+    sla,
+};
 use serde::Serialize;
 
 use super::{
-    Body, Context, Shared,
+    Body, Context, Path, Shared,
     applications::{self, Message, RandomIds},
     error::{Error, ErrorBody},
     logs,
@@ -45,19 +46,23 @@ pub(crate) struct AddedService {
     status: u16,
 }
 
-/// List all services
+/// List the services the caller may look at: those of the organisation, for an administrator of the platform all
 #[utoipa::path(get, path = "/api/services", tag = "services", responses(
     (status = 200, body = Vec<ServiceView>),
     (status = 401, body = ErrorBody),
-    (status = 403, description = "For administrators", body = ErrorBody),
+    (status = 403, description = "No role that may", body = ErrorBody),
 ))]
 pub(super) async fn list(State(context): Shared, caller: Caller) -> Result<Json<Vec<ServiceView>>, Error> {
-    if !caller.is_admin() {
-        return Err(Error::forbidden());
-    }
+    caller.must(Verb::Get, Kind::Service)?;
     let state = context.brain.read().await;
     let now = daemon::present();
-    Ok(Json(state.services().map(|service| views::service(&state, service, &BTreeMap::new(), now)).collect()))
+    let seen = state.services().filter(|service| {
+        state.application(service.application).is_some_and(|application| {
+            caller.may(Verb::Get, Kind::Service, Of::Organization(application.organization))
+                == Verdict::Allowed
+        })
+    });
+    Ok(Json(seen.map(|service| views::service(&state, service, &BTreeMap::new(), now)).collect()))
 }
 
 /// List the services of an application
@@ -73,7 +78,7 @@ pub(super) async fn list_of_application(
     Path(id): Path<String>,
 ) -> Result<Json<Vec<ServiceView>>, Error> {
     let state = context.brain.read().await;
-    let application = applications::find(&state, &caller, &id)?;
+    let application = applications::find(&state, &caller, Verb::Get, Kind::Service, &id)?;
     let services = state.services_of(application.id);
     let now = daemon::present();
     Ok(Json(services.map(|service| views::service(&state, service, &BTreeMap::new(), now)).collect()))
@@ -91,6 +96,7 @@ pub(super) async fn list_of_application(
     (status = 422, description = "The document is not valid; every problem names its field", body = ErrorBody),
 ))]
 pub(super) async fn create(State(context): Shared, caller: Caller, body: Body) -> Result<Json<Added>, Error> {
+    caller.must(Verb::Create, Kind::Service)?;
     let mut sla = sla::parse(&body?)?;
     if sla.applications.len() != 1 {
         return Err(Error::bad_field("applications", "services are added to exactly one application"));
@@ -104,8 +110,8 @@ pub(super) async fn create(State(context): Shared, caller: Caller, body: Body) -
     let added = context
         .brain
         .ask(move |state, now| {
-            let application = applications::find(state, &caller, &id)?;
-            state.find_secrets(caller.organization, &mut wanted.services)?;
+            let application = applications::find(state, &caller, Verb::Create, Kind::Service, &id)?;
+            state.find_secrets(application.organization, &mut wanted.services)?;
             Ok::<_, Error>(state.add_services(application, wanted.services, &mut RandomIds, now.date)?)
         })
         .await??;
@@ -133,7 +139,7 @@ pub(super) async fn get(
 ) -> Result<Json<ServiceView>, Error> {
     let started: Vec<InstanceId> = {
         let state = context.brain.read().await;
-        let service = find(&state, &caller, &id)?;
+        let service = find(&state, &caller, Verb::Get, &id)?;
         state
             .instances_of(service.id)
             .filter(|instance| logs::has_log(instance.report.phase))
@@ -145,7 +151,7 @@ pub(super) async fn get(
     let ends = join_all(started.into_iter().map(|instance| log_end(&context, instance))).await;
     let ends: BTreeMap<u32, String> = ends.into_iter().flatten().collect();
     let state = context.brain.read().await;
-    let service = find(&state, &caller, &id)?;
+    let service = find(&state, &caller, Verb::Get, &id)?;
     Ok(Json(views::service(&state, service, &ends, daemon::present())))
 }
 
@@ -177,20 +183,22 @@ pub(super) async fn delete(
     context
         .brain
         .ask(move |state, now| {
-            let service = find(state, &caller, &id)?;
+            let service = find(state, &caller, Verb::Delete, &id)?;
             Ok::<_, Error>(((), state.delete_service(service, now.date)))
         })
         .await??;
     Ok(Json(Message { message: "Job deleted".to_owned() }))
 }
 
-/// A service of one of the caller's applications; administrators have all.
-pub(super) fn find<'a>(state: &'a Truth, caller: &Caller, id: &str) -> Result<&'a Service, Error> {
+/// A service, if the caller may do that to it. What is done to its instances changes the service.
+pub(super) fn find<'a>(
+    state: &'a Truth,
+    caller: &Caller,
+    verb: Verb,
+    id: &str,
+) -> Result<&'a Service, Error> {
     let found = id.parse::<ServiceId>().ok().and_then(|id| state.service(id));
-    found
-        .filter(|service| {
-            let application = state.application(service.application);
-            application.is_some_and(|application| applications::may_use(caller, application))
-        })
-        .ok_or_else(|| Error::no_service(id))
+    let found =
+        found.and_then(|service| Some((service, state.application(service.application)?.organization)));
+    caller.must_for(verb, Kind::Service, found, || Error::no_service(id))
 }

@@ -1,16 +1,15 @@
 //! Join tokens for clusters and workers.
 
-use axum::{
-    Json,
-    extract::{Path, State},
-    http::StatusCode,
-};
+use axum::{Json, extract::State, http::StatusCode};
 use model::TokenId;
-use root_core::{Change, JoinKind, State as Truth, Token};
+use root_core::{
+    Change, JoinKind, State as Truth, Token,
+    access::{Kind as Resource, Verb},
+};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Body, Shared,
+    Body, Path, Shared,
     applications::Message,
     auth,
     error::{Error, ErrorBody},
@@ -81,10 +80,10 @@ fn view(state: &Truth, token: &Token, text: Option<String>) -> TokenView {
 #[utoipa::path(get, path = "/api/tokens", tag = "tokens", responses(
     (status = 200, body = Vec<TokenView>),
     (status = 401, body = ErrorBody),
-    (status = 403, description = "For administrators", body = ErrorBody),
+    (status = 403, description = "For those who look after the platform", body = ErrorBody),
 ))]
 pub(super) async fn list(State(context): Shared, caller: Caller) -> Result<Json<Vec<TokenView>>, Error> {
-    caller.must_be_admin()?;
+    caller.must(Verb::Get, Resource::JoinToken)?;
     let state = context.brain.read().await;
     Ok(Json(state.tokens().map(|token| view(&state, token, None)).collect()))
 }
@@ -94,7 +93,7 @@ pub(super) async fn list(State(context): Shared, caller: Caller) -> Result<Json<
     (status = 200, body = TokenView),
     (status = 400, description = "Not JSON", body = ErrorBody),
     (status = 401, body = ErrorBody),
-    (status = 403, description = "For administrators", body = ErrorBody),
+    (status = 403, description = "For those who look after the platform", body = ErrorBody),
     (status = 404, description = "No such cluster", body = ErrorBody),
     (status = 422, description = "A field is missing or out of range", body = ErrorBody),
 ))]
@@ -103,7 +102,7 @@ pub(super) async fn create(
     caller: Caller,
     body: Body,
 ) -> Result<Json<TokenView>, Error> {
-    caller.must_be_admin()?;
+    caller.must(Verb::Create, Resource::JoinToken)?;
     let wanted: NewToken = auth::parse(&body?)?;
     let uses = wanted.uses.unwrap_or(1);
     if !(1..=MOST_USES).contains(&uses) {
@@ -162,7 +161,7 @@ fn join_kind(state: &Truth, kind: Kind, cluster: Option<String>) -> Result<JoinK
     params(("id" = String, Path, description = "Token id")), responses(
     (status = 200, body = Message),
     (status = 401, body = ErrorBody),
-    (status = 403, description = "For administrators", body = ErrorBody),
+    (status = 403, description = "For those who look after the platform", body = ErrorBody),
     (status = 404, body = ErrorBody),
 ))]
 pub(super) async fn revoke(
@@ -170,7 +169,7 @@ pub(super) async fn revoke(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<Message>, Error> {
-    caller.must_be_admin()?;
+    caller.must(Verb::Delete, Resource::JoinToken)?;
     context
         .brain
         .ask(move |state, _| {

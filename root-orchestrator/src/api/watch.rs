@@ -8,7 +8,10 @@ use axum::{
 };
 use futures_util::{Stream, stream};
 use model::{ApplicationId, Now, ServiceId};
-use root_core::State as Truth;
+use root_core::{
+    State as Truth,
+    access::{Kind, Verb},
+};
 use serde::Deserialize;
 use tokio::{
     sync::broadcast::{Receiver, error::RecvError},
@@ -53,7 +56,14 @@ pub(super) async fn watch(
     let Query(query) = query.map_err(|rejection| Error::bad_field("application", rejection.body_text()))?;
     // Before reading, so that nothing falls between.
     let news = context.watch.subscribe();
-    let application = applications::find(&*context.brain.read().await, &caller, &query.application)?.id;
+    let application = applications::find(
+        &*context.brain.read().await,
+        &caller,
+        Verb::Get,
+        Kind::Service,
+        &query.application,
+    )?
+    .id;
     let watcher = Watcher {
         context,
         application,

@@ -1,16 +1,15 @@
 //! The workers of one cluster. Only it knows them: what is asked is passed on, and nothing of the answer is kept.
 
-use axum::{
-    Json,
-    extract::{Path, State},
-    http::StatusCode,
-};
+use axum::{Json, extract::State, http::StatusCode};
 use model::{ClusterAnswer, ClusterId, ClusterRequest, Scheduling};
-use root_core::State as Truth;
+use root_core::{
+    State as Truth,
+    access::{Kind, Verb},
+};
 use serde::Serialize;
 
 use super::{
-    Context, Shared,
+    Context, Path, Shared,
     error::{Error, ErrorBody},
     views::{self, WorkerView},
 };
@@ -27,11 +26,11 @@ pub(crate) struct Begun {
 /// Why a wish about workers is not fulfilled, for the description of the API.
 #[derive(utoipa::IntoResponses)]
 #[expect(dead_code, reason = "only its description is of use")]
-enum Refusals {
+pub(super) enum Refusals {
     /// No valid token
     #[response(status = 401)]
     NotLoggedIn(ErrorBody),
-    /// For administrators
+    /// For those who look after the platform
     #[response(status = 403)]
     Forbidden(ErrorBody),
     /// No such cluster
@@ -65,7 +64,7 @@ pub(super) async fn list(
     match ask(&context, &caller, &cluster, ClusterRequest::ListWorkers).await? {
         ClusterAnswer::Workers(workers) => Ok(Json(workers.into_iter().map(views::worker).collect())),
         ClusterAnswer::Rejected { reason } => Err(refused(&reason)),
-        ClusterAnswer::Begun { .. } => Err(not_an_answer()),
+        ClusterAnswer::Begun { .. } | ClusterAnswer::Certificates(_) => Err(not_an_answer()),
     }
 }
 
@@ -175,33 +174,38 @@ async fn begin(
     match ask(context, caller, cluster, wish).await? {
         ClusterAnswer::Begun { instances } => Ok(Json(Begun { message: done, instances })),
         ClusterAnswer::Rejected { reason } => Err(refused(&reason)),
-        ClusterAnswer::Workers(_) => Err(not_an_answer()),
+        ClusterAnswer::Workers(_) | ClusterAnswer::Certificates(_) => Err(not_an_answer()),
     }
 }
 
-async fn ask(
+pub(super) async fn ask(
     context: &Context,
     caller: &Caller,
     cluster: &str,
     wish: ClusterRequest,
 ) -> Result<ClusterAnswer, Error> {
-    caller.must_be_admin()?;
+    let verb = match wish {
+        ClusterRequest::ListWorkers | ClusterRequest::ListCertificates => Verb::Get,
+        ClusterRequest::Schedule { .. } | ClusterRequest::Rebalance => Verb::Update,
+        ClusterRequest::Forget { .. } => Verb::Delete,
+    };
+    caller.must(verb, Kind::Worker)?;
     let id = find(&*context.brain.read().await, cluster)?;
     Ok(context.links.ask(id, wish).await?)
 }
 
 /// A cluster by its id, or by its name.
-fn find(state: &Truth, name: &str) -> Result<ClusterId, Error> {
+pub(super) fn find(state: &Truth, name: &str) -> Result<ClusterId, Error> {
     let by_id = name.parse().ok().filter(|id| state.cluster(*id).is_some());
     let by_name = || state.clusters().find(|cluster| cluster.name == name).map(|cluster| cluster.id);
     by_id.or_else(by_name).ok_or_else(|| Error::no_cluster(name))
 }
 
-fn refused(reason: &str) -> Error {
+pub(super) fn refused(reason: &str) -> Error {
     Error::new(StatusCode::CONFLICT, "refused_by_cluster", reason)
 }
 
-fn not_an_answer() -> Error {
+pub(super) fn not_an_answer() -> Error {
     let message =
         "the cluster answered something else than was asked; root and cluster may be of different versions";
     Error::new(StatusCode::BAD_GATEWAY, "not_an_answer", message)

@@ -1,5 +1,7 @@
 //! The rules of a cluster, one by one. Those of survival, upkeep and so on are in files of these names.
 
+mod certificates;
+mod constraints;
 mod neighbours;
 mod network;
 mod secrets;
@@ -14,9 +16,9 @@ use std::{
 
 use model::{
     AddressKind, AssignedInstance, AssignedService, Assignment, Brain, Capability, ClusterRequest, Desired,
-    DirectConstraint, Generation, InstanceId, InstanceReport, Load, Mebibytes, Millicores, Moment,
-    NetworkLease, NetworkNews, Now, Phase, Plan, PortMapping, Resources, RevisionId, Scheduling, ServiceId,
-    ServiceNames, ServiceSpec, Timestamp, WorkerId, WorkerInventory, WorkerReport,
+    Generation, InstanceId, InstanceReport, Load, Mebibytes, Millicores, Moment, NetworkLease, NetworkNews,
+    Now, Phase, Plan, PortMapping, Resources, RevisionId, Scheduling, ServiceId, ServiceNames, ServiceSpec,
+    Timestamp, WorkerId, WorkerInventory, WorkerReport,
 };
 use proptest::prelude::*;
 
@@ -315,21 +317,6 @@ fn two_instances_with_one_device_port_go_to_two_workers() {
     let workers: Vec<_> = (0..3).map(|number| cluster.holder(number)).collect();
     assert!(workers[0].is_some() && workers[1].is_some() && workers[0] != workers[1], "{workers:?}");
     assert!(cluster.refusal(2).contains("port 8080/tcp of the device is taken"), "{}", cluster.refusal(2));
-}
-
-#[test]
-fn a_direct_constraint_names_the_only_workers_allowed() {
-    let mut cluster = Cluster::default();
-    cluster.connect(1, 4, 1000);
-    cluster.connect(2, 1, 100);
-    cluster.reconcile();
-    let mut spec = small();
-    let nodes = vec!["worker2".to_owned(), "worker9".to_owned()];
-    spec.constraints = vec![DirectConstraint { clusters: vec![], nodes }];
-    cluster.assign(spec, vec![wanted(0, Desired::Running), wanted(1, Desired::Running)]);
-    cluster.reconcile();
-    assert_eq!(cluster.holder(0), Some(worker(2)));
-    assert_eq!(cluster.phase(1), Some(Phase::Refused));
 }
 
 #[test]

@@ -99,6 +99,22 @@ fn a_lost_worker_is_noticed_within_three_seconds_and_another_gets_its_instance()
 }
 
 #[test]
+fn where_workers_beat_slowly_a_lost_one_is_noticed_that_much_later() {
+    let mut cluster = Cluster::default();
+    cluster.state.beat_every(2000);
+    cluster.connect(1, 4, 1000);
+    let interval = cluster.state.reconcile(cluster.now).effects.into_iter().find_map(|effect| match effect {
+        Effect::SetBeats { interval_millis, .. } => Some(interval_millis),
+        _ => None,
+    });
+    assert_eq!(interval, Some(1000), "fast until it is known what the link loses");
+    cluster.wait(3600);
+    assert!(cluster.state.contacts.is_reachable(worker(1)));
+    cluster.wait(200);
+    assert!(!cluster.state.contacts.is_reachable(worker(1)));
+}
+
+#[test]
 fn a_report_leaves_something_to_decide_when_something_is_otherwise_or_its_worker_was_lost() {
     let mut cluster = running(small());
     let (id, first) = (instance(0), Generation(1));

@@ -35,6 +35,7 @@ impl Surroundings<State> for Nowhere {
             Change::Shared(..) | Change::Elsewhere(..) | Change::PeerElsewhere(..) => {
                 unreachable!("it has no neighbours")
             }
+            Change::Certificate(..) | Change::Revoked(_) => unreachable!("nobody is certified"),
         }
     }
 

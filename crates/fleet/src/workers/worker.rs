@@ -139,10 +139,12 @@ impl Worker {
                     self.report(device, outbox, sequence).await?;
                 }
                 Some(cluster_to_worker::Message::Echo(echo)) => send(outbox, Message::Echo(echo)).await?,
-                Some(
-                    cluster_to_worker::Message::LogRequest(_) | cluster_to_worker::Message::LogCancel(_),
-                )
-                | None => {}
+                // Nothing was ever written.
+                Some(cluster_to_worker::Message::LogRequest(asked)) => {
+                    let end = v1::LogEnd { request: asked.request, error: String::new() };
+                    send(outbox, Message::LogEnd(end)).await?;
+                }
+                Some(cluster_to_worker::Message::LogCancel(_)) | None => {}
             }
         }
     }

@@ -3,14 +3,17 @@
 use std::sync::{Arc, Mutex};
 
 use daemon::StateDirectory;
-use link::{Authority, Dial, DialError, Identity, JoinToken, KeyPair, Subject, dial, peer_of, require_peer};
+use link::{
+    Authority, Dial, DialError, Identity, JoinToken, KeyPair, Revocations, Subject, dial, peer_of,
+    require_peer,
+};
 use model::{ClusterId, TokenId, WorkerId};
 use proto::v1::{
     self,
     enrolment_client::EnrolmentClient,
     enrolment_server::{Enrolment, EnrolmentServer},
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status};
 use uuid::Uuid;
@@ -20,6 +23,10 @@ use uuid::Uuid;
 pub(crate) struct Doorman {
     pub(crate) needs_certificate: bool,
     pub(crate) seen: Arc<Mutex<Vec<Option<Subject>>>>,
+    /// Who asked for another certificate.
+    pub(crate) renewed: Arc<Mutex<Vec<Subject>>>,
+    /// Signs for them.
+    pub(crate) authority: Option<Arc<Authority>>,
 }
 
 #[tonic::async_trait]
@@ -31,11 +38,25 @@ impl Enrolment for Doorman {
         }
         Ok(Response::new(v1::Certificate::default()))
     }
+
+    async fn renew(
+        &self,
+        request: Request<v1::CertificateRequest>,
+    ) -> Result<Response<v1::Certificate>, Status> {
+        let request_pem = &request.get_ref().certificate_request_pem;
+        let subject = link::renewing_peer(&request, request_pem)?;
+        self.renewed.lock().expect("not poisoned").push(subject);
+        let authority = self.authority.as_ref().ok_or_else(|| Status::unavailable("it only looks"))?;
+        let certificate_pem = authority
+            .certify(request_pem, subject, daemon::now())
+            .map_err(|error| Status::internal(error.to_string()))?;
+        Ok(Response::new(v1::Certificate { certificate_pem, ..v1::Certificate::default() }))
+    }
 }
 
 pub(crate) struct Root {
     _directory: tempfile::TempDir,
-    pub(crate) authority: Authority,
+    pub(crate) authority: Arc<Authority>,
     pub(crate) id: Uuid,
 }
 
@@ -45,7 +66,7 @@ impl Root {
         let state = StateDirectory::open(&directory.path().join("root")).expect("usable");
         let id = daemon::fresh_uuid();
         let authority = Authority::load_or_create(&state, id, daemon::now()).expect("made");
-        Self { _directory: directory, authority, id }
+        Self { _directory: directory, authority: Arc::new(authority), id }
     }
 
     pub(crate) fn identity(&self, subject: Subject) -> Identity {
@@ -76,13 +97,21 @@ impl Root {
 }
 
 pub(crate) async fn serve(identity: Identity, doorman: Doorman) -> (String, CancellationToken) {
+    serve_as(watch::channel(identity).1, Revocations::default(), doorman).await
+}
+
+pub(crate) async fn serve_as(
+    identity: watch::Receiver<Identity>,
+    revocations: Revocations,
+    doorman: Doorman,
+) -> (String, CancellationToken) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("bound").to_string();
     let shutdown = CancellationToken::new();
     let stop = shutdown.clone();
     tokio::spawn(async move {
         let routes = |mut server: tonic::transport::Server| server.add_service(EnrolmentServer::new(doorman));
-        link::serve(listener, &identity, routes, stop).await
+        link::serve(listener, identity, revocations, routes, stop).await
     });
     (address, shutdown)
 }

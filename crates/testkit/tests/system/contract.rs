@@ -1,11 +1,11 @@
 //! The REST API at its edges: who may, what is refused and how, both forms of a path.
 
-use reqwest::{Client, Method};
+use reqwest::{Client, Method, header::HeaderValue};
 use serde_json::{Value, json};
 use testkit::{Root, hello_sla, sla};
 
 #[tokio::test]
-async fn nothing_but_logging_in_works_without_a_token() {
+async fn nothing_but_logging_in_and_what_leads_to_it_works_without_a_token() {
     let root = Root::start().await;
     let anonymous = root.api.anonymous();
     let description = root.api.get("/docs/openapi.json").await.ok();
@@ -15,7 +15,7 @@ async fn nothing_but_logging_in_works_without_a_token() {
         let path = path.replace("{id}", "000000000000000000000000").replace("{number}", "0");
         let path = path.replace("{user}", "x").replace("{application}", "x");
         for method in operations.as_object().expect("operations").keys() {
-            if path == "/api/auth/login" {
+            if ["/api/auth/login", "/api/user", "/.well-known/jwks.json"].contains(&&*path) {
                 continue;
             }
             let method = Method::from_bytes(method.to_uppercase().as_bytes()).expect("a method");
@@ -64,7 +64,12 @@ async fn a_bad_document_names_its_field_and_nothing_is_stored() {
         (&with("port", json!("99999")), 422, "microservices[0].port"),
         (&with("bandwidth_in", json!(100)), 422, "bandwidth_in"),
         (&with("virtualization", json!("unikernel")), 422, "virtualization"),
-        (&with("constraints", json!([{"type": "geo", "location": "1;2", "threshold": 1}])), 422, "geo"),
+        (
+            &with("constraints", json!([{"type": "latency", "area": "a", "threshold": 1}])),
+            422,
+            "nobody measures",
+        ),
+        (&with("volumes", json!([{"volume_id": "a", "csi_driver": "b"}])), 422, "microservices[0].volumes"),
     ];
     assert_eq!(service("memory"), json!(32));
     for (document, status, named) in cases {
@@ -106,6 +111,68 @@ async fn services_are_added_to_an_application_by_its_id() {
 }
 
 #[tokio::test]
+async fn a_change_of_an_application_changes_its_description_and_nothing_else() {
+    let root = Root::start().await;
+    let service = root.api.create(&hello_sla("shop")).await;
+    let before = root.api.get("/api/applications").await.ok()[0].clone();
+    let path = format!("/api/application/{}", before["applicationID"].as_str().expect("an id"));
+    let put = async |body: Value| root.api.send(Method::PUT, &path, Some(body.to_string())).await;
+    let mut expected = before.clone();
+    expected["application_desc"] = json!("sells things");
+    // Oakestra's dashboard sends the whole application back, its command line some of it.
+    for body in [expected.clone(), json!({"application_name": "shop"}), json!({"microservices": null})] {
+        assert_eq!(put(body).await.ok(), json!({"message": "Application is updated"}));
+        assert_eq!(root.api.get(&path).await.ok(), expected);
+    }
+    let somebody = json!({"userId": "somebody", "microservices": [], "application_desc": null});
+    put(somebody).await.ok();
+    assert_eq!(root.api.get(&path).await.ok(), expected);
+    assert_eq!(root.api.get(&format!("/api/service/{service}")).await.status, 200);
+    for (body, status, named) in [
+        (json!({"application_name": "other"}), 409, "application_name is `shop`"),
+        (json!({"application_namespace": "other"}), 409, "application_namespace is `test`"),
+        (json!({"application_descr": "x"}), 422, "application_descr"),
+        (json!({"application_desc": "x".repeat(4097)}), 422, "application_desc must have at most 4096"),
+    ] {
+        let answer = put(body).await;
+        let message = answer.body["message"].as_str().unwrap_or_default();
+        assert!(answer.status == status && message.contains(named), "{answer:?}");
+    }
+    assert_eq!(root.api.get(&path).await.ok(), expected);
+}
+
+#[tokio::test]
+async fn no_authorization_is_too_strange_to_be_refused_in_words() {
+    let root = Root::start().await;
+    // {"alg":"none"}, {"alg":"HS256"} and a claim of Admin, unsigned and signed by nobody.
+    let (none, claims) =
+        ("eyJhbGciOiJub25lIn0", "eyJzdWIiOiJBZG1pbiIsInR5cGUiOiJhY2Nlc3MiLCJleHAiOjk5OTk5OTk5OTl9");
+    let signed = "eyJhbGciOiJIUzI1NiJ9";
+    for header in [
+        String::new(),
+        "Bearer".to_owned(),
+        "Bearer ".to_owned(),
+        "bearer x.y.z".to_owned(),
+        "Basic QWRtaW46QWRtaW4=".to_owned(),
+        "Bearer ..".to_owned(),
+        "Bearer a.b.c.d".to_owned(),
+        format!("Bearer {none}.{claims}."),
+        format!("Bearer {none}.{claims}.AAAA"),
+        format!("Bearer {signed}.{claims}.AAAA"),
+        format!("Bearer {}", "A".repeat(4096)),
+        "Bearer \u{fc}".to_owned(),
+    ] {
+        let value = HeaderValue::from_bytes(header.as_bytes()).expect("a header may have it");
+        let request = Client::new().get(format!("{}/api/applications", root.api.base()));
+        let answer = request.header("authorization", value).send().await.expect("the root answers");
+        let status = answer.status().as_u16();
+        let body: Value = serde_json::from_str(&answer.text().await.expect("a whole body")).expect("JSON");
+        assert_eq!(status, 401, "{header}: {body}");
+        assert!(body["message"].as_str().is_some_and(|message| !message.is_empty()), "{header}: {body}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_not_there_is_a_404_with_a_message() {
     let root = Root::start().await;
     let id = "000000000000000000000000";
@@ -118,9 +185,11 @@ async fn what_is_not_there_is_a_404_with_a_message() {
         (Method::DELETE, format!("/api/service/{id}/instance/0")),
         (Method::GET, format!("/api/services/{id}")),
         (Method::GET, "/nowhere".to_owned()),
+        (Method::GET, "/api/application/%ff".to_owned()),
+        (Method::PUT, format!("/api/application/{id}")),
         (Method::DELETE, "/api/tokens/none".to_owned()),
     ] {
-        let answer = root.api.send(method.clone(), &path, None).await;
+        let answer = root.api.send(method.clone(), &path, Some("{}".to_owned())).await;
         let message = answer.body["message"].as_str().unwrap_or_default();
         assert!(answer.status == 404 && message.len() > 10, "{method} {path}: {answer:?}");
     }

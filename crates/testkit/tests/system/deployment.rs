@@ -184,6 +184,51 @@ async fn direct_constraints_choose_cluster_and_worker_and_a_declined_one_moves_o
 }
 
 #[tokio::test]
+async fn constraints_hold_or_say_why_not() {
+    let root = Root::start().await;
+    // Around 48.137 north, 11.575 east, a kilometre.
+    let one = root.cluster("one").await;
+    let two = root.cluster("two").await;
+    let _in_one = one.worker(&root.api, "alpha").await;
+    let in_two = two.worker(&root.api, "beta").await;
+    let with = |application: &str, field: &str, value: Value| {
+        let mut placed = hello_sla(application);
+        placed["applications"][0]["microservices"][0][field] = value;
+        placed
+    };
+    let near =
+        |kilometres: f64| json!([{"type": "geo", "location": "11.575;48.137", "threshold": kilometres}]);
+    let architecture = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    for (application, field, value) in [
+        ("near", "constraints", near(1.0)),
+        ("here", "arch", json!(["s390x", architecture])),
+        ("two", "constraints", json!([{"type": "clusters", "allowed": ["two", "three"]}])),
+    ] {
+        let service = root.api.create(&with(application, field, value)).await;
+        let number = root.api.deploy(&service).await;
+        root.api.wait_for(&service, number, "RUNNING").await;
+    }
+    assert!(in_two.running() > 0, "the last one is allowed in `two` alone");
+    for (application, field, value, reason) in [
+        ("far", "constraints", near(0.9), "not within 0.9 km of 11.575;48.137 with all that it covers"),
+        ("else", "arch", json!(["s390x"]), "s390x is needed"),
+        ("none", "constraints", json!([{"type": "clusters", "allowed": ["three"]}]), "not among the names"),
+    ] {
+        let service = root.api.create(&with(application, field, value)).await;
+        let number = root.api.deploy(&service).await;
+        wait_until("a reason", async || {
+            let told = root.api.instance(&service, number).await["reason"]["candidates"].to_string();
+            if told.contains(reason) { Ok(()) } else { Err(told) }
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
 async fn an_instance_whose_image_cannot_be_had_says_so_and_recovers() {
     let root = Root::start().await;
     let cluster = root.cluster("one").await;

@@ -37,6 +37,8 @@ pub(crate) enum Goal {
     RatioAtLeast(f64),
     /// The value, in the unit of the figure.
     ValueAtMost { value: f64, unit: &'static str },
+    /// The value, where more is better.
+    ValueAtLeast { value: f64, unit: &'static str },
     /// The value, or else the ratio to the peer, where more is better.
     EitherAtLeast { value: f64, unit: &'static str, ratio: f64 },
 }
@@ -63,6 +65,7 @@ impl Figure {
             Goal::RatioAtMost(most) => self.ratio.map(|ratio| ratio <= most),
             Goal::RatioAtLeast(least) => self.ratio.map(|ratio| ratio >= least),
             Goal::ValueAtMost { value, .. } => Some(self.value <= value),
+            Goal::ValueAtLeast { value, .. } => Some(self.value >= value),
             Goal::EitherAtLeast { value, .. } if self.value >= value => Some(true),
             Goal::EitherAtLeast { ratio: least, .. } => self.ratio.map(|ratio| ratio >= least),
         }
@@ -87,6 +90,7 @@ impl fmt::Display for Goal {
             Self::RatioAtMost(ratio) => write!(f, "<= {ratio}x"),
             Self::RatioAtLeast(ratio) => write!(f, ">= {ratio}x"),
             Self::ValueAtMost { value, unit } => write!(f, "<= {value} {unit}"),
+            Self::ValueAtLeast { value, unit } => write!(f, ">= {value} {unit}"),
             Self::EitherAtLeast { value, unit, ratio } => write!(f, ">= {value} {unit} or >= {ratio}x"),
         }
     }
@@ -158,6 +162,8 @@ mod tests {
         assert_eq!(met(Goal::RatioAtLeast(1.5)), Some(true));
         assert_eq!(met(Goal::RatioAtLeast(1.6)), Some(false));
         assert_eq!(met(Goal::ValueAtMost { value: 29.0, unit: "us" }), Some(false));
+        let least = |value| met(Goal::ValueAtLeast { value, unit: "us" });
+        assert_eq!([least(30.0), least(31.0)], [true, false].map(Some));
         let either = |value, ratio| met(Goal::EitherAtLeast { value, unit: "us", ratio });
         assert_eq!([either(30.0, 9.0), either(31.0, 1.5), either(31.0, 1.6)], [true, true, false].map(Some));
     }

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::workspace::{self, Workspace};
 
+mod api;
 mod deploy;
 mod figure;
 mod footprint;
@@ -48,11 +49,16 @@ enum Run {
     Apart(fn(&Path) -> Result<Vec<Figure>>),
 }
 
-const BENCHMARKS: [Benchmark; 9] = [
+const BENCHMARKS: [Benchmark; 10] = [
     Benchmark {
         name: "alarms",
         about: "whether workers are taken for lost that are not (needs root; half an hour, or MANGROVE_BENCH_SECONDS=60)",
         run: Run::Alone(recovery::alarms::run),
+    },
+    Benchmark {
+        name: "api",
+        about: "the REST API: reads against bare hyper, durable creates, order to worker, and a minute of mixed load (or MANGROVE_BENCH_SECONDS=5)",
+        run: Run::Alone(api::run),
     },
     Benchmark {
         name: "deploy",

@@ -108,7 +108,7 @@ pub static DOCUMENT: Level = Level {
 pub static APPLICATION: Level = Level {
     noun: "an application",
     fields: &[
-        honoured("application_name", Kind::Name, "Unique in its namespace for each user.").required(),
+        honoured("application_name", Kind::Name, "Unique in its namespace for each organisation.").required(),
         honoured("application_namespace", Kind::Name, "Tells deployments of one application apart.")
             .required(),
         honoured("applicationID", Kind::Text, "Which application to add services to; empty for a new one."),
@@ -149,6 +149,7 @@ pub static SERVICE: Level = Level {
         ),
         honoured("image_pull_secret", Kind::Text, "A secret of kind registry, to fetch the image with."),
         honoured("constraints", Kind::Objects(super::MAX_LIST_ENTRIES), "Where it may run; all must hold."),
+        honoured("arch", Kind::Texts, "Processor architectures, such as `amd64`, any of which will do."),
         honoured(
             "on_partition",
             Kind::Text,
@@ -181,9 +182,10 @@ pub static SERVICE: Level = Level {
         ),
         kept("description", Kind::Text, "A description for people."),
         honoured("microserviceID", Kind::EmptyText, "Empty: the root gives services their ids."),
-        not_yet("vtpus", "reserves tensor processors"),
-        not_yet("bandwidth_in", "reserves incoming bandwidth, kbit/s"),
-        not_yet("bandwidth_out", "reserves outgoing bandwidth, kbit/s"),
+        not_yet("vtpus", "reserves tensor processors, which no worker reports"),
+        not_yet("vram", "reserves memory of graphics processors, which no worker reports"),
+        not_yet("bandwidth_in", "reserves incoming bandwidth, which no worker reports"),
+        not_yet("bandwidth_out", "reserves outgoing bandwidth, which no worker reports"),
         not_yet("state", "fetches the state to start from"),
         not_yet("args", "arguments beside `cmd`"),
         not_yet("sla_violation_strategy", "what to do when a constraint is violated"),
@@ -192,9 +194,8 @@ pub static SERVICE: Level = Level {
         not_yet("RR_ip", "a chosen IPv4 service address"),
         not_yet("RR_ip_v6", "a chosen IPv6 service address"),
         not_yet("connectivity", "constraints on the connection to other services"),
-        not_yet("volumes", "mounts volumes of storage drivers"),
-        not_yet("arch", "chooses among workers by processor architecture"),
-        not_yet("platform", "chooses the platform of the image"),
+        not_yet("volumes", "mounts volumes of storage drivers, which no worker has"),
+        not_yet("platform", "chooses the platform of the image; `arch` chooses the processor architecture"),
         not_yet("vm_images", "disk images of a virtual machine"),
         server_set("_id"),
         server_set("job_name"),
@@ -237,16 +238,16 @@ pub static ADDRESSES: Level = Level {
 pub static CONSTRAINT: Level = Level {
     noun: "a constraint",
     fields: &[
-        honoured("type", Kind::Text, "The kind of constraint: `direct`.").required(),
-        honoured("cluster", Kind::Text, "Names of clusters, joined by `;`, any of which will do."),
-        honoured("node", Kind::Text, "Names of workers, joined by `;`, any of which will do."),
+        honoured("type", Kind::Text, "The kind of constraint: `direct`, `clusters` or `geo`.").required(),
+        honoured("cluster", Kind::Text, "`direct`: names of clusters, joined by `;`, any of which will do."),
+        honoured("node", Kind::Text, "`direct`: names of workers, joined by `;`, any of which will do."),
+        honoured("allowed", Kind::Texts, "`clusters`: names of clusters, any of which will do."),
+        honoured("location", Kind::Text, "`geo`: a place, `longitude;latitude` in degrees."),
+        honoured("threshold", Kind::Any, "`geo`: at most so many kilometres from there."),
+        kept("rigidness", Kind::Any, "`geo`: how often it may be farther, from 0 to 1. It never is."),
+        kept("convergence_time", Kind::Any, "`geo`: for how many seconds it may be farther. It never is."),
         not_yet("area", "the area a latency is measured to"),
-        not_yet("location", "the place a distance is measured to"),
-        not_yet("threshold", "the latency or distance that must not be exceeded"),
-        not_yet("rigidness", "how often the threshold may be exceeded"),
-        not_yet("convergence_time", "how long the threshold may be exceeded"),
         not_yet("needs", "names of addons that must be there"),
-        not_yet("allowed", "names of clusters; use type `direct` with `cluster`"),
     ],
 };
 
@@ -367,10 +368,11 @@ pub static LEVELS: [&Level; 12] = [
 ];
 
 /// The values of `virtualization`.
-pub static VIRTUALIZATIONS: [Choice; 8] = [
+pub static VIRTUALIZATIONS: [Choice; 9] = [
     choice("container", Support::Honoured, "an OCI container"),
     choice("docker", Support::Honoured, "the same as `container`"),
     choice("unikernel", Support::NotYet, "a unikernel"),
+    choice("wasm", Support::NotYet, "a WebAssembly module"),
     choice("vm", Support::NotYet, "a virtual machine"),
     choice("crosvm", Support::NotYet, "a virtual machine run by crosvm"),
     choice("runsc", Support::NotYet, "a container run by gVisor"),
@@ -381,10 +383,10 @@ pub static VIRTUALIZATIONS: [Choice; 8] = [
 /// The values of a constraint's `type`.
 pub static CONSTRAINT_TYPES: [Choice; 5] = [
     choice("direct", Support::Honoured, "chosen clusters and workers"),
-    choice("clusters", Support::NotYet, "allowed clusters; use type `direct` with `cluster`"),
-    choice("addons", Support::NotYet, "addons that must be there"),
-    choice("latency", Support::NotYet, "a bounded latency to an area"),
-    choice("geo", Support::NotYet, "a bounded distance to a place"),
+    choice("clusters", Support::Honoured, "allowed clusters"),
+    choice("geo", Support::Honoured, "a bounded distance to a place"),
+    choice("addons", Support::NotYet, "addons that must be there, and no cluster has any"),
+    choice("latency", Support::NotYet, "a bounded latency to an area, which nobody measures"),
 ];
 
 impl Field {

@@ -9,6 +9,7 @@
 //! whose it is, is for the caller.
 
 mod change;
+mod constraints;
 mod error;
 pub mod fields;
 mod json;

@@ -101,7 +101,7 @@ impl<'a> Fields<'a> {
         self.value(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
     }
 
-    fn value(&self, name: &'static str) -> Option<&'a Value> {
+    pub(super) fn value(&self, name: &'static str) -> Option<&'a Value> {
         self.found.get(name).map(|(_, value)| *value)
     }
 }

@@ -6,20 +6,17 @@ use std::{
 };
 
 use model::{
-    AddedFile, AddressKind, AllowedCallers, DirectConstraint, Mebibytes, Millicores, PortMapping, Resources,
-    ServiceSpec, StableAddress, Virtualization,
+    AddedFile, AddressKind, AllowedCallers, Mebibytes, Millicores, PortMapping, Resources, ServiceSpec,
+    StableAddress, Virtualization,
 };
 use serde_json::{Map, Value};
 
 use super::{
-    MAX_ADDED_FILES_BYTES, MAX_IMAGE_LENGTH, MAX_NAME_LENGTH, SlaService,
+    MAX_ADDED_FILES_BYTES, MAX_IMAGE_LENGTH, MAX_NAME_LENGTH, SlaService, constraints,
     error::{Problems, SlaErrorCode, shown},
-    fields::{
-        ADDED_FILE, ADDRESSES, CONSTRAINT, CONSTRAINT_TYPES, Choice, Kind, SERVICE, Support, VIRTUALIZATIONS,
-        nearest_choice,
-    },
+    fields::{ADDED_FILE, ADDRESSES, Choice, Kind, SERVICE, Support, VIRTUALIZATIONS, nearest_choice},
     policy,
-    read::{Fields, child, is_blank, item, unknown_field},
+    read::{Fields, child, item},
     secrets,
 };
 
@@ -29,6 +26,7 @@ const DEFAULT_MODE: u32 = 0o644;
 /// Reads the service at `path`. What it returns next to a problem is a placeholder.
 pub(super) fn service(path: &str, object: &Map<String, Value>, problems: &mut Problems) -> SlaService {
     let fields = Fields::read(&SERVICE, path, object, problems);
+    let (constraints, distances) = constraints::read(&fields, problems);
     let spec = ServiceSpec {
         image: image(&fields, problems),
         virtualization: virtualization(&fields, problems),
@@ -44,7 +42,9 @@ pub(super) fn service(path: &str, object: &Map<String, Value>, problems: &mut Pr
         one_shot: fields.flag("one_shot"),
         privileged: fields.flag("privileged"),
         added_files: added_files(&fields, problems),
-        constraints: constraints(&fields, problems),
+        constraints,
+        distances,
+        architectures: architectures(&fields, problems),
         survival: policy::survival(&fields, problems),
         health: policy::health(&fields, problems),
         drain: policy::drain(&fields, problems),
@@ -79,9 +79,10 @@ fn allowed_callers(fields: &Fields<'_>, problems: &mut Problems) -> AllowedCalle
     let path = fields.path_of("allowed_callers");
     let mut allowed = AllowedCallers::new();
     for (index, text) in fields.texts("allowed_callers").into_iter().enumerate() {
-        let short = text.split('.').all(|name| name.len() <= MAX_NAME_LENGTH);
+        // Only the root names applications of other organisations, with `-`.
+        let is_written = text.split('.').all(|name| name.len() <= MAX_NAME_LENGTH && !name.contains('-'));
         match text.parse() {
-            Ok(caller) if short => {
+            Ok(caller) if is_written => {
                 allowed.insert(caller);
             }
             Ok(_) | Err(_) => {
@@ -158,7 +159,7 @@ fn virtualization(fields: &Fields<'_>, problems: &mut Problems) -> Virtualizatio
 }
 
 /// Whether `text` is an honoured one of `choices`; if not, that is noted.
-fn choose(text: &str, choices: &[Choice], path: &str, problems: &mut Problems) -> bool {
+pub(super) fn choose(text: &str, choices: &[Choice], path: &str, problems: &mut Problems) -> bool {
     let honoured: Vec<String> = choices
         .iter()
         .filter(|choice| choice.support == Support::Honoured)
@@ -182,6 +183,25 @@ fn choose(text: &str, choices: &[Choice], path: &str, problems: &mut Problems) -
         }
     }
     false
+}
+
+/// The names are those of container images; whether a worker has such a processor is seen when one is chosen.
+fn architectures(fields: &Fields<'_>, problems: &mut Problems) -> BTreeSet<String> {
+    let path = fields.path_of("arch");
+    let mut architectures = BTreeSet::new();
+    for (index, name) in fields.texts("arch").into_iter().enumerate().filter(|(_, name)| !name.is_empty()) {
+        let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        if name.len() <= MAX_NAME_LENGTH && name.bytes().all(fits) {
+            architectures.insert(name.to_owned());
+        } else {
+            let is_wrong = format!(
+                "must be a processor architecture as images name it, such as `amd64` or `arm64`, but is \"{}\"",
+                shown(name)
+            );
+            problems.add(SlaErrorCode::InvalidValue, &item(&path, index), &is_wrong);
+        }
+    }
+    architectures
 }
 
 /// A list of nothing but empty strings is a form that nobody filled in.
@@ -295,42 +315,4 @@ pub(super) fn names_a_file(path: &str) -> bool {
 pub(super) fn octal_mode(text: &str) -> Option<u32> {
     let is_octal = (3..=4).contains(&text.len()) && text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
     u32::from_str_radix(text, 8).ok().filter(|_| is_octal)
-}
-
-fn constraints(fields: &Fields<'_>, problems: &mut Problems) -> Vec<DirectConstraint> {
-    let objects = fields.objects("constraints").into_iter();
-    objects.filter_map(|(path, object)| constraint(&path, object, problems)).collect()
-}
-
-/// `None` for a constraint that constrains nothing, and next to a problem.
-fn constraint(path: &str, object: &Map<String, Value>, problems: &mut Problems) -> Option<DirectConstraint> {
-    let kind = object.get("type").and_then(Value::as_str);
-    let known = kind.and_then(|kind| CONSTRAINT_TYPES.iter().find(|choice| choice.name == kind));
-    if known.is_some_and(|choice| choice.support == Support::NotYet) {
-        refuse_constraint_unless_blank(path, object, problems);
-        return None;
-    }
-    let fields = Fields::read(&CONSTRAINT, path, object, problems);
-    if fields.has("type") {
-        choose(fields.text("type"), &CONSTRAINT_TYPES, &fields.path_of("type"), problems);
-    }
-    let constraint =
-        DirectConstraint { clusters: names(fields.text("cluster")), nodes: names(fields.text("node")) };
-    (constraint != DirectConstraint::default()).then_some(constraint)
-}
-
-/// A constraint of a kind that is not honoured, whose form nobody filled in, is left out.
-fn refuse_constraint_unless_blank(path: &str, object: &Map<String, Value>, problems: &mut Problems) {
-    for name in object.keys().filter(|name| CONSTRAINT.find(name).is_none()) {
-        unknown_field(&CONSTRAINT, &child(path, name), name, problems);
-    }
-    if object.iter().any(|(name, value)| name != "type" && !is_blank(value)) {
-        let kind = object.get("type").and_then(Value::as_str).unwrap_or_default();
-        choose(kind, &CONSTRAINT_TYPES, &child(path, "type"), problems);
-    }
-}
-
-/// The names of a list joined by `;`.
-fn names(list: &str) -> Vec<String> {
-    list.split(';').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }

@@ -69,7 +69,10 @@ fn a_cluster_may_honour_the_tokens_of_its_own_workers_and_tells_of_their_use() {
         let plan = root.state.reconcile(root.now);
         let tokens = plan.effects.into_iter().filter_map(|effect| match effect {
             Effect::SendTokens { cluster, tokens, settled, .. } => Some((cluster, tokens, settled)),
-            Effect::SendAssignment { .. } | Effect::TellNeighbours { .. } | Effect::PassOn { .. } => None,
+            Effect::SendAssignment { .. }
+            | Effect::SendRevocations { .. }
+            | Effect::TellNeighbours { .. }
+            | Effect::PassOn { .. } => None,
         });
         tokens.collect()
     };

@@ -1,23 +1,30 @@
 //! The rules of the root, one by one. Those of survival are in `survival.rs`, those of revisions in `rollout.rs`,
-//! those of joining in `enrolment.rs`, those of neighbours in `neighbours.rs`.
+//! those of joining in `enrolment.rs`, of certificates in `certificates.rs`, those of neighbours in `neighbours.rs`, those of
+//! people in `access.rs`, `membership.rs` and `sessions.rs`, those of where an instance may run in `constraints.rs`.
 
+mod access;
 mod addresses;
+mod certificates;
+mod constraints;
 mod enrolment;
+mod membership;
 mod names;
 mod neighbours;
+mod quota;
 mod rollout;
 mod secrets;
+mod sessions;
 mod survival;
 
 use model::{
     ApplicationId, AssignedInstance, Brain, Capability, ClusterAggregate, ClusterId, ClusterReport, Desired,
-    DirectConstraint, Generation, InstanceId, InstanceReport, Location, Mebibytes, Millicores, Moment, Now,
+    Generation, InstanceId, InstanceReport, Location, Mebibytes, Millicores, Moment, Now, OrganizationId,
     Phase, Plan, Refusal, RefusalCode, Resources, RevisionId, ServiceId, ServiceSpec, Timestamp, TokenId,
 };
 
 use crate::{
-    Application, Change, Claim, Cluster, Effect, EnrolmentRejected, FreshIds, JoinKind, Rejected, State,
-    Token, UpdatePolicy,
+    Application, Author, Change, Claim, Cluster, Effect, EnrolmentRejected, FreshIds, JoinKind, Rejected,
+    State, Token, UpdatePolicy,
     sla::{SlaApplication, SlaService},
 };
 
@@ -25,6 +32,13 @@ const REVISION: u32 = 1;
 /// The generation of the first copy.
 const FIRST: Generation = Generation(1 << 32);
 const BEGINNING: Now = Now { date: Timestamp(1_000_000), moment: Moment(5_000_000) };
+
+const ROOT: OrganizationId = OrganizationId::from_bytes([0xf0; 12]);
+const ACME: OrganizationId = OrganizationId::from_bytes([0xac; 12]);
+
+fn author(organization: OrganizationId) -> Author {
+    Author { organization, name: "user".to_owned() }
+}
 
 /// Counts instead of drawing.
 #[derive(Default)]
@@ -80,7 +94,7 @@ struct Root {
 
 impl Root {
     fn new() -> Self {
-        Self { state: State::default(), ids: CountedIds::default(), now: BEGINNING, sessions: 0, reports: 0 }
+        Self { state: State::of(ROOT), ids: CountedIds::default(), now: BEGINNING, sessions: 0, reports: 0 }
     }
 
     fn apply(&mut self, changes: Vec<Change>) {
@@ -97,7 +111,10 @@ impl Root {
         );
         plan.effects.retain(|effect| match effect {
             Effect::SendAssignment { .. } => true,
-            Effect::SendTokens { .. } | Effect::TellNeighbours { .. } | Effect::PassOn { .. } => false,
+            Effect::SendTokens { .. }
+            | Effect::SendRevocations { .. }
+            | Effect::TellNeighbours { .. }
+            | Effect::PassOn { .. } => false,
         });
         plan
     }
@@ -118,7 +135,7 @@ impl Root {
         };
         let (created, changes) = self
             .state
-            .create_applications("user", vec![wanted], &mut self.ids, self.now.date)
+            .create_applications(&author(ROOT), vec![wanted], &mut self.ids, self.now.date)
             .expect("a new name");
         self.apply(changes);
         self.state.services_of(created[0]).next().expect("its service").id
@@ -126,7 +143,7 @@ impl Root {
 
     fn deploy(&mut self, service: ServiceId) -> InstanceId {
         let service = self.state.service(service).expect("it exists").clone();
-        let (id, changes) = self.state.deploy(&service, self.now.date);
+        let (id, changes) = self.state.deploy(&service, self.now.date).expect("there is no quota");
         self.apply(changes);
         id
     }
@@ -318,21 +335,6 @@ fn the_next_cluster_is_tried_when_one_declines() {
     root.report(first, ClusterAggregate { free: resources(9, 2000), ..same }, vec![]);
     root.reconcile();
     assert_eq!(root.state.instance(id).and_then(|instance| instance.cluster()), Some(first));
-}
-
-#[test]
-fn a_direct_constraint_names_the_only_clusters_allowed() {
-    let mut root = Root::new();
-    root.cluster(1, "one", &[resources(8, 2000)]);
-    let two = root.cluster(2, "two", &[resources(1, 100)]);
-    let mut spec = small();
-    spec.constraints = vec![DirectConstraint { clusters: vec!["two".to_owned()], nodes: vec![] }];
-    let service = root.service(spec);
-    let ids = [root.deploy(service), root.deploy(service)];
-    root.reconcile();
-    assert_eq!(root.state.instance(ids[0]).and_then(|instance| instance.cluster()), Some(two));
-    let refusal = root.refusal(ids[1]);
-    assert!(refusal.contains("one: not among the names"), "{refusal}");
 }
 
 #[test]

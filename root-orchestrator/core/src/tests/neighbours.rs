@@ -47,7 +47,10 @@ impl Root {
                 assert_eq!(session, self.session(cluster), "over the connection there is");
                 Some((cluster, neighbours))
             }
-            Effect::SendAssignment { .. } | Effect::SendTokens { .. } | Effect::PassOn { .. } => None,
+            Effect::SendAssignment { .. }
+            | Effect::SendTokens { .. }
+            | Effect::SendRevocations { .. }
+            | Effect::PassOn { .. } => None,
         });
         told.collect()
     }
@@ -127,7 +130,10 @@ impl Root {
         let effects = self.state.reconcile(self.now).effects.into_iter();
         let passed = effects.filter_map(|effect| match effect {
             Effect::PassOn { cluster, session, from, news } => Some((cluster, session, from, news)),
-            Effect::SendAssignment { .. } | Effect::SendTokens { .. } | Effect::TellNeighbours { .. } => None,
+            Effect::SendAssignment { .. }
+            | Effect::SendTokens { .. }
+            | Effect::SendRevocations { .. }
+            | Effect::TellNeighbours { .. } => None,
         });
         passed.collect()
     }

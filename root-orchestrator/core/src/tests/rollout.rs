@@ -30,7 +30,8 @@ impl Shop {
     }
 
     fn scale(&mut self, wanted: u32) {
-        let (_, changes) = self.root.state.scale(&self.document(), wanted, self.root.now.date);
+        let (_, changes) =
+            self.root.state.scale(&self.document(), wanted, self.root.now.date).expect("there is no quota");
         self.root.apply(changes);
         self.root.reconcile();
     }
@@ -266,7 +267,10 @@ fn who_may_connect_is_changed_without_another_revision_and_told_to_clusters() {
     let effects = shop.root.reconcile().effects;
     let told = effects.iter().find_map(|effect| match effect {
         Effect::SendAssignment { assignment, .. } => Some(assignment),
-        Effect::SendTokens { .. } | Effect::TellNeighbours { .. } | Effect::PassOn { .. } => None,
+        Effect::SendTokens { .. }
+        | Effect::SendRevocations { .. }
+        | Effect::TellNeighbours { .. }
+        | Effect::PassOn { .. } => None,
     });
     let services: Vec<_> = told.expect("the cluster hears of it").services.values().collect();
     assert_eq!(*services[0].allowed_callers, wanted.allowed_callers);

@@ -1,9 +1,10 @@
 //! What users are shown: the documents of the API, in the shapes clients of Oakestra's API read.
 //!
-//! Services and revisions are in `service.rs`, instances in `instance.rs`, clusters and workers in `cluster.rs`.
+//! People are in `people.rs`, services and revisions are in `service.rs`, instances in `instance.rs`, clusters and workers in `cluster.rs`.
 
 mod cluster;
 mod instance;
+mod people;
 mod service;
 
 use jiff::Timestamp as Date;
@@ -14,6 +15,9 @@ use utoipa::ToSchema;
 
 pub(crate) use cluster::{ClusterView, WorkerView, cluster, worker};
 pub(crate) use instance::lost_with_its_cluster;
+pub(crate) use people::{
+    ApiTokenView, OrganizationView, QuotaView, UserView, api_token, organization, quota, user,
+};
 pub(crate) use service::{RevisionView, ServiceView, revisions, service};
 
 /// An id in the form of a MongoDB document.
@@ -41,9 +45,11 @@ pub(crate) struct ApplicationView {
     application_desc: String,
     /// Ids of its services.
     microservices: Vec<String>,
-    /// Name of the user it belongs to.
+    /// Name of the user who made it.
     #[serde(rename = "userId")]
     user_id: String,
+    /// Name of the organisation it belongs to.
+    organization: String,
 }
 
 pub(crate) fn application(state: &State, application: &Application) -> ApplicationView {
@@ -55,6 +61,10 @@ pub(crate) fn application(state: &State, application: &Application) -> Applicati
         application_desc: application.description.clone(),
         microservices: state.services_of(application.id).map(|service| service.id.to_string()).collect(),
         user_id: application.owner.clone(),
+        organization: state
+            .organization(application.organization)
+            .map(|organization| organization.name.clone())
+            .unwrap_or_default(),
     }
 }
 
@@ -79,6 +89,12 @@ fn seconds(at: Timestamp) -> f64 {
 pub(crate) fn rfc3339(at: Timestamp) -> String {
     let date = i64::try_from(at.0).ok().and_then(|millis| Date::from_millisecond(millis).ok());
     date.map(|date| date.to_string()).unwrap_or_default()
+}
+
+/// The date as clients of Oakestra write it, in UTC: `dd/MM/yyyy HH:mm`.
+pub(crate) fn date(at: Timestamp) -> String {
+    let date = i64::try_from(at.0).ok().and_then(|millis| Date::from_millisecond(millis).ok());
+    date.map(|date| date.strftime("%d/%m/%Y %H:%M").to_string()).unwrap_or_default()
 }
 
 /// The document that says a service is gone.

@@ -129,6 +129,7 @@ pub(crate) fn service(
     let instances: Vec<(&Instance, Seen)> =
         state.instances_of(service.id).map(|instance| (instance, Seen::of(state, instance, now))).collect();
     let telling = most_telling(&instances);
+    let names = service.written_names();
     let mut sent = service.current().document.clone();
     // Those the root sets from them, and one that is not of a revision.
     sent.remove("image");
@@ -137,14 +138,14 @@ pub(crate) fn service(
     ServiceView {
         _id: Oid::of(service.id),
         microservice_id: service.id.to_string(),
-        job_name: service.names.to_string(),
+        job_name: names.to_string(),
         application_id: service.application.to_string(),
-        app_name: service.names.application.clone(),
-        app_ns: service.names.application_namespace.clone(),
-        application_name: service.names.application.clone(),
-        application_namespace: service.names.application_namespace.clone(),
-        service_name: service.names.service.clone(),
-        service_ns: service.names.service_namespace.clone(),
+        app_name: names.application.clone(),
+        app_ns: names.application_namespace.clone(),
+        application_name: names.application,
+        application_namespace: names.application_namespace,
+        service_name: names.service,
+        service_ns: names.service_namespace,
         image: service.spec().image.clone(),
         virtualization: match service.spec().virtualization {
             model::Virtualization::Container => "docker".to_owned(),
@@ -162,7 +163,7 @@ pub(crate) fn service(
             })
             .collect(),
         service_ip_list: service_addresses(service),
-        allowed_callers: service.allowed_callers.iter().map(ToString::to_string).collect(),
+        allowed_callers: service.written_callers().map(|caller| caller.to_string()).collect(),
         sent,
     }
 }

@@ -125,6 +125,11 @@ impl Load {
         Ok(())
     }
 
+    /// The service of single deployments; before there are any it has no instances.
+    pub(crate) fn single(&self) -> &str {
+        &self.single
+    }
+
     pub(crate) const fn root(&self) -> &Root {
         &self.root
     }

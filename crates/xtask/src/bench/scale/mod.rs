@@ -4,7 +4,7 @@
 //! The workers share the machine with what is measured. Processor time and memory are those of the control process
 //! alone; times are what is left of the machine for it. Choose other sizes with `MANGROVE_BENCH_WORKERS=1000,10000`.
 //! Workers do as NodeEngine does: each tells how it fares in a beat every 0.8 s, and reports when something is new and
-//! every 30 s. `MANGROVE_BENCH_REPORT_MILLIS=2000` has them report more often.
+//! every 30 s. `MANGROVE_BEAT_INTERVAL=2000` has them beat more rarely, `MANGROVE_BENCH_REPORT_MILLIS=2000` report more often.
 
 pub(crate) mod fleet;
 pub(crate) mod load;

@@ -68,6 +68,11 @@ impl Root {
         Connection::open(self.address.clone(), Some(self.token.clone())).await
     }
 
+    /// What it lets in who sends it, for ten minutes.
+    pub(crate) fn token(&self) -> &str {
+        &self.token
+    }
+
     /// A join token for the cluster of that name, or for a worker of any.
     pub(crate) async fn join_token(&self, cluster: Option<&str>) -> Result<String> {
         let wanted = match cluster {

@@ -3,6 +3,7 @@
 mod addresses;
 mod changes;
 mod clients;
+mod constraints;
 mod policies;
 mod properties;
 mod secrets;
@@ -115,7 +116,11 @@ fn every_honoured_field_reaches_the_spec() {
         "one_shot": true,
         "privileged": true,
         "added_files": [{"path": "/etc/a", "content": "x", "mode": "0755"}, {"path": "/b", "content": ""}],
-        "constraints": [{"type": "direct", "cluster": "munich", "node": "n1; n2;"}],
+        "constraints": [
+            {"type": "direct", "cluster": "munich", "node": "n1; n2;"},
+            {"type": "geo", "location": "11.575;48.137", "threshold": 20.5},
+        ],
+        "arch": ["arm64", "amd64", ""],
     }));
     let expected = ServiceSpec {
         image: "docker.io/library/nginx:latest".to_owned(),
@@ -144,6 +149,12 @@ fn every_honoured_field_reaches_the_spec() {
             clusters: vec!["munich".to_owned()],
             nodes: vec!["n1".to_owned(), "n2".to_owned()],
         }],
+        distances: vec![model::DistanceConstraint {
+            latitude: model::Microdegrees(48_137_000),
+            longitude: model::Microdegrees(11_575_000),
+            within_metres: 20_500,
+        }],
+        architectures: ["amd64", "arm64"].map(str::to_owned).into(),
         survival: model::Survival::default(),
         health: model::Health::default(),
         drain: model::Span::default(),

@@ -63,7 +63,12 @@ fn services() -> impl Strategy<Value = Value> {
             service_with(json!({
                 "microservice_name": name, "memory": memory, "vcpu": cores, "port": port,
                 "environment": environment, "one_shot": flag, "privileged": !flag, "storage": 0, "state": "",
-                "constraints": [{"type": "direct", "cluster": list, "node": name}],
+                "constraints": [
+                    {"type": "direct", "cluster": list, "node": name},
+                    {"type": "clusters", "allowed": [name, list]},
+                    {"type": "geo", "location": format!("-{failures};{failures}.5"), "threshold": failures},
+                ],
+                "arch": [name],
                 "added_files": [{"path": format!("/{name}"), "content": list, "mode": "0600"}],
                 "instance_list": [], "description": name,
                 "on_partition": on_partition, "on_rejoin": "", "cluster_lost_after": lost,

@@ -129,7 +129,7 @@ fn the_image_is_a_reference() {
 
 #[test]
 fn containers_are_the_only_virtualization_and_the_others_are_refused_by_name() {
-    for known in ["unikernel", "vm", "crosvm", "runsc", "runu", "urunc"] {
+    for known in ["unikernel", "wasm", "vm", "crosvm", "runsc", "runu", "urunc"] {
         let problems = service_problems(json!({"virtualization": known}));
         let [(code, place, is_wrong)] = &problems[..] else { panic!("{problems:?}") };
         assert_eq!((*code, place.as_str()), (SlaErrorCode::NotSupported, "virtualization"));
@@ -343,30 +343,6 @@ fn direct_constraints_that_name_nothing_constrain_nothing() {
 }
 
 #[test]
-fn other_constraints_are_refused_by_name_once_they_ask_for_something() {
-    for (constraint, kind) in [
-        (json!({"type": "clusters", "allowed": ["a"]}), "clusters"),
-        (json!({"type": "addons", "needs": ["FLOps-learner"]}), "addons"),
-        (json!({"type": "latency", "area": "munich", "threshold": 20}), "latency"),
-        (json!({"type": "geo", "location": "48;11", "threshold": 20.5}), "geo"),
-    ] {
-        let problems = service_problems(json!({"constraints": [constraint]}));
-        let [(code, place, is_wrong)] = &problems[..] else { panic!("{problems:?}") };
-        assert_eq!((*code, place.as_str()), (SlaErrorCode::NotSupported, "constraints[0].type"));
-        assert!(is_wrong.starts_with(&format!("is `{kind}` (")), "{is_wrong}");
-        assert!(is_wrong.ends_with("which is not supported yet: use `direct`"), "{is_wrong}");
-    }
-    assert_eq!(
-        service_problems(json!({"constraints": [{"type": "direct", "node": "a", "rigidness": 0.5}]})),
-        one(
-            SlaErrorCode::NotSupported,
-            "constraints[0].rigidness",
-            "is not supported yet (how often the threshold may be exceeded): remove the field"
-        )
-    );
-}
-
-#[test]
 fn constraints_need_a_known_type_and_known_fields() {
     let problems = service_problems(json!({"constraints": [
         {"cluster": "a"},
@@ -381,12 +357,12 @@ fn constraints_need_a_known_type_and_known_fields() {
             expected(
                 SlaErrorCode::MissingField,
                 "constraints[0].type",
-                "is missing: a constraint needs it (The kind of constraint: `direct`)"
+                "is missing: a constraint needs it (The kind of constraint: `direct`, `clusters` or `geo`)"
             ),
             expected(
                 SlaErrorCode::InvalidValue,
                 "constraints[1].type",
-                "must be `direct`, but is \"dirct\"; did you mean `direct`?"
+                "must be `direct` or `clusters` or `geo`, but is \"dirct\"; did you mean `direct`?"
             ),
             expected(
                 SlaErrorCode::UnknownField,
@@ -406,6 +382,7 @@ fn constraints_need_a_known_type_and_known_fields() {
 fn what_is_not_there_yet_is_refused_by_name_once_it_is_asked_for() {
     let asked = [
         ("vtpus", json!(1)),
+        ("vram", json!(1024)),
         ("bandwidth_in", json!(100)),
         ("bandwidth_out", json!("fast")),
         ("state", json!("http://example.org/state")),
@@ -416,7 +393,6 @@ fn what_is_not_there_yet_is_refused_by_name_once_it_is_asked_for() {
         ("RR_ip_v6", json!("fdff:2000::1")),
         ("connectivity", json!([{"target_microservice_id": "a", "con_constraints": []}])),
         ("volumes", json!([{"volume_id": "a", "csi_driver": "b"}])),
-        ("arch", json!(["amd64"])),
         ("platform", json!("linux/amd64")),
         ("vm_images", json!(["a"])),
     ];

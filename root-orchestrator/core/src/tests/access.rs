@@ -1,0 +1,162 @@
+//! The table of who may do what, and what API tokens are limited to.
+
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::access::{Kind, Of, Refused, Rights, Role, Scope, Verb, Verdict, may, may_lend, usual_owner};
+use model::UserId;
+
+const SOMEBODY: UserId = UserId::from_bytes([1; 12]);
+
+fn rights(organization: OrganizationId, roles: &[Role]) -> Rights {
+    let roles = roles.iter().copied().collect();
+    Rights { user: SOMEBODY, organization, in_root: organization == ROOT, roles, scopes: None }
+}
+
+fn scoped(rights: Rights, scopes: &[&str]) -> Rights {
+    Rights { scopes: Some(scopes.iter().map(|scope| scope.parse().expect("a scope")).collect()), ..rights }
+}
+
+/// What somebody may do without naming whose: `verb:kind`.
+fn allowed(rights: &Rights) -> Vec<String> {
+    let all = Kind::ALL.into_iter().flat_map(|kind| Verb::ALL.map(|verb| (verb, kind)));
+    all.filter(|(verb, kind)| may(rights, *verb, *kind, usual_owner(rights, *kind)) == Verdict::Allowed)
+        .map(|(verb, kind)| Scope::Action(verb, kind).to_string())
+        .collect()
+}
+
+fn of(kind: &str, verbs: &[&str]) -> Vec<String> {
+    verbs.iter().map(|verb| format!("{verb}:{kind}")).collect()
+}
+
+const ALL: [&str; 4] = ["get", "create", "update", "delete"];
+
+#[test]
+fn everybody_may_look_at_clusters_and_keep_api_tokens() {
+    let anybody = [of("cluster", &["get"]), of("api-token", &ALL)].concat();
+    assert_eq!(allowed(&rights(ACME, &[])), anybody);
+    assert_eq!(allowed(&rights(ROOT, &[])), anybody);
+}
+
+#[test]
+fn each_role_may_what_it_is_for_in_its_organisation() {
+    let anybody = || [of("cluster", &["get"]), of("api-token", &ALL)].concat();
+    let provider = [of("application", &ALL), of("service", &ALL), of("quota", &["get"]), anybody()].concat();
+    assert_eq!(allowed(&rights(ACME, &[Role::ApplicationProvider])), provider);
+    let people = [
+        of("application", &["get"]),
+        of("service", &["get"]),
+        of("user", &ALL),
+        of("organization", &["get", "update"]),
+        of("quota", &["get"]),
+        anybody(),
+    ];
+    assert_eq!(allowed(&rights(ACME, &[Role::OrganizationAdmin])), people.concat());
+    let admin = [
+        of("application", &ALL),
+        of("service", &ALL),
+        of("user", &ALL),
+        of("organization", &["get", "update"]),
+        of("quota", &["get"]),
+        anybody(),
+    ];
+    assert_eq!(allowed(&rights(ACME, &[Role::Admin])), admin.concat());
+}
+
+#[test]
+fn the_platform_is_for_the_providers_of_the_first_organisation() {
+    let platform = [of("cluster", &ALL), of("worker", &ALL), of("join-token", &ALL), of("api-token", &ALL)];
+    assert_eq!(allowed(&rights(ROOT, &[Role::InfrastructureProvider])), platform.concat());
+    let elsewhere = rights(ACME, &[Role::InfrastructureProvider, Role::Admin]);
+    for kind in [Kind::Worker, Kind::JoinToken] {
+        assert_ne!(may(&elsewhere, Verb::Get, kind, Of::Platform), Verdict::Allowed, "{kind:?}");
+    }
+}
+
+#[test]
+fn an_admin_of_the_first_organisation_may_everything_everywhere_and_of_another_nothing_elsewhere() {
+    let (platform, acme) = (rights(ROOT, &[Role::Admin]), rights(ACME, &[Role::Admin]));
+    for kind in Kind::ALL {
+        for verb in Verb::ALL {
+            for of in [Of::Platform, Of::Organization(ACME), Of::Person(UserId::from_bytes([9; 12]))] {
+                assert_eq!(may(&platform, verb, kind, of), Verdict::Allowed, "{verb:?} {kind:?} {of:?}");
+            }
+            assert_eq!(may(&acme, verb, kind, Of::Organization(ROOT)), Verdict::Hidden, "{verb:?} {kind:?}");
+            let others = may(&acme, verb, kind, Of::Person(UserId::from_bytes([9; 12])));
+            assert!(matches!(others, Verdict::Refused(_)), "{verb:?} {kind:?}");
+        }
+    }
+}
+
+#[test]
+fn a_refusal_says_what_it_takes() {
+    let refused = |rights: &Rights, verb, kind| match may(rights, verb, kind, usual_owner(rights, kind)) {
+        Verdict::Refused(refused) => refused.to_string(),
+        Verdict::Allowed | Verdict::Hidden => panic!("it is to be refused"),
+    };
+    assert_eq!(
+        refused(&rights(ACME, &[]), Verb::Create, Kind::Application),
+        "You have not enough permissions! To create a resource of kind `application` takes the role \
+         Application_Provider or Admin in the organisation you are logged in to."
+    );
+    let limited = scoped(rights(ACME, &[Role::Admin]), &["get:application"]);
+    assert_eq!(
+        may(&limited, Verb::Delete, Kind::Application, Of::Organization(ACME)),
+        Verdict::Refused(Refused::Scope { verb: Verb::Delete, kind: Kind::Application })
+    );
+}
+
+#[test]
+fn a_token_may_what_its_user_may_and_its_scopes_say() {
+    let admin = rights(ACME, &[Role::Admin]);
+    assert_eq!(allowed(&scoped(admin.clone(), &["get:service"])), ["get:service"]);
+    let provider = scoped(admin.clone(), &["Application_Provider"]);
+    let may_do =
+        [of("application", &ALL), of("service", &ALL), of("quota", &["get"]), of("cluster", &["get"])];
+    assert_eq!(allowed(&provider), may_do.concat());
+    // What its user may not, its scopes do not give.
+    assert_eq!(allowed(&scoped(rights(ACME, &[]), &["Admin", "get:service"])), allowed(&rights(ACME, &[])));
+    // The platform's administrator keeps its reach, not its power.
+    let everywhere = scoped(rights(ROOT, &[Role::Admin]), &["get:service"]);
+    assert_eq!(may(&everywhere, Verb::Get, Kind::Service, Of::Organization(ACME)), Verdict::Allowed);
+    assert_eq!(allowed(&everywhere), ["get:service"]);
+}
+
+#[test]
+fn nobody_lends_more_than_they_hold() {
+    let scope = |text: &str| text.parse::<Scope>().expect("a scope");
+    let provider = rights(ACME, &[Role::ApplicationProvider]);
+    for (text, may) in [
+        ("Application_Provider", true),
+        ("Admin", false),
+        ("Infrastructure_Provider", false),
+        ("update:service", true),
+        ("get:user", false),
+        ("update:worker", false),
+    ] {
+        assert_eq!(may_lend(&provider, scope(text)), may, "{text}");
+    }
+    let holds =
+        |rights: &Rights| Role::ALL.into_iter().filter(|role| rights.holds(*role)).collect::<Vec<_>>();
+    assert_eq!(holds(&rights(ACME, &[Role::Admin])), Role::ALL);
+    assert_eq!(holds(&provider), [Role::ApplicationProvider]);
+    assert_eq!(holds(&scoped(rights(ROOT, &[Role::Admin]), &["update:user"])), []);
+    let narrowed = scoped(rights(ROOT, &[Role::Admin]), &["Application_Provider"]);
+    assert_eq!(holds(&narrowed), [Role::ApplicationProvider]);
+}
+
+#[test]
+fn words_are_read_as_they_are_written() {
+    let scopes: BTreeSet<Scope> = ["Organization_Admin", "delete:join-token"]
+        .iter()
+        .map(|text| text.parse().expect("a scope"))
+        .collect();
+    for scope in &scopes {
+        assert_eq!(scope.to_string().parse(), Ok(*scope));
+    }
+    let stored = serde_json::to_string(&Role::OrganizationAdmin).expect("it serialises");
+    assert_eq!(stored, "\"Organization_Admin\"", "what the API writes is what is stored");
+    for wrong in ["", "admin", "get", "get:", "get:everything", "*:*"] {
+        assert!(wrong.parse::<Scope>().is_err(), "{wrong}");
+    }
+}

@@ -1,0 +1,189 @@
+//! Every route the root describes, by every kind of caller, against the table in `routes.txt`. A route that is not in the
+//! table fails the test: who adds one decides whom it is for.
+
+use std::collections::BTreeMap;
+
+use reqwest::{Client, Method};
+use serde_json::{Value, json};
+use testkit::Api;
+
+use super::{Site, deploy, register};
+
+const TABLE: &str = include_str!("routes.txt");
+const CALLERS: [&str; 6] = ["anonymous", "expired", "other", "member", "admin", "platform"];
+/// Ends the logins of those who try it, so it is tried last.
+const LAST: &str = "/api/auth/logout";
+
+type Route = (String, String);
+
+/// The statuses in the order of [`CALLERS`].
+fn table() -> BTreeMap<Route, Vec<u16>> {
+    let lines = TABLE.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty());
+    let read = |line: &str| {
+        let mut words = line.split_whitespace().map(str::to_owned);
+        let route = (words.next().expect("a method"), words.next().expect("a path"));
+        let statuses: Vec<u16> = words.map(|word| word.parse().expect("a status")).collect();
+        assert_eq!(statuses.len(), CALLERS.len(), "{line}");
+        (route, statuses)
+    };
+    lines.map(read).collect()
+}
+
+/// The routes of the live description.
+async fn routes(api: &Api) -> Vec<Route> {
+    let description = api.get("/docs/openapi.json").await.ok();
+    let paths = description["paths"].as_object().expect("paths");
+    let methods = |(path, methods): (&String, &Value)| {
+        let methods = methods.as_object().expect("methods").keys();
+        methods.map(|method| (method.to_uppercase(), path.clone())).collect::<Vec<_>>()
+    };
+    let mut routes: Vec<Route> = paths.iter().flat_map(methods).collect();
+    routes.sort_by_key(|(method, path)| (path == LAST, path.clone(), method.clone()));
+    routes
+}
+
+/// What the routes are tried with; made anew where a caller may have removed it.
+struct Things {
+    site: Site,
+    expired: Api,
+    bob: String,
+    /// An application and its service, which has one instance.
+    shop: Option<(String, String)>,
+    shops: u32,
+}
+
+impl Things {
+    async fn new() -> Self {
+        let site = Site::start().await;
+        register(&site.eve, "kim", &[]).await;
+        let soon = json!({"name": "soon over", "ttl_seconds": 1});
+        let token = site.ada().post("/api/auth/tokens", &soon).await.ok();
+        let expired = site.ada().with_token(token["token"].as_str().expect("a token"));
+        testkit::wait_until("the token to expire", async || {
+            match expired.get("/api/clusters").await.status {
+                401 => Ok(()),
+                status => Err(status.to_string()),
+            }
+        })
+        .await;
+        let bob = site.bob.get("/api/user/bob").await.ok();
+        let bob = bob["_id"]["$oid"].as_str().expect("an id").to_owned();
+        Self { site, expired, bob, shop: None, shops: 0 }
+    }
+
+    fn caller(&self, name: &str) -> Api {
+        match name {
+            "anonymous" => self.site.ada().anonymous(),
+            "expired" => self.expired.clone(),
+            "other" => self.site.mallory.clone(),
+            "member" => self.site.bob.clone(),
+            "admin" => self.site.eve.clone(),
+            "platform" => self.site.ada().clone(),
+            _ => unreachable!("there is no caller {name}"),
+        }
+    }
+
+    async fn shop(&mut self) -> (String, String) {
+        if let Some(shop) = &self.shop {
+            return shop.clone();
+        }
+        self.shops += 1;
+        let (application, service) = deploy(&self.site.bob, &format!("shop{}", self.shops)).await;
+        self.site.bob.deploy(&service).await;
+        self.shop.insert((application, service)).clone()
+    }
+
+    /// The path with something of `acme` in the place of its parameters.
+    async fn fill(&mut self, path: &str) -> String {
+        let mut filled = path.to_owned();
+        let mut put = |name: &str, value: &str| filled = filled.replace(&format!("{{{name}}}"), value);
+        match path.split('/').nth(2).unwrap_or_default() {
+            "application" | "service" | "services" | "watch"
+                if path.contains('{') || path == "/api/watch" =>
+            {
+                let (application, service) = self.shop().await;
+                put("id", if path.starts_with("/api/application/") { &application } else { &service });
+                put("application", &application);
+                put("number", "0");
+                if path == "/api/watch" {
+                    return format!("{path}?application={application}");
+                }
+            }
+            "applications" => put("user", &self.bob),
+            "user" | "permission" => {
+                if self.site.ada().get("/api/user/kim").await.status == 404 {
+                    register(&self.site.eve, "kim", &[]).await;
+                }
+                put("name", "kim");
+            }
+            "users" | "organization" => {
+                put("organization", &self.site.acme);
+                put("id", &self.site.acme);
+            }
+            "cluster" => {
+                put("id", "nowhere");
+                put("worker", "nobody");
+            }
+            "tokens" if path.contains('{') => {
+                let made = self.site.ada().post("/api/tokens", &json!({"kind": "worker"})).await.ok();
+                put("id", made["id"].as_str().expect("an id"));
+            }
+            "auth" if path.contains('{') => {
+                let made = self.site.bob.post("/api/auth/tokens", &json!({"name": "build"})).await.ok();
+                put("id", made["id"].as_str().expect("an id"));
+            }
+            "auth" if path == "/api/auth/can-i" => return format!("{path}?verb=get&resource=service"),
+            _ => {}
+        }
+        assert!(!filled.contains('{'), "say with what {path} is tried");
+        filled
+    }
+}
+
+fn body(path: &str) -> Value {
+    match path.rsplit('/').next() {
+        Some("rollback") => json!({"revision": 1}),
+        Some("scale") => json!({"instances": 2}),
+        Some(_) | None => json!({}),
+    }
+}
+
+/// The status alone: some answers never end.
+async fn status(client: &Client, caller: &Api, method: &str, path: &str, body: Value) -> u16 {
+    let method: Method = method.parse().expect("a method");
+    let mut request = client.request(method.clone(), format!("{}{path}", caller.base()));
+    if !caller.bearer().is_empty() {
+        request = request.bearer_auth(caller.bearer());
+    }
+    if matches!(method, Method::POST | Method::PUT) {
+        request = request.json(&body);
+    }
+    request.send().await.expect("the root answers").status().as_u16()
+}
+
+#[tokio::test]
+async fn every_route_is_for_whom_the_table_says() {
+    let mut things = Things::new().await;
+    let mut table = table();
+    let client = Client::new();
+    let mut wrong = Vec::new();
+    for (method, path) in routes(things.site.ada()).await {
+        let Some(wanted) = table.remove(&(method.clone(), path.clone())) else {
+            wrong.push(format!("{method} {path} is not in the table"));
+            continue;
+        };
+        let mut seen = Vec::new();
+        for name in CALLERS {
+            let filled = things.fill(&path).await;
+            seen.push(status(&client, &things.caller(name), &method, &filled, body(&path)).await);
+            if method == "DELETE" {
+                things.shop = None;
+            }
+        }
+        if seen != wanted {
+            wrong.push(format!("{method} {path} answers {seen:?}, and not {wanted:?}"));
+        }
+    }
+    wrong.extend(table.keys().map(|(method, path)| format!("{method} {path} is in the table only")));
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
