@@ -1,6 +1,7 @@
 //! The arguments of `mangrove`, their help and their small grammars.
 
 mod people;
+mod secret;
 
 use std::{num::NonZeroU32, time::Duration};
 
@@ -9,6 +10,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 pub use people::{
     ApiTokenArguments, ApiTokenWhat, AuthWhat, Limit, Limits, OrganizationWhat, PasswordArguments, UserWhat,
 };
+pub use secret::{SecretValueArguments, SecretWhat};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -113,6 +115,12 @@ pub enum Command {
         /// What to do with tokens.
         #[command(subcommand)]
         what: TokenWhat,
+    },
+    /// Store what services are given and nobody is shown: passwords, keys, logins at registries
+    Secret {
+        /// What to do with secrets.
+        #[command(subcommand)]
+        what: SecretWhat,
     },
     /// List certificates, or revoke those of a cluster or a worker
     Certs(CertsArguments),

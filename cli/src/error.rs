@@ -52,6 +52,9 @@ pub(crate) enum Error {
     /// The SLA file cannot be read.
     #[error("cannot read {file}: {source}")]
     File { file: String, source: io::Error },
+    /// A password is to be a text.
+    #[error("what {0} holds is no text, and a password is one")]
+    NoText(String),
     /// The SLA file is no JSON.
     #[error("{0}")]
     Json(JsonMistake),
@@ -160,6 +163,9 @@ impl Error {
                  or give the application another name or namespace"
             )),
             Self::Unknown { nearest: Some(nearest), .. } => Some(format!("did you mean `{nearest}`?")),
+            Self::Unknown { kind: "secret", .. } => {
+                Some("`mangrove secret list` lists what there is".to_owned())
+            }
             Self::Unknown { kind: kind @ ("user" | "organization"), nearest: None, .. } => {
                 Some(format!("`mangrove {kind} list` lists what there is"))
             }
@@ -204,6 +210,7 @@ impl Error {
             | Self::Config { .. }
             | Self::NoConfigFolder
             | Self::File { .. }
+            | Self::NoText(_)
             | Self::Json(_)
             | Self::NotAnInstance(_)
             | Self::NoInstance { .. }
@@ -233,6 +240,7 @@ impl Error {
             | Self::NotTheSame
             | Self::Unconfirmed { .. }
             | Self::File { .. }
+            | Self::NoText(_)
             | Self::Json(_)
             | Self::NotAnSla { .. }
             | Self::NotInFile { .. }

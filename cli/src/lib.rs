@@ -75,6 +75,7 @@ async fn dispatch(arguments: Arguments, output: &Output) -> Result<(), Error> {
         Command::Logs(logs) => commands::logs::run(&Arc::new(connect()?), output, logs).await,
         Command::Delete { what } => commands::delete::run(&connect()?, output, what).await,
         Command::Token { what } => commands::token::run(&connect()?, output, what).await,
+        Command::Secret { what } => commands::secret::run(&connect()?, output, what).await,
         Command::Certs(certs) => commands::certs::run(&connect()?, output, certs).await,
         Command::Completions { shell } => commands::completions(output, shell),
         Command::Version => output.data(&format!("mangrove {}", env!("CARGO_PKG_VERSION"))),

@@ -12,11 +12,13 @@ use crate::{client::Client, error::Error};
 mod certificate;
 mod change;
 mod people;
+mod secret;
 mod worker;
 
 pub(crate) use certificate::Certificate;
 pub(crate) use change::{Revision, RolloutState};
 pub(crate) use people::{ApiToken, Organization, User};
+pub(crate) use secret::Secret;
 pub(crate) use worker::Worker;
 
 /// An object with the JSON it was read from.

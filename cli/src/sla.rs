@@ -116,7 +116,7 @@ pub(crate) fn short_name(service: &Value) -> String {
 }
 
 /// What the user calls the file, and what is in it.
-fn content(file: &str) -> Result<(&str, Vec<u8>), Error> {
+pub(crate) fn content(file: &str) -> Result<(&str, Vec<u8>), Error> {
     let mut text = Vec::new();
     let (name, outcome) = match file {
         "-" => ("standard input", io::stdin().read_to_end(&mut text).map(|_| ())),

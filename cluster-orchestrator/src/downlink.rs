@@ -2,7 +2,7 @@
 
 use std::{io, pin::Pin, sync::Arc};
 
-use link::{Identity, Revocations, Subject, peer_of, renewing_peer, require_peer};
+use link::{Identity, Revocations, SealingPublicKey, Subject, peer_of, renewing_peer, require_peer};
 use model::{ClusterId, WorkerId, WorkerInventory, WorkerReport};
 use proto::v1::{
     self, cluster_link_server::ClusterLinkServer, enrolment_server::EnrolmentServer,
@@ -189,14 +189,15 @@ impl v1::cluster_link_server::ClusterLink for Downlink {
         let worker = self.calling_worker(&request)?;
         let address = peer_of(&request).address;
         let mut said = request.into_inner();
-        let inventory = match said.message().await? {
+        let (inventory, sealing) = match said.message().await? {
             Some(v1::WorkerToCluster { message: Some(Message::Inventory(inventory)) }) => {
-                WorkerInventory::try_from(inventory)?
+                let sealing = SealingPublicKey::from_wire(&inventory.sealing_key);
+                (WorkerInventory::try_from(inventory)?, sealing)
             }
             Some(_) | None => return Err(Status::invalid_argument("the first message must be `inventory`")),
         };
         tracing::info!(%worker, name = inventory.name, %address, "worker connected");
-        let (number, outbox) = self.links.connect_worker(worker);
+        let (number, outbox) = self.links.connect_worker(worker, sealing);
         self.beats.connected(worker, number);
         let seen_at = address.ip().to_canonical();
         self.brain

@@ -26,7 +26,7 @@ use anyhow::Context;
 use cluster_core::State;
 use control::Control;
 use daemon::StateDirectory;
-use link::{Credentials, Revocations, Revoked, Subject};
+use link::{Credentials, Revocations, Revoked, SealingKey, Subject};
 use store::{SqliteStore, Store};
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
@@ -61,6 +61,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
     revocations.replace(brain.revoked().map(Revoked::Worker).collect());
     brain.trust_site(config.trusted_site);
     brain.relay_at(config.relay_address);
+    let sealing = SealingKey::load_or_generate(&directory).context("open the key for secrets")?;
     let control = Control::new(brain);
     let links = Arc::new(links::Links::default());
     let beats = Arc::new(beats::Beats::bind(listener.local_addr()?)?);
@@ -70,6 +71,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
         Arc::clone(&beats),
         Arc::clone(&relays),
         revocations.clone(),
+        sealing.clone(),
     );
     let life = config.certificate_life;
     let certifier =
@@ -84,6 +86,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
         certifier: Arc::clone(&certifier),
         credentials: Arc::clone(&credentials),
         relays: Arc::clone(&relays),
+        sealing,
         root_channel,
         config,
     };

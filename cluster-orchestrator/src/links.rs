@@ -8,6 +8,7 @@ use std::{
     },
 };
 
+use link::SealingPublicKey;
 use model::WorkerId;
 use proto::v1::{self, cluster_to_worker::Message};
 use tokio::sync::mpsc;
@@ -77,6 +78,8 @@ struct ToRoot {
 pub(crate) struct Links {
     workers: Table<v1::ClusterToWorker>,
     networks: Table<v1::ClusterToNetwork>,
+    /// What secrets are sealed for, of the workers that are connected and can open any.
+    sealing: Mutex<BTreeMap<WorkerId, SealingPublicKey>>,
     /// Logs the root asked for, and the worker that sends each.
     logs: Mutex<BTreeMap<u64, WorkerId>>,
     to_root: Mutex<Option<ToRoot>>,
@@ -85,15 +88,29 @@ pub(crate) struct Links {
 
 impl Links {
     /// Registers a worker's connection in place of the one before; its number tells them apart.
-    pub(crate) fn connect_worker(&self, worker: WorkerId) -> (u64, Outbox<v1::ClusterToWorker>) {
+    pub(crate) fn connect_worker(
+        &self,
+        worker: WorkerId,
+        sealing: Option<SealingPublicKey>,
+    ) -> (u64, Outbox<v1::ClusterToWorker>) {
         let number = self.fresh_number();
+        match sealing {
+            Some(key) => lock(&self.sealing).insert(worker, key),
+            None => lock(&self.sealing).remove(&worker),
+        };
         (number, self.workers.connect(worker, number))
+    }
+
+    /// What secrets are sealed for that a worker shall open.
+    pub(crate) fn sealing_key_of(&self, worker: WorkerId) -> Option<SealingPublicKey> {
+        lock(&self.sealing).get(&worker).cloned()
     }
 
     /// Forgets a worker's connection; false when another has taken its place.
     pub(crate) fn disconnect_worker(&self, worker: WorkerId, number: u64) -> bool {
         let current = self.workers.disconnect(worker, number);
         if current {
+            lock(&self.sealing).remove(&worker);
             self.end_logs_of(worker);
         }
         current

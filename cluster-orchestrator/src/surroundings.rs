@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use cluster_core::{Change, Effect, State};
 use control::Surroundings;
-use link::{Revocations, Revoked};
+use link::{Revocations, Revoked, SealingKey};
+use model::{Assignment, WorkerId};
 use proto::v1;
 use store::Write;
 use tokio::sync::watch;
@@ -18,6 +19,7 @@ pub(crate) struct ClusterSurroundings {
     links: Arc<Links>,
     beats: Arc<Beats>,
     relays: Arc<Relays>,
+    sealing: SealingKey,
     revocations: Revocations,
     news: watch::Sender<u64>,
 }
@@ -28,9 +30,27 @@ impl ClusterSurroundings {
         beats: Arc<Beats>,
         relays: Arc<Relays>,
         revocations: Revocations,
+        sealing: SealingKey,
     ) -> (Self, News) {
         let (news, receiver) = watch::channel(0);
-        (Self { links, beats, relays, revocations, news }, receiver)
+        (Self { links, beats, relays, revocations, sealing, news }, receiver)
+    }
+
+    /// Opens what was sealed for this cluster, and seals it for the worker.
+    fn seal_for(&self, worker: WorkerId, assignment: Assignment) -> Assignment {
+        if assignment.secrets.is_empty() {
+            return assignment;
+        }
+        let Some(key) = self.links.sealing_key_of(worker) else {
+            tracing::warn!(%worker, "the worker gave no key for secrets, so it gets none; is it an older NodeEngine?");
+            return Assignment { secrets: Arc::default(), ..assignment };
+        };
+        let open = |version| {
+            let opened = self.sealing.open(version, assignment.secrets.get(&version)?);
+            opened.inspect_err(|error| tracing::error!(%worker, "a secret is not passed on: {error}")).ok()
+        };
+        let secrets = link::seal_all(&key, assignment.secrets.keys().copied(), open);
+        Assignment { secrets: Arc::new(secrets), ..assignment }
     }
 }
 
@@ -47,6 +67,7 @@ impl Surroundings<State> for ClusterSurroundings {
         for effect in effects {
             match effect {
                 Effect::SendAssignment { worker, session, assignment } => {
+                    let assignment = self.seal_for(worker, assignment);
                     let message = v1::cluster_to_worker::Message::Assignment((&assignment).into());
                     self.links.send_over(worker, session, message);
                 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
-use link::{Backoff, Credentials, Dialled, Subject};
+use link::{Backoff, Credentials, Dialled, SealingKey, Subject};
 use model::{
     Assignment, ClusterReport, ClusterRequest, InstanceId, InstanceReport, Neighbours, RelayLoan,
     RevokedWorker, SpentToken, WorkerToken,
@@ -34,6 +34,7 @@ pub(crate) struct Uplink {
     pub(crate) certifier: Arc<Certifier>,
     pub(crate) credentials: Arc<Credentials>,
     pub(crate) relays: Arc<Relays>,
+    pub(crate) sealing: SealingKey,
     /// Lets the workers' side pass requests on to the root while it is there.
     pub(crate) root_channel: watch::Sender<Option<Channel>>,
     pub(crate) config: Config,
@@ -70,6 +71,7 @@ impl Uplink {
             location: self.config.location.to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             observed_generation: self.brain.read().await.generation().0,
+            sealing_key: self.sealing.public().to_wire(),
         };
         if send(&outbox, cluster_to_root::Message::Hello(hello)).await.is_err() {
             return "the connection closed at once".to_owned();

@@ -57,6 +57,10 @@ pub struct Config {
     #[arg(long, value_name = "FILE", default_value = "/run/mangrove/net-manager.key")]
     pub net_manager_key: PathBuf,
 
+    /// Where secrets of running instances are: a directory in memory, or one that a tmpfs is mounted at.
+    #[arg(long, value_name = "DIRECTORY", default_value = "/run/mangrove/secrets")]
+    pub secrets_dir: PathBuf,
+
     /// The program to put into containers as their start gate: this one, unless told otherwise.
     #[arg(long, hide = true, default_value = "/proc/self/exe")]
     pub gate_program: PathBuf,

@@ -5,8 +5,8 @@ use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use futures_util::FutureExt;
 use model::{InstanceId, LastExit};
 use node_core::{
-    ContainerId, ContainerSeen, ContainerState, Effect, Exit, Observation, Outcome, RemoveOrder, StartOrder,
-    StopCause, StopOrder, Submission,
+    ContainerId, ContainerSeen, ContainerState, Effect, Exit, Observation, Outcome, RemoveOrder,
+    SealedSecret, StartOrder, StopCause, StopOrder, Submission,
 };
 use tokio::{
     sync::{Semaphore, SemaphorePermit, mpsc},
@@ -87,9 +87,9 @@ impl Hands {
     async fn carry_out(&self, effect: Effect) -> Outcome {
         match effect {
             Effect::List => within(STEP_WITHIN, self.list()).await,
-            Effect::Pull { image } => {
+            Effect::Pull { image, login } => {
                 let _permit = self.pulls.acquire().await;
-                within(PULL_WITHIN, self.pull(image)).await
+                within(PULL_WITHIN, self.pull(image, login)).await
             }
             Effect::CreateAndStart(order) => {
                 let permit = self.starts.acquire().await;
@@ -138,7 +138,7 @@ impl Hands {
         }
     }
 
-    async fn pull(&self, image: String) -> Outcome {
+    async fn pull(&self, image: String, login: Option<SealedSecret>) -> Outcome {
         tracing::info!(%image, "fetching");
         let progress = |detail: String| {
             let observation = Observation::PullProgress { image: image.clone(), detail };
@@ -146,7 +146,7 @@ impl Hands {
                 tracing::debug!("progress of a pull is not told: the service is busy");
             }
         };
-        match self.runtime.pull(&image, &progress).await {
+        match self.runtime.pull(&image, login.as_ref(), &progress).await {
             Ok(()) => Outcome::Pulled,
             Err(error) => outcome_of(error, None),
         }

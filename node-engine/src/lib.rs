@@ -22,6 +22,7 @@ pub mod network;
 mod probe;
 mod resources;
 pub mod runtime;
+mod secrets;
 mod service;
 mod uplink;
 mod watch;
@@ -30,12 +31,14 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use daemon::StateDirectory;
+use link::SealingKey;
 use tokio_util::sync::CancellationToken;
 
 pub use assignments::{AssignmentFile, AssignmentStore};
 pub use config::Config;
 pub use history::{HistoryFile, HistoryStore};
 pub use resources::Device;
+pub use secrets::{SecretError, Secrets};
 pub use service::{ClusterEnds, FromCluster, Parts, Service, ToCluster, UplinkEnds, channels};
 
 /// Runs NodeEngine with this device's container engine until `shutdown`. Containers keep running afterwards.
@@ -48,7 +51,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
         Some(_) => Some(gate::Gates::install(&state.path().join("gate"), &config.gate_program)?),
         None => None,
     };
-    let runtime = runtime::docker::DockerRuntime::new(config.docker_socket.clone(), gates);
+    let key = SealingKey::load_or_generate(&state).context("open the key for secrets")?;
+    let secrets = Secrets::new(key, config.secrets_dir.clone());
+    let runtime = runtime::docker::DockerRuntime::new(config.docker_socket.clone(), gates, secrets);
     run_with(config, state, Arc::new(runtime), None, shutdown).await
 }
 

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use daemon::StateDirectory;
-use link::{Backoff, Credentials, Dialled, Identity, JoinToken, Subject};
+use link::{Backoff, Credentials, Dialled, Identity, JoinToken, SealingKey, SealingPublicKey, Subject};
 use model::Assignment;
 use proto::v1::{
     self, cluster_link_client::ClusterLinkClient, cluster_to_worker, worker_to_cluster::Message,
@@ -56,9 +56,10 @@ pub(crate) async fn run(
     };
     tracing::info!(%worker, %cluster, "this device is a worker of the cluster");
     let parent = Subject::Cluster { root, cluster };
+    let sealing = SealingKey::load_or_generate(&state).context("open the key for secrets")?.public();
     let beats = Beats::new(ends.load.clone());
     let credentials = Arc::new(Credentials::new(state, identity));
-    let mut uplink = Uplink { address, credentials, parent, net_manager, ends, beats };
+    let mut uplink = Uplink { address, credentials, parent, net_manager, ends, beats, sealing };
     tokio::select! {
         () = uplink.hold() => {}
         () = shutdown.cancelled() => {}
@@ -82,6 +83,8 @@ struct Uplink {
     ends: ClusterEnds,
     /// Of the last connection on which the cluster asked for them; they outlive it.
     beats: Beats,
+    /// What the cluster seals secrets for.
+    sealing: SealingPublicKey,
 }
 
 impl Uplink {
@@ -121,7 +124,7 @@ impl Uplink {
         }
         let mut client = ClusterLinkClient::new(channel.clone()).max_decoding_message_size(LARGEST_MESSAGE);
         // The cluster answers once it has the inventory, so sending must not wait for the answer.
-        let sending = pass_on(&mut self.ends.from_service, &outbox);
+        let sending = pass_on(&mut self.ends.from_service, &self.sealing, &outbox);
         let credentials = Arc::clone(&self.credentials);
         let listening = async {
             match client.connect_worker(ReceiverStream::new(messages)).await {
@@ -148,11 +151,15 @@ impl Uplink {
 
 async fn pass_on(
     from_service: &mut mpsc::Receiver<ToCluster>,
+    sealing: &SealingPublicKey,
     outbox: &mpsc::Sender<v1::WorkerToCluster>,
 ) -> String {
     while let Some(message) = from_service.recv().await {
         let message = match message {
-            ToCluster::Inventory(inventory) => Message::Inventory((&inventory).into()),
+            ToCluster::Inventory(inventory) => Message::Inventory(v1::WorkerInventory {
+                sealing_key: sealing.to_wire(),
+                ..(&inventory).into()
+            }),
             ToCluster::Report(report) => Message::Report((&report).into()),
             ToCluster::Echo { number } => Message::Echo(v1::Echo { number }),
             ToCluster::LogChunk { request, data } => Message::LogChunk(v1::LogChunk { request, data }),

@@ -7,6 +7,8 @@ use clap::Parser;
 use model::Span;
 use tokio::net::TcpListener;
 
+use crate::SecretsKeyConfig;
+
 /// The root orchestrator of Mangrove: takes applications, chooses clusters, keeps the truth.
 #[derive(Debug, Clone, Parser)]
 #[command(version, about, long_about = None)]
@@ -48,6 +50,10 @@ pub struct Config {
     /// Where to write a join token for --bootstrap-cluster (mode 0600, valid for a day) at every start.
     #[arg(long, env = "MANGROVE_BOOTSTRAP_TOKEN_FILE", requires = "bootstrap_cluster")]
     pub bootstrap_token_file: Option<PathBuf>,
+
+    /// What secrets are kept under.
+    #[command(flatten)]
+    pub secrets: SecretsKeyConfig,
 }
 
 /// The ports of the root, bound.

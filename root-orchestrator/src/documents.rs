@@ -1,6 +1,8 @@
 //! The root's documents in the store: one collection per kind.
 
-use root_core::{ApiToken, Application, Change, EndedSession, Organization, PeopleChange, State, User};
+use root_core::{
+    ApiToken, Application, Change, EndedSession, Organization, PeopleChange, Secret, State, User,
+};
 use serde::{Deserialize, Serialize};
 use store::{Store, StoreError, Write, decode, put};
 use uuid::Uuid;
@@ -15,6 +17,7 @@ const SERVICES: &str = "services";
 const INSTANCES: &str = "instances";
 const CLUSTERS: &str = "clusters";
 const TOKENS: &str = "tokens";
+const SECRETS: &str = "secrets";
 const PLANS: &str = "plans";
 const BLOCKS: &str = "blocks";
 pub(crate) const USERS: &str = "users";
@@ -62,6 +65,7 @@ pub(crate) fn write(change: &Change) -> Write {
         Change::Instance(id, instance) => document(INSTANCES, id, instance.as_ref()),
         Change::Cluster(id, cluster) => document(CLUSTERS, id, cluster.as_ref()),
         Change::Token(id, token) => document(TOKENS, id, token.as_ref()),
+        Change::Secret(id, secret) => document(SECRETS, id, secret.as_ref()),
         Change::Blocks(blocks) => put(PLANS, BLOCKS, blocks),
         Change::People(change) => match change {
             PeopleChange::User(id, user) => document(USERS, id, user.as_ref()),
@@ -81,9 +85,21 @@ pub(crate) fn write(change: &Change) -> Write {
     }
 }
 
+/// All secrets, for whoever has to look at them before anybody else.
+pub(crate) async fn secrets(store: &dyn Store) -> Result<Vec<Secret>, StoreError> {
+    store.list(SECRETS).await?.iter().map(decode).collect()
+}
+
+/// Stores these in place of what they were, all or none.
+pub(crate) async fn replace_secrets(store: &dyn Store, secrets: Vec<Secret>) -> Result<(), StoreError> {
+    let writes = secrets.iter().map(|secret| put(SECRETS, secret.id, secret));
+    store.commit(writes.collect()).await.map(drop)
+}
+
 /// The brain with everything that is stored.
 pub(crate) async fn load(store: &dyn Store, settings: &Settings) -> Result<State, StoreError> {
     let mut state = State::of(settings.organization);
+    load_all(store, &mut state, SECRETS, |it: Secret| Change::Secret(it.id, Some(it))).await?;
     // Clusters and services first: instances refer to them.
     load_all(store, &mut state, CLUSTERS, |it: root_core::Cluster| Change::Cluster(it.id, Some(it))).await?;
     load_all(store, &mut state, APPLICATIONS, |it: StoredApplication| {

@@ -3,8 +3,8 @@
 use std::{io, pin::Pin, sync::Arc};
 
 use link::{
-    Authority, Identity, JoinToken, Revocations, Subject, device_uuid, key_fingerprint, peer_of, record_of,
-    renewing_peer, require_peer, secret_hash,
+    Authority, Identity, JoinToken, Revocations, SealingPublicKey, Subject, device_uuid, key_fingerprint,
+    peer_of, record_of, renewing_peer, require_peer, secret_hash,
 };
 use model::{ClusterAnswer, ClusterId, ClusterReport, Generation, Holder, Location, TokenId, WorkerId};
 use proto::v1::{
@@ -203,7 +203,7 @@ impl v1::root_link_server::RootLink for Downlink {
             .parse()
             .map_err(|error: model::LocationError| Status::invalid_argument(error.to_string()))?;
         self.check_name(cluster, &hello.name).await?;
-        let (number, outbox) = self.links.connect(cluster);
+        let (number, outbox) = self.links.connect(cluster, SealingPublicKey::from_wire(&hello.sealing_key));
         if let Some(lending) = &self.lending {
             let loan = v1::root_to_cluster::Message::Relay((&lending.loan_to(cluster)).into());
             self.links.send_over(cluster, number, loan);

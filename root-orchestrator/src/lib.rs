@@ -20,6 +20,7 @@ mod downlink;
 mod lending;
 mod links;
 mod surroundings;
+mod vault;
 
 use std::sync::Arc;
 
@@ -33,6 +34,7 @@ use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 pub use config::{Config, Listeners};
+pub use vault::{KeyText, SecretsKeyConfig};
 
 /// The root's own certificate cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +67,9 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         .await
         .context("make the first user")?;
 
+    let vault =
+        vault::Vault::open(&config.secrets, &directory, store.as_ref()).await.context("open the secrets")?;
+    let vault = Arc::new(vault);
     let brain = documents::load(store.as_ref(), &settings).await.context("read the store")?;
     let lending = lending::Lending::open(&config, &directory)?.map(Arc::new);
     if let Some(lending) = &lending {
@@ -77,14 +82,19 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     let authority = Arc::new(authority);
     let pin = authority.pin();
     let links = Arc::new(links::Links::default());
-    let (surroundings, watch) =
-        surroundings::RootSurroundings::new(Arc::clone(&links), lending.clone(), revocations.clone());
+    let (surroundings, watch) = surroundings::RootSurroundings::new(
+        Arc::clone(&links),
+        lending.clone(),
+        revocations.clone(),
+        Arc::clone(&vault),
+    );
 
     let api = api::router(api::Context {
         brain: control.handle(),
         links: Arc::clone(&links),
         authentication: Arc::new(auth::Authentication::new(keys)),
         watch,
+        vault,
         ca_pin: pin,
         authority: Arc::clone(&authority),
         own: identity.clone(),

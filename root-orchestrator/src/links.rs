@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use link::SealingPublicKey;
 use model::{ClusterAnswer, ClusterId, ClusterRequest, InstanceId};
 use proto::v1::{self, root_to_cluster::Message};
 use tokio::sync::{mpsc, oneshot};
@@ -54,15 +55,22 @@ pub(crate) enum AskError {
 struct Connection {
     number: u64,
     outbox: mpsc::Sender<Result<v1::RootToCluster, Status>>,
+    /// What secrets are sealed for; `None` when it can open none.
+    sealing: Option<SealingPublicKey>,
 }
 
 impl Links {
     /// Registers a connection in place of the one before; its number tells them apart.
-    pub(crate) fn connect(&self, cluster: ClusterId) -> (u64, Outbox) {
+    pub(crate) fn connect(&self, cluster: ClusterId, sealing: Option<SealingPublicKey>) -> (u64, Outbox) {
         let (sender, outbox) = mpsc::channel(OUTBOX);
         let number = self.fresh_number();
-        lock(&self.connections).insert(cluster, Connection { number, outbox: sender });
+        lock(&self.connections).insert(cluster, Connection { number, outbox: sender, sealing });
         (number, outbox)
+    }
+
+    /// What secrets are sealed for that a cluster shall open.
+    pub(crate) fn sealing_key_of(&self, cluster: ClusterId) -> Option<SealingPublicKey> {
+        lock(&self.connections).get(&cluster)?.sealing.clone()
     }
 
     /// Forgets a connection; false when another has taken its place.

@@ -4,13 +4,13 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use control::Surroundings;
 use link::{Revocations, Revoked};
-use model::ServiceId;
+use model::{Assignment, ClusterId, ServiceId};
 use proto::v1;
 use root_core::{Change, Effect, RevokedId, State};
 use store::Write;
 use tokio::sync::broadcast;
 
-use crate::{documents, lending::Lending, links::Links};
+use crate::{documents, lending::Lending, links::Links, vault::Vault};
 
 /// News a watcher may be behind by before it is sent everything again.
 const WATCH_BACKLOG: usize = 1024;
@@ -21,6 +21,7 @@ pub(crate) type Watch = broadcast::Sender<ServiceId>;
 pub(crate) struct RootSurroundings {
     links: Arc<Links>,
     lending: Option<Arc<Lending>>,
+    vault: Arc<Vault>,
     revocations: Revocations,
     watch: Watch,
 }
@@ -30,9 +31,30 @@ impl RootSurroundings {
         links: Arc<Links>,
         lending: Option<Arc<Lending>>,
         revocations: Revocations,
+        vault: Arc<Vault>,
     ) -> (Self, Watch) {
         let (watch, _) = broadcast::channel(WATCH_BACKLOG);
-        (Self { links, lending, revocations, watch: watch.clone() }, watch)
+        (Self { links, lending, revocations, vault, watch: watch.clone() }, watch)
+    }
+
+    /// Seals for a cluster the secrets that its assignment refers to.
+    fn seal_for(&self, state: &State, cluster: ClusterId, assignment: Assignment) -> Assignment {
+        let wanted = assignment.secret_versions();
+        if wanted.is_empty() {
+            return assignment;
+        }
+        let Some(key) = self.links.sealing_key_of(cluster) else {
+            tracing::warn!(%cluster, "the cluster gave no key for secrets, so it gets none; is it of an older version?");
+            return assignment;
+        };
+        let open = |version| {
+            let value = self.vault.unseal(version, state.envelope(version)?);
+            if value.is_none() {
+                tracing::error!(%version, "a secret cannot be opened: it was changed in the store; restore a backup");
+            }
+            value
+        };
+        Assignment { secrets: Arc::new(link::seal_all(&key, wanted, open)), ..assignment }
     }
 
     /// Only devices of clusters there are, and are not revoked, may use the relay.
@@ -50,6 +72,7 @@ impl RootSurroundings {
                 | Change::Token(..)
                 | Change::Certificate(..)
                 | Change::Revocation(..)
+                | Change::Secret(..)
                 | Change::Blocks(_)
                 | Change::People(_) => {}
             }
@@ -70,6 +93,7 @@ impl Surroundings<State> for RootSurroundings {
         for effect in effects {
             match effect {
                 Effect::SendAssignment { cluster, session, assignment } => {
+                    let assignment = self.seal_for(state, cluster, assignment);
                     let message = v1::root_to_cluster::Message::Assignment((&assignment).into());
                     self.links.send_over(cluster, session, message);
                 }
@@ -108,6 +132,7 @@ impl Surroundings<State> for RootSurroundings {
                 | Change::Token(..)
                 | Change::Certificate(..)
                 | Change::Revocation(..)
+                | Change::Secret(..)
                 | Change::Blocks(_)
                 | Change::People(_) => None,
             })

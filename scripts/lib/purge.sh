@@ -95,6 +95,8 @@ remove_files() {
     rmdir "$(dirname "$config")" "$(dirname "$(dirname "$config")")" 2>/dev/null || true
   fi
   [[ $(readlink "$COMMAND") != "$BIN_DIR/mangrove" ]] || rm -f "$COMMAND"
+  # NodeEngine mounts one where /run is not in memory itself.
+  umount "$RUN_DIR/secrets" 2>/dev/null || true
   rm -rf "$BIN_DIR" "$STATE_DIR" "$RUN_DIR" "$LOG_DIR"
   if [[ -e $CACHE/made-by-up ]]; then
     rm -rf "$CACHE/target" "$CACHE/made-by-up"

@@ -10,6 +10,7 @@ pub(crate) mod login;
 pub(crate) mod logs;
 mod passwords;
 pub(crate) mod people;
+pub(crate) mod secret;
 pub(crate) mod token;
 mod watch;
 pub(crate) mod workers;

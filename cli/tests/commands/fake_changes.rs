@@ -81,3 +81,14 @@ pub(super) async fn on_worker(
     let message = if method == Method::DELETE { "it is forgotten" } else { "it is begun" };
     Json(json!({"message": message, "instances": 2})).into_response()
 }
+
+pub(super) async fn rotate_secret() -> Json<Value> {
+    Json(json!({"message": "version 3 is stored", "version": 3, "users": ["shop.prod.web.front"]}))
+}
+
+pub(super) async fn delete_secret(State(root): State<Shared>) -> Response {
+    if root.lock().unwrap().secrets.is_empty() {
+        return Json(json!({"message": "Secret deleted"})).into_response();
+    }
+    refusal(StatusCode::CONFLICT, "it is used")
+}

@@ -47,6 +47,7 @@ pub(crate) struct Root {
     pub(crate) services: Vec<Value>,
     pub(crate) clusters: Vec<Value>,
     pub(crate) tokens: Vec<Value>,
+    pub(crate) secrets: Vec<Value>,
     /// Those of itself and of its clusters.
     pub(crate) certificates: Vec<Value>,
     /// Everything asked of it after the login: method, path with query, body.
@@ -145,6 +146,15 @@ fn router(state: Shared) -> Router {
             })
             .post(create_token),
         )
+        .route(
+            "/api/v1/secrets",
+            get(|State(root): State<Shared>| async move {
+                let root = root.lock().unwrap();
+                root.list(&root.secrets)
+            })
+            .post(|| async { (StatusCode::CREATED, Json(json!({"message": "version 1 is stored"}))) }),
+        )
+        .route("/api/v1/secrets/{name}", delete(changes::delete_secret).put(changes::rotate_secret))
         .route("/api/tokens/{id}", delete(remove))
         .merge(people::routes())
         .route(

@@ -10,6 +10,7 @@ mod fake_root;
 mod login;
 mod people;
 mod reads;
+mod secrets;
 mod updates;
 mod workers;
 

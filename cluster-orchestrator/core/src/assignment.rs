@@ -1,6 +1,6 @@
 //! What the root wants: taken on whole, or not at all.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use model::{
     AssignedInstance, Assignment, Desired, Generation, InstanceId, InstanceReport, Now, Phase, Resources,
@@ -48,6 +48,13 @@ impl State {
             listed.peek() != Some(id) && is_used(id)
         });
         let kept: Vec<_> = missing.map(|(id, service)| (*id, service.clone())).collect();
+        let needed = kept.iter().flat_map(|(_, service)| service.spec.secret_versions());
+        let needed: Vec<_> =
+            needed.filter_map(|version| Some((version, self.held.secrets.get(&version)?.clone()))).collect();
+        let mut secrets = assignment.secrets;
+        if !needed.is_empty() {
+            Arc::make_mut(&mut secrets).extend(needed);
+        }
         services.extend(kept);
         if let Some(blocks) = assignment.network
             && blocks != *self.subnets.blocks()
@@ -57,8 +64,8 @@ impl State {
             changes.push(Change::Subnets(subnets));
         }
         // First, so that instances are never applied before the services they are copies of.
-        changes
-            .insert(0, Change::Held(Held { generation: assignment.generation, services: services.into() }));
+        let held = Held { generation: assignment.generation, services: services.into(), secrets };
+        changes.insert(0, Change::Held(held));
         Ok(changes)
     }
 

@@ -10,8 +10,8 @@ use addressing::SubnetPlan;
 use model::{
     Allowances, ApplicationId, AssignedInstance, AssignedService, Assignment, CertificateRecord, ClusterId,
     Desired, Generation, Holder, InstanceId, InstanceReport, Moment, NetworkLease, Now, Peer, Phase, Reach,
-    Refusal, Resources, RevisionId, Scheduling, ServiceId, ServiceSpec, SharedApplication, SpentToken,
-    Tenure, TunnelKey, WorkerId, WorkerInventory, WorkerToken,
+    Refusal, Resources, RevisionId, Scheduling, Sealed, SecretVersionId, ServiceId, ServiceSpec,
+    SharedApplication, SpentToken, Tenure, TunnelKey, WorkerId, WorkerInventory, WorkerToken,
 };
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +30,9 @@ pub struct Held {
     pub generation: Generation,
     /// The revisions instances are copies of. Shared by the state and the change that is on its way to the store.
     pub services: Arc<BTreeMap<RevisionId, AssignedService>>,
+    /// The values of the secrets they refer to, sealed for this cluster.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: Arc<BTreeMap<SecretVersionId, Sealed>>,
 }
 
 /// One instance. Durable.
@@ -449,7 +452,7 @@ impl State {
         self.held.services.get(&instance.revision_id()).map(|service| &service.spec)
     }
 
-    /// The whole of what a worker should have.
+    /// The whole of what a worker should have. Secrets are sealed for this cluster still: who sends it seals them anew.
     #[must_use]
     pub fn assignment(&self, worker: &Worker) -> Assignment {
         let copies = self.on_worker(worker.id).filter_map(|instance| {
@@ -463,13 +466,23 @@ impl State {
             })
         });
         let instances: Vec<AssignedInstance> = copies.collect();
-        let services = instances
+        let services: BTreeMap<_, _> = instances
             .iter()
             .filter_map(|instance| {
                 let id = instance.revision_id();
                 self.held.services.get(&id).map(|service| (id, service.clone()))
             })
             .collect();
-        Assignment { generation: worker.generation, services, instances, network: self.lease_of(worker.id) }
+        let network = self.lease_of(worker.id);
+        let assignment = Assignment {
+            generation: worker.generation,
+            services,
+            instances,
+            network,
+            ..Assignment::default()
+        };
+        let sealed = |version| Some((version, self.held.secrets.get(&version)?.clone()));
+        let secrets = assignment.secret_versions().into_iter().filter_map(sealed).collect();
+        Assignment { secrets: Arc::new(secrets), ..assignment }
     }
 }

@@ -1,6 +1,6 @@
 //! Fresh ids and keys. Randomness enters the system here and in `link` only.
 
-use model::{ApplicationId, OrganizationId, ServiceId, UserId};
+use model::{ApplicationId, OrganizationId, SecretId, ServiceId, UserId};
 use ring::{
     rand::{SecureRandom, SystemRandom},
     signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair},
@@ -46,6 +46,12 @@ pub fn fresh_user_id() -> UserId {
 #[must_use]
 pub fn fresh_organization_id() -> OrganizationId {
     OrganizationId::from_bytes(object_id())
+}
+
+/// A secret id nobody has.
+#[must_use]
+pub fn fresh_secret_id() -> SecretId {
+    SecretId::from_bytes(object_id())
 }
 
 /// A random UUID (version 4).

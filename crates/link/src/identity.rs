@@ -43,7 +43,7 @@ pub enum IdentityError {
     Subject(#[from] SubjectError),
 }
 
-fn invalid(what: &'static str, problem: impl ToString) -> IdentityError {
+pub(crate) fn invalid(what: &'static str, problem: impl ToString) -> IdentityError {
     IdentityError::Invalid { what, problem: problem.to_string() }
 }
 

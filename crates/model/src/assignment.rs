@@ -1,11 +1,18 @@
 //! What a parent wants of a child: always the whole of it, with a generation.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+    sync::Arc,
+};
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
-use crate::{AddressKind, AllowedCallers, Generation, InstanceId, RevisionId, ServiceNames, ServiceSpec};
+use crate::{
+    AddressKind, AllowedCallers, Generation, InstanceId, RevisionId, Sealed, SecretVersionId, ServiceNames,
+    ServiceSpec,
+};
 
 /// Everything a child must have, replacing whatever it was told before.
 ///
@@ -21,6 +28,18 @@ pub struct Assignment {
     pub instances: Vec<AssignedInstance>,
     /// The part of the address plan lent to this child; `None` while there is none.
     pub network: Option<NetworkLease>,
+    /// The values of the secrets that `services` refer to, sealed for this child by its parent's shell: what the parent's
+    /// brain hands out are those sealed for the parent, if it has any.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: Arc<BTreeMap<SecretVersionId, Sealed>>,
+}
+
+impl Assignment {
+    /// The versions of secrets that its services refer to.
+    #[must_use]
+    pub fn secret_versions(&self) -> BTreeSet<SecretVersionId> {
+        self.services.values().flat_map(|service| service.spec.secret_versions()).collect()
+    }
 }
 
 /// A service as its executor sees it. Shared, as one specification is in many assignments at a time.

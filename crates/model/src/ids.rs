@@ -136,6 +136,51 @@ macro_rules! uuid_id {
     };
 }
 
+macro_rules! numbered_id {
+    ($(#[$doc:meta])* $name:ident, $kind:literal, $expected:literal, $(#[$of_doc:meta])* $of:ident: $of_id:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(into = "String", try_from = "String")]
+        pub struct $name {
+            $(#[$of_doc])*
+            pub $of: $of_id,
+            /// Counts from 1 in the order of the changes.
+            pub number: u32,
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}@{}", self.$of, self.number)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdError;
+
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                let wrong =
+                    || IdError { kind: $kind, text: text.to_owned(), expected: $expected };
+                let ($of, number) = text.split_once('@').ok_or_else(wrong)?;
+                Ok(Self { $of: $of.parse()?, number: number.parse().map_err(|_| wrong())? })
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> Self {
+                id.to_string()
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = IdError;
+
+            fn try_from(text: String) -> Result<Self, IdError> {
+                text.parse()
+            }
+        }
+    };
+}
+
 object_id!(
     /// One application of one user.
     ApplicationId,
@@ -155,6 +200,11 @@ object_id!(
     /// One organisation: whose people share its applications and secrets.
     OrganizationId,
     "organisation"
+);
+object_id!(
+    /// One secret of an organisation.
+    SecretId,
+    "secret"
 );
 uuid_id!(
     /// One cluster orchestrator, for the life of its state directory.
@@ -189,49 +239,22 @@ impl InstanceId {
     }
 }
 
-/// One revision of a service: what its specification was at some time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
-pub struct RevisionId {
+numbered_id!(
+    /// One revision of a service: what its specification was at some time.
+    RevisionId,
+    "revision",
+    "a service id, `@` and a number",
     /// The service.
-    pub service: ServiceId,
-    /// Counts from 1 in the order of the changes.
-    pub number: u32,
-}
-
-impl fmt::Display for RevisionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}@{}", self.service, self.number)
-    }
-}
-
-impl FromStr for RevisionId {
-    type Err = IdError;
-
-    fn from_str(text: &str) -> Result<Self, IdError> {
-        let wrong = || IdError {
-            kind: "revision",
-            text: text.to_owned(),
-            expected: "a service id, `@` and a number",
-        };
-        let (service, number) = text.split_once('@').ok_or_else(wrong)?;
-        Ok(Self { service: service.parse()?, number: number.parse().map_err(|_| wrong())? })
-    }
-}
-
-impl From<RevisionId> for String {
-    fn from(id: RevisionId) -> Self {
-        id.to_string()
-    }
-}
-
-impl TryFrom<String> for RevisionId {
-    type Error = IdError;
-
-    fn try_from(text: String) -> Result<Self, IdError> {
-        text.parse()
-    }
-}
+    service: ServiceId
+);
+numbered_id!(
+    /// One version of a secret: what its value was at some time.
+    SecretVersionId,
+    "version of a secret",
+    "a secret id, `@` and a number",
+    /// The secret.
+    secret: SecretId
+);
 
 impl fmt::Display for InstanceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -25,6 +25,7 @@ mod neighbours;
 mod network;
 mod quantity;
 mod refusal;
+mod secret;
 mod service;
 mod survival;
 mod tenure;
@@ -43,8 +44,8 @@ pub use cluster::{
 pub use distance::{DistanceConstraint, Microdegrees};
 pub use health::{Check, Health, Probe};
 pub use ids::{
-    ApplicationId, ClusterId, IdError, InstanceId, OrganizationId, RevisionId, ServiceId, TokenId, UserId,
-    WorkerId,
+    ApplicationId, ClusterId, IdError, InstanceId, OrganizationId, RevisionId, SecretId, SecretVersionId,
+    ServiceId, TokenId, UserId, WorkerId,
 };
 pub use instance::{InstanceReport, LastExit, Phase, Tier, Usage};
 pub use isolation::{
@@ -59,6 +60,7 @@ pub use network::{
 };
 pub use quantity::{Generation, Mebibytes, Millicores, Resources};
 pub use refusal::{CandidateVerdict, Refusal, RefusalCode};
+pub use secret::{ImagePullSecret, RegistryCredentials, SECRETS_DIRECTORY, Sealed, SecretTarget, SecretUse};
 pub use service::{
     AddedFile, Capability, DirectConstraint, PortMapping, PortMappingError, Protocol, ServiceNames,
     ServiceSpec, Virtualization,

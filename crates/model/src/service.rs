@@ -10,7 +10,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{DistanceConstraint, Health, Mebibytes, Millicores, Resources, Span, Survival};
+use crate::{
+    DistanceConstraint, Health, ImagePullSecret, Mebibytes, Millicores, Resources, SecretUse,
+    SecretVersionId, Span, Survival,
+};
 
 /// What one copy of a service needs to run. The same on every tier.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +53,12 @@ pub struct ServiceSpec {
     /// How long connections to an instance that is to be removed may take to end.
     #[serde(default)]
     pub drain: Span,
+    /// Secrets that instances are given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<SecretUse>,
+    /// What the image is fetched with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_pull_secret: Option<ImagePullSecret>,
 }
 
 impl ServiceSpec {
@@ -72,7 +81,21 @@ impl ServiceSpec {
             survival: Survival::default(),
             health: Health::default(),
             drain: Span::default(),
+            secrets: Vec::new(),
+            image_pull_secret: None,
         }
+    }
+
+    /// The versions of secrets that whoever runs it needs.
+    pub fn secret_versions(&self) -> impl Iterator<Item = SecretVersionId> {
+        let mounted = self.secrets.iter().map(|secret| secret.version);
+        mounted.chain(self.image_pull_secret.as_ref().map(|secret| secret.version))
+    }
+
+    /// The same as [`ServiceSpec::secret_versions`], to be replaced by others.
+    pub fn secret_versions_mut(&mut self) -> impl Iterator<Item = &mut SecretVersionId> {
+        let mounted = self.secrets.iter_mut().map(|secret| &mut secret.version);
+        mounted.chain(self.image_pull_secret.as_mut().map(|secret| &mut secret.version))
     }
 
     /// The same with a reservation of processor and memory.

@@ -196,7 +196,7 @@ impl World {
         let engine = &mut self.worker_mut(index).engine;
         match effect {
             Effect::List => Outcome::Listed(engine.list()),
-            Effect::Pull { image } => {
+            Effect::Pull { image, .. } => {
                 engine.images.insert(image.clone());
                 Outcome::Pulled
             }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use model::{
     ApplicationId, Brain, ClusterId, ClusterReport, Generation, Holder, InstanceId, Location, NeighbourNews,
-    Now, ServiceId, TokenId,
+    Now, SecretId, ServiceId, TokenId,
 };
 use root_core::{Change, Effect, FreshIds, RevokedId, State};
 
@@ -65,6 +65,7 @@ pub(crate) enum Key {
     Service(ServiceId),
     Instance(InstanceId),
     Token(TokenId),
+    Secret(SecretId),
     Blocks,
     Certificate(Holder),
     Revocation(RevokedId),
@@ -80,6 +81,7 @@ impl Document for Change {
             Self::Instance(id, _) => Key::Instance(*id),
             Self::Cluster(id, _) => Key::Cluster(*id),
             Self::Token(id, _) => Key::Token(*id),
+            Self::Secret(id, _) => Key::Secret(*id),
             Self::Blocks(_) => Key::Blocks,
             Self::People(_) => unreachable!("nobody logs in here"),
             Self::Certificate(holder, _) => Key::Certificate(*holder),
@@ -96,6 +98,7 @@ impl Document for Change {
             Self::Token(_, document) => document.is_none(),
             Self::Certificate(_, document) => document.is_none(),
             Self::Revocation(_, document) => document.is_none(),
+            Self::Secret(_, document) => document.is_none(),
             Self::Blocks(_) | Self::People(_) => false,
         }
     }

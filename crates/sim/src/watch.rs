@@ -35,6 +35,7 @@ impl World {
                 | root_core::Change::Token(..)
                 | root_core::Change::Certificate(..)
                 | root_core::Change::Revocation(..)
+                | root_core::Change::Secret(..)
                 | root_core::Change::Blocks(_)
                 | root_core::Change::People(_) => {}
             }

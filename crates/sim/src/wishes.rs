@@ -132,6 +132,7 @@ fn create(
         | Change::Token(..)
         | Change::Certificate(..)
         | Change::Revocation(..)
+        | Change::Secret(..)
         | Change::Blocks(_)
         | Change::People(_) => None,
     });
@@ -146,6 +147,7 @@ fn described(name: &str, spec: &ServiceSpec, callers: &AllowedCallers) -> SlaSer
         name: name.to_owned(),
         namespace: NAMESPACE.to_owned(),
         spec: spec.clone(),
+        secrets: root_core::sla::SecretWishes::default(),
         document: serde_json::Map::new(),
         update: UpdatePolicy::default(),
     }

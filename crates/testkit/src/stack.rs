@@ -68,8 +68,7 @@ impl Root {
     /// Everything it has stored, as bytes.
     #[must_use]
     pub fn stored(&self) -> Vec<u8> {
-        let files = std::fs::read_dir(self.directory.path().join("state")).expect("there");
-        files.flat_map(|file| std::fs::read(file.expect("listed").path()).expect("readable")).collect()
+        contents(self.directory.path())
     }
 
     /// Kills it in the middle of whatever it does.
@@ -135,6 +134,13 @@ impl Root {
     }
 }
 
+/// Everything in a state directory.
+fn contents(directory: &Path) -> Vec<u8> {
+    let files = std::fs::read_dir(directory.join("state")).expect("there");
+    let files = files.map(|file| file.expect("listed").path()).filter(|path| path.is_file());
+    files.flat_map(|path| std::fs::read(path).expect("readable")).collect()
+}
+
 fn run_root(directory: &Path, api: TcpListener, cluster: TcpListener) -> Daemon {
     let config = root_orchestrator::Config {
         state_dir: directory.join("state"),
@@ -146,6 +152,7 @@ fn run_root(directory: &Path, api: TcpListener, cluster: TcpListener) -> Daemon 
         certificate_life: Span::from_secs(LIFE_OF_CLUSTERS),
         bootstrap_cluster: None,
         bootstrap_token_file: None,
+        secrets: root_orchestrator::SecretsKeyConfig::default(),
     };
     Daemon::start(|shutdown| async move {
         let listeners = root_orchestrator::Listeners { api: adopt(api), cluster: adopt(cluster) };
@@ -177,6 +184,12 @@ pub struct Cluster {
 }
 
 impl Cluster {
+    /// Everything it has stored.
+    #[must_use]
+    pub fn stored(&self) -> Vec<u8> {
+        contents(self.directory.path())
+    }
+
     fn run(&self, listener: TcpListener) -> Daemon {
         let config = cluster_orchestrator::Config {
             name: self.name.clone(),
@@ -287,6 +300,18 @@ pub struct Worker {
 }
 
 impl Worker {
+    /// Everything it has stored.
+    #[must_use]
+    pub fn stored(&self) -> Vec<u8> {
+        contents(self.directory.path())
+    }
+
+    /// Its state directory.
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
+        self.directory.path().join("state")
+    }
+
     fn run(&self) -> Daemon {
         let config = node_engine::Config {
             cluster_address: self.address.to_string(),
@@ -298,6 +323,7 @@ impl Worker {
             state_dir: self.directory.path().join("state"),
             docker_socket: PathBuf::from("/nonexistent"),
             net_manager_key: PathBuf::from("/nonexistent"),
+            secrets_dir: PathBuf::from("/nonexistent"),
             gate_program: PathBuf::from("/nonexistent"),
         };
         let runtime = Arc::new(self.runtime.clone());

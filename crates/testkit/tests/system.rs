@@ -8,5 +8,6 @@ mod system {
     mod deployment;
     mod loss;
     mod relay;
+    mod secrets;
     mod survival;
 }

@@ -8,7 +8,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use model::{Generation, InstanceId, Load, Moment, Probe, ServiceNames, ServiceSpec, Timestamp, Usage};
+use model::{
+    Generation, InstanceId, Load, Moment, Probe, Sealed, SecretVersionId, ServiceNames, ServiceSpec,
+    Timestamp, Usage,
+};
 
 use crate::{ContainerId, ContainerSeen, ImageHealth};
 
@@ -44,6 +47,8 @@ pub enum Effect {
     Pull {
         /// Its reference.
         image: String,
+        /// With which login, if a service that wants it names one.
+        login: Option<SealedSecret>,
     },
     /// Make a container and start it, with its network; if it exists already, start that.
     CreateAndStart(StartOrder),
@@ -126,6 +131,17 @@ pub struct StartOrder {
     pub spec: Arc<ServiceSpec>,
     /// The address it keeps wherever it runs.
     pub address: Option<Ipv4Addr>,
+    /// The values of secrets that were assigned, sealed.
+    pub secrets: Arc<BTreeMap<SecretVersionId, Sealed>>,
+}
+
+/// The value of a secret, which the shell can open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealedSecret {
+    /// Which version of which secret.
+    pub version: SecretVersionId,
+    /// The value.
+    pub sealed: Sealed,
 }
 
 /// Containers to remove.

@@ -32,7 +32,8 @@ mod tracked;
 pub use backoff::{LONGEST_DELAY_MILLIS, STEADY_AFTER_MILLIS};
 pub use container::{ContainerId, ContainerSeen, ContainerState, Exit, ImageHealth};
 pub use effect::{
-    Effect, Observation, Outcome, Plan, RemoveOrder, StartOrder, StopCause, StopOrder, Submission, Ticket,
+    Effect, Observation, Outcome, Plan, RemoveOrder, SealedSecret, StartOrder, StopCause, StopOrder,
+    Submission, Ticket,
 };
 pub use history::{History, KnownRun, Past, Remembered};
 pub use leaving::{LAST_CALLS_MILLIS, TELL_EVERY_MILLIS};

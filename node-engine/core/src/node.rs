@@ -188,6 +188,7 @@ impl Node {
             names: Arc::clone(&service.names),
             spec: Arc::clone(&service.spec),
             address,
+            secrets: Arc::clone(&self.assignment.secrets),
         })
     }
 

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use model::{AssignedInstance, Desired, InstanceId, Moment, Now};
+use model::{AssignedInstance, Desired, InstanceId, Moment, Now, SecretVersionId};
 
 use crate::{
-    ContainerState, Effect, Node, Plan, RemoveOrder, STEADY_AFTER_MILLIS, StartOrder, StopCause, StopOrder,
-    Submission, Ticket,
+    ContainerState, Effect, Node, Plan, RemoveOrder, STEADY_AFTER_MILLIS, SealedSecret, StartOrder,
+    StopCause, StopOrder, Submission, Ticket,
     contact::Fence,
     leaving::Leaving,
     node::Listing,
@@ -371,14 +371,29 @@ impl Node {
         let any_due = !due.is_empty();
         for image in due {
             let ticket = self.take_ticket();
+            let login = self.login_for(&image);
             if let Some(missing) = self.images.get_mut(&image) {
                 missing.pulling = Some(ticket);
             }
-            plan.submissions.push(Submission { ticket, effect: Effect::Pull { image } });
+            plan.submissions.push(Submission { ticket, effect: Effect::Pull { image, login } });
         }
         if any_due {
             self.settle_all(now);
         }
+    }
+
+    /// The login for an image. Services may name several, of which one that does not do must not be in the way of others:
+    /// each attempt takes the next.
+    fn login_for(&self, image: &str) -> Option<SealedSecret> {
+        let wanted = self.instances.values().filter(|tracked| tracked.is_to_run());
+        let specs = wanted.filter_map(|tracked| self.spec(tracked.assigned?.id));
+        let named =
+            specs.filter(|spec| spec.image == image).filter_map(|spec| spec.image_pull_secret.as_ref());
+        let versions: BTreeSet<SecretVersionId> = named.map(|secret| secret.version).collect();
+        let attempts = self.images.get(image).map_or(0, |missing| missing.attempts) as usize;
+        let version = versions.iter().copied().nth(attempts.checked_rem(versions.len())?)?;
+        let sealed = self.assignment.secrets.get(&version)?.clone();
+        Some(SealedSecret { version, sealed })
     }
 }
 

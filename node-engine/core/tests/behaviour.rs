@@ -20,6 +20,7 @@ fn order(number: u32, generation: u64) -> StartOrder {
         names: names().into(),
         spec: spec().into(),
         address: None,
+        secrets: std::sync::Arc::default(),
     }
 }
 
@@ -223,7 +224,7 @@ fn a_missing_image_is_fetched_once_for_all_who_wait() {
     assert_eq!(world.plan(), [Effect::CreateAndStart(order(0, 1)), Effect::CreateAndStart(order(1, 1))]);
     world.carry_out_next(world::Fate::Done);
     world.carry_out_next(world::Fate::Done);
-    assert_eq!(world.plan(), [Effect::Pull { image: spec().image }]);
+    assert_eq!(world.plan(), [Effect::Pull { image: spec().image, login: None }]);
     world.observe(Observation::PullProgress { image: spec().image, detail: "3 of 9 MB".into() });
     assert_eq!(world.detail(1), "fetching image `registry.local/web:1`: 3 of 9 MB");
     world.settle();
@@ -244,7 +245,7 @@ fn an_image_that_cannot_be_fetched_is_a_failure_and_tried_again() {
     assert_eq!((world.phase(0), world.detail(0)), (Some(Phase::Failed), "no such host".into()));
     assert_eq!(world.plan(), []);
     world.pass(1000);
-    assert_eq!(world.plan(), [Effect::Pull { image: spec().image }]);
+    assert_eq!(world.plan(), [Effect::Pull { image: spec().image, login: None }]);
 }
 
 #[test]

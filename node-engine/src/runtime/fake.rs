@@ -15,7 +15,9 @@ use futures_util::{
     stream::{self, BoxStream},
 };
 use model::{Generation, InstanceId, Timestamp, Usage};
-use node_core::{ContainerId, ContainerSeen, ContainerState, Exit, ImageHealth, RemoveOrder, StartOrder};
+use node_core::{
+    ContainerId, ContainerSeen, ContainerState, Exit, ImageHealth, RemoveOrder, SealedSecret, StartOrder,
+};
 use tokio::sync::{mpsc, watch};
 
 use super::{Bytes, ContainerRuntime, Executed, LogRange, RuntimeError, RuntimeEvent};
@@ -323,6 +325,7 @@ impl ContainerRuntime for FakeRuntime {
     fn pull<'a>(
         &'a self,
         image: &'a str,
+        _login: Option<&'a SealedSecret>,
         _progress: &'a (dyn Fn(String) + Send + Sync),
     ) -> BoxFuture<'a, Result<(), RuntimeError>> {
         ready(self.pull(image)).boxed()

@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf, time::Duration
 use futures_util::{future::BoxFuture, stream::BoxStream};
 pub use hyper::body::Bytes;
 use model::{Generation, InstanceId, Timestamp, Usage};
-use node_core::{ContainerId, ContainerSeen, ImageHealth, RemoveOrder, StartOrder};
+use node_core::{ContainerId, ContainerSeen, ImageHealth, RemoveOrder, SealedSecret, StartOrder};
 
 /// Label: the instance a container was made for.
 pub const INSTANCE_LABEL: &str = "mangrove.instance";
@@ -33,10 +33,11 @@ pub trait ContainerRuntime: Send + Sync + fmt::Debug + 'static {
     /// Every container with Mangrove's labels.
     fn list(&self) -> BoxFuture<'_, Result<Vec<ContainerSeen>, RuntimeError>>;
 
-    /// Fetches an image, telling how far it got.
+    /// Fetches an image, with a login if there is one, telling how far it got.
     fn pull<'a>(
         &'a self,
         image: &'a str,
+        login: Option<&'a SealedSecret>,
         progress: &'a (dyn Fn(String) + Send + Sync),
     ) -> BoxFuture<'a, Result<(), RuntimeError>>;
 

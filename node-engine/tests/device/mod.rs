@@ -296,6 +296,6 @@ pub(crate) fn assignment(
         generation: Generation(generation),
         services: instances.iter().map(service).collect(),
         instances,
-        network: None,
+        ..Assignment::default()
     }
 }

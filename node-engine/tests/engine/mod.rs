@@ -10,9 +10,12 @@ use bollard::{
         RemoveContainerOptionsBuilder,
     },
 };
+use daemon::StateDirectory;
 use futures_util::StreamExt;
+use link::SealingKey;
 use model::{InstanceId, ServiceId, ServiceSpec};
 use node_engine::{
+    Secrets,
     gate::Gates,
     runtime::{INSTANCE_LABEL, docker::DockerRuntime},
 };
@@ -27,6 +30,8 @@ pub(crate) struct Engine {
     pub(crate) image: String,
     pub(crate) service: ServiceId,
     pub(crate) gates: tempfile::TempDir,
+    /// In memory.
+    secrets: tempfile::TempDir,
 }
 
 impl Engine {
@@ -35,7 +40,8 @@ impl Engine {
         let image = import_payload(&docker, &[]).await;
         // Mounted into containers by the engine, so not below a directory that only this process may see.
         let gates = tempfile::tempdir_in("/var/lib").expect("these tests run as root");
-        Self { docker, image, service: service(test), gates }
+        let secrets = tempfile::tempdir_in("/dev/shm").expect("it is on every Linux");
+        Self { docker, image, service: service(test), gates, secrets }
     }
 
     pub(crate) fn instance(&self, number: u32) -> InstanceId {
@@ -43,11 +49,26 @@ impl Engine {
     }
 
     pub(crate) fn runtime(&self) -> Arc<DockerRuntime> {
-        Arc::new(DockerRuntime::new(PathBuf::from(SOCKET), None))
+        Arc::new(DockerRuntime::new(PathBuf::from(SOCKET), None, self.secrets()))
     }
 
     pub(crate) fn gated_runtime(&self) -> Arc<DockerRuntime> {
-        Arc::new(DockerRuntime::new(PathBuf::from(SOCKET), Some(self.installed_gates())))
+        Arc::new(DockerRuntime::new(PathBuf::from(SOCKET), Some(self.installed_gates()), self.secrets()))
+    }
+
+    /// What secrets are sealed for that containers of this test are given.
+    pub(crate) fn sealing_key(&self) -> SealingKey {
+        let state = StateDirectory::open(&self.secrets.path().join("state")).expect("released");
+        SealingKey::load_or_generate(&state).expect("usable")
+    }
+
+    /// Where files with secrets are on the device.
+    pub(crate) fn secret_files(&self) -> PathBuf {
+        self.secrets.path().join("files")
+    }
+
+    fn secrets(&self) -> Secrets {
+        Secrets::new(self.sealing_key(), self.secret_files())
     }
 
     /// The gates of [`Engine::gated_runtime`].

@@ -8,7 +8,7 @@ use model::{
     RevisionId, ServiceNames, ServiceSpec, Span, Virtualization,
 };
 
-use super::{WireError, narrow, parse, required};
+use super::{WireError, narrow, parse, required, secrets};
 use crate::v1;
 
 impl From<&Assignment> for v1::Assignment {
@@ -32,6 +32,7 @@ impl From<&Assignment> for v1::Assignment {
                 .collect(),
             instances: assignment.instances.iter().map(|instance| (*instance).into()).collect(),
             network: assignment.network.as_ref().map(Into::into),
+            secrets: secrets::to_wire(&assignment.secrets),
         }
     }
 }
@@ -71,6 +72,7 @@ impl TryFrom<v1::Assignment> for Assignment {
             services,
             instances,
             network: wire.network.map(TryInto::try_into).transpose()?,
+            secrets: Arc::new(secrets::from_wire(wire.secrets)?),
         })
     }
 }
@@ -224,6 +226,8 @@ impl From<&ServiceSpec> for v1::ServiceSpec {
             survival: Some(spec.survival.into()),
             health: Some((&spec.health).into()),
             drain_millis: spec.drain.as_millis(),
+            secrets: spec.secrets.iter().map(Into::into).collect(),
+            image_pull_secret: spec.image_pull_secret.as_ref().map(Into::into),
             distances: spec
                 .distances
                 .iter()
@@ -284,6 +288,8 @@ impl TryFrom<v1::ServiceSpec> for ServiceSpec {
             survival: required("spec.survival", wire.survival)?.try_into()?,
             health: wire.health.unwrap_or_default().try_into()?,
             drain: Span::from_millis(wire.drain_millis),
+            secrets: wire.secrets.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
+            image_pull_secret: wire.image_pull_secret.map(TryInto::try_into).transpose()?,
         })
     }
 }

@@ -6,6 +6,7 @@ mod neighbours;
 mod network;
 mod policy;
 mod report;
+mod secrets;
 mod upkeep;
 
 use model::{Capability, InstanceId, Resources, ServiceId};

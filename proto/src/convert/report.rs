@@ -225,6 +225,8 @@ impl From<&WorkerInventory> for v1::WorkerInventory {
             architecture: inventory.architecture.clone(),
             allocatable: Some(inventory.allocatable.into()),
             capabilities: wire_capabilities(&inventory.capabilities),
+            // The shell's, as the key is.
+            sealing_key: Vec::new(),
         }
     }
 }

@@ -84,6 +84,8 @@ pub enum Kind {
     Application,
     /// A service with its instances and their logs.
     Service,
+    /// What services are given and nobody is shown.
+    Secret,
     /// A user, as a member of an organisation.
     User,
     /// An organisation.
@@ -102,9 +104,10 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Application,
         Self::Service,
+        Self::Secret,
         Self::User,
         Self::Organization,
         Self::Quota,
@@ -120,6 +123,7 @@ impl Kind {
         match self {
             Self::Application => "application",
             Self::Service => "service",
+            Self::Secret => "secret",
             Self::User => "user",
             Self::Organization => "organization",
             Self::Quota => "quota",
@@ -315,10 +319,10 @@ enum Enough {
 const fn enough(verb: Verb, kind: Kind) -> Enough {
     use Role::{ApplicationProvider, InfrastructureProvider, OrganizationAdmin};
     match (kind, verb) {
-        (Kind::Application | Kind::Service | Kind::Quota, Verb::Get) => {
+        (Kind::Application | Kind::Service | Kind::Secret | Kind::Quota, Verb::Get) => {
             Enough::Roles(&[OrganizationAdmin, ApplicationProvider])
         }
-        (Kind::Application | Kind::Service, Verb::Create | Verb::Update | Verb::Delete) => {
+        (Kind::Application | Kind::Service | Kind::Secret, Verb::Create | Verb::Update | Verb::Delete) => {
             Enough::Roles(&[ApplicationProvider])
         }
         (Kind::User, _) | (Kind::Organization, Verb::Get | Verb::Update) => {
@@ -342,6 +346,7 @@ const fn is_ones_own(verb: Verb, kind: Kind) -> bool {
         Kind::ApiToken => true,
         Kind::Application
         | Kind::Service
+        | Kind::Secret
         | Kind::Organization
         | Kind::Quota
         | Kind::Cluster
@@ -383,7 +388,7 @@ pub fn may(rights: &Rights, verb: Verb, kind: Kind, of: Of) -> Verdict {
 #[must_use]
 pub const fn usual_owner(rights: &Rights, kind: Kind) -> Of {
     match kind {
-        Kind::Application | Kind::Service | Kind::User | Kind::Organization | Kind::Quota => {
+        Kind::Application | Kind::Service | Kind::Secret | Kind::User | Kind::Organization | Kind::Quota => {
             Of::Organization(rights.organization)
         }
         Kind::Cluster | Kind::Worker | Kind::JoinToken => Of::Platform,

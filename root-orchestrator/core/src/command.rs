@@ -10,7 +10,7 @@ use model::{
 use crate::{
     Application, Change, Instance, Revision, Service, State,
     addresses::chosen,
-    sla::{SlaApplication, SlaService},
+    sla::{SecretWishes, SlaApplication, SlaService},
     tenancy::told_callers,
 };
 
@@ -106,6 +106,52 @@ pub enum Rejected {
     /// A change of the name, or of what else cannot be changed.
     #[error("{0}")]
     NotChangeable(String),
+    /// The organisation has no such secret.
+    #[error("there is no secret `{0}`; list them with `mangrove secret list`")]
+    NoSecret(String),
+    /// A service refers to a secret that the organisation does not have.
+    #[error(
+        "service `{service}` refers to the secret `{name}`, and your organisation has none of that name; make it with \
+         `mangrove secret create {name}`, or correct the name: `mangrove secret list` shows them"
+    )]
+    NoSuchSecret {
+        /// The service.
+        service: String,
+        /// The name.
+        name: String,
+    },
+    /// The organisation has one of that name.
+    #[error("there is a secret `{0}` already; give it a new value with `mangrove secret rotate {0}`")]
+    SecretExists(String),
+    /// Services refer to it.
+    #[error(
+        "the secret `{name}` is used by {users}; delete those services, or update them to do without it, and wait until \
+         their old instances are gone"
+    )]
+    SecretInUse {
+        /// Its name.
+        name: String,
+        /// The full names of the services.
+        users: String,
+    },
+    /// It is for something else.
+    #[error(
+        "the secret `{name}` is of kind {is}, and here one of kind {wanted} is needed: `secrets` of a service are opaque, \
+         its `image_pull_secret` is of kind registry, and a new value is of the kind of the one before"
+    )]
+    OtherKind {
+        /// Its name.
+        name: String,
+        /// What it is.
+        is: &'static str,
+        /// What is needed.
+        wanted: &'static str,
+    },
+    /// A revision refers to it.
+    #[error(
+        "that revision uses the secret `{0}` in a version that was deleted; make the secret and update the service instead"
+    )]
+    SecretGone(String),
     /// No such instance.
     #[error("service {service} has no instance {number}; list them with `mangrove get instances`")]
     NoInstance {
@@ -288,6 +334,7 @@ impl State {
         id: ServiceId,
         now: Timestamp,
     ) -> Change {
+        debug_assert_eq!(service.secrets, SecretWishes::default(), "found before");
         let names = ServiceNames {
             application: application.name.clone(),
             application_namespace: self.told_namespace(application),

@@ -28,6 +28,7 @@ mod queries;
 mod quota;
 mod reconcile;
 mod rollout;
+mod secrets;
 mod service;
 mod sessions;
 mod sight;
@@ -46,6 +47,7 @@ pub use people::{ApiToken, EndedSession, Organization, PasswordReset, PeopleChan
 pub use placing::SILENT_MILLIS;
 pub use quota::{Quota, QuotaUsage};
 pub use reconcile::{Effect, OFFER_AGAIN_MILLIS};
+pub use secrets::{Envelope, NewSecret, Rotation, Secret, SecretKind, SecretVersion};
 pub use service::{Revision, Rollout, Service, UpdatePolicy};
 pub use sessions::{NewApiToken, Session};
 pub use state::{Application, Change, Cluster, Instance, State};

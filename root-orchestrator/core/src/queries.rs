@@ -1,6 +1,6 @@
 //! What readers ask of the state: the API, links and the other modules of the brain.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use model::{
     ApplicationId, AssignedService, Assignment, ClusterAggregate, ClusterId, InstanceId, ServiceId,
@@ -88,7 +88,7 @@ impl State {
         self.tokens.values()
     }
 
-    /// The whole of what a cluster should have.
+    /// The whole of what a cluster should have, but for the values of secrets: who sends it seals them.
     #[must_use]
     pub fn assignment(&self, cluster: &Cluster) -> Assignment {
         let copies = || self.held.get(&cluster.id).into_iter().flat_map(BTreeMap::values);
@@ -103,6 +103,7 @@ impl State {
             services,
             instances,
             network: (!network.v4.is_empty()).then_some(network),
+            secrets: Arc::default(),
         }
     }
 }

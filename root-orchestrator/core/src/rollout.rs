@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use model::{Desired, Now, ServiceId, Timestamp};
+use model::{Desired, Now, ServiceId, ServiceSpec, Timestamp};
+use serde_json::{Map, Value};
 
 use crate::{
     Change, Instance, Rejected, Revision, Rollout, Service, State, UpdatePolicy,
     command::{bury, one_more},
     reconcile::Plan,
     service::HISTORY,
-    sla::SlaService,
+    sla::{SecretWishes, SlaService},
     tenancy::told_callers,
 };
 
@@ -72,6 +73,7 @@ impl State {
                 service.names.service, service.names.service_namespace
             )));
         }
+        debug_assert_eq!(wanted.secrets, SecretWishes::default(), "found before");
         let mut changed = service.clone();
         changed.update = wanted.update;
         changed.allowed_callers = told_callers(&wanted.allowed_callers, &service.names).into();
@@ -85,16 +87,22 @@ impl State {
             return Ok((number, changes.into_iter().collect()));
         }
         self.within_quota(service, self.wanted_instances(service), wanted.spec.resources)?;
-        let number = service.revisions.last().map_or(0, |newest| newest.number) + 1;
-        changed.revisions.push(Revision {
-            number,
-            spec: Arc::new(wanted.spec),
-            document: wanted.document,
-            created: now,
-            failed: None,
-        });
-        self.roll_to(&mut changed, number, false);
+        let number = self.revise(&mut changed, wanted.spec, wanted.document, now);
         Ok((number, vec![Change::Service(service.id, Some(changed))]))
+    }
+
+    /// Adds a revision and rolls to it; its number is the answer.
+    pub(crate) fn revise(
+        &self,
+        service: &mut Service,
+        spec: ServiceSpec,
+        document: Map<String, Value>,
+        created: Timestamp,
+    ) -> u32 {
+        let number = service.revisions.last().map_or(0, |newest| newest.number) + 1;
+        service.revisions.push(Revision { number, spec: Arc::new(spec), document, created, failed: None });
+        self.roll_to(service, number, false);
+        number
     }
 
     /// Goes back to revision `number`, or with `None` to the newest one before that has not failed.
@@ -112,6 +120,7 @@ impl State {
         if number == service.revision {
             return Ok((number, Vec::new()));
         }
+        self.ensure_secrets(spec)?;
         self.within_quota(service, self.wanted_instances(service), spec.resources)?;
         let mut changed = service.clone();
         self.roll_to(&mut changed, number, false);

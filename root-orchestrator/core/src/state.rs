@@ -10,12 +10,12 @@ use addressing::{BlockPlan, StablePlan};
 use model::{
     ApplicationId, AssignedInstance, AssignedService, CertificateRecord, ClusterId, Desired, Generation,
     Holder, InstanceId, InstanceReport, Location, Moment, Now, OrganizationId, Phase, Refusal, Resources,
-    RevisionId, ServiceId, SpentToken, Tenure, TokenId,
+    RevisionId, SecretId, ServiceId, SpentToken, Tenure, TokenId,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Revocation, RevokedId, Service, Token,
+    Revocation, RevokedId, Secret, Service, Token,
     neighbours::Neighbourhood,
     people::{People, PeopleChange},
     sight::{HeldCopy, Session, Sight},
@@ -113,6 +113,8 @@ pub enum Change {
     Cluster(ClusterId, Option<Cluster>),
     /// A join token.
     Token(TokenId, Option<Token>),
+    /// A secret.
+    Secret(SecretId, Option<Secret>),
     /// The whole address plan.
     Blocks(BlockPlan<ClusterId>),
     /// Users, organisations and what they log in with.
@@ -138,6 +140,9 @@ pub struct State {
     pub(crate) instances: BTreeMap<InstanceId, Instance>,
     pub(crate) clusters: BTreeMap<ClusterId, Cluster>,
     pub(crate) tokens: BTreeMap<TokenId, Token>,
+    pub(crate) secrets: BTreeMap<SecretId, Secret>,
+    /// Secrets by their names.
+    pub(crate) secret_names: BTreeMap<(OrganizationId, String), SecretId>,
     pub(crate) blocks: BlockPlan<ClusterId>,
     pub(crate) certificates: BTreeMap<Holder, CertificateRecord>,
     pub(crate) revocations: BTreeMap<RevokedId, Revocation>,
@@ -239,6 +244,7 @@ impl State {
                 }
                 set(&mut self.tokens, id, token);
             }
+            Change::Secret(id, secret) => self.apply_secret(id, secret),
             Change::Blocks(blocks) => {
                 let lent = |id: &ClusterId| self.blocks.blocks_of(id) != blocks.blocks_of(id);
                 let moved: Vec<ClusterId> = self.clusters.keys().copied().filter(lent).collect();

@@ -113,11 +113,15 @@ pub(super) async fn create(
     body: Body,
 ) -> Result<Json<Vec<ApplicationView>>, Error> {
     caller.must(Verb::Create, Kind::Application)?;
-    let sla = sla::parse(&body?)?;
+    let mut sla = sla::parse(&body?)?;
     let author = Author { organization: caller.organization, name: caller.name.clone() };
     context
         .brain
-        .ask(move |state, now| state.create_applications(&author, sla.applications, &mut RandomIds, now.date))
+        .ask(move |state, now| {
+            let services = sla.applications.iter_mut().flat_map(|application| &mut application.services);
+            state.find_secrets(author.organization, services)?;
+            state.create_applications(&author, sla.applications, &mut RandomIds, now.date)
+        })
         .await??;
     Ok(Json(own(&*context.brain.read().await, &caller)))
 }

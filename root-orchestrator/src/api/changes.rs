@@ -85,7 +85,7 @@ pub(super) async fn update(
 ) -> Result<Json<Changed>, Error> {
     // Whoever may not see the service is not told what is wrong with the document.
     let image = find(&*context.brain.read().await, &caller, Verb::Update, &id)?.spec().image.clone();
-    let SlaChange { application, service: wanted } =
+    let SlaChange { application, service: mut wanted } =
         sla::parse_change(&body?, Shown { id: &id, image: &image })?;
     let (before, revision, same) = context
         .brain
@@ -94,6 +94,9 @@ pub(super) async fn update(
             if let Some((name, namespace)) = application {
                 refuse_other_application(service, &name, &namespace)?;
             }
+            let organization =
+                state.application(service.application).map(|application| application.organization);
+            state.find_secrets(organization.unwrap_or(caller.organization), [&mut wanted])?;
             let (revision, changes) = state.update(service, wanted, now.date)?;
             Ok::<_, Error>(((service.revision, revision, changes.is_empty()), changes))
         })

@@ -126,6 +126,12 @@ impl From<Rejected> for Error {
             Rejected::NoRevision { .. } => (StatusCode::NOT_FOUND, "no_revision"),
             Rejected::NotChangeable(_) => (StatusCode::CONFLICT, "not_changeable"),
             Rejected::AddressTaken { .. } => (StatusCode::CONFLICT, "address_taken"),
+            Rejected::NoSecret(_) => (StatusCode::NOT_FOUND, "no_secret"),
+            Rejected::NoSuchSecret { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "no_secret"),
+            Rejected::SecretExists(_) => (StatusCode::CONFLICT, "secret_exists"),
+            Rejected::SecretInUse { .. } => (StatusCode::CONFLICT, "secret_in_use"),
+            Rejected::OtherKind { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "wrong_secret_kind"),
+            Rejected::SecretGone(_) => (StatusCode::CONFLICT, "secret_gone"),
             Rejected::NoAddress { .. } => (StatusCode::INSUFFICIENT_STORAGE, "no_address"),
         };
         Self::new(status, code, rejected.to_string())

@@ -12,6 +12,7 @@ mod clusters;
 mod error;
 mod logs;
 mod organizations;
+mod secrets;
 mod services;
 mod tokens;
 mod users;
@@ -48,7 +49,7 @@ use utoipa::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::SwaggerUi;
 
-use crate::{Brain, auth::Authentication, auth::Caller, links::Links, surroundings::Watch};
+use crate::{Brain, auth::Authentication, auth::Caller, links::Links, surroundings::Watch, vault::Vault};
 use error::Error;
 pub(crate) use views::date;
 
@@ -59,6 +60,7 @@ pub(crate) struct Context {
     pub(crate) links: Arc<Links>,
     pub(crate) authentication: Arc<Authentication>,
     pub(crate) watch: Watch,
+    pub(crate) vault: Arc<Vault>,
     pub(crate) ca_pin: [u8; 32],
     pub(crate) authority: Arc<Authority>,
     /// The root's own certificate, and what time it is where certificates are judged.
@@ -130,6 +132,8 @@ fn described() -> OpenApiRouter<Context> {
         .routes(routes!(workers::rebalance))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))
+        .routes(routes!(secrets::list, secrets::create))
+        .routes(routes!(secrets::rotate, secrets::delete))
         .routes(routes!(certificates::list))
         .routes(routes!(certificates::revoke))
         .routes(routes!(certificates::list_of_workers))

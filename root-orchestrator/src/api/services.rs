@@ -101,7 +101,7 @@ pub(super) async fn create(State(context): Shared, caller: Caller, body: Body) -
     if sla.applications.len() != 1 {
         return Err(Error::bad_field("applications", "services are added to exactly one application"));
     }
-    let wanted = sla.applications.remove(0);
+    let mut wanted = sla.applications.remove(0);
     let id = wanted.id.ok_or_else(|| {
         let message = "applications[0].applicationID is missing; it says which application gets the services";
         Error::bad_field("applications[0].applicationID", message)
@@ -111,6 +111,7 @@ pub(super) async fn create(State(context): Shared, caller: Caller, body: Body) -
         .brain
         .ask(move |state, now| {
             let application = applications::find(state, &caller, Verb::Create, Kind::Service, &id)?;
+            state.find_secrets(application.organization, &mut wanted.services)?;
             Ok::<_, Error>(state.add_services(application, wanted.services, &mut RandomIds, now.date)?)
         })
         .await??;

@@ -329,7 +329,8 @@ fn whom_a_service_lets_connect_goes_with_its_last_copy_here() {
     assert!(site.cluster.state.allowances.is_open(SERVICE));
     let mut away = site.cluster.assignment(small(), vec![]);
     away.services.clear();
-    let held = crate::Held { generation: away.generation, services: away.services.into() };
+    let held =
+        crate::Held { generation: away.generation, services: away.services.into(), ..crate::Held::default() };
     site.take(vec![Change::Held(held)]);
     assert!(!site.cluster.state.allowances.is_open(SERVICE), "it is shared, and nobody has it here");
 }
@@ -387,7 +388,7 @@ fn whom_a_service_lets_connect_elsewhere_counts_again_when_its_last_copy_here_is
         callers(&["*"]);
     site.named(2, open);
     assert!(!site.cluster.state.allowances.is_open(SERVICE), "what it is here by counts more");
-    let held = crate::Held { generation: Generation(9), services: Arc::default() };
+    let held = crate::Held { generation: Generation(9), ..crate::Held::default() };
     site.take(vec![Change::Held(held)]);
     assert!(site.cluster.state.allowances.is_open(SERVICE));
     site.named(3, Neighbours { whole: true, ..Neighbours::default() });

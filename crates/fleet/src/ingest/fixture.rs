@@ -191,6 +191,6 @@ fn assignment(count: u32) -> Assignment {
         generation: Generation(1),
         services: BTreeMap::from([(RevisionId { service, number: 1 }, assigned)]),
         instances: (0..count).map(wanted).collect(),
-        network: None,
+        ..Assignment::default()
     }
 }

@@ -98,7 +98,7 @@ pub(crate) fn assignment(
             },
         )]),
         instances: instances.into_iter().collect(),
-        network: None,
+        ..Assignment::default()
     }
 }
 
@@ -281,7 +281,7 @@ impl World {
     fn carry_out(&mut self, effect: &Effect) -> Outcome {
         match effect {
             Effect::List => Outcome::Listed(self.engine.values().cloned().collect()),
-            Effect::Pull { image } => {
+            Effect::Pull { image, .. } => {
                 self.images_missing.remove(image);
                 Outcome::Pulled
             }

@@ -1,6 +1,6 @@
 //! What a container of an instance looks like to Docker.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, path::PathBuf};
 
 use bollard::models::{
     ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountType, PortBinding,
@@ -12,6 +12,7 @@ use super::name_files::name_files;
 use crate::{
     gate::{self, Gates},
     runtime::{GENERATION_LABEL, INSTANCE_LABEL, RuntimeError, SERVICE_LABEL},
+    secrets::Given,
 };
 
 /// What an image runs.
@@ -24,8 +25,8 @@ pub(super) struct ImageCommand {
 }
 
 /// A container on the engine's own network, its ports published by the engine.
-pub(super) fn on_the_engines_network(order: &StartOrder) -> ContainerCreateBody {
-    let mut body = common(order);
+pub(super) fn on_the_engines_network(order: &StartOrder, given: Given) -> ContainerCreateBody {
+    let mut body = common(order, given);
     let ports = &order.spec.ports;
     let inside = |port: &model::PortMapping| format!("{}/{}", port.container, port.protocol);
     if !ports.is_empty() {
@@ -50,6 +51,7 @@ pub(super) fn behind_a_gate(
     order: &StartOrder,
     gates: &Gates,
     image: ImageCommand,
+    given: Given,
 ) -> Result<ContainerCreateBody, RuntimeError> {
     let command = if order.spec.command.is_empty() { image.command } else { order.spec.command.clone() };
     if image.entrypoint.is_empty() && command.is_empty() {
@@ -57,30 +59,34 @@ pub(super) fn behind_a_gate(
             format!("image `{}` does not say what to run; give the service a `cmd`", order.spec.image);
         return Err(RuntimeError::Refused { detail });
     }
-    let mount = |source: std::path::PathBuf, target: &str| Mount {
-        typ: Some(MountType::BIND),
-        source: Some(source.to_string_lossy().into_owned()),
-        target: Some(target.to_owned()),
-        read_only: Some(true),
-        ..Mount::default()
-    };
     let (instance, generation) = (order.instance, order.generation);
     let mut mounts =
         vec![mount(gates.program(), gate::PROGRAM), mount(gates.pipe(instance, generation), gate::PIPE)];
     let files = name_files(order).into_iter();
     mounts.extend(files.map(|file| mount(gates.file(instance, generation, file.name), file.target)));
-    let mut body = common(order);
+    let mut body = common(order, given);
     body.entrypoint = Some([vec![gate::PROGRAM.to_owned()], image.entrypoint, command].concat());
     // The runtime alone makes the network namespace, in half the time that the engine needs for `none`. An engine that
     // does not know this makes one of those.
     body.network_disabled = Some(true);
     let host = body.host_config.get_or_insert_default();
     host.network_mode = Some("none".to_owned());
-    host.mounts = Some(mounts);
+    host.mounts.get_or_insert_default().extend(mounts);
     Ok(body)
 }
 
-fn common(order: &StartOrder) -> ContainerCreateBody {
+/// A file of the device that the container may only read.
+fn mount(source: PathBuf, target: &str) -> Mount {
+    Mount {
+        typ: Some(MountType::BIND),
+        source: Some(source.to_string_lossy().into_owned()),
+        target: Some(target.to_owned()),
+        read_only: Some(true),
+        ..Mount::default()
+    }
+}
+
+fn common(order: &StartOrder, given: Given) -> ContainerCreateBody {
     let spec = &order.spec;
     let log = HashMap::from([("max-size", "10m"), ("max-file", "3")]);
     let positive = |amount: i64| (amount > 0).then_some(amount);
@@ -97,6 +103,8 @@ fn common(order: &StartOrder) -> ContainerCreateBody {
             typ: Some("json-file".to_owned()),
             config: Some(log.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()),
         }),
+        mounts: (!given.files.is_empty())
+            .then(|| given.files.into_iter().map(|(source, target)| mount(source, &target)).collect()),
         ..HostConfig::default()
     };
     let labels = [
@@ -104,10 +112,11 @@ fn common(order: &StartOrder) -> ContainerCreateBody {
         (GENERATION_LABEL, order.generation.to_string()),
         (SERVICE_LABEL, order.names.to_string()),
     ];
+    let variables = spec.environment.iter().map(|(name, value)| format!("{name}={value}"));
     ContainerCreateBody {
         image: Some(spec.image.clone()),
         hostname: Some(host_name(order)),
-        env: Some(spec.environment.iter().map(|(name, value)| format!("{name}={value}")).collect()),
+        env: Some(variables.chain(given.variables).collect()),
         labels: Some(labels.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()),
         host_config: Some(host_config),
         // Where the service's own probes count, the image's would be asked for nothing.
@@ -161,7 +170,7 @@ pub(super) mod tests {
 
     use super::*;
 
-    pub(in super::super) fn order(service: &str) -> StartOrder {
+    pub(crate) fn order(service: &str) -> StartOrder {
         let names = ServiceNames {
             application: "shop".into(),
             application_namespace: "prod".into(),
@@ -175,6 +184,7 @@ pub(super) mod tests {
             names: names.into(),
             spec: ServiceSpec::container("image").into(),
             address: None,
+            secrets: std::sync::Arc::default(),
         }
     }
 
@@ -197,7 +207,7 @@ pub(super) mod tests {
 
     #[test]
     fn without_a_limit_none_is_set() {
-        let host = on_the_engines_network(&order("web")).host_config.expect("always there");
+        let host = on_the_engines_network(&order("web"), Given::default()).host_config.expect("always there");
         assert_eq!((host.nano_cpus, host.memory, host.privileged), (None, None, None));
     }
 
@@ -208,7 +218,9 @@ pub(super) mod tests {
             let mode = body.host_config.as_ref().and_then(|host| host.network_mode.clone());
             (body.network_disabled, mode)
         };
-        let body = behind_a_gate(&order("web"), &Gates::for_test("/state/gate"), image)
+        let secret = ("/memory/0".into(), "/run/secrets/database".to_owned());
+        let given = Given { files: vec![secret], variables: vec!["PASSWORD=hunter2".to_owned()] };
+        let body = behind_a_gate(&order("web"), &Gates::for_test("/state/gate"), image, given)
             .expect("it says what to run");
         assert_eq!(network(&body), (Some(true), Some("none".to_owned())));
         let file = format!("/state/gate/{}.3.2", "ab".repeat(12));
@@ -220,13 +232,14 @@ pub(super) mod tests {
             })
             .collect();
         let expected = [
+            ("/memory/0".to_owned(), "/run/secrets/database"),
             ("/state/gate/gate".to_owned(), gate::PROGRAM),
             (file.clone(), gate::PIPE),
             (format!("{file}.hosts"), "/etc/hosts"),
             (format!("{file}.resolv.conf"), "/etc/resolv.conf"),
         ];
         assert_eq!(mounts, expected.map(|(source, target)| (source, target.to_owned(), Some(true))));
-        assert_eq!(network(&on_the_engines_network(&order("web"))), (None, None));
+        assert_eq!(network(&on_the_engines_network(&order("web"), Given::default())), (None, None));
     }
 
     #[test]
@@ -239,7 +252,8 @@ pub(super) mod tests {
         };
         let mut order = order("web");
         let entrypoint = |order: &StartOrder, image: &ImageCommand| {
-            behind_a_gate(order, &gates, image.clone()).map(|body| body.entrypoint.unwrap_or_default())
+            behind_a_gate(order, &gates, image.clone(), Given::default())
+                .map(|body| body.entrypoint.unwrap_or_default())
         };
         assert_eq!(
             entrypoint(&order, &image),

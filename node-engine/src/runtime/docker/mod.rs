@@ -8,6 +8,9 @@ mod errors;
 mod name_files;
 mod observe;
 
+#[cfg(test)]
+pub(crate) use create::tests::order as order_for_test;
+
 use std::{
     collections::BTreeMap,
     net::IpAddr,
@@ -17,7 +20,9 @@ use std::{
 };
 
 use bollard::{
-    API_DEFAULT_VERSION, Docker, body_full,
+    API_DEFAULT_VERSION, Docker,
+    auth::DockerCredentials,
+    body_full,
     query_parameters::{
         CreateContainerOptionsBuilder, CreateImageOptionsBuilder, EventsOptionsBuilder,
         InspectContainerOptions, ListContainersOptionsBuilder, LogsOptionsBuilder,
@@ -30,7 +35,7 @@ use futures_util::{
     stream::{self, BoxStream},
 };
 use model::{Generation, InstanceId, Timestamp, Usage};
-use node_core::{ContainerId, ContainerSeen, ContainerState, RemoveOrder, StartOrder};
+use node_core::{ContainerId, ContainerSeen, ContainerState, RemoveOrder, SealedSecret, StartOrder};
 
 use self::{
     create::ImageCommand,
@@ -43,7 +48,10 @@ use super::{
     Bytes, ContainerRuntime, Executed, INSTANCE_LABEL, LogRange, RuntimeError, RuntimeEvent,
     STOP_GRACE_SECONDS, archive, cgroup::Meter,
 };
-use crate::gate::{GateError, Gates};
+use crate::{
+    gate::{GateError, Gates},
+    secrets::Secrets,
+};
 
 /// Bound of one request up to its answer's beginning; the executor bounds whole effects.
 const REQUEST_SECONDS: u64 = 120;
@@ -56,6 +64,7 @@ pub struct DockerRuntime {
     socket: PathBuf,
     /// Present when containers get their networks from NetManager.
     gates: Option<Gates>,
+    secrets: Secrets,
     connection: Mutex<Option<Docker>>,
     /// What images run, by reference: needed behind a gate, where the entrypoint is ours. Emptied when any image changes.
     commands: std::sync::Arc<Mutex<BTreeMap<String, ImageCommand>>>,
@@ -68,10 +77,11 @@ impl DockerRuntime {
     /// The engine at `socket`, which need not be up yet. With `gates`, containers start without a network and wait at
     /// their gate.
     #[must_use]
-    pub fn new(socket: PathBuf, gates: Option<Gates>) -> Self {
+    pub fn new(socket: PathBuf, gates: Option<Gates>, secrets: Secrets) -> Self {
         Self {
             socket,
             gates,
+            secrets,
             connection: Mutex::default(),
             commands: std::sync::Arc::default(),
             meters: Mutex::default(),
@@ -133,12 +143,24 @@ impl DockerRuntime {
         Ok(seen)
     }
 
-    async fn pull(&self, image: &str, progress: &(dyn Fn(String) + Send + Sync)) -> Result<(), RuntimeError> {
+    async fn pull(
+        &self,
+        image: &str,
+        login: Option<&SealedSecret>,
+        progress: &(dyn Fn(String) + Send + Sync),
+    ) -> Result<(), RuntimeError> {
         let docker = self.docker()?;
+        let login = login.map(|login| self.secrets.login(image, login)).transpose().map_err(refused)?;
+        let credentials = login.map(|login| DockerCredentials {
+            username: Some(login.username),
+            password: Some(login.password),
+            serveraddress: Some(login.server),
+            ..DockerCredentials::default()
+        });
         // Without a tag or digest the engine would fetch every tag there is.
         let (name, tag) = create::name_and_tag(image);
         let options = CreateImageOptionsBuilder::default().from_image(name).tag(tag).build();
-        let mut steps = docker.create_image(Some(options), None, None);
+        let mut steps = docker.create_image(Some(options), None, credentials);
         let mut layers = observe::PullProgress::default();
         let mut told = Instant::now();
         while let Some(step) = steps.next().await {
@@ -155,12 +177,13 @@ impl DockerRuntime {
 
     async fn create(&self, order: &StartOrder) -> Result<ContainerId, RuntimeError> {
         let docker = self.docker()?;
+        let given = self.secrets.give(order).map_err(refused)?;
         let body = match &self.gates {
-            None => create::on_the_engines_network(order),
+            None => create::on_the_engines_network(order, given),
             Some(gates) => {
                 prepare(gates, order).map_err(refused)?;
                 let command = self.image_command(&docker, &order.spec.image).await?;
-                create::behind_a_gate(order, gates, command)?
+                create::behind_a_gate(order, gates, command, given)?
             }
         };
         for name in create::container_names(order) {
@@ -250,6 +273,8 @@ impl DockerRuntime {
         if let Some(gates) = &self.gates {
             prepare(gates, order).map_err(refused)?;
         }
+        // After a boot nothing of them is left.
+        self.secrets.give(order).map_err(refused)?;
         if fresh {
             self.add_files(&docker, container, order)
                 .await
@@ -294,6 +319,7 @@ impl DockerRuntime {
         if let Some(gates) = &self.gates {
             gates.forget(order.instance, order.generation);
         }
+        self.secrets.forget(order.instance, order.generation);
         Ok(())
     }
 
@@ -339,9 +365,10 @@ impl ContainerRuntime for DockerRuntime {
     fn pull<'a>(
         &'a self,
         image: &'a str,
+        login: Option<&'a SealedSecret>,
         progress: &'a (dyn Fn(String) + Send + Sync),
     ) -> BoxFuture<'a, Result<(), RuntimeError>> {
-        self.pull(image, progress).boxed()
+        self.pull(image, login, progress).boxed()
     }
 
     fn create<'a>(&'a self, order: &'a StartOrder) -> BoxFuture<'a, Result<ContainerId, RuntimeError>> {

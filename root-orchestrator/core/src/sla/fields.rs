@@ -1,7 +1,5 @@
 //! Every field an SLA may have, once: what is parsed, refused, suggested and documented follows from these tables.
 
-use std::fmt::Write as _;
-
 /// What becomes of a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Support {
@@ -144,6 +142,12 @@ pub static SERVICE: Level = Level {
             Kind::Objects(super::MAX_LIST_ENTRIES),
             "Files put into each instance before it starts.",
         ),
+        honoured(
+            "secrets",
+            Kind::Objects(super::secrets::MAX_SECRETS),
+            "Secrets of the organisation that each instance is given.",
+        ),
+        honoured("image_pull_secret", Kind::Text, "A secret of kind registry, to fetch the image with."),
         honoured("constraints", Kind::Objects(super::MAX_LIST_ENTRIES), "Where it may run; all must hold."),
         honoured("arch", Kind::Texts, "Processor architectures, such as `amd64`, any of which will do."),
         honoured(
@@ -257,6 +261,27 @@ pub static ADDED_FILE: Level = Level {
     ],
 };
 
+/// One entry of `secrets`.
+pub static SECRET: Level = Level {
+    noun: "a secret",
+    fields: &[
+        honoured("name", Kind::Text, "Its name, as in `mangrove secret list`.").required(),
+        honoured(
+            "file",
+            Kind::Text,
+            "Where it is inside the instance; a relative path is below `/run/secrets`, and that with its name is the \
+             default.",
+        ),
+        honoured(
+            "env",
+            Kind::Text,
+            "Instead of a file, the variable it is the value of; the container engine shows that, and keeps it on its \
+             disk.",
+        ),
+        honoured("mode", Kind::Text, "Permission bits of the file in octal: `0400` (the default) or `0444`."),
+    ],
+};
+
 /// The object `health` of a microservice.
 pub static HEALTH: Level = Level {
     noun: "`health`",
@@ -327,13 +352,14 @@ pub static UPDATE: Level = Level {
 };
 
 /// Every kind of object, from the outside in.
-pub static LEVELS: [&Level; 11] = [
+pub static LEVELS: [&Level; 12] = [
     &DOCUMENT,
     &APPLICATION,
     &SERVICE,
     &ADDRESSES,
     &CONSTRAINT,
     &ADDED_FILE,
+    &SECRET,
     &HEALTH,
     &PROBE,
     &HTTP_CHECK,
@@ -422,52 +448,6 @@ fn nearest(text: &str, known: impl Iterator<Item = (&'static str, &'static str)>
         .filter(|(likeness, _)| *likeness >= ALIKE)
         .max_by(|(left, _), (right, _)| left.total_cmp(right))
         .map(|(_, stands_for)| stands_for)
-}
-
-/// All tables as Markdown, for the documentation.
-#[must_use]
-pub fn reference() -> String {
-    let mut page = String::new();
-    for level in LEVELS {
-        write_line(&mut page, format_args!("### Fields of {}\n", level.noun));
-        write_line(
-            &mut page,
-            format_args!("| field | also | required | support | meaning |\n|---|---|---|---|---|"),
-        );
-        for field in level.fields {
-            let required = if field.required { "yes" } else { "" };
-            let aliases: Vec<String> = field.aliases.iter().map(|alias| format!("`{alias}`")).collect();
-            write_line(
-                &mut page,
-                format_args!(
-                    "| `{}` | {} | {required} | {} | {} |",
-                    field.name,
-                    aliases.join(", "),
-                    field.support.as_str(),
-                    field.about
-                ),
-            );
-        }
-        page.push('\n');
-    }
-    for (name, choices) in [("virtualization", &VIRTUALIZATIONS[..]), ("type", &CONSTRAINT_TYPES[..])] {
-        write_line(
-            &mut page,
-            format_args!("### Values of `{name}`\n\n| value | support | meaning |\n|---|---|---|"),
-        );
-        for choice in choices {
-            write_line(
-                &mut page,
-                format_args!("| `{}` | {} | {} |", choice.name, choice.support.as_str(), choice.about),
-            );
-        }
-        page.push('\n');
-    }
-    page
-}
-
-fn write_line(page: &mut String, line: std::fmt::Arguments<'_>) {
-    writeln!(page, "{line}").expect("writing to a string cannot fail");
 }
 
 const fn honoured(name: &'static str, kind: Kind, about: &'static str) -> Field {

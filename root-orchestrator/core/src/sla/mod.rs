@@ -15,6 +15,8 @@ pub mod fields;
 mod json;
 mod policy;
 mod read;
+mod reference;
+mod secrets;
 mod service;
 #[cfg(test)]
 mod tests;
@@ -26,6 +28,8 @@ use serde_json::{Map, Value};
 
 pub use change::{Shown, SlaChange, parse_change};
 pub use error::{SlaError, SlaErrorCode, SlaErrors};
+pub use reference::reference;
+pub use secrets::{SecretWishes, is_secret_name};
 
 use crate::UpdatePolicy;
 use error::{Problems, problem, shown};
@@ -54,6 +58,10 @@ pub const MAX_IMAGE_LENGTH: usize = 512;
 pub const MAX_INSTANCES: u32 = 10_000;
 /// Content of all files added to one service: they travel and are stored with every assignment.
 pub const MAX_ADDED_FILES_BYTES: usize = 1 << 20;
+/// Letters of the name of a secret: that of a file in a directory.
+pub const MAX_SECRET_NAME_LENGTH: usize = 63;
+/// Bytes of a secret: keys, passwords and certificates; what is larger is data.
+pub const MAX_SECRET_BYTES: usize = 64 << 10;
 
 /// A whole document, accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,6 +96,8 @@ pub struct SlaService {
     pub namespace: String,
     /// What each instance needs, as every tier understands it.
     pub spec: ServiceSpec,
+    /// The secrets that `spec` is to have.
+    pub secrets: SecretWishes,
     /// How instances of an older revision give way.
     pub update: UpdatePolicy,
     /// `allowed_callers`: who may connect to its instances beside its own application.

@@ -17,6 +17,7 @@ use super::{
     fields::{ADDED_FILE, ADDRESSES, Choice, Kind, SERVICE, Support, VIRTUALIZATIONS, nearest_choice},
     policy,
     read::{Fields, child, item},
+    secrets,
 };
 
 /// Permission bits of an added file that says none: its owner writes, all read.
@@ -47,7 +48,11 @@ pub(super) fn service(path: &str, object: &Map<String, Value>, problems: &mut Pr
         survival: policy::survival(&fields, problems),
         health: policy::health(&fields, problems),
         drain: policy::drain(&fields, problems),
+        // Those that `secrets` below asks for, once they are found.
+        secrets: Vec::new(),
+        image_pull_secret: None,
     };
+    let secrets = secrets::wishes(&fields, &spec.environment, &spec.added_files, problems);
     let update = policy::update(&fields, problems);
     if !spec.ports.is_empty() && spec.drain >= update.ready_within {
         let is_wrong = format!(
@@ -61,6 +66,7 @@ pub(super) fn service(path: &str, object: &Map<String, Value>, problems: &mut Pr
         name: fields.text("microservice_name").to_owned(),
         namespace: fields.text("microservice_namespace").to_owned(),
         spec,
+        secrets,
         update,
         allowed_callers: allowed_callers(&fields, problems),
         round_robin: round_robin(&fields, problems),
@@ -301,12 +307,12 @@ fn added_file(place: &str, object: &Map<String, Value>, problems: &mut Problems)
     AddedFile { path: path.to_owned(), content: fields.text("content").to_owned(), mode }
 }
 
-fn names_a_file(path: &str) -> bool {
+pub(super) fn names_a_file(path: &str) -> bool {
     path.strip_prefix('/')
         .is_some_and(|rest| rest.split('/').all(|part| !part.is_empty() && part != "." && part != ".."))
 }
 
-fn octal_mode(text: &str) -> Option<u32> {
+pub(super) fn octal_mode(text: &str) -> Option<u32> {
     let is_octal = (3..=4).contains(&text.len()) && text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
     u32::from_str_radix(text, 8).ok().filter(|_| is_octal)
 }

@@ -75,6 +75,7 @@ fn a_chosen_address_is_for_one_service() {
         update: UpdatePolicy::default(),
         allowed_callers: model::AllowedCallers::new(),
         round_robin: Some(round_robin),
+        secrets: crate::sla::SecretWishes::default(),
         document: serde_json::Map::new(),
     };
     let refused =

@@ -12,6 +12,7 @@ mod names;
 mod neighbours;
 mod quota;
 mod rollout;
+mod secrets;
 mod sessions;
 mod survival;
 
@@ -433,6 +434,7 @@ fn services_are_added_together_or_not_at_all() {
         namespace: "test".to_owned(),
         spec: small(),
         update: UpdatePolicy::default(),
+        secrets: crate::sla::SecretWishes::default(),
         document: serde_json::Map::new(),
     };
     let refused = root.state.add_services(

@@ -23,6 +23,7 @@ pub(super) fn wanted(spec: ServiceSpec, callers: &[&str]) -> SlaService {
         namespace: "test".to_owned(),
         spec,
         update: UpdatePolicy::default(),
+        secrets: crate::sla::SecretWishes::default(),
         document: serde_json::Map::new(),
     }
 }

@@ -45,6 +45,7 @@ impl Shop {
             namespace: "test".to_owned(),
             spec,
             update: self.document().update,
+            secrets: crate::sla::SecretWishes::default(),
             document: serde_json::Map::new(),
         };
         let (number, changes) =
@@ -237,6 +238,7 @@ fn a_service_keeps_its_name() {
         namespace: "test".to_owned(),
         spec: small(),
         update: UpdatePolicy::default(),
+        secrets: crate::sla::SecretWishes::default(),
         document: serde_json::Map::new(),
     };
     let refused = shop.root.state.update(&shop.document(), wanted, shop.root.now.date);
@@ -254,6 +256,7 @@ fn who_may_connect_is_changed_without_another_revision_and_told_to_clusters() {
         namespace: "test".to_owned(),
         spec: (**shop.document().spec()).clone(),
         update: UpdatePolicy::default(),
+        secrets: crate::sla::SecretWishes::default(),
         document: serde_json::Map::new(),
     };
     let now = shop.root.now.date;
