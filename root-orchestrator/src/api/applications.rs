@@ -31,7 +31,7 @@ pub(crate) struct ApplicationChange {
     application_name: Option<String>,
     /// As it is.
     application_namespace: Option<String>,
-    /// Ignored, as are the next three: clients send back what they were shown.
+    /// Ignored, as are the next four: clients send back what they were shown.
     #[serde(default, rename = "microservices")]
     #[schema(value_type = Option<Vec<String>>)]
     _microservices: IgnoredAny,
@@ -44,6 +44,9 @@ pub(crate) struct ApplicationChange {
     #[serde(default, rename = "userId")]
     #[schema(value_type = Option<String>)]
     _user_id: IgnoredAny,
+    #[serde(default, rename = "organization")]
+    #[schema(value_type = Option<String>)]
+    _organization: IgnoredAny,
 }
 
 /// List the applications the caller may look at: those of the organisation, for an administrator of the platform all
