@@ -1,5 +1,6 @@
 //! The arguments of `mangrove`, their help and their small grammars.
 
+mod certs;
 mod people;
 mod secret;
 
@@ -7,6 +8,7 @@ use std::{num::NonZeroU32, time::Duration};
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
+pub use certs::{CertsArguments, CertsWhat};
 pub use people::{
     ApiTokenArguments, ApiTokenWhat, AuthWhat, Limit, Limits, OrganizationWhat, PasswordArguments, UserWhat,
 };
@@ -395,32 +397,6 @@ pub enum TokenWhat {
         /// Ids, as `mangrove token list` shows them
         #[arg(required = true, value_name = "ID")]
         ids: Vec<String>,
-    },
-}
-
-/// Arguments of `mangrove certs`.
-#[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true)]
-pub struct CertsArguments {
-    /// What to do with them, other than listing them.
-    #[command(subcommand)]
-    pub what: Option<CertsWhat>,
-    /// How to print them.
-    #[command(flatten)]
-    pub listing: Listing,
-}
-
-/// What `mangrove certs` does.
-#[derive(Debug, Subcommand)]
-pub enum CertsWhat {
-    /// Let a cluster or a worker in no more, whatever certificate it shows
-    Revoke {
-        /// A cluster, or a worker of one: names, ids or serial numbers
-        #[arg(value_name = "CLUSTER[/WORKER]")]
-        id: String,
-        /// Do not ask
-        #[arg(long, short)]
-        yes: bool,
     },
 }
 

@@ -1,9 +1,11 @@
-//! The rules of a cluster, one by one. Those of survival, of upkeep and so on are in files of these names.
+//! The rules of a cluster, one by one. Those of survival, upkeep and so on are in files of these names.
 
+mod beats;
 mod certificates;
 mod constraints;
 mod neighbours;
 mod network;
+mod secrets;
 mod survival;
 mod upkeep;
 mod weights;
@@ -140,6 +142,7 @@ impl Cluster {
             .into(),
             instances,
             network: Some(block()),
+            ..Assignment::default()
         }
     }
 
@@ -364,7 +367,6 @@ fn absence_removes_nothing_and_a_tombstone_does_once_confirmed() {
     assert_eq!(cluster.free().memory, Mebibytes(900), "still reserved");
     cluster.say(1, 0, Phase::Running);
     assert_eq!(cluster.phase(0), Some(Phase::Undeploying));
-
     cluster.say(1, 0, Phase::Removed);
     cluster.reconcile();
     assert_eq!(cluster.phase(0), Some(Phase::Removed), "kept until the root has heard it");
