@@ -29,7 +29,7 @@ use control::Control;
 use daemon::StateDirectory;
 use link::{Authority, Identity, KeyPair, Revocations, Subject, keep_renewed};
 use root_core::State;
-use store::{SqliteStore, Store};
+use store::History;
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
@@ -54,8 +54,11 @@ pub(crate) type Brain = control::Handle<State>;
 /// When the state directory, the store or a port cannot be used.
 pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationToken) -> anyhow::Result<()> {
     let directory = StateDirectory::open(&config.state_dir)?;
-    let store: Arc<dyn Store> =
-        Arc::new(SqliteStore::open(&directory.path().join("store.sqlite")).context("open the store")?);
+    // It may be elsewhere, and take its time to answer.
+    let store = tokio::select! {
+        store = config.store.open(&directory, History::USUAL) => store.context("open the store")?,
+        () = shutdown.cancelled() => return Ok(()),
+    };
     let settings = documents::load_or_create_settings(store.as_ref()).await.context("read the settings")?;
     let authority = Authority::load_or_create(&directory, settings.root_id, link::present_since_build())
         .context("open the authority")?

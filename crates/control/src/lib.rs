@@ -152,7 +152,7 @@ impl<B: Brain> Control<B> {
     /// Runs until `shutdown`.
     ///
     /// # Errors
-    /// When the store fails.
+    /// When the store fails, or another has taken it over: who is no longer heard must not go on talking.
     pub async fn run(
         self,
         store: Arc<dyn Store>,
@@ -160,8 +160,13 @@ impl<B: Brain> Control<B> {
         shutdown: CancellationToken,
     ) -> Result<(), StoreError> {
         // A task of its own: it is woken far more often than whatever else the caller waits for together with it.
+        let lost = Arc::clone(&store);
         let turning = AbortOnDropHandle::new(tokio::spawn(self.turn_on(store, surroundings, shutdown)));
-        match turning.await {
+        let ended = tokio::select! {
+            ended = turning => ended,
+            error = lost.lost() => return Err(error),
+        };
+        match ended {
             Ok(ended) => ended,
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
@@ -246,7 +251,7 @@ mod tests {
     use std::{convert::Infallible, time::Duration};
 
     use model::Plan;
-    use store::SqliteStore;
+    use store::{History, SqliteStore};
 
     use super::*;
 
@@ -281,7 +286,8 @@ mod tests {
         let control = Control::new(Counting(0, again));
         let handle = control.handle();
         let directory = tempfile::tempdir().expect("a directory");
-        let store = Arc::new(SqliteStore::open(&directory.path().join("store")).expect("a store"));
+        let store =
+            Arc::new(SqliteStore::open(&directory.path().join("store"), History::NONE).expect("a store"));
         let running = tokio::spawn(control.run(store, Nothing, CancellationToken::new()));
         while handle.read().await.0 == 0 {
             tokio::task::yield_now().await;
