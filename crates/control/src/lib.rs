@@ -248,10 +248,11 @@ fn last_of_each(writes: Vec<Write>) -> Vec<Write> {
 
 #[cfg(test)]
 mod tests {
-    use std::{convert::Infallible, time::Duration};
+    use std::{convert::Infallible, future::ready, time::Duration};
 
     use model::Plan;
-    use store::{History, SqliteStore};
+    use store::{BoxFuture, Document, History, Revision, SqliteStore};
+    use tokio::sync::watch;
 
     use super::*;
 
@@ -280,6 +281,46 @@ mod tests {
         }
 
         fn after_commit(&mut self, _: &Counting, _: &[()], _: Vec<()>) {}
+    }
+
+    /// A store that another has taken over.
+    struct TakenOver;
+
+    impl Store for TakenOver {
+        fn list<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Vec<Document>, StoreError>> {
+            Box::pin(ready(Err(StoreError::TakenOver)))
+        }
+
+        fn list_at<'a>(
+            &'a self,
+            collection: &'a str,
+            _: Revision,
+        ) -> BoxFuture<'a, Result<Vec<Document>, StoreError>> {
+            self.list(collection)
+        }
+
+        fn commit(&self, _: Vec<Write>) -> BoxFuture<'_, Result<Revision, StoreError>> {
+            Box::pin(ready(Err(StoreError::TakenOver)))
+        }
+
+        fn changes(&self, _: Revision, _: usize) -> BoxFuture<'_, Result<Vec<store::Change>, StoreError>> {
+            Box::pin(ready(Err(StoreError::TakenOver)))
+        }
+
+        fn revisions(&self) -> watch::Receiver<Revision> {
+            watch::channel(Revision(0)).1
+        }
+
+        fn lost(&self) -> BoxFuture<'_, StoreError> {
+            Box::pin(ready(StoreError::TakenOver))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_loop_whose_store_was_taken_over_ends_without_being_asked_for_anything() {
+        let control = Control::new(Counting(0, None));
+        let ended = control.run(Arc::new(TakenOver), Nothing, CancellationToken::new()).await;
+        assert!(matches!(ended, Err(StoreError::TakenOver)), "{ended:?}");
     }
 
     async fn asked_after(again: Option<u64>, notices: impl AsyncFnOnce(&Handle<Counting>)) -> u64 {

@@ -49,29 +49,38 @@ pub(crate) fn settle(newest: Revision, group: &[Vec<Write>], found: BTreeMap<Nam
     settled
 }
 
-/// The changes of one commit, or what it finds otherwise than it expects.
+/// The changes of one commit, one for each document, or what it finds otherwise than it expects.
 fn take_in(
     revision: Revision,
     writes: &[Write],
     present: &BTreeMap<Name, Version>,
 ) -> Result<Vec<Change>, StoreError> {
-    let mut own: BTreeMap<Name, Option<Version>> = BTreeMap::new();
-    let mut changes = Vec::with_capacity(writes.len());
+    let mut places: BTreeMap<Name, usize> = BTreeMap::new();
+    let mut changes: Vec<Change> = Vec::with_capacity(writes.len());
     for write in writes {
         let name = (write.collection.to_owned(), write.key.clone());
-        let before = own.get(&name).map_or_else(|| present.get(&name), Option::as_ref).cloned();
+        let place = places.get(&name).copied();
+        let found = match place {
+            Some(place) => changes[place].value.as_ref().map(|_| revision),
+            None => present.get(&name).map(|version| version.revision),
+        };
         let as_expected = match write.expect {
             Expect::Anything => true,
-            Expect::Absent => before.is_none(),
-            Expect::Revision(expected) => before.as_ref().is_some_and(|it| it.revision == expected),
+            Expect::Absent => found.is_none(),
+            Expect::Revision(expected) => found == Some(expected),
         };
+        let (collection, key) = name.clone();
         if !as_expected {
-            let (collection, key) = name;
             return Err(StoreError::Conflict { collection, key });
         }
-        let (collection, key) = name.clone();
-        changes.push(Change { revision, collection, key, value: write.value.clone(), before });
-        own.insert(name, write.value.clone().map(|value| Version { revision, value }));
+        match place {
+            Some(place) => changes[place].value.clone_from(&write.value),
+            None => {
+                let before = present.get(&name).cloned();
+                places.insert(name, changes.len());
+                changes.push(Change { revision, collection, key, value: write.value.clone(), before });
+            }
+        }
     }
     Ok(changes)
 }

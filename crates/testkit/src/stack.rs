@@ -84,6 +84,20 @@ impl Root {
         run_root(directory.path(), &store, api, cluster).failure().await
     }
 
+    /// Waits for it to end by itself; its error as one line.
+    ///
+    /// # Panics
+    /// When it does not run, or ends without an error.
+    pub async fn failure(&mut self) -> String {
+        self.daemon.take().expect("it runs").failure().await
+    }
+
+    /// Its state directory.
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
+        self.directory.path().join("state")
+    }
+
     /// Everything it has stored, as bytes.
     #[must_use]
     pub fn stored(&self) -> Vec<u8> {

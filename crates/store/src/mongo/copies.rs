@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::{
     connection::Place,
-    layout::{Entry, Part, StoredVersion, VersionName, Written},
+    layout::{Entry, Part, StoredVersion, VersionName, Written, entry_id},
 };
 use crate::StoreError;
 
@@ -35,7 +35,9 @@ pub(super) async fn copy_since(place: &Place, copied: i64) -> Result<(), StoreEr
 }
 
 async fn next_entry(place: &Place, after: i64) -> Result<Option<Entry>, StoreError> {
-    place.persist(|| place.log.find_one(doc! { "_id": { "$gt": after } }).sort(doc! { "_id": 1 })).await
+    place
+        .persist(|| place.log.find_one(doc! { "_id": { "$gt": entry_id(after) } }).sort(doc! { "_id": 1 }))
+        .await
 }
 
 /// The writes of a commit, wherever they are.
@@ -95,7 +97,7 @@ pub(super) async fn remove_until(place: &Place, cut: i64, deletions: bool) -> Re
             remove_versions(place, &ends).await?;
         }
     }
-    place.persist(|| place.log.delete_many(doc! { "_id": { "$lte": cut } })).await?;
+    place.persist(|| place.log.delete_many(doc! { "_id": { "$lte": entry_id(cut) } })).await?;
     place.persist(|| place.parts.delete_many(doc! { "revision": { "$lte": cut } })).await?;
     Ok(())
 }
@@ -104,7 +106,7 @@ pub(super) async fn remove_until(place: &Place, cut: i64, deletions: bool) -> Re
 async fn names_until(place: &Place, cut: i64) -> Result<BTreeSet<String>, StoreError> {
     let read = || async {
         let mut names = BTreeSet::new();
-        let mut entries = place.log.find(doc! { "_id": { "$lte": cut } }).await?;
+        let mut entries = place.log.find(doc! { "_id": { "$lte": entry_id(cut) } }).await?;
         while entries.advance().await? {
             names.extend(entries.deserialize_current()?.writes.into_iter().map(|written| written.name));
         }

@@ -27,6 +27,7 @@ const OVERHEAD: usize = 64;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Entry {
     #[serde(rename = "_id")]
+    pub(super) id: String,
     pub(super) revision: i64,
     /// Who committed it: an id of one opening of the store. No two commits of one have the same revision.
     pub(super) writer: String,
@@ -47,7 +48,6 @@ impl Entry {
 /// An entry without what is in it.
 #[derive(Debug, Deserialize)]
 pub(super) struct EntryEnd {
-    #[serde(rename = "_id")]
     pub(super) revision: i64,
     pub(super) writer: String,
     changes: i64,
@@ -57,7 +57,7 @@ pub(super) struct EntryEnd {
 impl EntryEnd {
     /// The fields of an entry it is made of.
     pub(super) fn fields() -> Document {
-        doc! { "_id": 1, "writer": 1, "changes": 1, "bytes": 1 }
+        doc! { "revision": 1, "writer": 1, "changes": 1, "bytes": 1 }
     }
 
     pub(super) fn written(&self) -> Size {
@@ -158,6 +158,11 @@ pub(super) struct Head {
     pub(super) compacted: i64,
 }
 
+/// The id of an entry: a text of one length, so that servers which compare ids as texts have them in order too.
+pub(super) fn entry_id(revision: i64) -> String {
+    format!("{revision:020}")
+}
+
 /// The document by which a name is stored: collections have no slash in their names.
 pub(super) fn name(collection: &str, key: &str) -> String {
     format!("{collection}/{key}")
@@ -187,6 +192,7 @@ pub(super) fn entry(writer: &str, written: Size, changes: &[Change]) -> (Entry, 
         }
     }
     let entry = |parts: usize, writes| Entry {
+        id: entry_id(revision),
         revision,
         writer: writer.to_owned(),
         changes: signed(written.changes),

@@ -7,7 +7,7 @@ use mongodb::bson::doc;
 use super::{
     connection::Place,
     copies::writes_of,
-    layout::{Entry, StoredVersion, name, revision, signed, split},
+    layout::{Entry, StoredVersion, entry_id, name, revision, signed, split},
 };
 use crate::{Change, Document, Revision, StoreError, Version, Write, history::whole_commits, settle::Name};
 
@@ -116,7 +116,7 @@ pub(super) async fn changes(place: &Place, after: Revision, limit: usize) -> Res
 /// The next entries of the log, at least one, with at most so many changes as far as they have no parts.
 async fn entries_after(place: &Place, after: i64, limit: usize) -> Result<Vec<Entry>, StoreError> {
     let read = || async {
-        let later = doc! { "_id": { "$gt": after } };
+        let later = doc! { "_id": { "$gt": entry_id(after) } };
         let mut found = place.log.find(later).sort(doc! { "_id": 1 }).await?;
         let (mut entries, mut changes) = (Vec::new(), 0);
         while changes <= limit && found.advance().await? {

@@ -9,7 +9,7 @@ use super::{
     Holder,
     connection::{Place, Trying},
     copies,
-    layout::{Entry, EntryEnd, FORMAT, HEAD, Head, revision, signed},
+    layout::{Entry, EntryEnd, FORMAT, HEAD, Head, entry_id, revision, signed},
 };
 use crate::{Revision, StoreError, history::Size};
 
@@ -122,6 +122,7 @@ async fn fence(place: &Place, writer: &str, head: &Head) -> Result<(), StoreErro
         }
         let next = last.map_or(head.compacted, |entry| entry.revision) + 1;
         let fence = Entry {
+            id: entry_id(next),
             revision: next,
             writer: writer.to_owned(),
             changes: signed(written.changes),
@@ -145,7 +146,7 @@ async fn newest_entry(place: &Place) -> Result<Option<Entry>, StoreError> {
 async fn read_log(place: &Place, compacted: i64) -> Result<VecDeque<(i64, Size)>, StoreError> {
     let log = place.log.clone_with_type::<EntryEnd>();
     let read = || async {
-        let kept = doc! { "_id": { "$gt": compacted } };
+        let kept = doc! { "_id": { "$gt": entry_id(compacted) } };
         let mut found = log.find(kept).sort(doc! { "_id": 1 }).projection(EntryEnd::fields()).await?;
         let mut log = VecDeque::new();
         while found.advance().await? {

@@ -13,7 +13,7 @@ use super::{
     Reply, Request,
     connection::{Place, Trying},
     copies,
-    layout::{self, Entry, EntryEnd, HEAD, Part, StoredVersion, revision},
+    layout::{self, Entry, EntryEnd, HEAD, Part, StoredVersion, entry_id, revision},
     reading,
     takeover::{BEAT, Taken},
 };
@@ -194,7 +194,7 @@ impl Writer {
     async fn present(&self, (first, last): (i64, i64)) -> Result<i64, StoreError> {
         let log = self.place.log.clone_with_type::<EntryEnd>();
         let read = || async {
-            let within = doc! { "_id": { "$gte": first, "$lte": last } };
+            let within = doc! { "_id": { "$gte": entry_id(first), "$lte": entry_id(last) } };
             let mut found = log.find(within).sort(doc! { "_id": 1 }).projection(EntryEnd::fields()).await?;
             let (mut present, mut of_another) = (first - 1, false);
             while found.advance().await? {

@@ -2,20 +2,20 @@
 
 use std::env;
 
-use store::Location;
+use store::{History, Holder, Location, MongoStore};
 use testkit::{Root, hello_sla};
 
-fn mongodb() -> Location {
+fn mongodb() -> String {
     let server = env::var("MANGROVE_TEST_MONGODB").expect(
         "MANGROVE_TEST_MONGODB names no MongoDB for tests, such as mongodb://127.0.0.1:27017; \
          `scripts/test workspace` installs and starts one",
     );
-    Location::from(format!("{}/test_{}", server.trim_end_matches('/'), daemon::random_hex::<8>()))
+    format!("{}/test_{}", server.trim_end_matches('/'), daemon::random_hex::<8>())
 }
 
 #[tokio::test]
 async fn a_root_over_mongodb_comes_back_with_everything() {
-    let mut root = Root::start_on(mongodb()).await;
+    let mut root = Root::start_on(Location::from(mongodb())).await;
     let cluster = root.cluster("one").await;
     let worker = cluster.worker(&root.api, "device").await;
     let service = root.api.create(&hello_sla("shop")).await;
@@ -34,11 +34,22 @@ async fn a_root_over_mongodb_comes_back_with_everything() {
 
 #[tokio::test]
 async fn two_roots_never_have_one_store() {
-    let store = mongodb();
+    let store = Location::from(mongodb());
     let root = Root::start_on(store.clone()).await;
     root.api.create(&hello_sla("shop")).await;
     let refusal = Root::refused_on(store).await;
     assert!(refusal.contains("the store is in use by"), "{refusal}");
     let service = root.api.create(&hello_sla("bakery")).await;
     assert!(root.api.get(&format!("/api/service/{service}")).await.ok().is_object(), "the first goes on");
+}
+
+#[tokio::test]
+async fn a_root_whose_store_was_taken_over_ends() {
+    let url = mongodb();
+    let mut root = Root::start_on(Location::from(url.clone())).await;
+    let id = std::fs::read_to_string(root.state().join("store.holder")).expect("it has a store elsewhere");
+    let holder = Holder { id, shown: "a copy of its state directory".to_owned() };
+    let _taken = MongoStore::open(&url, holder, History::USUAL).await.expect("it is taken over");
+    let failure = root.failure().await;
+    assert!(failure.contains("another process has taken this store over"), "{failure}");
 }
