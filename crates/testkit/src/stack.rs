@@ -85,9 +85,6 @@ impl Root {
     }
 
     /// Waits for it to end by itself; its error as one line.
-    ///
-    /// # Panics
-    /// When it does not run, or ends without an error.
     pub async fn failure(&mut self) -> String {
         self.daemon.take().expect("it runs").failure().await
     }
