@@ -109,3 +109,16 @@ async fn a_store_that_is_in_use_elsewhere_is_refused_until_nobody_shows_a_sign_o
     assert!(began.elapsed().as_secs() >= 9, "it waited long enough");
     assert_eq!(things(&second).await, ["a=2"]);
 }
+
+#[tokio::test]
+async fn a_document_that_is_too_large_is_refused_and_the_store_goes_on() {
+    let store = Database::fresh().open(ME, History::USUAL).await.expect("a store");
+    let large = "x".repeat(16 << 20);
+    let (refused, taken) = tokio::join!(
+        store.commit(vec![put("a", "1"), put("large", &large)]),
+        store.commit(vec![put("b", "1")]),
+    );
+    assert!(matches!(&refused, Err(StoreError::TooLarge { key, .. }) if key == "large"), "{refused:?}");
+    taken.expect("its neighbour is committed");
+    assert_eq!(things(&store).await, ["b=1"]);
+}
