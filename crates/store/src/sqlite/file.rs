@@ -34,7 +34,7 @@ const SCHEMA: &str = "
     );
     CREATE INDEX IF NOT EXISTS changes_by_revision ON changes (revision);
     CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-    INSERT OR IGNORE INTO meta VALUES ('revision', 0), ('compacted', 0), ('term', 0);
+    INSERT OR IGNORE INTO meta VALUES ('revision', 0), ('compacted', 0), ('term', 0), ('logged', 0);
 ";
 
 /// The file, as its one writer has it.
@@ -205,28 +205,23 @@ fn prepare(
         transaction.execute_batch("DROP TABLE IF EXISTS changes")?;
     }
     transaction.execute_batch(SCHEMA)?;
-    if format == 0 {
-        transaction.execute_batch("UPDATE meta SET value = (SELECT value FROM meta WHERE name = 'revision') WHERE name = 'compacted'")?;
-        transaction.pragma_update(None, "user_version", FORMAT)?;
-    }
+    transaction.pragma_update(None, "user_version", FORMAT)?;
+    let newest = meta(transaction, "revision")?;
     if !history.is_kept() {
         transaction.execute_batch("DELETE FROM changes")?;
-    }
-    let newest = meta(transaction, "revision")?;
-    let last = transaction
-        .query_row(
-            "SELECT sequence, bytes, revision FROM changes ORDER BY sequence DESC LIMIT 1",
-            [],
-            |row| Ok((Size { changes: row.get(0)?, bytes: row.get(1)? }, row.get::<_, u64>(2)?)),
-        )
-        .optional()?;
-    // Commits without a line were made while none was kept.
-    if last.is_none() && history.is_kept() {
+    } else if meta(transaction, "logged")? == 0 {
+        // What was committed until now is in no log.
         set_meta(transaction, "compacted", newest)?;
     }
+    set_meta(transaction, "logged", u64::from(history.is_kept()))?;
+    let written = transaction
+        .query_row("SELECT sequence, bytes FROM changes ORDER BY sequence DESC LIMIT 1", [], |row| {
+            Ok(Size { changes: row.get(0)?, bytes: row.get(1)? })
+        })
+        .optional()?;
     let term = meta(transaction, "term")? + 1;
     set_meta(transaction, "term", term)?;
-    Ok((term, Revision(newest), last.map(|(written, _)| written).unwrap_or_default()))
+    Ok((term, Revision(newest), written.unwrap_or_default()))
 }
 
 /// The documents a group is about: all of them if they go into the log, else those it expects something of.
