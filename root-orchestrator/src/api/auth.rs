@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use axum::{
     Json,
-    extract::{ConnectInfo, Query, State, rejection::QueryRejection},
+    extract::{ConnectInfo, Query, rejection::QueryRejection},
     http::{HeaderMap, StatusCode},
 };
 use root_core::access::Verdict;
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    Body, Shared,
+    Body, Shared, State,
     applications::Message,
     authorization,
     error::{Error, ErrorBody},
