@@ -22,7 +22,8 @@ use serde::{Deserialize, Serialize};
 use crate::{Change, State, access::Rights, reconcile::Plan};
 use repeats::Repeats;
 
-/// So many of the oldest records are forgotten at once: one record tells of them, and it takes a millisecond or two.
+/// So many of the oldest records are forgotten at once: one record tells of them all, and few enough are removed that the
+/// commit stays small.
 pub const FORGOTTEN_AT_ONCE: u64 = 256;
 
 /// A call as it comes in.

@@ -33,9 +33,9 @@ use crate::{
 
 const USUAL_LIMIT: usize = 100;
 const LARGEST_LIMIT: usize = 1000;
-/// Read at once: the store does nothing else meanwhile, for some milliseconds.
+/// Read at once: the store does nothing else meanwhile.
 const PAGE: usize = 500;
-/// Looked through for one answer when few of them are wanted: a second or two.
+/// Looked through for one answer when few of them are wanted, which bounds how long that takes.
 const MOST_LOOKED_AT: usize = 20_000;
 /// Records may be forgotten at one end while they are checked from there. It takes more than this to outrun it.
 const ATTEMPTS: usize = 5;

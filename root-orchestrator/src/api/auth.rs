@@ -41,7 +41,8 @@ pub(crate) struct AccessToken {
 pub(crate) struct Question {
     /// `get`, `create`, `update` or `delete`.
     verb: String,
-    /// `application`, `service`, `user`, `organization`, `quota`, `cluster`, `worker`, `join-token` or `api-token`.
+    /// `application`, `service`, `user`, `organization`, `quota`, `cluster`, `worker`, `join-token`,
+    /// `api-token`, `secret` or `audit`.
     resource: String,
 }
 

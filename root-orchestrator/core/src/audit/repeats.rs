@@ -18,7 +18,7 @@ const BURST: u64 = 60;
 const REFILL_MILLIS: u64 = 60_000;
 /// What is beyond is written down so often.
 const BEYOND_MILLIS: u64 = 600_000;
-/// Kinds that are remembered, of all callers: a megabyte or two. Beyond it, they are counted together at once.
+/// Kinds that are remembered, of all callers, which bounds the memory. Beyond it, they are counted together at once.
 const MOST_KINDS: usize = 4096;
 
 /// What makes calls the same: all of an entry but its request.
