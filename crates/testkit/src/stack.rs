@@ -159,6 +159,7 @@ fn run_root(directory: &Path, api: TcpListener, cluster: TcpListener) -> Daemon 
         audit_records: 100_000,
         bootstrap_cluster: None,
         bootstrap_token_file: None,
+        new_login_key: false,
         secrets: root_orchestrator::SecretsKeyConfig::default(),
     };
     Daemon::start(|shutdown| async move {
