@@ -102,6 +102,17 @@ pub struct Version {
     pub value: Vec<u8>,
 }
 
+/// Which documents of a collection to read: those with keys beyond `beyond`, in the order of their keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// Begin behind this key; `None` is at the end that the direction begins with.
+    pub beyond: Option<String>,
+    /// From the last key down, not from the first up.
+    pub descending: bool,
+    /// At most so many.
+    pub limit: usize,
+}
+
 /// A future that a trait object can return.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -119,6 +130,13 @@ pub trait Store: Send + Sync {
         &'a self,
         collection: &'a str,
         at: Revision,
+    ) -> BoxFuture<'a, Result<Vec<Document>, StoreError>>;
+
+    /// Some documents of a collection, for one that is too large to be read at once.
+    fn page<'a>(
+        &'a self,
+        collection: &'a str,
+        page: Page,
     ) -> BoxFuture<'a, Result<Vec<Document>, StoreError>>;
 
     /// Writes all or nothing and returns once it is durable. An empty commit returns the newest revision.

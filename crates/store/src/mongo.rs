@@ -22,7 +22,7 @@ mod writer;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
-    BoxFuture, Change, Document, History, Revision, Store, StoreError, Write,
+    BoxFuture, Change, Document, History, Page, Revision, Store, StoreError, Write,
     loss::{self, Loss},
 };
 use connection::Place;
@@ -36,6 +36,7 @@ type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 enum Request {
     List { collection: String, at: Option<Revision>, reply: Reply<Vec<Document>> },
+    Page { collection: String, page: Page, reply: Reply<Vec<Document>> },
     Commit { writes: Vec<Write>, reply: Reply<Revision> },
     Changes { after: Revision, limit: usize, reply: Reply<Vec<Change>> },
 }
@@ -93,6 +94,14 @@ impl Store for MongoStore {
     ) -> BoxFuture<'a, Result<Vec<Document>, StoreError>> {
         let collection = collection.to_owned();
         Box::pin(self.ask(move |reply| Request::List { collection, at: Some(at), reply }))
+    }
+
+    fn page<'a>(
+        &'a self,
+        collection: &'a str,
+        page: Page,
+    ) -> BoxFuture<'a, Result<Vec<Document>, StoreError>> {
+        Box::pin(self.ask(move |reply| Request::Page { collection: collection.to_owned(), page, reply }))
     }
 
     fn commit(&self, writes: Vec<Write>) -> BoxFuture<'_, Result<Revision, StoreError>> {

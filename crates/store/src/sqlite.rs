@@ -19,7 +19,7 @@ use rusqlite::Connection;
 use tokio::sync::{oneshot, watch};
 
 use crate::{
-    BoxFuture, Change, Document, History, Revision, Store, StoreError, Write,
+    BoxFuture, Change, Document, History, Page, Revision, Store, StoreError, Write,
     loss::{self, Loser, Loss},
 };
 use file::File;
@@ -31,6 +31,7 @@ type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 enum Request {
     List { collection: String, at: Option<Revision>, reply: Reply<Vec<Document>> },
+    Page { collection: String, page: Page, reply: Reply<Vec<Document>> },
     Commit { writes: Vec<Write>, reply: Reply<Revision> },
     Changes { after: Revision, limit: usize, reply: Reply<Vec<Change>> },
 }
@@ -81,6 +82,14 @@ impl Store for SqliteStore {
         Box::pin(self.ask(move |reply| Request::List { collection, at: Some(at), reply }))
     }
 
+    fn page<'a>(
+        &'a self,
+        collection: &'a str,
+        page: Page,
+    ) -> BoxFuture<'a, Result<Vec<Document>, StoreError>> {
+        Box::pin(self.ask(move |reply| Request::Page { collection: collection.to_owned(), page, reply }))
+    }
+
     fn commit(&self, writes: Vec<Write>) -> BoxFuture<'_, Result<Revision, StoreError>> {
         Box::pin(self.ask(move |reply| Request::Commit { writes, reply }))
     }
@@ -119,6 +128,10 @@ impl Writer {
                     Request::List { collection, at, reply } => {
                         self.commit_group(&mut group, &mut replies);
                         answer(reply, self.file.list(&collection, at));
+                    }
+                    Request::Page { collection, page, reply } => {
+                        self.commit_group(&mut group, &mut replies);
+                        answer(reply, self.file.page(&collection, &page));
                     }
                     Request::Changes { after, limit, reply } => {
                         self.commit_group(&mut group, &mut replies);

@@ -9,7 +9,9 @@ use super::{
     copies::writes_of,
     layout::{Entry, StoredVersion, entry_id, name, revision, signed, split},
 };
-use crate::{Change, Document, Revision, StoreError, Version, Write, history::whole_commits, settle::Name};
+use crate::{
+    Change, Document, Page, Revision, StoreError, Version, Write, history::whole_commits, settle::Name,
+};
 
 /// Documents that are named in one request.
 const NAMED: usize = 10_000;
@@ -31,6 +33,49 @@ pub(super) async fn list(place: &Place, collection: &str, at: Revision) -> Resul
     let document =
         |((collection, key), Version { revision, value })| Document { collection, key, revision, value };
     Ok(present.into_iter().map(document).collect())
+}
+
+/// Some documents of a collection as of a revision.
+pub(super) async fn page(
+    place: &Place,
+    collection: &str,
+    page: &Page,
+    at: Revision,
+) -> Result<Vec<Document>, StoreError> {
+    let read = || async {
+        let (begin, end) = (format!("{collection}/"), format!("{collection}0"));
+        let within = match &page.beyond {
+            None => doc! { "$gte": begin, "$lt": end },
+            Some(key) if page.descending => doc! { "$gte": begin, "$lt": name(collection, key) },
+            Some(key) => doc! { "$gt": name(collection, key), "$lt": end },
+        };
+        let filter = doc! { "name": within, "revision": { "$lte": signed(at.0) } };
+        let direction = if page.descending { -1 } else { 1 };
+        let order = doc! { "name": direction, "revision": direction };
+        let mut found = place.versions.find(filter).sort(order).await?;
+        let mut documents = Vec::new();
+        let mut last: Option<StoredVersion> = None;
+        while documents.len() < page.limit && found.advance().await? {
+            let version = found.deserialize_current()?;
+            let is_another = last.as_ref().is_none_or(|last| last.name != version.name);
+            // Of one name the newest counts: it comes last, and first on the way down.
+            if is_another {
+                documents.extend(last.replace(version).and_then(document));
+            } else if !page.descending {
+                last = Some(version);
+            }
+        }
+        if documents.len() < page.limit {
+            documents.extend(last.and_then(document));
+        }
+        Ok(documents)
+    };
+    place.persist(read).await
+}
+
+fn document(stored: StoredVersion) -> Option<Document> {
+    let (collection, key) = split(&stored.name);
+    Some(Document { collection, key, revision: revision(stored.revision), value: stored.value?.bytes })
 }
 
 /// What writes find of what they expect something of.

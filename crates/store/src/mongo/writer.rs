@@ -96,6 +96,10 @@ impl Writer {
                     self.commit(&mut commits).await?;
                     tell(reply, self.list(&collection, at).await);
                 }
+                Request::Page { collection, page, reply } => {
+                    self.commit(&mut commits).await?;
+                    tell(reply, reading::page(&self.place, &collection, &page, self.newest).await);
+                }
                 Request::Changes { after, limit, reply } => {
                     self.commit(&mut commits).await?;
                     tell(reply, self.changes(after, limit).await);

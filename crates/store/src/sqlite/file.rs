@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 
 use super::backend;
 use crate::{
-    Change, Document, Expect, History, Revision, StoreError, Version, Write,
+    Change, Document, Expect, History, Page, Revision, StoreError, Version, Write,
     history::{Size, whole_commits},
     settle::{Name, Settled, last_of_each, settle},
 };
@@ -106,13 +106,11 @@ impl File {
                 }
             }
         }
-        let document = |(key, Version { revision, value })| Document {
-            collection: collection.to_owned(),
-            key,
-            revision,
-            value,
-        };
-        Ok(present.into_iter().map(document).collect())
+        Ok(documents(collection, present))
+    }
+
+    pub(super) fn page(&self, collection: &str, page: &Page) -> Result<Vec<Document>, StoreError> {
+        self.read_page(collection, page).map(|found| documents(collection, found)).map_err(backend)
     }
 
     pub(super) fn changes(&self, after: Revision, limit: usize) -> Result<Vec<Change>, StoreError> {
@@ -131,11 +129,32 @@ impl File {
     }
 
     fn read_documents(&self, collection: &str) -> rusqlite::Result<BTreeMap<String, Version>> {
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT key, revision, value FROM documents WHERE collection = ?1")?;
+        let query = "SELECT key, revision, value FROM documents WHERE collection = ?1";
+        Ok(self.read_versions(query, params![collection])?.into_iter().collect())
+    }
+
+    fn read_page(&self, collection: &str, page: &Page) -> rusqlite::Result<Vec<(String, Version)>> {
+        let query = if page.descending {
+            // As a blob it is greater than every text.
+            "SELECT key, revision, value FROM documents WHERE collection = ?1 AND key < ifnull(?2, x'00')
+             ORDER BY key DESC LIMIT ?3"
+        } else {
+            // The empty text is less than every key.
+            "SELECT key, revision, value FROM documents WHERE collection = ?1 AND key > ifnull(?2, '')
+             ORDER BY key LIMIT ?3"
+        };
+        let limit = i64::try_from(page.limit).unwrap_or(i64::MAX);
+        self.read_versions(query, params![collection, page.beyond, limit])
+    }
+
+    fn read_versions(
+        &self,
+        query: &str,
+        parameters: impl rusqlite::Params,
+    ) -> rusqlite::Result<Vec<(String, Version)>> {
+        let mut statement = self.connection.prepare_cached(query)?;
         statement
-            .query_map([collection], |row| {
+            .query_map(parameters, |row| {
                 Ok((row.get(0)?, Version { revision: Revision(row.get(1)?), value: row.get(2)? }))
             })?
             .collect()
@@ -180,6 +199,16 @@ impl File {
         }
         Ok(whole_commits(changes, limit))
     }
+}
+
+fn documents(collection: &str, found: impl IntoIterator<Item = (String, Version)>) -> Vec<Document> {
+    let document = |(key, Version { revision, value })| Document {
+        collection: collection.to_owned(),
+        key,
+        revision,
+        value,
+    };
+    found.into_iter().map(document).collect()
 }
 
 fn version(revision: Option<u64>, value: Option<Vec<u8>>) -> Option<Version> {

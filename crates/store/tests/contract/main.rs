@@ -47,6 +47,7 @@ for_every_backend! {
     suite::commits_of_many_writers_are_all_kept,
     suite::a_large_commit_is_one_commit,
     suite::documents_are_listed_in_the_order_of_their_keys,
+    suite::a_collection_is_read_page_by_page_from_either_end,
     suite::changes_resume_in_order_from_any_revision,
     suite::what_is_deleted_says_what_it_was,
     suite::a_commit_is_never_told_in_halves,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use store::{Change, Expect, History, Revision, Store, StoreError, Version, Write};
+use store::{Change, Expect, History, Page, Revision, Store, StoreError, Version, Write};
 
 use crate::places::{Place, THINGS, put, remove, things, things_at, write};
 
@@ -134,6 +134,27 @@ pub(crate) async fn documents_are_listed_in_the_order_of_their_keys(place: Place
     let mut sorted: Vec<String> = keys.iter().map(|key| format!("{key}=x")).collect();
     sorted.sort_by(|one, other| one.trim_end_matches("=x").cmp(other.trim_end_matches("=x")));
     assert_eq!(things(store.as_ref()).await, sorted);
+}
+
+pub(crate) async fn a_collection_is_read_page_by_page_from_either_end(place: Place) {
+    let store = place.open().await;
+    let other = Write { collection: "others", ..put("b", "x") };
+    let writes = ["d", "a", "c", "bc", "b"].map(|key| put(key, "x"));
+    commit(store.as_ref(), writes.into_iter().chain([other]).collect()).await;
+    // What was replaced is there once, and what was deleted is not.
+    commit(store.as_ref(), vec![put("b", "y"), put("d", "y"), remove("bc")]).await;
+    let page = async |beyond: Option<&str>, descending, limit| {
+        let page = Page { beyond: beyond.map(str::to_owned), descending, limit };
+        let documents = store.page(THINGS, page).await.expect("read");
+        documents.into_iter().map(|it| it.key + &String::from_utf8_lossy(&it.value)).collect::<Vec<_>>()
+    };
+    assert_eq!(page(None, false, 3).await, ["ax", "by", "cx"]);
+    assert_eq!(page(Some("c"), false, 3).await, ["dy"]);
+    assert_eq!(page(None, true, 3).await, ["dy", "cx", "by"]);
+    assert_eq!(page(Some("b"), true, 3).await, ["ax"]);
+    assert_eq!(page(Some("bb"), true, 3).await, ["by", "ax"], "a key that is not there is a place too");
+    assert_eq!(page(Some("a"), true, 3).await, [""; 0]);
+    assert_eq!(page(None, false, 0).await, [""; 0]);
 }
 
 fn change(revision: Revision, key: &str, value: Option<&str>, before: Option<(Revision, &str)>) -> Change {
