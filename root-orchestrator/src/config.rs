@@ -7,7 +7,7 @@ use clap::Parser;
 use model::Span;
 use tokio::net::TcpListener;
 
-use crate::SecretsKeyConfig;
+use crate::{ApiTlsConfig, SecretsKeyConfig};
 
 /// The root orchestrator of Mangrove: takes applications, chooses clusters, keeps the truth.
 #[derive(Debug, Clone, Parser)]
@@ -17,9 +17,13 @@ pub struct Config {
     #[arg(long, env = "MANGROVE_STATE_DIR", default_value = "/var/lib/mangrove/root")]
     pub state_dir: PathBuf,
 
-    /// Address and port of the REST API. It is plain HTTP: reach it from elsewhere through a TLS proxy or a tunnel.
+    /// Address and port of the REST API. Without a certificate it is plain HTTP and for this machine alone.
     #[arg(long, env = "MANGROVE_API_LISTEN", default_value = "127.0.0.1:10000")]
     pub api_listen: SocketAddr,
+
+    /// What is spoken there.
+    #[command(flatten)]
+    pub api_tls: ApiTlsConfig,
 
     /// Address and port for clusters (mutual TLS).
     #[arg(long, env = "MANGROVE_CLUSTER_LISTEN", default_value = "[::]:50052")]

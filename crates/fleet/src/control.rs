@@ -115,6 +115,7 @@ fn start_root(
     let config = root_orchestrator::Config {
         state_dir: root_state(folder),
         api_listen: api.local_addr()?,
+        api_tls: root_orchestrator::ApiTlsConfig::default(),
         cluster_listen: for_clusters.local_addr()?,
         relay_port: 0,
         relay_address: None,

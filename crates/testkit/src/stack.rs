@@ -145,6 +145,7 @@ fn run_root(directory: &Path, api: TcpListener, cluster: TcpListener) -> Daemon 
     let config = root_orchestrator::Config {
         state_dir: directory.join("state"),
         api_listen: api.local_addr().expect("bound"),
+        api_tls: root_orchestrator::ApiTlsConfig::default(),
         cluster_listen: cluster.local_addr().expect("bound"),
         relay_port: 0,
         relay_address: None,

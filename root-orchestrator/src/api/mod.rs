@@ -13,14 +13,16 @@ mod error;
 mod logs;
 mod organizations;
 mod secrets;
+mod serve;
 mod services;
+mod tls;
 mod tokens;
 mod users;
 mod views;
 mod watch;
 mod workers;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     Router,
@@ -35,8 +37,6 @@ use root_core::{
     sla::MAX_BODY_BYTES,
 };
 use serde::de::DeserializeOwned;
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 use tower::Layer;
 use tower_http::{
     cors::{AllowHeaders, AllowOrigin, CorsLayer},
@@ -51,6 +51,9 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use crate::{Brain, auth::Authentication, auth::Caller, links::Links, surroundings::Watch, vault::Vault};
 use error::Error;
+pub(crate) use serve::serve;
+pub use tls::ApiTlsConfig;
+pub(crate) use tls::Transport;
 pub(crate) use views::date;
 
 /// What every handler can reach.
@@ -169,21 +172,6 @@ fn cors() -> CorsLayer {
             Method::POST,
             Method::PUT,
         ])
-}
-
-/// Serves until `shutdown`; requests under way may finish unless they follow something.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    router: Router,
-    shutdown: CancellationToken,
-) -> std::io::Result<()> {
-    // Whoever guesses passwords is slowed down by the address they come from.
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    tokio::select! {
-        served = axum::serve(listener, service) => served,
-        // Watchers and log readers would hold the end back for ever; they reconnect.
-        () = shutdown.cancelled() => Ok(()),
-    }
 }
 
 fn authorization(headers: &HeaderMap) -> Option<&str> {
