@@ -145,7 +145,8 @@ fn run_root(directory: &Path, api: TcpListener, cluster: TcpListener) -> Daemon 
     let config = root_orchestrator::Config {
         state_dir: directory.join("state"),
         api_listen: api.local_addr().expect("bound"),
-        api_tls: root_orchestrator::ApiTlsConfig::default(),
+        // Some tests have an address that is not a loopback one.
+        api_tls: root_orchestrator::ApiTlsConfig { api_plain: true, ..Default::default() },
         cluster_listen: cluster.local_addr().expect("bound"),
         relay_port: 0,
         relay_address: None,

@@ -39,7 +39,7 @@ mod tenancy;
 mod tests;
 mod throttle;
 
-pub use certificates::{NotIssued, Revocation, RevokedId};
+pub use certificates::{Revocation, RevokedId};
 pub use command::{Author, FreshIds, Rejected};
 pub use enrolment::{Claim, EnrolmentRejected, JoinKind, JoinedAs, Token};
 pub use membership::{NewUser, PeopleRejected, UserChange};

@@ -6,6 +6,7 @@
 mod api_tokens;
 mod applications;
 mod auth;
+mod body;
 mod certificates;
 mod changes;
 mod clusters;
@@ -26,10 +27,9 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    extract::{self, DefaultBodyLimit, FromRequestParts, State, rejection::BytesRejection},
+    extract::{self, DefaultBodyLimit, FromRequestParts, State},
     http::{HeaderMap, Method, header, request::Parts},
 };
-use bytes::Bytes;
 use link::{Authority, Identity};
 use model::OrganizationId;
 use root_core::{
@@ -50,6 +50,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::SwaggerUi;
 
 use crate::{Brain, auth::Authentication, auth::Caller, links::Links, surroundings::Watch, vault::Vault};
+use body::Body;
 use error::Error;
 pub(crate) use serve::serve;
 pub use tls::ApiTlsConfig;
@@ -243,9 +244,6 @@ impl<T: DeserializeOwned + Send> FromRequestParts<Context> for Path<T> {
         }
     }
 }
-
-/// The body of a request, with a refusal in our own words.
-pub(crate) type Body = Result<Bytes, BytesRejection>;
 
 /// What handlers take.
 pub(crate) type Shared = State<Context>;

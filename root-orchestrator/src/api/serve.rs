@@ -135,7 +135,40 @@ impl Connection {
 
 #[cfg(test)]
 mod tests {
+    use std::{net::Ipv4Addr, sync::Arc};
+
+    use axum::routing::get;
+    use tokio::{io::AsyncReadExt, sync::Notify};
+
     use super::*;
+
+    #[tokio::test]
+    async fn at_the_end_what_is_asked_already_is_answered_and_nothing_more() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let slow = {
+            let (begun, go_on) = (Arc::clone(&begun), Arc::clone(&go_on));
+            move || async move {
+                begun.notify_one();
+                go_on.notified().await;
+                "done"
+            }
+        };
+        let shutdown = CancellationToken::new();
+        let router = Router::new().route("/", get(slow));
+        let serving = tokio::spawn(serve(listener, Transport::Plain, router, shutdown.clone()));
+        let mut stream = TcpStream::connect(address).await.expect("it listens");
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: root\r\n\r\n").await.expect("sent");
+        begun.notified().await;
+        shutdown.cancel();
+        serving.await.expect("no panic").expect("it ends");
+        assert!(TcpStream::connect(address).await.is_err(), "nobody is let in any more");
+        go_on.notify_one();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("the connection is closed after it");
+        assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("done"), "{answer}");
+    }
 
     #[test]
     fn who_speaks_no_tls_is_told_so_in_an_answer_that_is_whole() {

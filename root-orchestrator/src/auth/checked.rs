@@ -4,25 +4,28 @@
 //! What is remembered is what a token says and that its signature is right, which stays so. Whether it is of its time and
 //! whether its login is still good is looked at each time, by whoever asks.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use daemon::Remembered;
 use ring::digest::{SHA256, digest};
 
 use super::keys::Claims;
 
-/// Tokens of one generation; there are two. Some two megabytes when full, and more logins than a root has users at once.
+/// Tokens of one generation, of which there are two: some two megabytes when full, for more logins than a root has users
+/// at once.
 const GENERATION: usize = 2048;
 
 /// By the hash of the token, so that no token can be read from here.
-type Generation = HashMap<[u8; 32], Arc<Claims>>;
+type Kept = Remembered<[u8; 32], Arc<Claims>>;
 
-/// See the module's description. What was not asked for while a generation filled up is forgotten with the one before.
-#[derive(Debug, Default)]
-pub(super) struct Checked {
-    generations: Mutex<[Generation; 2]>,
+/// See the module's description.
+#[derive(Debug)]
+pub(super) struct Checked(Mutex<Kept>);
+
+impl Default for Checked {
+    fn default() -> Self {
+        Self(Mutex::new(Remembered::new(GENERATION)))
+    }
 }
 
 impl Checked {
@@ -32,40 +35,20 @@ impl Checked {
         token: &str,
         check: impl FnOnce() -> Result<Claims, E>,
     ) -> Result<Arc<Claims>, E> {
-        let mut key = [0; 32];
-        key.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
-        if let Some(claims) = self.find(&key) {
+        let mut hash = [0; 32];
+        hash.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
+        let known = self.kept().get(&hash);
+        if let Some(claims) = known {
             return Ok(claims);
         }
-        // With nothing locked: others are not kept waiting. Two may check the same token at once, and find the same.
+        // With nothing locked, so that nobody is kept waiting: two may check one token at once, and find the same.
         let claims = Arc::new(check()?);
-        self.remember(key, Arc::clone(&claims));
+        self.kept().put(hash, Arc::clone(&claims), 1);
         Ok(claims)
     }
 
-    fn find(&self, key: &[u8; 32]) -> Option<Arc<Claims>> {
-        let older = {
-            let [young, old] = &mut *self.generations.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(claims) = young.get(key) {
-                return Some(Arc::clone(claims));
-            }
-            old.remove(key)?
-        };
-        self.remember(*key, Arc::clone(&older));
-        Some(older)
-    }
-
-    fn remember(&self, key: [u8; 32], claims: Arc<Claims>) {
-        let [young, old] = &mut *self.generations.lock().unwrap_or_else(PoisonError::into_inner);
-        if young.len() >= GENERATION {
-            *old = std::mem::take(young);
-        }
-        young.insert(key, claims);
-    }
-
-    #[cfg(test)]
-    fn count(&self) -> usize {
-        self.generations.lock().expect("nobody panicked").iter().map(HashMap::len).sum()
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -102,25 +85,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_is_refused_again() {
+    fn what_is_refused_is_refused_again_and_fills_nothing() {
         let checked = Checked::default();
         for _ in 0..2 {
             assert_eq!(checked.claims("forged", || Err(())), Err(()));
         }
-        assert_eq!(checked.count(), 0, "who has no token fills nothing");
-    }
-
-    #[test]
-    fn however_many_tokens_there_are_only_so_many_are_remembered_those_in_use_first() {
-        let checked = Checked::default();
-        let remembered = |token: &str| checked.claims(token, || Err(())).is_ok();
-        let show = |token: &str| checked.claims(token, || Ok::<_, ()>(claims(token))).map(drop);
-        show("in use").expect("good");
-        for number in 0..3 * GENERATION {
-            show(&number.to_string()).expect("good");
-            assert!(remembered("in use"), "after {number}");
-        }
-        assert!(checked.count() <= 2 * GENERATION, "{}", checked.count());
-        assert!(!remembered("0"));
+        assert_eq!(checked.kept().count(), 0);
     }
 }
