@@ -10,7 +10,7 @@ use axum::{
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{sleep, timeout},
@@ -93,9 +93,7 @@ impl Connection {
         let greeting = async {
             let mut first = [0];
             if stream.peek(&mut first).await? == 1 && first[0] != HANDSHAKE_RECORD {
-                let mut stream = stream;
-                stream.write_all(SPEAK_TLS.as_bytes()).await?;
-                stream.shutdown().await?;
+                ask_for_tls(stream).await?;
                 return Err(io::Error::other("it does not speak TLS"));
             }
             tls.acceptor().await.accept(stream).await
@@ -133,12 +131,23 @@ impl Connection {
     }
 }
 
+/// Answers who speaks plain HTTP. What was sent is read first: a connection that is closed with something unread in it takes
+/// the answer back.
+async fn ask_for_tls(mut stream: TcpStream) -> io::Result<()> {
+    let mut unread = [0; 4096];
+    let _part = stream.read(&mut unread).await?;
+    stream.write_all(SPEAK_TLS.as_bytes()).await?;
+    stream.shutdown().await?;
+    while stream.read(&mut unread).await? > 0 {}
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use std::{net::Ipv4Addr, sync::Arc};
 
     use axum::routing::get;
-    use tokio::{io::AsyncReadExt, sync::Notify};
+    use tokio::sync::Notify;
 
     use super::*;
 
