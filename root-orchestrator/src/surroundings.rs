@@ -76,6 +76,9 @@ impl RootSurroundings {
                 | Change::Revocation(..)
                 | Change::Secret(..)
                 | Change::Blocks(_)
+                | Change::AuditRecord(..)
+                | Change::AuditEnds(_)
+                | Change::AuditMark(..)
                 | Change::People(_) => {}
             }
         }
@@ -136,6 +139,9 @@ impl Surroundings<State> for RootSurroundings {
                 | Change::Revocation(..)
                 | Change::Secret(..)
                 | Change::Blocks(_)
+                | Change::AuditRecord(..)
+                | Change::AuditEnds(_)
+                | Change::AuditMark(..)
                 | Change::People(_) => None,
             })
             .collect();

@@ -116,6 +116,15 @@ pub enum NotIssued {
 }
 
 impl NotIssued {
+    /// A stable code for programs.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Revoked => "revoked",
+            Self::Unknown => "not_known",
+        }
+    }
+
     /// Whether somebody who may have certificates may have one in place of one that is shown: one that has ended is good
     /// only for somebody the issuer has not forgotten since.
     ///

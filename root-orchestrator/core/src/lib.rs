@@ -10,12 +10,13 @@
 //!   readers ──► queries.rs
 //! ```
 //!
-//! Who may ask for what is decided in [`access`]; how organisations are kept apart below the root in `tenancy.rs`.
+//! Who may ask for what is decided in [`access`]; what is recorded of it in `audit.rs`; how organisations are kept apart below the root in `tenancy.rs`.
 //! The root knows clusters by their aggregates; no worker is ever named here. The shell around it is
 //! `root-orchestrator/src/service.rs`; the SLA documents users write are understood in [`sla`].
 
 pub mod access;
 mod addresses;
+mod audit;
 mod certificates;
 mod command;
 mod enrolment;
@@ -39,6 +40,7 @@ mod tenancy;
 mod tests;
 mod throttle;
 
+pub use audit::{AuditEnds, AuditFilter, Call, FORGOTTEN_AT_ONCE, actor, seen_by};
 pub use certificates::{Revocation, RevokedId};
 pub use command::{Author, FreshIds, Rejected};
 pub use enrolment::{Claim, EnrolmentRejected, JoinKind, JoinedAs, Token};

@@ -1,6 +1,6 @@
 //! Secrets of the caller's organisation. Values come in and never go out.
 
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{Json, http::StatusCode};
 use link::SecretValue;
 use model::{RegistryCredentials, SecretVersionId};
 use root_core::{
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use zeroize::Zeroizing;
 
 use super::{
-    Body, Path, Shared,
+    Body, Path, Shared, State,
     applications::Message,
     body,
     error::{Error, ErrorBody},

@@ -1,6 +1,6 @@
 //! The port of the REST API: whoever connects is held to limits, and speaks plain HTTP or TLS as `tls.rs` says.
 
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -110,8 +110,7 @@ impl Connection {
         let answer = service_fn(move |mut request: Request<Incoming>| {
             // Whoever guesses passwords is slowed down by the address they come from.
             request.extensions_mut().insert(ConnectInfo(from));
-            let router = router.clone();
-            async move { Ok::<_, Infallible>(router.oneshot(request.map(Body::new)).await?) }
+            router.clone().oneshot(request.map(Body::new))
         });
         let mut builder = http1::Builder::new();
         builder.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN);
