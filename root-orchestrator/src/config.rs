@@ -8,7 +8,7 @@ use model::Span;
 use store::Location;
 use tokio::net::TcpListener;
 
-use crate::SecretsKeyConfig;
+use crate::{ApiTlsConfig, SecretsKeyConfig};
 
 /// The root orchestrator of Mangrove: takes applications, chooses clusters, keeps the truth.
 #[derive(Debug, Clone, Parser)]
@@ -23,9 +23,13 @@ pub struct Config {
     #[arg(long, env = "MANGROVE_STORE", hide_env_values = true, default_value = "sqlite")]
     pub store: Location,
 
-    /// Address and port of the REST API. It is plain HTTP: reach it from elsewhere through a TLS proxy or a tunnel.
+    /// Address and port of the REST API. Without a certificate it is plain HTTP and for this machine alone.
     #[arg(long, env = "MANGROVE_API_LISTEN", default_value = "127.0.0.1:10000")]
     pub api_listen: SocketAddr,
+
+    /// What is spoken there.
+    #[command(flatten)]
+    pub api_tls: ApiTlsConfig,
 
     /// Address and port for clusters (mutual TLS).
     #[arg(long, env = "MANGROVE_CLUSTER_LISTEN", default_value = "[::]:50052")]

@@ -182,6 +182,8 @@ fn run_root(directory: &Path, store: &Location, api: TcpListener, cluster: TcpLi
         state_dir: directory.join("state"),
         store: store.clone(),
         api_listen: api.local_addr().expect("bound"),
+        // Some tests have an address that is not a loopback one.
+        api_tls: root_orchestrator::ApiTlsConfig { api_plain: true, ..Default::default() },
         cluster_listen: cluster.local_addr().expect("bound"),
         relay_port: 0,
         relay_address: None,
