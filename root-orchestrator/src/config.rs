@@ -5,6 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use anyhow::Context;
 use clap::Parser;
 use model::Span;
+use store::Location;
 use tokio::net::TcpListener;
 
 use crate::{ApiTlsConfig, SecretsKeyConfig};
@@ -16,6 +17,11 @@ pub struct Config {
     /// Where keys, the store and the certificate authority are kept.
     #[arg(long, env = "MANGROVE_STATE_DIR", default_value = "/var/lib/mangrove/root")]
     pub state_dir: PathBuf,
+
+    /// Where documents are kept: `sqlite` is a file in the state directory; a URL that begins with mongodb:// is a MongoDB.
+    /// Every user of the machine can see arguments, so give a URL with a password by the variable.
+    #[arg(long, env = "MANGROVE_STORE", hide_env_values = true, default_value = "sqlite")]
+    pub store: Location,
 
     /// Address and port of the REST API. Without a certificate it is plain HTTP and for this machine alone.
     #[arg(long, env = "MANGROVE_API_LISTEN", default_value = "127.0.0.1:10000")]

@@ -30,7 +30,7 @@ use control::Control;
 use daemon::StateDirectory;
 use link::{Authority, Identity, KeyPair, Revocations, Subject, keep_renewed};
 use root_core::{Call, State};
-use store::{SqliteStore, Store};
+use store::History;
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
@@ -57,8 +57,11 @@ pub(crate) type Brain = control::Handle<State>;
 pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationToken) -> anyhow::Result<()> {
     let transport = api::Transport::open(&config.api_tls, listeners.api.local_addr()?)?;
     let directory = StateDirectory::open(&config.state_dir)?;
-    let store: Arc<dyn Store> =
-        Arc::new(SqliteStore::open(&directory.path().join("store.sqlite")).context("open the store")?);
+    // It may be elsewhere, and take its time to answer.
+    let store = tokio::select! {
+        store = config.store.open(&directory, History::USUAL) => store.context("open the store")?,
+        () = shutdown.cancelled() => return Ok(()),
+    };
     let settings = documents::load_or_create_settings(store.as_ref(), config.new_login_key).await;
     let settings = settings.context("read the settings")?;
     if config.new_login_key {

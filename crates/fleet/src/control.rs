@@ -114,6 +114,7 @@ fn start_root(
 ) -> Result<()> {
     let config = root_orchestrator::Config {
         state_dir: root_state(folder),
+        store: store::Location::embedded(),
         api_listen: api.local_addr()?,
         api_tls: root_orchestrator::ApiTlsConfig::default(),
         cluster_listen: for_clusters.local_addr()?,
