@@ -6,7 +6,7 @@ use audit::{Actor, Outcome};
 use axum::{
     body::Body,
     extract::{self, ConnectInfo, FromRequestParts, MatchedPath, Request},
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -39,7 +39,7 @@ pub(super) async fn accompany(
     let audited = Audited::new(brain, call);
     request.extensions_mut().insert(audited.clone());
     // What leads nowhere changes nothing.
-    if request.method().is_safe() || route.is_none() {
+    if !may_change(request.method()) || route.is_none() {
         let span = tracing::debug_span!("request", id);
         return with_id(next.run(request).instrument(span).await, &id);
     }
@@ -60,6 +60,11 @@ pub(super) async fn accompany(
             Err(_) => Error::from(control::Stopping).into_response(),
         },
     }
+}
+
+/// Those of the API's methods that do not only read. Others have no route, and might be of any length.
+fn may_change(method: &Method) -> bool {
+    [Method::POST, Method::PUT, Method::PATCH, Method::DELETE].contains(method)
 }
 
 /// The brain for the request that is being answered.
@@ -89,18 +94,19 @@ fn request_id(headers: &HeaderMap) -> String {
         (1..=LONGEST_ID).contains(&id.len()) && id.bytes().all(allowed)
     };
     let given = headers.get(&REQUEST_ID).and_then(|id| id.to_str().ok()).filter(is_sane);
-    given.map_or_else(daemon::random_hex::<16>, str::to_owned)
+    given.map_or_else(|| daemon::fresh_uuid().simple().to_string(), str::to_owned)
 }
 
 fn call_of(request: &Request, route: Option<&MatchedPath>, id: &str) -> Call {
     let route = route.map_or("", MatchedPath::as_str);
     let from = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    let is_recorded = may_change(request.method());
     Call {
         request: Some(id.to_owned()),
         actor: Actor::Anonymous,
         from: from.map(|ConnectInfo(address)| address.ip().to_canonical()),
-        action: format!("{} {route}", request.method()),
-        parameters: parameters(route, request.uri().path()),
+        action: if is_recorded { format!("{} {route}", request.method()) } else { format!("read {route}") },
+        parameters: if is_recorded { parameters(route, request.uri().path()) } else { BTreeMap::new() },
         organization: None,
         is_routine: false,
     }
