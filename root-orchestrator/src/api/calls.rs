@@ -26,6 +26,8 @@ const LONGEST_ID: usize = 64;
 /// Of parameters in paths. Ids and names are shorter, and what is longer may be a token that was put there by mistake.
 const LONGEST_PARAMETER: usize = 64;
 const NOT_SHOWN: &str = "(not shown)";
+/// The root keeps neither name nor id of a worker, so neither do its records.
+const WORKER: &str = "worker";
 
 /// Gives a request an id and answers with it; records it if it changes something, or would have.
 pub(super) async fn accompany(
@@ -117,7 +119,7 @@ fn parameters(route: &str, path: &str) -> BTreeMap<String, String> {
     let named = |(name, given): (&str, &str)| {
         let name = name.strip_prefix('{')?.strip_suffix('}')?;
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.@+%~:".contains(&byte);
-        let is_shown = given.len() <= LONGEST_PARAMETER && given.bytes().all(allowed);
+        let is_shown = name != WORKER && given.len() <= LONGEST_PARAMETER && given.bytes().all(allowed);
         Some((name.to_owned(), if is_shown { given } else { NOT_SHOWN }.to_owned()))
     };
     route.split('/').zip(path.split('/')).filter_map(named).collect()
@@ -183,5 +185,7 @@ mod tests {
         assert_eq!(shown("/api/service/5af/instance/-1"), of("5af", "-1"));
         let token = format!("mga1.{}.{}", "0".repeat(36), "f".repeat(64));
         assert_eq!(shown(&format!("/api/service/{token}/instance/<b>")), of(NOT_SHOWN, NOT_SHOWN));
+        let on_worker = parameters("/api/cluster/{id}/worker/{worker}", "/api/cluster/one/worker/device");
+        assert_eq!(on_worker["worker"], NOT_SHOWN, "the root knows no worker");
     }
 }
