@@ -10,5 +10,6 @@ mod system {
     mod records;
     mod relay;
     mod secrets;
+    mod stores;
     mod survival;
 }
