@@ -9,10 +9,12 @@ mod audit;
 mod certificates;
 mod constraints;
 mod enrolment;
+mod hooks;
 mod membership;
 mod names;
 mod neighbours;
 mod quota;
+mod resources;
 mod rollout;
 mod secrets;
 mod sessions;
@@ -115,6 +117,7 @@ impl Root {
             Effect::SendAssignment { .. } => true,
             Effect::SendTokens { .. }
             | Effect::SendRevocations { .. }
+            | Effect::Deliver(_)
             | Effect::TellNeighbours { .. }
             | Effect::PassOn { .. } => false,
         });
