@@ -7,7 +7,7 @@ use clap::Parser;
 use model::Span;
 use tokio::net::TcpListener;
 
-use crate::SecretsKeyConfig;
+use crate::{OidcConfig, SecretsKeyConfig};
 
 /// The root orchestrator of Mangrove: takes applications, chooses clusters, keeps the truth.
 #[derive(Debug, Clone, Parser)]
@@ -54,6 +54,10 @@ pub struct Config {
     /// What secrets are kept under.
     #[command(flatten)]
     pub secrets: SecretsKeyConfig,
+
+    /// Where users log in, if not here.
+    #[command(flatten)]
+    pub oidc: OidcConfig,
 }
 
 /// The ports of the root, bound.

@@ -19,6 +19,7 @@ mod documents;
 mod downlink;
 mod lending;
 mod links;
+mod oidc;
 mod surroundings;
 mod vault;
 
@@ -34,6 +35,7 @@ use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 pub use config::{Config, Listeners};
+pub use oidc::OidcConfig;
 pub use vault::{KeyText, SecretsKeyConfig};
 
 /// The root's own certificate cannot be made.
@@ -70,6 +72,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     let vault =
         vault::Vault::open(&config.secrets, &directory, store.as_ref()).await.context("open the secrets")?;
     let vault = Arc::new(vault);
+    let oidc = oidc::Oidc::new(&config.oidc, Arc::clone(&vault)).context("set up the identity provider")?;
     let brain = documents::load(store.as_ref(), &settings).await.context("read the store")?;
     let lending = lending::Lending::open(&config, &directory)?.map(Arc::new);
     if let Some(lending) = &lending {
@@ -92,7 +95,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     let api = api::router(api::Context {
         brain: control.handle(),
         links: Arc::clone(&links),
-        authentication: Arc::new(auth::Authentication::new(keys)),
+        authentication: Arc::new(auth::Authentication::new(keys, oidc)),
         watch,
         vault,
         ca_pin: pin,

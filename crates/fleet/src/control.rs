@@ -123,6 +123,7 @@ fn start_root(
         bootstrap_cluster: None,
         bootstrap_token_file: None,
         secrets: root_orchestrator::SecretsKeyConfig::default(),
+        oidc: root_orchestrator::OidcConfig::default(),
     };
     let run = move || {
         root_runtime()?.block_on(async {

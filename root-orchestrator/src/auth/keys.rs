@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::AuthError;
 
 const ACCESS_SECONDS: u64 = 600;
-const REFRESH_SECONDS: u64 = 30 * 86_400;
+pub(super) const REFRESH_SECONDS: u64 = 30 * 86_400;
 
 /// What a token is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
