@@ -1,25 +1,26 @@
-//! The last assignment, kept so that the device starts what it should even when nobody can be asked.
+//! The last assignment, kept so that the device starts what it should even when nobody can be asked, with what was removed
+//! before.
 
 use std::sync::Arc;
 
 use daemon::StateDirectory;
-use model::Assignment;
+use node_core::Held;
 
 const FILE: &str = "assignment.json";
 
-/// Keeps one assignment. May block: the service calls it where blocking is allowed.
+/// Keeps one assignment, with what belongs to it. May block: the service calls it where blocking is allowed.
 pub trait AssignmentStore: Send + Sync + std::fmt::Debug + 'static {
     /// The assignment saved last, if any.
     ///
     /// # Errors
     /// There is one and it cannot be read.
-    fn load(&self) -> anyhow::Result<Option<Assignment>>;
+    fn load(&self) -> anyhow::Result<Option<Held>>;
 
     /// Replaces it; once this returns it survives a power cut.
     ///
     /// # Errors
     /// It could not be made durable; the one before is still there.
-    fn save(&self, assignment: &Assignment) -> anyhow::Result<()>;
+    fn save(&self, held: &Held) -> anyhow::Result<()>;
 }
 
 /// A file in the state directory.
@@ -37,7 +38,7 @@ impl AssignmentFile {
 }
 
 impl AssignmentStore for AssignmentFile {
-    fn load(&self) -> anyhow::Result<Option<Assignment>> {
+    fn load(&self) -> anyhow::Result<Option<Held>> {
         use anyhow::Context;
         let content = self.directory.read_file(FILE).context("read the last assignment")?;
         let parse = |content: Vec<u8>| {
@@ -52,16 +53,18 @@ impl AssignmentStore for AssignmentFile {
         content.map(parse).transpose()
     }
 
-    fn save(&self, assignment: &Assignment) -> anyhow::Result<()> {
+    fn save(&self, held: &Held) -> anyhow::Result<()> {
         use anyhow::Context;
-        let content = serde_json::to_vec(assignment).context("write the assignment as JSON")?;
+        let content = serde_json::to_vec(held).context("write the assignment as JSON")?;
         self.directory.replace_file(FILE, &content).context("save the assignment")
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use model::Generation;
+    use std::collections::VecDeque;
+
+    use model::{Assignment, Generation, InstanceId, ServiceId};
 
     use super::*;
 
@@ -72,8 +75,21 @@ mod tests {
         let file = AssignmentFile::new(open());
         assert_eq!(file.load().expect("nothing is no error"), None);
         let assignment = Assignment { generation: Generation(7), ..Assignment::default() };
-        file.save(&assignment).expect("writable");
+        let gone = InstanceId { service: ServiceId::from_bytes([1; 12]), number: 3 };
+        let held = Held { assignment, buried: VecDeque::from([(gone, Generation(2))]) };
+        file.save(&held).expect("writable");
         drop(file);
-        assert_eq!(AssignmentFile::new(open()).load().expect("readable"), Some(assignment));
+        assert_eq!(AssignmentFile::new(open()).load().expect("readable"), Some(held));
+    }
+
+    #[test]
+    fn what_was_saved_before_there_were_tombstones_in_it_is_readable() {
+        let parent = tempfile::tempdir().expect("a temporary directory");
+        let directory = Arc::new(StateDirectory::open(parent.path()).expect("nobody else has it"));
+        let assignment = Assignment { generation: Generation(7), ..Assignment::default() };
+        let before = serde_json::to_vec(&assignment).expect("it serialises");
+        directory.replace_file(FILE, &before).expect("writable");
+        let held = AssignmentFile::new(directory).load().expect("readable");
+        assert_eq!(held, Some(Held { assignment, ..Held::default() }));
     }
 }

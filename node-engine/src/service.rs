@@ -181,10 +181,10 @@ impl Service {
     /// The last assignment cannot be read (going on without would look like an empty one), or the device cannot be
     /// measured.
     pub fn new(parts: Parts) -> anyhow::Result<Self> {
-        let assignment = parts.assignments.load()?.unwrap_or_default();
+        let held = parts.assignments.load()?.unwrap_or_default();
         tracing::info!(
-            generation = %assignment.generation,
-            instances = assignment.instances.len(),
+            generation = %held.assignment.generation,
+            instances = held.assignment.instances.len(),
             overlay = parts.network.is_some(),
             "going on with the last assignment"
         );
@@ -195,7 +195,7 @@ impl Service {
         Ok(Self {
             node: Node::new(
                 settings,
-                Before { assignment, history: parts.history.load(), contact: parts.history.last_contact() },
+                Before { held, history: parts.history.load(), contact: parts.history.last_contact() },
                 daemon::present(),
             ),
             history: Keeper::new(Arc::clone(&parts.history)),
@@ -314,23 +314,23 @@ impl Service {
             Err(stale) => return tracing::debug!(%stale, "not taken on"),
         };
         let store = Arc::clone(&self.parts.assignments);
-        let to_save = accepted.assignment().clone();
+        let to_save = accepted.held().clone();
         let saved =
             tokio::task::spawn_blocking(move || store.save(&to_save).map_err(|error| (error, to_save))).await;
         match saved {
             Ok(Ok(())) => {
                 self.unsaved = None;
-                let assignment = accepted.assignment();
+                let assignment = &accepted.held().assignment;
                 tracing::info!(generation = %assignment.generation, instances = assignment.instances.len(), "assigned");
                 self.node.apply(accepted, daemon::present());
                 self.tell_of_unknown_containers();
             }
-            Ok(Err((error, assignment))) => {
+            Ok(Err((error, held))) => {
                 tracing::error!(
                     error = format!("{error:#}"),
                     "an assignment is not taken on because it cannot be saved; trying again"
                 );
-                self.unsaved = Some(assignment);
+                self.unsaved = Some(held.assignment);
             }
             Err(error) => tracing::error!(%error, "saving an assignment broke off"),
         }

@@ -37,6 +37,10 @@ pub struct Config {
     #[arg(long, env = "MANGROVE_ADMIN_PASSWORD", hide_env_values = true)]
     pub admin_password: Option<String>,
 
+    /// Makes another key that signs logins, once at this start: everybody has to log in anew. API tokens stay good.
+    #[arg(long, env = "MANGROVE_NEW_LOGIN_KEY")]
+    pub new_login_key: bool,
+
     /// How long the certificates of clusters last, and the authorities lent to them, such as 8760h. A site that is cut off
     /// from this root for longer than a third of that stops working.
     #[arg(long, env = "MANGROVE_CLUSTER_CERTIFICATE_LIFE", default_value = "8760h", value_parser = link::certificate_life)]

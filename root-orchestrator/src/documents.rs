@@ -42,7 +42,11 @@ pub(crate) struct Settings {
     pub(crate) signing_key: String,
 }
 
-pub(crate) async fn load_or_create_settings(store: &dyn Store) -> Result<Settings, StoreError> {
+/// With another signing key than before, if `new_login_key`: then nothing it has signed is good any more.
+pub(crate) async fn load_or_create_settings(
+    store: &dyn Store,
+    new_login_key: bool,
+) -> Result<Settings, StoreError> {
     let mut settings = match store.list(SETTINGS).await?.first() {
         Some(document) => decode(document)?,
         None => Settings {
@@ -51,7 +55,7 @@ pub(crate) async fn load_or_create_settings(store: &dyn Store) -> Result<Setting
             signing_key: String::new(),
         },
     };
-    if !settings.signing_key.is_empty() {
+    if !settings.signing_key.is_empty() && !new_login_key {
         return Ok(settings);
     }
     settings.signing_key = Keys::generate();
@@ -181,17 +185,22 @@ mod tests {
             "token_key": "00ff",
         });
         store.commit(vec![put::<Value>(SETTINGS, ROOT, &before)]).await.expect("durable");
-        let first = load_or_create_settings(&store).await.expect("readable");
+        let first = load_or_create_settings(&store, false).await.expect("readable");
         assert_eq!(first.organization.to_string(), "0123456789abcdef01234567");
         assert!(Keys::open(&first.signing_key).is_ok());
-        let again = load_or_create_settings(&store).await.expect("readable");
+        let again = load_or_create_settings(&store, false).await.expect("readable");
         assert_eq!(again.signing_key, first.signing_key, "logins outlive a restart");
+        let renewed = load_or_create_settings(&store, true).await.expect("readable");
+        assert_ne!(renewed.signing_key, first.signing_key);
+        assert_eq!(renewed.organization, first.organization);
+        let kept = load_or_create_settings(&store, false).await.expect("readable");
+        assert_eq!(kept.signing_key, renewed.signing_key);
     }
 
     #[tokio::test]
     async fn what_was_stored_before_there_were_organisations_is_of_the_first_one() {
         let (_directory, store) = store();
-        let settings = load_or_create_settings(&store).await.expect("new");
+        let settings = load_or_create_settings(&store, false).await.expect("new");
         let application = json!({
             "id": "aaaaaaaaaaaaaaaaaaaaaaaa", "owner": "Admin", "name": "shop", "namespace": "prod",
             "description": "",

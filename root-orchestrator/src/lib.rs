@@ -58,7 +58,11 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     let directory = StateDirectory::open(&config.state_dir)?;
     let store: Arc<dyn Store> =
         Arc::new(SqliteStore::open(&directory.path().join("store.sqlite")).context("open the store")?);
-    let settings = documents::load_or_create_settings(store.as_ref()).await.context("read the settings")?;
+    let settings = documents::load_or_create_settings(store.as_ref(), config.new_login_key).await;
+    let settings = settings.context("read the settings")?;
+    if config.new_login_key {
+        tracing::warn!("a new key signs logins; those of before are good no more");
+    }
     let authority = Authority::load_or_create(&directory, settings.root_id, link::present_since_build())
         .context("open the authority")?
         .lasting(config.certificate_life);

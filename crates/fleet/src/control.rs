@@ -122,6 +122,7 @@ fn start_root(
         certificate_life: CERTIFICATE_LIFE,
         bootstrap_cluster: None,
         bootstrap_token_file: None,
+        new_login_key: false,
         secrets: root_orchestrator::SecretsKeyConfig::default(),
         oidc: root_orchestrator::OidcConfig::default(),
     };

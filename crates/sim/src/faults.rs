@@ -244,7 +244,7 @@ impl World {
         let session = self.link_ref(Child::Worker(other)).session;
         // The sequence of a stranger would silence the real one.
         report.sequence = 0;
-        report.observed_generation = self.worker_ref(other).assignment.generation;
+        report.observed_generation = self.worker_ref(other).held.assignment.generation;
         let body = Body::WorkerReport(std::sync::Arc::new(report));
         self.send(Envelope { child: Child::Worker(other), session, body });
     }

@@ -309,8 +309,10 @@ impl World {
         let patient = now >= since + BOOT_WITHIN + LONGEST_PAUSE;
         let mut missing = None;
         let mut again = false;
-        for wanted in worker.assignment.instances.iter().filter(|wanted| wanted.desired == Desired::Running) {
-            let Some(service) = worker.assignment.services.get(&wanted.revision_id()) else { continue };
+        for wanted in
+            worker.held.assignment.instances.iter().filter(|wanted| wanted.desired == Desired::Running)
+        {
+            let Some(service) = worker.held.assignment.services.get(&wanted.revision_id()) else { continue };
             let spec = &service.spec;
             let there = worker.engine.containers.values().find(|container| {
                 container.seen.instance == wanted.id && container.seen.generation == wanted.generation

@@ -9,7 +9,7 @@ use model::{
     Assignment, Capability, Generation, Mebibytes, Millicores, Moment, NetworkLease, Resources, Surroundings,
     WorkerInventory,
 };
-use node_core::{Before, History, Node, Observation, Settings};
+use node_core::{Before, Held, History, Node, Observation, Settings};
 
 use crate::{
     engine::Engine,
@@ -44,7 +44,7 @@ pub(crate) struct Worker {
     pub(crate) process: Process,
     pub(crate) powered: bool,
     /// What is on its disk.
-    pub(crate) assignment: Assignment,
+    pub(crate) held: Held,
     pub(crate) history: History,
     /// When it was last in contact, as the shell remembers it through a restart of NodeEngine.
     contact: Option<Millis>,
@@ -86,7 +86,7 @@ impl Worker {
             node: None,
             process: Process::default(),
             powered: true,
-            assignment: Assignment::default(),
+            held: Held::default(),
             history: History::default(),
             contact: None,
             engine,
@@ -134,8 +134,7 @@ impl World {
         worker.process.begin(now);
         let present = worker.process.present(now, mutant);
         let contact = worker.contact.map(|at| Moment(present.moment.0.saturating_sub(now - at)));
-        let before =
-            Before { assignment: worker.assignment.clone(), history: worker.history.clone(), contact };
+        let before = Before { held: worker.held.clone(), history: worker.history.clone(), contact };
         worker.node = Some(Node::new(Settings { overlay: true }, before, present));
         worker.beats = None;
         worker.reported = None;
@@ -182,8 +181,8 @@ impl World {
         worker.contact = None;
         if self.scenario.mutant == Some(Mutant::ForgetAssignment) {
             let worker = self.worker_mut(index);
-            let generation = worker.assignment.generation;
-            worker.assignment = Assignment { generation, ..Assignment::default() };
+            let generation = worker.held.assignment.generation;
+            worker.held.assignment = Assignment { generation, ..Assignment::default() };
         }
         self.engine_loses_power(index);
     }
@@ -292,7 +291,7 @@ impl World {
             _ => {}
         }
         let Ok(accepted) = node.accept(offered) else { return };
-        worker.assignment.clone_from(accepted.assignment());
+        worker.held.clone_from(accepted.held());
         node.apply(accepted, present);
         self.say(|| format!("{index} takes on assignment {}", told.generation));
         self.oracle.worker_took_on(now, index, told);

@@ -158,6 +158,7 @@ fn run_root(directory: &Path, api: TcpListener, cluster: TcpListener) -> Daemon 
         certificate_life: Span::from_secs(LIFE_OF_CLUSTERS),
         bootstrap_cluster: None,
         bootstrap_token_file: None,
+        new_login_key: false,
         secrets: root_orchestrator::SecretsKeyConfig::default(),
         oidc: root_orchestrator::OidcConfig::default(),
     };

@@ -37,5 +37,5 @@ pub use effect::{
 };
 pub use history::{History, KnownRun, Past, Remembered};
 pub use leaving::{LAST_CALLS_MILLIS, TELL_EVERY_MILLIS};
-pub use node::{Accepted, Before, Node, Settings, StaleAssignment};
+pub use node::{Accepted, Before, Held, Node, Settings, StaleAssignment};
 pub use reconcile::RESYNC_MILLIS;

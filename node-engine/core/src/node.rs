@@ -7,10 +7,12 @@ use std::{
 
 use model::{AssignedInstance, Assignment, Generation, InstanceId, Load, Moment, Now, ServiceSpec};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{History, StartOrder, Ticket, tracked::Tracked};
 
-/// An engine is done within seconds; so many removals take far longer.
-pub(crate) const BURIED_REMEMBERED: usize = 1024;
+/// An engine is done within seconds; so many removals take longer. They are written with each assignment.
+pub(crate) const BURIED_REMEMBERED: usize = 256;
 
 /// Counts observations, so that "before" and "after" do not depend on a clock.
 pub(crate) type Sequence = u64;
@@ -22,11 +24,23 @@ pub struct Settings {
     pub overlay: bool,
 }
 
+/// What has to survive for a device to go on.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Held {
+    /// The assignment.
+    #[serde(flatten)]
+    pub assignment: Assignment,
+    /// Tombstones that were carried out, the newest last, and a bounded number of them. An engine may finish making a
+    /// container after its tombstone has left the assignment, and after the NodeEngine that carried it out is gone.
+    #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
+    pub buried: VecDeque<(InstanceId, Generation)>,
+}
+
 /// What an earlier NodeEngine of this device left behind.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Before {
-    /// The last assignment saved, or the default one when there is none.
-    pub assignment: Assignment,
+    /// What was saved last, or the default when there is nothing.
+    pub held: Held,
     /// The last history saved, or the default one.
     pub history: History,
     /// When it was last in contact with the cluster, in this process's steady time; `None` when that is not known, as
@@ -39,7 +53,7 @@ pub struct Before {
 pub struct Node {
     pub(crate) settings: Settings,
     pub(crate) assignment: Assignment,
-    /// Tombstones that were carried out, the newest last, and a bounded number of them.
+    /// As of [`Held::buried`].
     pub(crate) buried: VecDeque<(InstanceId, Generation)>,
     pub(crate) instances: BTreeMap<InstanceId, Tracked>,
     /// Images known to be missing. All others are taken to be present until the engine denies it.
@@ -93,12 +107,12 @@ pub(crate) struct MissingImage {
 
 /// An assignment that may be taken on. The shell saves it before it is applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Accepted(Assignment);
+pub struct Accepted(Held);
 
 impl Accepted {
     /// What must be durable before [`Node::apply`].
     #[must_use]
-    pub const fn assignment(&self) -> &Assignment {
+    pub const fn held(&self) -> &Held {
         &self.0
     }
 }
@@ -117,7 +131,8 @@ impl Node {
     /// A device that goes on where it left off.
     #[must_use]
     pub fn new(settings: Settings, before: Before, now: Now) -> Self {
-        let Before { assignment, history, contact } = before;
+        let Before { held, history, contact } = before;
+        let assignment = &held.assignment;
         let assigned = |id: &InstanceId| assignment.instances.iter().any(|instance| instance.id == *id);
         let remembered = history.instances.into_iter().filter(|remembered| assigned(&remembered.instance));
         let instances =
@@ -125,7 +140,7 @@ impl Node {
         let mut node = Self {
             settings,
             assignment: Assignment::default(),
-            buried: VecDeque::new(),
+            buried: held.buried.clone(),
             instances: instances.collect(),
             images: BTreeMap::new(),
             engine: Engine::default(),
@@ -138,7 +153,7 @@ impl Node {
             contact,
             reports: 0,
         };
-        node.apply(Accepted(assignment), now);
+        node.apply(Accepted(held), now);
         node
     }
 
@@ -154,14 +169,14 @@ impl Node {
     /// It is not newer than the one held.
     pub fn accept(&self, assignment: Assignment) -> Result<Accepted, StaleAssignment> {
         if assignment.generation > self.assignment.generation {
-            return Ok(Accepted(assignment));
+            return Ok(Accepted(Held { assignment, buried: self.buried.clone() }));
         }
         Err(StaleAssignment { held: self.assignment.generation, offered: assignment.generation })
     }
 
     /// Takes on an assignment that was accepted and saved. Instances that it does not name keep their containers.
     pub fn apply(&mut self, accepted: Accepted, now: Now) {
-        self.assignment = accepted.0;
+        self.assignment = accepted.0.assignment;
         let wanted: BTreeMap<_, _> =
             self.assignment.instances.iter().map(|instance| (instance.id, *instance)).collect();
         for id in wanted.keys() {

@@ -12,7 +12,7 @@ use model::{
     AssignedInstance, AssignedService, Assignment, Desired, Generation, InstanceId, InstanceReport, Moment,
     Phase, ServiceId, ServiceNames, ServiceSpec, WorkerInventory, WorkerReport,
 };
-use node_core::History;
+use node_core::{Held, History};
 use node_engine::{
     AssignmentStore, ClusterEnds, FromCluster, HistoryStore, Parts, Service, ToCluster,
     network::InstanceNetwork, runtime::ContainerRuntime,
@@ -36,14 +36,15 @@ pub(crate) struct KeptState {
 }
 
 impl AssignmentStore for Kept {
-    fn load(&self) -> anyhow::Result<Option<Assignment>> {
-        Ok(self.0.lock().expect("no test panics with it").assignment.clone())
+    fn load(&self) -> anyhow::Result<Option<Held>> {
+        let assignment = self.0.lock().expect("no test panics with it").assignment.clone();
+        Ok(assignment.map(|assignment| Held { assignment, ..Held::default() }))
     }
 
-    fn save(&self, assignment: &Assignment) -> anyhow::Result<()> {
+    fn save(&self, held: &Held) -> anyhow::Result<()> {
         let mut state = self.0.lock().expect("no test panics with it");
         anyhow::ensure!(!state.disk_full, "no space left on device");
-        state.assignment = Some(assignment.clone());
+        state.assignment = Some(held.assignment.clone());
         Ok(())
     }
 }

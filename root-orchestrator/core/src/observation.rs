@@ -114,16 +114,17 @@ impl State {
             let at = now.moment.plus_millis(REASONS_WITHIN_MILLIS);
             self.reasons_due = Some(self.reasons_due.map_or(at, |due| due.min(at)));
         }
-        if grew {
-            self.declined.values_mut().for_each(|refusals| {
-                refusals.remove(&id);
-            });
-        }
         let mut changes = self.spend_all(id, report.spent);
         for said in report.instances {
             if !self.is_known(id, &said) {
                 changes.extend(self.instance_reported(id, said, now.date));
             }
+        }
+        // What this report declines may have been decided before there was more to give: it is asked once again.
+        if grew {
+            self.declined.values_mut().for_each(|refusals| {
+                refusals.remove(&id);
+            });
         }
         changes
     }

@@ -9,7 +9,7 @@ use model::{
     Moment, Now, Phase, RevisionId, ServiceId, ServiceNames, ServiceSpec, Timestamp,
 };
 use node_core::{
-    Before, ContainerId, ContainerSeen, ContainerState, Effect, Exit, ImageHealth, Node, Observation,
+    Before, ContainerId, ContainerSeen, ContainerState, Effect, Exit, Held, ImageHealth, Node, Observation,
     Outcome, Settings, StartOrder, Submission, Ticket,
 };
 
@@ -46,6 +46,8 @@ pub(crate) struct World {
     pub(crate) connections: u32,
     /// The image has a HEALTHCHECK.
     pub(crate) checked: bool,
+    /// As the disk has it.
+    held: Held,
     made: u64,
     settings: Settings,
 }
@@ -121,6 +123,7 @@ impl World {
             health: Health::default(),
             wake_at: None,
             connections: 0,
+            held: Held::default(),
             checked: false,
             made: 0,
             settings,
@@ -132,8 +135,7 @@ impl World {
     /// NodeEngine is killed and comes back; `contact` is what it knows of its last contact. Its history is what it
     /// last gave the shell.
     pub(crate) fn restart(&mut self, contact: Option<Moment>) {
-        let before =
-            Before { assignment: self.node.assignment().clone(), history: self.node.history(), contact };
+        let before = Before { held: self.held.clone(), history: self.node.history(), contact };
         self.node = Node::new(self.settings, before, self.now);
         self.under_way.clear();
         self.node.observe(self.now, Observation::EngineConnected);
@@ -150,6 +152,7 @@ impl World {
 
     pub(crate) fn assign(&mut self, assignment: Assignment) {
         let accepted = self.node.accept(assignment.clone()).expect("the test gives growing generations");
+        self.held = accepted.held().clone();
         self.node.apply(accepted, self.now);
         self.assignments.push(assignment);
     }

@@ -323,7 +323,7 @@ fn the_next_cluster_is_tried_when_one_declines() {
     assert_eq!(instance.tenure.holder, Some((second, generation)));
 
     let aggregate = root.state.aggregate(second).0;
-    root.report(second, aggregate, vec![InstanceReport { generation, ..said }]);
+    root.report(second, aggregate, vec![InstanceReport { generation, ..said.clone() }]);
     root.reconcile();
     assert_eq!(root.phase(id), Phase::Refused);
     let refusal = root.refusal(id);
@@ -333,9 +333,20 @@ fn the_next_cluster_is_tried_when_one_declines() {
     // More capacity is a reason to ask again; the same again is not.
     root.report(first, same.clone(), vec![]);
     assert_eq!(root.reconcile().effects, []);
-    root.report(first, ClusterAggregate { free: resources(9, 2000), ..same }, vec![]);
+    root.report(first, ClusterAggregate { free: resources(9, 2000), ..same.clone() }, vec![]);
     root.reconcile();
     assert_eq!(root.state.instance(id).and_then(|instance| instance.cluster()), Some(first));
+
+    // Also when the refusal is told together with it: it was decided before.
+    let generation = generation.next_cluster();
+    let grown = ClusterAggregate { free: resources(10, 2000), ..same };
+    root.report(first, grown.clone(), vec![InstanceReport { generation, ..said.clone() }]);
+    root.reconcile();
+    assert_eq!(root.state.instance(id).and_then(|instance| instance.cluster()), Some(first));
+    let generation = generation.next_cluster();
+    root.report(first, grown, vec![InstanceReport { generation, ..said }]);
+    root.reconcile();
+    assert_eq!(root.phase(id), Phase::Refused, "asked once");
 }
 
 #[test]

@@ -87,12 +87,21 @@ pub(super) async fn deploy(world: &mut World, service: &Service) -> Result<Place
     Ok(Place::of(world.lab.network_of_process(&copy.host, process)?))
 }
 
+/// The address of the one instance of a service.
+async fn own_address(world: &mut World, service: &Service) -> Result<IpAddr> {
+    let told = world.get(&format!("/api/service/{}", service.id)).await?;
+    text(&told["instance_list"][0]["instance_ip"])?.parse().context("read the address of an instance")
+}
+
 /// Two workers of a cluster.
 #[derive(Debug)]
 pub(super) struct Ours {
     pub(super) caller: Place,
     pub(super) near: IpAddr,
     pub(super) far: IpAddr,
+    /// The same two instances by addresses of their own, which nothing translates.
+    pub(super) near_itself: IpAddr,
+    pub(super) far_itself: IpAddr,
     _servers: [Server; 2],
 }
 
@@ -108,7 +117,10 @@ impl Ours {
         }
         let [caller, near, far]: [Place; 3] = places.try_into().ok().context("there are three services")?;
         let servers = [Server::start(&near)?, Server::start(&far)?];
-        let ours = Self { caller, near: made[1].address, far: made[2].address, _servers: servers };
+        let [near_itself, far_itself] =
+            [own_address(world, &made[1].service).await?, own_address(world, &made[2].service).await?];
+        let (near, far) = (made[1].address, made[2].address);
+        let ours = Self { caller, near, far, near_itself, far_itself, _servers: servers };
         probe::await_path(&ours.caller, ours.near)?;
         probe::await_path(&ours.caller, ours.far)?;
         Ok(ours)
