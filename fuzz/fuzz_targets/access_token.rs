@@ -31,7 +31,8 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         organization: OrganizationId::from_bytes([2; 12]),
         epoch: 3,
     };
-    let subject = Subject { name: &text, roles: vec![text.to_string()], session: session.clone(), ends: None };
+    let subject =
+        Subject { name: &text, roles: vec![text.to_string()], session: session.clone(), ends: None };
     let token = KEYS.sign(&subject, Purpose::Refresh);
     let claims = KEYS.check(&token).expect("its own token");
     assert_eq!((claims.session(), claims.purpose()), (session, Purpose::Refresh));

@@ -41,7 +41,9 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         }
         // Whatever a request asks for, it gets what it is certified as.
         let now = link::present_since_build();
-        for issued in [AUTHORITY.certify(pem, CLUSTER, now), AUTHORITY.certify_intermediate(pem, CLUSTER, now)] {
+        for issued in
+            [AUTHORITY.certify(pem, CLUSTER, now), AUTHORITY.certify_intermediate(pem, CLUSTER, now)]
+        {
             let Ok(issued) = issued else { continue };
             let record = record_of(&issued).expect("its own certificate");
             assert!(!record.lifetime.has_ended(now), "it is good now");

@@ -150,7 +150,8 @@ fn a_login_at_the_identity_provider_is_finished_in_a_browser() {
     );
     assert_eq!(login, done("", &said));
     let asked = ["POST /api/auth/oidc/device {\"organization_name\":\"acme\"} by nobody".to_owned()];
-    let polls = [r#"poll {"device_code":"sealed"}"#.to_owned(), r#"poll {"device_code":"sealed"}"#.to_owned()];
+    let polls =
+        [r#"poll {"device_code":"sealed"}"#.to_owned(), r#"poll {"device_code":"sealed"}"#.to_owned()];
     assert_eq!(root.requests(), [&asked[..], &polls].concat());
     let saved = saved(&home);
     assert_eq!((&saved["username"], &saved["organization"]), (&json!("kim"), &json!("acme")));

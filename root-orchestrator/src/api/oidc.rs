@@ -58,7 +58,8 @@ pub(super) async fn begin(
     let oidc = context.authentication.oidc()?;
     let Query(wanted) = wanted.map_err(|rejection| Error::bad_field("query", rejection.body_text()))?;
     let Begun { address, cookie, is_secure } = oidc.begin(wanted.organization()).await?;
-    let headers = [(header::LOCATION, address), (header::SET_COOKIE, set(&cookie, COOKIE_SECONDS, is_secure))];
+    let headers =
+        [(header::LOCATION, address), (header::SET_COOKIE, set(&cookie, COOKIE_SECONDS, is_secure))];
     Ok(unseen((StatusCode::SEE_OTHER, headers).into_response()))
 }
 

@@ -37,7 +37,12 @@ pub struct OidcConfig {
     /// CLAIM=VALUE:ORGANIZATION:ROLE[,ROLE…]: gives those roles in that organisation to users of whom the provider says
     /// that, as groups=operators:root:Admin. May be given several times; in the variable separated by semicolons. Who is
     /// given nothing cannot log in.
-    #[arg(long = "oidc-grant", env = "MANGROVE_OIDC_GRANTS", value_delimiter = ';', requires = "oidc_issuer")]
+    #[arg(
+        long = "oidc-grant",
+        env = "MANGROVE_OIDC_GRANTS",
+        value_delimiter = ';',
+        requires = "oidc_issuer"
+    )]
     pub oidc_grants: Vec<Grant>,
 
     /// A file with the certificates (PEM) of the authorities that vouch for the provider, in place of those of the system.

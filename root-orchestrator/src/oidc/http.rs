@@ -30,7 +30,9 @@ const AT_ONCE: usize = 16;
 
 /// An address that may not be asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no address of a provider: it must begin with https://, or, with --oidc-allow-http, lead to this machine by http://")]
+#[error(
+    "{0:?} is no address of a provider: it must begin with https://, or, with --oidc-allow-http, lead to this machine by http://"
+)]
 pub(crate) struct AddressError(String);
 
 /// A request that had no good answer.
@@ -288,9 +290,8 @@ mod tests {
 
     #[test]
     fn only_what_is_encrypted_or_stays_on_this_machine_is_asked() {
-        let may = |allow_http: bool, text: &str| {
-            Http::new(None, allow_http).expect("usable").address(text).is_ok()
-        };
+        let may =
+            |allow_http: bool, text: &str| Http::new(None, allow_http).expect("usable").address(text).is_ok();
         for text in ["https://id.example", "https://id.example:8443/realms/x", "https://[::1]/"] {
             assert!(may(false, text), "{text}");
         }

@@ -197,7 +197,11 @@ mod tests {
             let header = json!({"typ": "JWT", "alg": algorithm, "kid": "one"});
             for signature in [&b""[..], b"x"] {
                 let token = forged(&header, &said(), signature);
-                assert_eq!(check(&token, std::slice::from_ref(&signer.public)), Err(IdTokenError::Malformed), "{algorithm}");
+                assert_eq!(
+                    check(&token, std::slice::from_ref(&signer.public)),
+                    Err(IdTokenError::Malformed),
+                    "{algorithm}"
+                );
             }
         }
     }
@@ -208,7 +212,8 @@ mod tests {
         let public = serde_json::to_vec(&signer.public).expect("it serialises");
         for algorithm in [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512] {
             let header = Header { kid: Some("one".to_owned()), ..Header::new(algorithm) };
-            let token = encode(&header, &said(), &EncodingKey::from_secret(&public)).expect("it can be signed");
+            let token =
+                encode(&header, &said(), &EncodingKey::from_secret(&public)).expect("it can be signed");
             assert_eq!(check(&token, std::slice::from_ref(&signer.public)), Err(IdTokenError::Algorithm));
         }
     }

@@ -43,9 +43,13 @@ const FOR_DEVICE: &str = "login of a device";
 /// Why nobody is logged in.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OidcError {
-    #[error("this root knows no identity provider; log in with name and password, or ask its operator to set --oidc-issuer")]
+    #[error(
+        "this root knows no identity provider; log in with name and password, or ask its operator to set --oidc-issuer"
+    )]
     NotConfigured,
-    #[error("this root does not know where the provider sends browsers back to; its operator says so by --oidc-redirect-url")]
+    #[error(
+        "this root does not know where the provider sends browsers back to; its operator says so by --oidc-redirect-url"
+    )]
     NoRedirect,
     #[error("the identity provider offers no login for devices; log in by a browser at /api/auth/oidc/login")]
     NoDevices,
@@ -57,7 +61,9 @@ pub(crate) enum OidcError {
     SlowDown,
     #[error("the identity provider refuses: {0}")]
     Refused(String),
-    #[error("the identity provider does not take this root for its client; its operator finds the reason in the log")]
+    #[error(
+        "the identity provider does not take this root for its client; its operator finds the reason in the log"
+    )]
     Client,
     #[error("what the identity provider says does not count: {0}")]
     Token(#[from] IdTokenError),
@@ -233,7 +239,8 @@ impl Oidc {
             ("redirect_uri", redirect),
             ("code_verifier", underway.verifier.as_str()),
         ];
-        self.logged_in(self.provider.tokens(&grant).await?, Some(&underway.nonce), underway.organization).await
+        self.logged_in(self.provider.tokens(&grant).await?, Some(&underway.nonce), underway.organization)
+            .await
     }
 
     /// Begins a login of a device, which a person finishes elsewhere.

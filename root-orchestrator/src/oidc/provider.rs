@@ -252,7 +252,10 @@ fn refused(answer: &Answer) -> OidcError {
         "expired_token" => OidcError::Begun,
         // It takes us for nobody: who logs in can do nothing about it.
         "invalid_client" | "unauthorized_client" => {
-            tracing::error!(reason = refusal.error, "the identity provider refuses this root; check client id and secret");
+            tracing::error!(
+                reason = refusal.error,
+                "the identity provider refuses this root; check client id and secret"
+            );
             OidcError::Client
         }
         _ => {

@@ -98,7 +98,8 @@ impl Fleet {
         root.api.delete("/api/cluster/one/certificates/stolen").await.ok();
         root.api.delete("/api/certificates/two").await.ok();
         let (states, ports) = (states.into(), BTreeMap::from(ports));
-        let fleet = Self { root, _others: (strange, vec![good, stolen], vec![one, two, foreign]), states, ports };
+        let fleet =
+            Self { root, _others: (strange, vec![good, stolen], vec![one, two, foreign]), states, ports };
         for (port, caller) in [("root", "revoked-cluster"), ("cluster", "revoked-worker")] {
             wait_until(&format!("{caller} to be refused"), async || {
                 match fleet.call(port, caller, "Enrolment/Renew").await {
@@ -163,7 +164,8 @@ async fn every_method_is_for_whom_the_table_says() {
                 seen.push(fleet.call(port, caller, &method).await);
             }
             if seen != wanted {
-                wrong.push(format!("{method} at the port of the {port} answers {seen:?}, and not {wanted:?}"));
+                wrong
+                    .push(format!("{method} at the port of the {port} answers {seen:?}, and not {wanted:?}"));
             }
         }
     }
@@ -188,10 +190,13 @@ async fn no_certificate_opens_a_route_of_the_api() {
         let mut channel = fleet.dial(port, caller).await.expect("let in");
         let mut answers = BTreeSet::new();
         for (method, path) in &routes {
-            let request = tonic::codegen::http::Request::builder().method(method.as_str()).uri(path.replace(['{', '}'], ""));
+            let request = tonic::codegen::http::Request::builder()
+                .method(method.as_str())
+                .uri(path.replace(['{', '}'], ""));
             let request = request.header("authorization", &admin).body(Body::empty()).expect("a request");
             let answer = channel.ready().await.expect("connected").call(request).await.expect("an answer");
-            let status = answer.headers().get("grpc-status").map(|status| status.to_str().expect("a text").to_owned());
+            let status =
+                answer.headers().get("grpc-status").map(|status| status.to_str().expect("a text").to_owned());
             answers.insert((answer.status().as_u16(), status));
         }
         let nothing_there = (200, Some((Code::Unimplemented as i32).to_string()));

@@ -28,8 +28,10 @@ pub enum GrantError {
     #[error("it must be CLAIM=VALUE:ORGANIZATION:ROLE[,ROLE…], as in groups=operators:root:Admin")]
     Shape,
     /// A role nobody can have.
-    #[error("there is no role {0:?}; there are Admin, Organization_Admin, Application_Provider and \
-             Infrastructure_Provider")]
+    #[error(
+        "there is no role {0:?}; there are Admin, Organization_Admin, Application_Provider and \
+             Infrastructure_Provider"
+    )]
     Role(String),
 }
 

@@ -86,7 +86,9 @@ pub enum NoGrant {
     )]
     Nothing(String),
     /// Of the one that was asked for.
-    #[error("you are no member of the organisation {0:?}; log in to another, or ask the operator of this root")]
+    #[error(
+        "you are no member of the organisation {0:?}; log in to another, or ask the operator of this root"
+    )]
     Organization(String),
 }
 
@@ -94,7 +96,8 @@ impl State {
     /// A user, unless nobody of that identity has logged in.
     #[must_use]
     pub fn user_of_provider(&self, identity: &ProviderIdentity) -> Option<&User> {
-        self.users().find(|user| user.provider.as_ref().is_some_and(|provider| provider.identity == *identity))
+        self.users()
+            .find(|user| user.provider.as_ref().is_some_and(|provider| provider.identity == *identity))
     }
 
     /// A login that began at the provider and has not ended.
@@ -125,8 +128,8 @@ impl State {
             reset: None,
             ..fresh.clone()
         });
-        let session = organization
-            .map(|organization| Session { id, user: user.id, organization, epoch: user.epoch });
+        let session =
+            organization.map(|organization| Session { id, user: user.id, organization, epoch: user.epoch });
         (session, self.as_confirmed(&user, confirmed, now))
     }
 
@@ -155,7 +158,8 @@ impl State {
 
     /// The user and all memberships as the provider has it.
     fn as_confirmed(&self, user: &User, confirmed: &Confirmed, now: Timestamp) -> Vec<Change> {
-        let is_address = confirmed.email.len() <= LONGEST_EMAIL && !confirmed.email.contains(char::is_control);
+        let is_address =
+            confirmed.email.len() <= LONGEST_EMAIL && !confirmed.email.contains(char::is_control);
         let email = if is_address { confirmed.email.clone() } else { String::new() };
         let provider = OfProvider { identity: confirmed.identity.clone(), confirmed_at: now };
         let changed = User { email, provider: Some(provider), ..user.clone() };

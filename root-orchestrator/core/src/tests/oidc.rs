@@ -114,7 +114,15 @@ fn grants_are_written_as_claim_value_organisation_and_roles() {
     let several = "groups=urn:x:ops:acme two:Application_Provider,Organization_Admin";
     let sorted = "groups=urn:x:ops:acme two:Organization_Admin,Application_Provider";
     assert_eq!(grant(several), Ok(sorted.to_owned()));
-    for text in ["", "groups", "groups=ops", "groups=ops:root", "=ops:root:Admin", "groups=:root:Admin", "groups=ops::Admin"] {
+    for text in [
+        "",
+        "groups",
+        "groups=ops",
+        "groups=ops:root",
+        "=ops:root:Admin",
+        "groups=:root:Admin",
+        "groups=ops::Admin",
+    ] {
         assert_eq!(grant(text), Err(GrantError::Shape), "{text}");
     }
     assert_eq!(grant("groups=ops:root:King"), Err(GrantError::Role("King".to_owned())));
@@ -152,7 +160,10 @@ fn who_is_said_nothing_of_is_given_nothing() {
     let both = json!({"groups": ["devs", "x", "leads"]});
     assert_eq!(given(both), "acme{OrganizationAdmin, ApplicationProvider}");
     assert_eq!(given(json!({"realm_access": {"roles": ["deployer"]}})), "acme{ApplicationProvider}");
-    assert_eq!(given(json!({"email": "kim@id.example", "email_verified": true})), "root{InfrastructureProvider}");
+    assert_eq!(
+        given(json!({"email": "kim@id.example", "email_verified": true})),
+        "root{InfrastructureProvider}"
+    );
     assert_eq!(given(json!({"employee": true})), "other{OrganizationAdmin}");
 }
 
@@ -295,7 +306,10 @@ fn what_the_provider_decides_nobody_decides_here() {
     let ada = as_member(&root, ADA);
     let refused = Err(PeopleRejected::OfProvider("kim".to_owned()));
     let change = |change: UserChange| root.state.change_user(&ada, "kim", change);
-    assert_eq!(change(UserChange { roles: Some([Role::OrganizationAdmin].into()), ..UserChange::default() }), refused);
+    assert_eq!(
+        change(UserChange { roles: Some([Role::OrganizationAdmin].into()), ..UserChange::default() }),
+        refused
+    );
     assert_eq!(change(UserChange { password_hash: Some("x".to_owned()), ..UserChange::default() }), refused);
     let reset = PasswordReset { secret_hash: "x".to_owned(), expires_at: Timestamp(u64::MAX) };
     assert_eq!(root.state.offer_reset(&ada, "kim", reset).map(|(_, changes)| changes), refused);
