@@ -123,7 +123,7 @@ mod tests {
     use data_encoding::BASE64URL_NOPAD;
     use jsonwebtoken::{EncodingKey, Header, encode};
     use model::Timestamp;
-    use ring::{rand::SystemRandom, signature::Ed25519KeyPair};
+    use ring::signature::{Ed25519KeyPair, KeyPair as _};
     use root_core::oidc::Expected;
     use serde_json::json;
 
@@ -140,13 +140,8 @@ mod tests {
 
     impl Signer {
         fn new(algorithm: Algorithm, key_id: &str) -> Self {
-            let key = if algorithm == Algorithm::EdDSA {
-                let key = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).expect("random bytes");
-                EncodingKey::from_ed_der(key.as_ref())
-            } else {
-                EncodingKey::from_ec_der(&daemon::fresh_signing_key())
-            };
-            let mut public = Jwk::from_encoding_key(&key, algorithm).expect("a key");
+            let (key, mut public) =
+                if algorithm == Algorithm::EdDSA { edwards(key_id.as_bytes()[0]) } else { elliptic() };
             public.common.key_id = Some(key_id.to_owned());
             Self { key, algorithm, public }
         }
@@ -155,6 +150,22 @@ mod tests {
             let header = Header { kid: self.public.common.key_id.clone(), ..Header::new(self.algorithm) };
             encode(&header, claims, &self.key).expect("it can be signed")
         }
+    }
+
+    fn elliptic() -> (EncodingKey, Jwk) {
+        let key = EncodingKey::from_ec_der(&daemon::fresh_signing_key());
+        let public = Jwk::from_encoding_key(&key, Algorithm::ES256).expect("a key");
+        (key, public)
+    }
+
+    fn edwards(seed: u8) -> (EncodingKey, Jwk) {
+        let seed = [seed; 32];
+        let pair = Ed25519KeyPair::from_seed_unchecked(&seed).expect("any 32 bytes are one");
+        let x = BASE64URL_NOPAD.encode(pair.public_key().as_ref());
+        let public = json!({"kty": "OKP", "crv": "Ed25519", "x": x});
+        let head = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
+        let key = EncodingKey::from_ed_der(&[&head[..], &seed].concat());
+        (key, serde_json::from_value(public).expect("a key"))
     }
 
     fn said() -> Value {

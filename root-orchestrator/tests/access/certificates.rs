@@ -186,7 +186,8 @@ async fn no_certificate_opens_a_route_of_the_api() {
     let admin = format!("Bearer {}", fleet.root.api.bearer());
     let routes = routes(&fleet.root.api).await;
     assert!(!routes.is_empty());
-    for (port, caller) in [("root", "cluster"), ("root", "worker"), ("root", "none"), ("cluster", "worker")] {
+    for (port, caller) in [("root", "cluster"), ("root", "none"), ("cluster", "worker"), ("cluster", "none")]
+    {
         let mut channel = fleet.dial(port, caller).await.expect("let in");
         let mut answers = BTreeSet::new();
         for (method, path) in &routes {
