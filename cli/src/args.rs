@@ -1,19 +1,23 @@
 //! The arguments of `mangrove`, their help and their small grammars.
 
+mod audit;
 mod certs;
 mod people;
 mod secret;
+mod worker;
 
 use std::{num::NonZeroU32, time::Duration};
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
+pub use audit::{AuditExportArguments, AuditFilterArguments, AuditListArguments, AuditWhat};
 pub use certs::{CertsArguments, CertsWhat};
 pub use people::{
     ApiTokenArguments, ApiTokenWhat, AuthWhat, Limit, Limits, LoginArguments, OrganizationWhat,
     PasswordArguments, UserWhat,
 };
 pub use secret::{SecretValueArguments, SecretWhat};
+pub use worker::{DrainArguments, ForgetArguments, WorkerArguments};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -127,6 +131,12 @@ pub enum Command {
     },
     /// List certificates, or revoke those of a cluster or a worker
     Certs(CertsArguments),
+    /// List who changed what, export the records of it, and check that they are whole
+    Audit {
+        /// What to do with the records.
+        #[command(subcommand)]
+        what: AuditWhat,
+    },
     /// Print the completions for a shell, such as `mangrove completions bash > /etc/bash_completion.d/mangrove`
     Completions {
         /// The shell to complete in.
@@ -223,36 +233,6 @@ pub struct HistoryArguments {
     /// How to print it.
     #[command(flatten)]
     pub listing: Listing,
-}
-
-/// A worker.
-#[derive(Debug, Args)]
-pub struct WorkerArguments {
-    /// The cluster and the worker, by their names or ids
-    #[arg(value_name = "CLUSTER/WORKER")]
-    pub worker: String,
-}
-
-/// Arguments of `mangrove drain`.
-#[derive(Debug, Args)]
-pub struct DrainArguments {
-    /// The cluster and the worker, by their names or ids
-    #[arg(value_name = "CLUSTER/WORKER")]
-    pub worker: String,
-    /// Waiting.
-    #[command(flatten)]
-    pub waiting: Waiting,
-}
-
-/// Arguments of `mangrove forget`.
-#[derive(Debug, Args)]
-pub struct ForgetArguments {
-    /// The cluster and the worker, by their names or ids
-    #[arg(value_name = "CLUSTER/WORKER")]
-    pub worker: String,
-    /// Do not ask
-    #[arg(long, short)]
-    pub yes: bool,
 }
 
 /// What `mangrove get` lists.

@@ -362,6 +362,16 @@ pub(crate) fn path_segment(name: &str) -> Option<String> {
     Some(segment.to_owned()).filter(|segment| !segment.is_empty())
 }
 
+/// A path with parameters behind it, whatever is in them.
+pub(crate) fn with_query(path: &str, pairs: &[(&str, String)]) -> String {
+    let mut url = Url::parse("http://root").expect("a constant URL");
+    url.query_pairs_mut().extend_pairs(pairs);
+    match url.query() {
+        Some(query) if !query.is_empty() => format!("{path}?{query}"),
+        Some(_) | None => path.to_owned(),
+    }
+}
+
 /// JSON, or JSON inside a JSON string as five families of the API may answer.
 fn decode(text: &str) -> Result<Value, serde_json::Error> {
     let value: Value = serde_json::from_str(text)?;

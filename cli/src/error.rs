@@ -128,6 +128,9 @@ pub(crate) enum Error {
     /// Some of several deletions or revocations failed; each was told of already.
     #[error("{failed} of {all} failed")]
     Partly { failed: usize, all: usize },
+    /// Records of who changed what that are not as they were written.
+    #[error("the records of {of} are not whole; record {sequence} is the first that is broken: {reason}")]
+    BrokenRecords { of: String, sequence: u64, reason: String },
     /// Stdout cannot be written.
     #[error("cannot write the output: {0}")]
     Output(#[source] io::Error),
@@ -207,6 +210,11 @@ impl Error {
                  is free, `mangrove uncordon {worker}` ends the drain"
             )),
             Self::NotAnSla { .. } => Some("examples/hello/hello.sla.json is a small example".to_owned()),
+            Self::BrokenRecords { .. } => Some(
+                "what comes from there on proves nothing: compare with an export from before, or with a backup of the \
+                 root's state directory"
+                    .to_owned(),
+            ),
             Self::Refused { .. }
             | Self::LoginRefused { .. }
             | Self::NotTheSame
@@ -277,6 +285,7 @@ impl Error {
             | Self::DrainEnded { .. }
             | Self::DeletedMeanwhile { .. }
             | Self::Partly { .. }
+            | Self::BrokenRecords { .. }
             | Self::Output(_) => 1,
         }
     }

@@ -9,12 +9,14 @@ use serde_json::Value;
 
 use crate::{client::Client, error::Error};
 
+mod audit;
 mod certificate;
 mod change;
 mod people;
 mod secret;
 mod worker;
 
+pub(crate) use audit::AuditRecord;
 pub(crate) use certificate::Certificate;
 pub(crate) use change::{Revision, RolloutState};
 pub(crate) use people::{ApiToken, Organization, User};

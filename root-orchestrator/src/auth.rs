@@ -23,7 +23,7 @@ use root_core::{
 };
 use serde::Serialize;
 
-use crate::{Brain, oidc::Oidc};
+use crate::{audit::Audited, oidc::Oidc};
 use keys::{Claims, Purpose, Subject};
 
 pub(crate) use beginning::ROOT_ORGANIZATION;
@@ -43,13 +43,13 @@ pub(crate) struct Caller {
     pub(crate) organization: OrganizationId,
     /// What the caller may do.
     pub(crate) rights: Rights,
-    /// By an API token, not by a login.
-    pub(crate) is_api_token: bool,
+    /// The API token it is made by, if not by a login.
+    pub(crate) api_token: Option<TokenId>,
 }
 
 impl Caller {
-    fn new(user: &User, rights: Rights, is_api_token: bool) -> Self {
-        Self { id: user.id, name: user.name.clone(), organization: rights.organization, rights, is_api_token }
+    fn new(user: &User, rights: Rights, api_token: Option<TokenId>) -> Self {
+        Self { id: user.id, name: user.name.clone(), organization: rights.organization, rights, api_token }
     }
 
     /// Whether the caller may do that to something of `of`.
@@ -126,7 +126,7 @@ impl Authentication {
         self.keys.public()
     }
 
-    pub(crate) async fn log_in(&self, brain: &Brain, attempt: Attempt) -> Result<TokenPair, AuthError> {
+    pub(crate) async fn log_in(&self, brain: &Audited, attempt: Attempt) -> Result<TokenPair, AuthError> {
         let Attempt { name, password, organization, from } = attempt;
         let organization = organization.unwrap_or_else(|| ROOT_ORGANIZATION.to_owned());
         let (user, organization) = {
@@ -134,12 +134,18 @@ impl Authentication {
             let organization = state.organization_named(&organization).ok_or(AuthError::Organization)?;
             (state.user_named(&name).cloned(), organization.id)
         };
+        brain.describe(|call| {
+            call.is_routine = true;
+            call.organization = Some(organization);
+            // What is not a name may be a password that was put in its place.
+            call.parameters.extend(user.iter().map(|user| ("username".to_owned(), user.name.clone())));
+        });
         self.check_password(&name, password, user.as_ref(), from).await?;
         let user = user.ok_or(AuthError::Credentials)?;
         let session =
             Session { id: daemon::random_hex::<16>(), user: user.id, organization, epoch: user.epoch };
         let state = brain.read().await;
-        self.pair(&state, session)
+        self.pair(brain, &state, session)
     }
 
     /// Whether that is the user's password; who was wrong too often from there has to wait.
@@ -168,23 +174,34 @@ impl Authentication {
 
     /// A new access token. Roles are read anew, of users of an identity provider there, so that what was taken away stays
     /// away.
-    pub(crate) async fn refresh(&self, brain: &Brain, header: Option<&str>) -> Result<String, LoginError> {
+    pub(crate) async fn refresh(&self, brain: &Audited, header: Option<&str>) -> Result<String, LoginError> {
         let claims = self.claims_for(header, Purpose::Refresh)?;
+        brain.describe(|call| call.is_routine = true);
         self.confirm(brain, &claims.session()).await?;
         let state = brain.read().await;
-        let subject = subject(&state, claims.session()).ok_or(AuthError::Invalid)?;
+        let (subject, rights) = subject(&state, claims.session()).ok_or(AuthError::Invalid)?;
+        if let Some(user) = state.user(rights.user) {
+            brain.is_of(user, &rights, None);
+        }
         let subject = Subject { ends: Some(claims.session_ends()), ..subject };
         Ok(self.keys.sign(&subject, Purpose::Access))
     }
 
     /// Ends the login a token is of, by its access token or its refresh token.
-    pub(crate) async fn log_out(&self, brain: &Brain, header: Option<&str>) -> Result<(), AuthError> {
+    pub(crate) async fn log_out(&self, brain: &Audited, header: Option<&str>) -> Result<(), AuthError> {
         let token = bearer(header)?;
         if token.starts_with(API_TOKEN) {
             self.caller(brain, header).await?;
             return Err(AuthError::NeedsLogin);
         }
         let claims = self.keys.check(token)?;
+        {
+            let state = brain.read().await;
+            let rights = state.resume(&claims.session());
+            if let Some((user, rights)) = rights.and_then(|rights| Some((state.user(rights.user)?, rights))) {
+                brain.is_of(user, &rights, None);
+            }
+        }
         let ended = brain.ask(move |state, now| {
             // What is ended or revoked already stays so, and needs no document.
             let session = claims.session();
@@ -199,7 +216,7 @@ impl Authentication {
     }
 
     /// Who sends this `Authorization` header.
-    pub(crate) async fn caller(&self, brain: &Brain, header: Option<&str>) -> Result<Caller, AuthError> {
+    pub(crate) async fn caller(&self, brain: &Audited, header: Option<&str>) -> Result<Caller, AuthError> {
         let token = bearer(header)?;
         if token.starts_with(API_TOKEN) {
             let (id, secret) = split_api_token(token).ok_or(AuthError::Invalid)?;
@@ -207,13 +224,15 @@ impl Authentication {
             let rights =
                 state.token_rights(id, &secret_hash(secret), daemon::now()).ok_or(AuthError::Invalid)?;
             let user = state.user(rights.user).ok_or(AuthError::Invalid)?;
-            return Ok(Caller::new(user, rights, true));
+            brain.is_of(user, &rights, Some(id));
+            return Ok(Caller::new(user, rights, Some(id)));
         }
         let claims = self.claims_for(header, Purpose::Access)?;
         let state = brain.read().await;
         let rights = state.resume(&claims.session()).ok_or(AuthError::Invalid)?;
         let user = state.user(rights.user).ok_or(AuthError::Invalid)?;
-        Ok(Caller::new(user, rights, false))
+        brain.is_of(user, &rights, None);
+        Ok(Caller::new(user, rights, None))
     }
 
     fn claims_for(&self, header: Option<&str>, purpose: Purpose) -> Result<Claims, AuthError> {
@@ -248,9 +267,9 @@ fn bearer(header: Option<&str>) -> Result<&str, AuthError> {
     header.and_then(|header| header.strip_prefix("Bearer ")).ok_or(AuthError::Missing)
 }
 
-/// Whom the tokens of a login are signed for; `None` when it is good no more.
-fn subject(state: &State, session: Session) -> Option<Subject<'_>> {
+/// Whom the tokens of a login are signed for, and what it is good for; `None` when it is good no more.
+fn subject(state: &State, session: Session) -> Option<(Subject<'_>, Rights)> {
     let rights = state.resume(&session)?;
     let roles = rights.roles.iter().map(ToString::to_string).collect();
-    Some(Subject { name: &state.user(session.user)?.name, roles, session, ends: None })
+    Some((Subject { name: &state.user(session.user)?.name, roles, session, ends: None }, rights))
 }

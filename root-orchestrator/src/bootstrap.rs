@@ -6,14 +6,14 @@ use anyhow::Context;
 use model::TokenId;
 use root_core::{Change, JoinKind, Token};
 
-use crate::{Brain, Config, downlink};
+use crate::{Config, audit::Audited, downlink};
 
 const DAY_MILLIS: u64 = 86_400_000;
 /// Once, and again after its state was lost.
 const USES: u32 = 16;
 
 /// Writes a fresh token if the configuration asks for one. The one of the start before is revoked.
-pub(crate) async fn offer_token(config: &Config, brain: &Brain, ca_pin: [u8; 32]) -> anyhow::Result<()> {
+pub(crate) async fn offer_token(config: &Config, brain: &Audited, ca_pin: [u8; 32]) -> anyhow::Result<()> {
     let (Some(name), Some(path)) = (&config.bootstrap_cluster, &config.bootstrap_token_file) else {
         return Ok(());
     };

@@ -55,6 +55,10 @@ pub struct Config {
     #[arg(long, env = "MANGROVE_BOOTSTRAP_TOKEN_FILE", requires = "bootstrap_cluster")]
     pub bootstrap_token_file: Option<PathBuf>,
 
+    /// How many records of who changed what are kept, at least: the oldest are forgotten. Each has at most 8 KiB.
+    #[arg(long, env = "MANGROVE_AUDIT_RECORDS", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(100..))]
+    pub audit_records: u32,
+
     /// What secrets are kept under.
     #[command(flatten)]
     pub secrets: SecretsKeyConfig,

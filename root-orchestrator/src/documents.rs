@@ -1,15 +1,16 @@
 //! The root's documents in the store: one collection per kind.
 
 use root_core::{
-    ApiToken, Application, Change, EndedSession, Organization, PeopleChange, Secret, State, User,
+    ApiToken, Application, AuditEnds, Change, EndedSession, Organization, PeopleChange, Secret, State, User,
     oidc::ProviderLogin,
 };
 use serde::{Deserialize, Serialize};
-use store::{Store, StoreError, Write, decode, put};
+use store::{Expect, Page, Store, StoreError, Write, decode, put};
 use uuid::Uuid;
 
+use audit::{Head, Record};
 use control::{document, load_all};
-use model::{ApplicationId, OrganizationId};
+use model::{ApplicationId, Brain, OrganizationId};
 
 use crate::auth::Keys;
 
@@ -28,6 +29,10 @@ const ENDED_SESSIONS: &str = "ended_sessions";
 const PROVIDER_LOGINS: &str = "provider_logins";
 const CERTIFICATES: &str = "certificates";
 const REVOCATIONS: &str = "revocations";
+/// Records of who changed what, by their numbers. They are read from the store only.
+pub(crate) const AUDIT: &str = "audit";
+const AUDIT_ENDS: &str = "audit";
+const AUDIT_MARKS: &str = "audit_marks";
 const SETTINGS: &str = "settings";
 const ROOT: &str = "root";
 
@@ -89,7 +94,18 @@ pub(crate) fn write(change: &Change) -> Write {
             let worker = id.worker.map(|worker| format!("/{worker}")).unwrap_or_default();
             document(REVOCATIONS, format!("{}{worker}", id.cluster), revocation.as_ref())
         }
+        Change::AuditRecord(number, record) => {
+            let value = record.as_ref().map(|record| record.line());
+            Write { collection: AUDIT, key: record_key(*number), value, expect: Expect::Anything }
+        }
+        Change::AuditEnds(ends) => put(PLANS, AUDIT_ENDS, ends),
+        Change::AuditMark(number, mark) => document(AUDIT_MARKS, record_key(*number), mark.as_ref()),
     }
+}
+
+/// Of one width, so that keys are in the order of numbers.
+pub(crate) fn record_key(number: u64) -> String {
+    format!("{number:020}")
 }
 
 /// All secrets, for whoever has to look at them before anybody else.
@@ -117,7 +133,19 @@ pub(crate) async fn load(store: &dyn Store, settings: &Settings) -> Result<State
     load_all(store, &mut state, INSTANCES, |it: root_core::Instance| Change::Instance(it.id, Some(it)))
         .await?;
     load_all(store, &mut state, TOKENS, |it: root_core::Token| Change::Token(it.id, Some(it))).await?;
-    load_all(store, &mut state, PLANS, Change::Blocks).await?;
+    let mut ends = None;
+    for document in store.list(PLANS).await? {
+        match document.key.as_str() {
+            AUDIT_ENDS => ends = Some(decode(&document)?),
+            _ => state.apply(Change::Blocks(decode(&document)?)),
+        }
+    }
+    let ends = match ends {
+        Some(ends) => ends,
+        None => audit_ends(store).await?,
+    };
+    state.apply(Change::AuditEnds(ends));
+    load_all(store, &mut state, AUDIT_MARKS, |it: Head| Change::AuditMark(it.sequence, Some(it))).await?;
     let people = Change::People;
     load_all(store, &mut state, USERS, |it: User| people(PeopleChange::User(it.id, Some(it)))).await?;
     load_all(store, &mut state, ORGANIZATIONS, |it: Organization| {
@@ -140,6 +168,21 @@ pub(crate) async fn load(store: &dyn Store, settings: &Settings) -> Result<State
         .await?;
     state.loaded(daemon::present());
     Ok(state)
+}
+
+/// Where the records begin and end, as they say themselves: what is missing is not written over, but found by a check.
+async fn audit_ends(store: &dyn Store) -> Result<AuditEnds, StoreError> {
+    let end = async |descending| {
+        let page = Page { beyond: None, descending, limit: 1 };
+        store.page(AUDIT, page).await?.first().map(decode::<Record>).transpose()
+    };
+    let (first, last) = (end(false).await?, end(true).await?);
+    let before =
+        |record: &Record| Head { sequence: record.sequence.saturating_sub(1), hash: record.previous };
+    Ok(AuditEnds {
+        forgotten: first.as_ref().map(before).unwrap_or_default(),
+        newest: last.as_ref().map(Head::from).unwrap_or_default(),
+    })
 }
 
 /// An application as it is stored. Those from before there were organisations are of the first one.

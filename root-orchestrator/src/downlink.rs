@@ -1,7 +1,8 @@
 //! What clusters may call: enrolment, and the one connection each of them holds.
 
-use std::{io, pin::Pin, sync::Arc};
+use std::{collections::BTreeMap, io, pin::Pin, sync::Arc};
 
+use audit::{Actor, Outcome};
 use link::{
     Authority, Identity, JoinToken, Revocations, SealingPublicKey, Subject, device_uuid, key_fingerprint,
     peer_of, record_of, renewing_peer, require_peer, secret_hash,
@@ -10,14 +11,14 @@ use model::{ClusterAnswer, ClusterId, ClusterReport, Generation, Holder, Locatio
 use proto::v1::{
     self, cluster_to_root::Message, enrolment_server::EnrolmentServer, root_link_server::RootLinkServer,
 };
-use root_core::{Claim, EnrolmentRejected, NotIssued};
+use root_core::{Call, Claim, EnrolmentRejected, NotIssued};
 use tokio::{net::TcpListener, sync::watch};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
 
-use crate::{Brain, lending::Lending, links::Links};
+use crate::{Brain, audit::Audited, lending::Lending, links::Links};
 
 /// An assignment with many services is one message.
 const LARGEST_MESSAGE: usize = 64 << 20;
@@ -74,14 +75,22 @@ impl Downlink {
     /// A certificate of a cluster is handed over when it is durable that there is one.
     async fn keep(
         &self,
+        audited: &Audited,
         holder: Holder,
         issued: v1::Certificate,
     ) -> Result<Response<v1::Certificate>, Status> {
         let record =
             record_of(&issued.certificate_pem).map_err(|error| Status::internal(error.to_string()))?;
-        let kept = self.brain.ask(move |state, _| state.certified(holder, record)).await.map_err(stopping)?;
-        kept.map_err(not_issued)?;
+        let kept = audited.ask(move |state, _| state.certified(holder, record)).await.map_err(stopping)?;
+        recorded(audited, kept, NotIssued::code).await?.map_err(not_issued)?;
         Ok(Response::new(issued))
+    }
+
+    /// The brain for a call of a cluster, or of somebody who wants to be one.
+    fn audited<T>(&self, request: &Request<T>, cluster: Option<ClusterId>, action: &str) -> Audited {
+        let actor = cluster.map_or(Actor::Anonymous, |id| Actor::Cluster { id: id.to_string() });
+        let from = Some(peer_of(request).address.ip().to_canonical());
+        Audited::new(self.brain.clone(), Call { actor, from, ..Call::of_root(action) })
     }
 
     async fn calling_cluster<T>(&self, request: &Request<T>) -> Result<ClusterId, Status> {
@@ -113,6 +122,11 @@ impl Enrolling {
     fn claim(&self) -> Claim<'_> {
         Claim { token: self.token, secret_hash: &self.secret_hash, key_fingerprint: &self.key_fingerprint }
     }
+
+    /// What records show of it: nothing that tells of a worker, as the root knows none.
+    fn parameters(&self) -> BTreeMap<String, String> {
+        BTreeMap::from([("token".to_owned(), self.token.to_string())])
+    }
 }
 
 impl TryFrom<v1::EnrolRequest> for Enrolling {
@@ -134,6 +148,19 @@ impl TryFrom<v1::EnrolRequest> for Enrolling {
     }
 }
 
+/// What was refused is recorded too, before it is said.
+async fn recorded<T, E>(
+    audited: &Audited,
+    answer: Result<T, E>,
+    code: impl FnOnce(&E) -> &'static str,
+) -> Result<Result<T, E>, Status> {
+    if let Err(error) = &answer {
+        let error = code(error).to_owned();
+        audited.ended(Outcome::Refused { error, status: None }).await.map_err(stopping)?;
+    }
+    Ok(answer)
+}
+
 fn refused(error: EnrolmentRejected) -> Status {
     tracing::warn!(%error, "an enrolment was refused");
     Status::permission_denied(error.to_string())
@@ -151,18 +178,20 @@ fn stopping(error: control::Stopping) -> Status {
 #[tonic::async_trait]
 impl v1::enrolment_server::Enrolment for Downlink {
     async fn enrol(&self, request: Request<v1::EnrolRequest>) -> Result<Response<v1::Certificate>, Status> {
+        let audited = self.audited(&request, None, "enrol a cluster");
         let enrolling = Enrolling::try_from(request.into_inner())?;
+        audited.describe(|call| call.parameters = enrolling.parameters());
         let request_pem = enrolling.request_pem.clone();
         let fresh = ClusterId::new(daemon::fresh_uuid());
-        let cluster = self
-            .brain
+        let enrolled = audited
             .ask(move |state, now| state.enrol_cluster(enrolling.claim(), fresh, now.date))
             .await
-            .map_err(stopping)?
-            .map_err(refused)?;
+            .map_err(stopping)?;
+        let cluster = recorded(&audited, enrolled, EnrolmentRejected::code).await?.map_err(refused)?;
+        audited.describe(|call| call.actor = Actor::Cluster { id: cluster.to_string() });
         tracing::info!(%cluster, "a cluster joined");
         let issued = self.certificate(&request_pem, Subject::Cluster { root: self.root, cluster })?;
-        self.keep(Holder::Cluster(cluster), issued).await
+        self.keep(&audited, Holder::Cluster(cluster), issued).await
     }
 
     /// For a cluster that shows a certificate, which may have ended: the same for longer.
@@ -176,10 +205,12 @@ impl v1::enrolment_server::Enrolment for Downlink {
         let Subject::Cluster { cluster, .. } = subject else {
             return Err(Status::permission_denied("the root renews certificates of clusters only"));
         };
-        self.brain.read().await.may_renew(cluster, has_ended).map_err(not_issued)?;
+        let audited = self.audited(&request, Some(cluster), "renew the certificate of a cluster");
+        let allowed = audited.read().await.may_renew(cluster, has_ended);
+        recorded(&audited, allowed, NotIssued::code).await?.map_err(not_issued)?;
         let issued = self.certificate(request_pem, subject)?;
         tracing::info!(%cluster, has_ended, "the certificate of a cluster is renewed");
-        self.keep(Holder::Cluster(cluster), issued).await
+        self.keep(&audited, Holder::Cluster(cluster), issued).await
     }
 }
 
@@ -244,16 +275,18 @@ impl v1::root_link_server::RootLink for Downlink {
         request: Request<v1::EnrolRequest>,
     ) -> Result<Response<v1::Certificate>, Status> {
         let cluster = self.calling_cluster(&request).await?;
+        let audited = self.audited(&request, Some(cluster), "enrol a worker of a cluster");
         let enrolling = Enrolling::try_from(request.into_inner())?;
+        audited.describe(|call| call.parameters = enrolling.parameters());
         let request_pem = enrolling.request_pem.clone();
         // Its id follows from its key, so that nothing about it need be kept here.
         let worker = WorkerId::new(device_uuid(&enrolling.key));
         self.is_not_revoked(cluster, worker).await?;
-        self.brain
+        let enrolled = audited
             .ask(move |state, now| state.enrol_worker(enrolling.claim(), cluster, now.date))
             .await
-            .map_err(stopping)?
-            .map_err(refused)?;
+            .map_err(stopping)?;
+        recorded(&audited, enrolled, EnrolmentRejected::code).await?.map_err(refused)?;
         tracing::info!(%cluster, "a worker joined the cluster");
         self.certificate(&request_pem, Subject::Worker { root: self.root, cluster, worker })
             .map(Response::new)
@@ -279,6 +312,7 @@ impl v1::root_link_server::RootLink for Downlink {
         request: Request<v1::CertificateRequest>,
     ) -> Result<Response<v1::Certificate>, Status> {
         let cluster = self.calling_cluster(&request).await?;
+        let audited = self.audited(&request, Some(cluster), "lend an authority to a cluster");
         let subject = Subject::Cluster { root: self.root, cluster };
         let certificate_pem = self
             .authority
@@ -294,7 +328,7 @@ impl v1::root_link_server::RootLink for Downlink {
             certificate_pem,
             ca_certificate_pem: self.authority.certificate_pem().to_owned(),
         };
-        self.keep(Holder::Intermediate(cluster), issued).await
+        self.keep(&audited, Holder::Intermediate(cluster), issued).await
     }
 }
 

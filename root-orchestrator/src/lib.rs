@@ -12,6 +12,7 @@
 //! cluster on demand and passed on.
 
 mod api;
+mod audit;
 mod auth;
 mod bootstrap;
 mod config;
@@ -29,7 +30,7 @@ use anyhow::Context;
 use control::Control;
 use daemon::StateDirectory;
 use link::{Authority, Identity, KeyPair, Revocations, Subject, keep_renewed};
-use root_core::State;
+use root_core::{Call, State};
 use store::{SqliteStore, Store};
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
@@ -77,7 +78,8 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         vault::Vault::open(&config.secrets, &directory, store.as_ref()).await.context("open the secrets")?;
     let vault = Arc::new(vault);
     let oidc = oidc::Oidc::new(&config.oidc, Arc::clone(&vault)).context("set up the identity provider")?;
-    let brain = documents::load(store.as_ref(), &settings).await.context("read the store")?;
+    let mut brain = documents::load(store.as_ref(), &settings).await.context("read the store")?;
+    brain.keep_records(config.audit_records.into());
     let lending = lending::Lending::open(&config, &directory)?.map(Arc::new);
     if let Some(lending) = &lending {
         let admitted = brain.clusters().filter(|cluster| brain.revocation(cluster.id, None).is_none());
@@ -96,8 +98,9 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         Arc::clone(&vault),
     );
 
-    let api = api::router(api::Context {
-        brain: control.handle(),
+    let context = api::Context {
+        brain: audit::Audited::new(control.handle(), Call::of_root("answer requests")),
+        store: Arc::clone(&store),
         links: Arc::clone(&links),
         authentication: Arc::new(auth::Authentication::new(keys, oidc)),
         watch,
@@ -105,7 +108,8 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         ca_pin: pin,
         authority: Arc::clone(&authority),
         own: identity.clone(),
-    });
+    };
+    let api = api::router(context, control.handle());
     let downlink = downlink::Downlink {
         brain: control.handle(),
         links,
@@ -116,7 +120,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         root: settings.root_id,
         shutdown: shutdown.clone(),
     };
-    let handle = control.handle();
+    let starting = audit::Audited::new(control.handle(), Call::of_root("offer a join token at start"));
     tracing::info!(
         api = %listeners.api.local_addr()?,
         clusters = %listeners.cluster.local_addr()?,
@@ -140,7 +144,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     };
     tokio::try_join!(
         async { control.run(store, surroundings, shutdown.clone()).await.context("keep the store") },
-        async { bootstrap::offer_token(&config, &handle, pin).await.context("write the bootstrap token") },
+        async { bootstrap::offer_token(&config, &starting, pin).await.context("write the bootstrap token") },
         async { api::serve(listeners.api, api, shutdown.clone()).await.context("serve the API") },
         async {
             tokio::select! {

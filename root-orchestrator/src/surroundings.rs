@@ -74,6 +74,9 @@ impl RootSurroundings {
                 | Change::Revocation(..)
                 | Change::Secret(..)
                 | Change::Blocks(_)
+                | Change::AuditRecord(..)
+                | Change::AuditEnds(_)
+                | Change::AuditMark(..)
                 | Change::People(_) => {}
             }
         }
@@ -134,6 +137,9 @@ impl Surroundings<State> for RootSurroundings {
                 | Change::Revocation(..)
                 | Change::Secret(..)
                 | Change::Blocks(_)
+                | Change::AuditRecord(..)
+                | Change::AuditEnds(_)
+                | Change::AuditMark(..)
                 | Change::People(_) => None,
             })
             .collect();

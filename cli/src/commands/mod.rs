@@ -1,5 +1,6 @@
 //! What each verb does.
 
+pub(crate) mod audit;
 pub(crate) mod auth;
 pub(crate) mod certs;
 pub(crate) mod change;

@@ -74,6 +74,12 @@ pub(crate) struct Root {
     pub(crate) organization: Value,
     /// What a cluster tells of its workers or their certificates, one answer after another; the last one again and again.
     pub(crate) workers: VecDeque<Answer>,
+    /// Whether the records of who changed what are whole.
+    pub(crate) audit: Value,
+    /// Pages of them, one after another.
+    pub(crate) audit_pages: VecDeque<Value>,
+    /// All of them.
+    pub(crate) audit_lines: String,
 }
 
 impl FakeRoot {
@@ -164,6 +170,20 @@ fn router(state: Shared) -> Router {
             get(|State(root): State<Shared>| async move {
                 Json(Value::Array(root.lock().unwrap().certificates.clone()))
             }),
+        )
+        .route(
+            "/api/v1/audit",
+            get(|State(root): State<Shared>| async move {
+                Json(root.lock().unwrap().audit_pages.pop_front().unwrap())
+            }),
+        )
+        .route(
+            "/api/v1/audit/verify",
+            get(|State(root): State<Shared>| async move { Json(root.lock().unwrap().audit.clone()) }),
+        )
+        .route(
+            "/api/v1/audit/export",
+            get(|State(root): State<Shared>| async move { root.lock().unwrap().audit_lines.clone() }),
         )
         .route("/api/certificates/{id}", delete(changes::revoke))
         .route("/api/cluster/{id}/certificates", get(changes::workers))

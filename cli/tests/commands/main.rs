@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "this is all test code; a panic is a failed test")]
 
+mod audit;
 mod certs;
 mod changes;
 mod deploy;

@@ -100,6 +100,24 @@ impl<B: Brain> Handle<B> {
         self.inputs.send(input).await.map_err(|_| Stopping)
     }
 
+    /// Tells the brain what was seen, and waits until what follows from it is durable.
+    ///
+    /// # Errors
+    /// [`Stopping`] when there is no answer.
+    pub async fn observe_durably(
+        &self,
+        observe: impl FnOnce(&mut B, Now) -> Vec<B::Change> + Send + 'static,
+    ) -> Result<(), Stopping> {
+        let (reply, answer) = oneshot::channel();
+        let input: Input<B> = Box::new(move |brain, now| {
+            // Whoever has gone waits no more; `ok` of it is nothing.
+            let reply: Reply = Box::new(move || reply.send(()).unwrap_or_default());
+            Taken { changes: observe(brain, now), reply: Some(reply), news: true }
+        });
+        self.inputs.send(input).await.map_err(|_| Stopping)?;
+        answer.await.map_err(|_| Stopping)
+    }
+
     /// Tells the brain what comes all the time and rarely leaves anything to decide: then `notice` gives `None`. If
     /// nothing in a turn left anything, the brain is not asked before it wants to be.
     ///

@@ -119,6 +119,7 @@ fn start_root(
         relay_port: 0,
         relay_address: None,
         admin_password: Some(PASSWORD.to_owned()),
+        audit_records: 100_000,
         certificate_life: CERTIFICATE_LIFE,
         bootstrap_cluster: None,
         bootstrap_token_file: None,

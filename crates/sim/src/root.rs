@@ -83,7 +83,9 @@ impl Document for Change {
             Self::Token(id, _) => Key::Token(*id),
             Self::Secret(id, _) => Key::Secret(*id),
             Self::Blocks(_) => Key::Blocks,
-            Self::People(_) => unreachable!("nobody logs in here"),
+            Self::People(_) | Self::AuditRecord(..) | Self::AuditEnds(_) | Self::AuditMark(..) => {
+                unreachable!("nobody logs in here, and nothing is recorded")
+            }
             Self::Certificate(holder, _) => Key::Certificate(*holder),
             Self::Revocation(id, _) => Key::Revocation(*id),
         }
@@ -99,7 +101,11 @@ impl Document for Change {
             Self::Certificate(_, document) => document.is_none(),
             Self::Revocation(_, document) => document.is_none(),
             Self::Secret(_, document) => document.is_none(),
-            Self::Blocks(_) | Self::People(_) => false,
+            Self::Blocks(_)
+            | Self::People(_)
+            | Self::AuditRecord(..)
+            | Self::AuditEnds(_)
+            | Self::AuditMark(..) => false,
         }
     }
 }

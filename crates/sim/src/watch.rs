@@ -37,6 +37,9 @@ impl World {
                 | root_core::Change::Revocation(..)
                 | root_core::Change::Secret(..)
                 | root_core::Change::Blocks(_)
+                | root_core::Change::AuditRecord(..)
+                | root_core::Change::AuditEnds(_)
+                | root_core::Change::AuditMark(..)
                 | root_core::Change::People(_) => {}
             }
         }

@@ -134,6 +134,9 @@ fn create(
         | Change::Revocation(..)
         | Change::Secret(..)
         | Change::Blocks(_)
+        | Change::AuditRecord(..)
+        | Change::AuditEnds(_)
+        | Change::AuditMark(..)
         | Change::People(_) => None,
     });
     let service = service.ok_or_else(|| Answer::Rejected("no service was made".to_owned()))?;

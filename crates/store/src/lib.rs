@@ -71,6 +71,17 @@ pub struct Change {
     pub deleted: bool,
 }
 
+/// Which documents of a collection to read: those with keys beyond `beyond`, in the order of their keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// Begin behind this key; `None` is at the end that the direction begins with.
+    pub beyond: Option<String>,
+    /// From the last key down, not from the first up.
+    pub descending: bool,
+    /// At most so many.
+    pub limit: usize,
+}
+
 /// What can go wrong.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -112,6 +123,13 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub trait Store: Send + Sync {
     /// All documents of a collection, in order of their keys.
     fn list<'a>(&'a self, collection: &'a str) -> BoxFuture<'a, Result<Vec<Document>, StoreError>>;
+
+    /// Some documents of a collection, for one that is too large to be read at once.
+    fn page<'a>(
+        &'a self,
+        collection: &'a str,
+        page: Page,
+    ) -> BoxFuture<'a, Result<Vec<Document>, StoreError>>;
 
     /// Writes all or nothing and returns once it is durable. An empty commit returns the newest revision.
     fn commit(&self, writes: Vec<Write>) -> BoxFuture<'_, Result<Revision, StoreError>>;

@@ -12,7 +12,7 @@ use std::{
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::{oneshot, watch};
 
-use crate::{BoxFuture, Change, Document, Expect, Revision, Store, StoreError, Write};
+use crate::{BoxFuture, Change, Document, Expect, Page, Revision, Store, StoreError, Write};
 
 /// How many changes the log keeps: a watcher may be away for that many before it must list again.
 const LOG_LENGTH: u64 = 20_000;
@@ -43,6 +43,7 @@ const SCHEMA: &str = "
 
 enum Request {
     List { collection: String, reply: oneshot::Sender<Result<Vec<Document>, StoreError>> },
+    Page { collection: String, page: Page, reply: oneshot::Sender<Result<Vec<Document>, StoreError>> },
     Commit { writes: Vec<Write>, reply: oneshot::Sender<Result<Revision, StoreError>> },
     Changes { after: Revision, limit: usize, reply: oneshot::Sender<Result<Vec<Change>, StoreError>> },
 }
@@ -98,6 +99,14 @@ impl Store for SqliteStore {
         Box::pin(self.ask(move |reply| Request::List { collection: collection.to_owned(), reply }))
     }
 
+    fn page<'a>(
+        &'a self,
+        collection: &'a str,
+        page: Page,
+    ) -> BoxFuture<'a, Result<Vec<Document>, StoreError>> {
+        Box::pin(self.ask(move |reply| Request::Page { collection: collection.to_owned(), page, reply }))
+    }
+
     fn commit(&self, writes: Vec<Write>) -> BoxFuture<'_, Result<Revision, StoreError>> {
         Box::pin(self.ask(move |reply| Request::Commit { writes, reply }))
     }
@@ -131,6 +140,10 @@ impl Writer {
                     Request::List { collection, reply } => {
                         self.commit_group(&mut group);
                         answer(reply, self.list(&collection));
+                    }
+                    Request::Page { collection, page, reply } => {
+                        self.commit_group(&mut group);
+                        answer(reply, self.page(&collection, &page));
                     }
                     Request::Changes { after, limit, reply } => {
                         self.commit_group(&mut group);
@@ -200,12 +213,37 @@ impl Writer {
     }
 
     fn list(&self, collection: &str) -> Result<Vec<Document>, StoreError> {
+        self.documents(
+            "SELECT key, revision, value FROM documents WHERE collection = ?1 ORDER BY key",
+            params![collection],
+            collection,
+        )
+    }
+
+    fn page(&self, collection: &str, page: &Page) -> Result<Vec<Document>, StoreError> {
+        let query = if page.descending {
+            // As a blob it is greater than every text.
+            "SELECT key, revision, value FROM documents WHERE collection = ?1 AND key < ifnull(?2, x'00')
+             ORDER BY key DESC LIMIT ?3"
+        } else {
+            // The empty text is less than every key.
+            "SELECT key, revision, value FROM documents WHERE collection = ?1 AND key > ifnull(?2, '')
+             ORDER BY key LIMIT ?3"
+        };
+        let limit = i64::try_from(page.limit).unwrap_or(i64::MAX);
+        self.documents(query, params![collection, page.beyond, limit], collection)
+    }
+
+    fn documents(
+        &self,
+        query: &str,
+        parameters: impl rusqlite::Params,
+        collection: &str,
+    ) -> Result<Vec<Document>, StoreError> {
         let read = || -> rusqlite::Result<Vec<Document>> {
-            let mut statement = self.connection.prepare_cached(
-                "SELECT key, revision, value FROM documents WHERE collection = ?1 ORDER BY key",
-            )?;
+            let mut statement = self.connection.prepare_cached(query)?;
             statement
-                .query_map([collection], |row| {
+                .query_map(parameters, |row| {
                     Ok(Document {
                         collection: collection.to_owned(),
                         key: row.get(0)?,

@@ -4,7 +4,7 @@
 mod contract {
     use std::sync::Arc;
 
-    use store::{Change, Expect, Revision, SqliteStore, Store, StoreError, Write};
+    use store::{Change, Expect, Page, Revision, SqliteStore, Store, StoreError, Write};
 
     fn write(key: &str, value: &str, expect: Expect) -> Write {
         Write { collection: "things", key: key.to_owned(), value: Some(value.into()), expect }
@@ -97,6 +97,27 @@ mod contract {
         let error = store.changes(Revision(0), 10).await.expect_err("compacted");
         assert!(matches!(error, StoreError::Compacted { oldest: Revision(1), .. }), "{error}");
         assert_eq!(store.changes(Revision(4), 10_000).await.expect("kept").len(), 5000);
+    }
+
+    #[tokio::test]
+    async fn a_collection_is_read_page_by_page_from_either_end() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = open(&directory);
+        let other = Write { collection: "others", ..write("b", "x", Expect::Anything) };
+        let writes = ["d", "a", "c", "b"].map(|key| write(key, "x", Expect::Anything));
+        store.commit(writes.into_iter().chain([other]).collect()).await.expect("committed");
+        let page = async |beyond: Option<&str>, descending, limit| {
+            let page = Page { beyond: beyond.map(str::to_owned), descending, limit };
+            let documents = store.page("things", page).await.expect("read");
+            documents.into_iter().map(|document| document.key).collect::<Vec<_>>()
+        };
+        assert_eq!(page(None, false, 3).await, ["a", "b", "c"]);
+        assert_eq!(page(Some("c"), false, 3).await, ["d"]);
+        assert_eq!(page(None, true, 3).await, ["d", "c", "b"]);
+        assert_eq!(page(Some("b"), true, 3).await, ["a"]);
+        assert_eq!(page(Some("bb"), true, 3).await, ["b", "a"], "a key that is not there is a place too");
+        assert_eq!(page(Some("a"), true, 3).await, [""; 0]);
+        assert_eq!(page(None, false, 0).await, [""; 0]);
     }
 
     #[tokio::test]

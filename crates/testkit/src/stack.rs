@@ -71,6 +71,12 @@ impl Root {
         contents(self.directory.path())
     }
 
+    /// The file it stores everything in, to be opened by others while it is killed.
+    #[must_use]
+    pub fn store(&self) -> PathBuf {
+        self.directory.path().join("state/store.sqlite")
+    }
+
     /// Kills it in the middle of whatever it does.
     pub fn kill(&mut self) {
         self.daemon = None;
@@ -156,6 +162,7 @@ fn run_root(directory: &Path, api: TcpListener, cluster: TcpListener) -> Daemon 
         relay_address: None,
         admin_password: Some(PASSWORD.to_owned()),
         certificate_life: Span::from_secs(LIFE_OF_CLUSTERS),
+        audit_records: 100_000,
         bootstrap_cluster: None,
         bootstrap_token_file: None,
         new_login_key: false,

@@ -38,8 +38,10 @@ enum Layer {
 }
 
 /// Every package of the workspace. One that is missing here is a finding, so that its place is decided.
-const LAYERS: [(&str, Layer); 25] = [
+const LAYERS: [(&str, Layer); 26] = [
     ("model", Layer::Model),
+    // The form of its records, for who writes them and for who only checks them.
+    ("audit", Layer::Model),
     ("placement", Layer::Policy),
     ("addressing", Layer::Policy),
     ("liveness", Layer::Policy),

@@ -100,11 +100,13 @@ pub enum Kind {
     JoinToken,
     /// What a program logs in with in place of its user.
     ApiToken,
+    /// Records of who changed what.
+    Audit,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Application,
         Self::Service,
         Self::Secret,
@@ -115,6 +117,7 @@ impl Kind {
         Self::Worker,
         Self::JoinToken,
         Self::ApiToken,
+        Self::Audit,
     ];
 
     /// Its word.
@@ -131,6 +134,7 @@ impl Kind {
             Self::Worker => "worker",
             Self::JoinToken => "join-token",
             Self::ApiToken => "api-token",
+            Self::Audit => "audit",
         }
     }
 }
@@ -325,7 +329,7 @@ const fn enough(verb: Verb, kind: Kind) -> Enough {
         (Kind::Application | Kind::Service | Kind::Secret, Verb::Create | Verb::Update | Verb::Delete) => {
             Enough::Roles(&[ApplicationProvider])
         }
-        (Kind::User, _) | (Kind::Organization, Verb::Get | Verb::Update) => {
+        (Kind::User, _) | (Kind::Organization, Verb::Get | Verb::Update) | (Kind::Audit, Verb::Get) => {
             Enough::Roles(&[OrganizationAdmin])
         }
         (Kind::Organization, Verb::Create | Verb::Delete)
@@ -336,6 +340,8 @@ const fn enough(verb: Verb, kind: Kind) -> Enough {
         }
         // Of oneself only; others' are of no organisation.
         (Kind::ApiToken, _) => Enough::PlatformAdmin,
+        // Nobody does; there is nothing to do it with.
+        (Kind::Audit, Verb::Create | Verb::Update | Verb::Delete) => Enough::PlatformAdmin,
     }
 }
 
@@ -351,7 +357,8 @@ const fn is_ones_own(verb: Verb, kind: Kind) -> bool {
         | Kind::Quota
         | Kind::Cluster
         | Kind::Worker
-        | Kind::JoinToken => false,
+        | Kind::JoinToken
+        | Kind::Audit => false,
     }
 }
 
@@ -388,9 +395,13 @@ pub fn may(rights: &Rights, verb: Verb, kind: Kind, of: Of) -> Verdict {
 #[must_use]
 pub const fn usual_owner(rights: &Rights, kind: Kind) -> Of {
     match kind {
-        Kind::Application | Kind::Service | Kind::Secret | Kind::User | Kind::Organization | Kind::Quota => {
-            Of::Organization(rights.organization)
-        }
+        Kind::Application
+        | Kind::Service
+        | Kind::Secret
+        | Kind::User
+        | Kind::Organization
+        | Kind::Quota
+        | Kind::Audit => Of::Organization(rights.organization),
         Kind::Cluster | Kind::Worker | Kind::JoinToken => Of::Platform,
         Kind::ApiToken => Of::Person(rights.user),
     }

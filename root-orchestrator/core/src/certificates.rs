@@ -43,6 +43,17 @@ pub enum NotIssued {
     Unknown,
 }
 
+impl NotIssued {
+    /// A stable code for programs.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Revoked => "revoked",
+            Self::Unknown => "unknown_cluster",
+        }
+    }
+}
+
 impl State {
     /// Lets nobody in any more who shows a certificate of a cluster, or of one of its workers. `lifetime_millis` is how long
     /// certificates last that are issued now. Again, it changes nothing.

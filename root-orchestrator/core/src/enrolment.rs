@@ -86,6 +86,21 @@ pub enum EnrolmentRejected {
     Revoked(String),
 }
 
+impl EnrolmentRejected {
+    /// A stable code for programs.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Unknown => "join_token_unknown",
+            Self::Expired => "join_token_expired",
+            Self::Spent => "join_token_spent",
+            Self::WrongKind(_) => "join_token_of_other_kind",
+            Self::OtherCluster => "join_token_of_other_cluster",
+            Self::Revoked(_) => "revoked",
+        }
+    }
+}
+
 /// What an enrolling child shows.
 #[derive(Debug, Clone, Copy)]
 pub struct Claim<'a> {

@@ -10,12 +10,14 @@
 //!   readers ──► queries.rs
 //! ```
 //!
-//! Who may ask for what is decided in [`access`], what an identity provider's word makes of somebody in [`oidc`]; how organisations are kept apart below the root in `tenancy.rs`.
+//! Who may ask for what is decided in [`access`], what an identity provider's word makes of somebody in [`oidc`]; what is
+//! recorded of it in `audit.rs`; how organisations are kept apart below the root in `tenancy.rs`.
 //! The root knows clusters by their aggregates; no worker is ever named here. The shell around it is
 //! `root-orchestrator/src/service.rs`; the SLA documents users write are understood in [`sla`].
 
 pub mod access;
 mod addresses;
+mod audit;
 mod certificates;
 mod command;
 mod enrolment;
@@ -40,6 +42,7 @@ mod tenancy;
 mod tests;
 mod throttle;
 
+pub use audit::{AuditEnds, AuditFilter, Call, FORGOTTEN_AT_ONCE, actor, seen_by};
 pub use certificates::{NotIssued, Revocation, RevokedId};
 pub use command::{Author, FreshIds, Rejected};
 pub use enrolment::{Claim, EnrolmentRejected, JoinKind, JoinedAs, Token};

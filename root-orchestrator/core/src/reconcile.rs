@@ -110,6 +110,7 @@ impl Brain for State {
         self.end_revocations(&mut plan, now);
         self.offer_revocations(&mut plan);
         self.tell_neighbours(&mut plan);
+        self.keep_books(&mut plan, now);
         plan
     }
 }

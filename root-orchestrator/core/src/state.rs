@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use ::audit::{Head, Record};
 use addressing::{BlockPlan, StablePlan};
 use model::{
     ApplicationId, AssignedInstance, AssignedService, CertificateRecord, ClusterId, Desired, Generation,
@@ -15,7 +16,8 @@ use model::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Revocation, RevokedId, Secret, Service, Token,
+    AuditEnds, Revocation, RevokedId, Secret, Service, Token,
+    audit::Ledger,
     neighbours::Neighbourhood,
     people::{People, PeopleChange},
     sight::{HeldCopy, Session, Sight},
@@ -122,6 +124,12 @@ pub enum Change {
     Certificate(Holder, Option<CertificateRecord>),
     /// Certificates that count no more.
     Revocation(RevokedId, Option<Revocation>),
+    /// A record of who changed what. Forgotten ones go; the rest is never changed.
+    AuditRecord(u64, Option<Arc<Record>>),
+    /// Where the records begin and end.
+    AuditEnds(AuditEnds),
+    /// A record up to which all can be forgotten.
+    AuditMark(u64, Option<Head>),
 }
 
 /// See the crate's description.
@@ -130,6 +138,7 @@ pub struct State {
     /// The first organisation; none in a state of which nobody asks who may do what.
     pub(crate) root_organization: Option<OrganizationId>,
     pub(crate) people: People,
+    pub(crate) audit: Ledger,
     pub(crate) applications: BTreeMap<ApplicationId, Application>,
     pub(crate) services: BTreeMap<ServiceId, Service>,
     /// Applications by their names, which several organisations may have given.
@@ -256,6 +265,10 @@ impl State {
                 self.revocations_due.insert(id.cluster);
                 set(&mut self.revocations, id, revocation);
             }
+            // It is kept by the store alone.
+            Change::AuditRecord(..) => {}
+            Change::AuditEnds(ends) => self.audit.ends = ends,
+            Change::AuditMark(number, mark) => set(&mut self.audit.marks, number, mark),
         }
     }
 

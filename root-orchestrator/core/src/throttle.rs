@@ -96,12 +96,16 @@ fn key(account: &str, from: IpAddr) -> Key {
     while !account.is_char_boundary(end) {
         end -= 1;
     }
-    let from = match from.to_canonical() {
+    (account[..end].to_owned(), network_of(from))
+}
+
+/// The addresses that are as good as one.
+pub(crate) fn network_of(from: IpAddr) -> IpAddr {
+    match from.to_canonical() {
         // Whoever has one address of a /64 has all of them.
         IpAddr::V6(address) => Ipv6Addr::from(u128::from(address) & !u128::from(u64::MAX)).into(),
         IpAddr::V4(address) => IpAddr::V4(address),
-    };
-    (account[..end].to_owned(), from)
+    }
 }
 
 #[cfg(test)]

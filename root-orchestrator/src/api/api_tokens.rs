@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use axum::{Json, extract::State};
+use axum::Json;
 use model::TokenId;
 use root_core::{
     NewApiToken, PeopleRejected,
@@ -11,7 +11,7 @@ use root_core::{
 use serde::Deserialize;
 
 use super::{
-    Body, Path, Shared,
+    Body, Path, Shared, State,
     applications::Message,
     auth,
     error::{Error, ErrorBody},
@@ -69,7 +69,7 @@ pub(super) async fn create(
     body: Body,
 ) -> Result<Json<ApiTokenView>, Error> {
     // One that makes others could never be revoked.
-    if caller.is_api_token {
+    if caller.api_token.is_some() {
         return Err(AuthError::NeedsLogin.into());
     }
     caller.must(Verb::Create, Kind::ApiToken)?;

@@ -1,6 +1,6 @@
 //! Applications.
 
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{Json, http::StatusCode};
 use model::{ApplicationId, ServiceId};
 use root_core::{
     Application, Author, FreshIds, Rejected, State as Truth,
@@ -10,7 +10,7 @@ use root_core::{
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 
 use super::{
-    Body, Path, Shared, auth,
+    Body, Path, Shared, State, auth,
     error::{Error, ErrorBody},
     views::{self, ApplicationView},
 };

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use axum::{
     Json,
-    extract::{ConnectInfo, Query, State, rejection::QueryRejection},
+    extract::{ConnectInfo, Query, rejection::QueryRejection},
     http::{HeaderMap, StatusCode},
 };
 use root_core::access::Verdict;
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    Body, Shared,
+    Body, Shared, State,
     applications::Message,
     authorization,
     error::{Error, ErrorBody},
@@ -41,7 +41,8 @@ pub(crate) struct AccessToken {
 pub(crate) struct Question {
     /// `get`, `create`, `update` or `delete`.
     verb: String,
-    /// `application`, `service`, `user`, `organization`, `quota`, `cluster`, `worker`, `join-token` or `api-token`.
+    /// `application`, `service`, `user`, `organization`, `quota`, `cluster`, `worker`, `join-token`,
+    /// `api-token`, `secret` or `audit`.
     resource: String,
 }
 

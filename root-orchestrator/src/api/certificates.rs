@@ -1,7 +1,7 @@
 //! Certificates: the root's own and those of clusters, as it has issued them; those of workers, as their cluster tells of
 //! them now. Revoking them.
 
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{Json, http::StatusCode};
 use model::{
     CertificateRecord, ClusterAnswer, ClusterId, ClusterRequest, Holder, Timestamp, WorkerCertificate,
     WorkerId,
@@ -10,7 +10,7 @@ use root_core::{RevokedId, State as Truth};
 use serde::Serialize;
 
 use super::{
-    Context, Path, Shared,
+    Context, Path, Shared, State,
     applications::Message,
     error::{Error, ErrorBody},
     views,

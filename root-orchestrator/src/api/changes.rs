@@ -1,6 +1,6 @@
 //! What changes a service after it was created: instances, revisions.
 
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{Json, http::StatusCode};
 use root_core::{
     Service,
     access::Verb,
@@ -9,7 +9,7 @@ use root_core::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Body, Path, Shared,
+    Body, Path, Shared, State,
     applications::Message,
     auth,
     error::{Error, ErrorBody},

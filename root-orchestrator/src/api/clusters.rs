@@ -1,10 +1,10 @@
 //! Clusters, as sums over their workers.
 
-use axum::{Json, extract::State};
+use axum::Json;
 use root_core::access::{Kind, Verb};
 
 use super::{
-    Context, Shared,
+    Context, Shared, State,
     error::{Error, ErrorBody},
     views::{self, ClusterView},
 };

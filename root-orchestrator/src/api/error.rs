@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// What a failed request is answered with.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub(crate) struct ErrorBody {
     /// The HTTP status code.
     #[schema(example = 404)]
@@ -39,10 +39,13 @@ pub(crate) struct ErrorBody {
     /// The problems of a document one by one, when there is one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) problems: Vec<Problem>,
+    /// The id of the request, as in the header `X-Request-Id`, in logs and in records.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) request_id: Option<String>,
 }
 
 /// One problem of a document.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub(crate) struct Problem {
     /// A stable code for programs.
     error: String,
@@ -105,8 +108,11 @@ impl IntoResponse for Error {
             error: self.code.to_owned(),
             message: self.message,
             problems: self.problems,
+            request_id: None,
         };
-        let mut response = (self.status, Json(body)).into_response();
+        let mut response = (self.status, Json(&body)).into_response();
+        // For who knows the id of the request, and records how it ended.
+        response.extensions_mut().insert(body);
         if self.status == StatusCode::PAYLOAD_TOO_LARGE {
             // The rest of the body is not read, so nothing more can be asked over this connection.
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     body::Body,
-    extract::{Query, State},
+    extract::Query,
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -14,7 +14,7 @@ use root_core::access::Verb;
 use serde::Deserialize;
 
 use super::{
-    Context, Path, Shared,
+    Context, Path, Shared, State,
     error::{Error, ErrorBody},
     services,
 };

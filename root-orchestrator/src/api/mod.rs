@@ -5,7 +5,9 @@
 
 mod api_tokens;
 mod applications;
+mod audit;
 mod auth;
+mod calls;
 mod certificates;
 mod changes;
 mod clusters;
@@ -25,8 +27,9 @@ use std::{net::SocketAddr, sync::Arc};
 
 use axum::{
     Router,
-    extract::{self, DefaultBodyLimit, FromRequestParts, State, rejection::BytesRejection},
+    extract::{self, DefaultBodyLimit, FromRequestParts, rejection::BytesRejection},
     http::{HeaderMap, Method, header, request::Parts},
+    middleware,
 };
 use bytes::Bytes;
 use link::{Authority, Identity};
@@ -36,6 +39,7 @@ use root_core::{
     sla::MAX_BODY_BYTES,
 };
 use serde::de::DeserializeOwned;
+use store::Store;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower::Layer;
@@ -50,14 +54,21 @@ use utoipa::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::SwaggerUi;
 
-use crate::{Brain, auth::Authentication, auth::Caller, links::Links, surroundings::Watch, vault::Vault};
+use crate::{
+    Brain, audit::Audited, auth::Authentication, auth::Caller, links::Links, surroundings::Watch,
+    vault::Vault,
+};
+pub(crate) use calls::State;
 use error::Error;
 pub(crate) use views::date;
 
 /// What every handler can reach.
 #[derive(Clone)]
 pub(crate) struct Context {
-    pub(crate) brain: Brain,
+    /// For the request that is being answered.
+    pub(crate) brain: Audited,
+    /// Where records are read.
+    pub(crate) store: Arc<dyn Store>,
     pub(crate) links: Arc<Links>,
     pub(crate) authentication: Arc<Authentication>,
     pub(crate) watch: Watch,
@@ -143,15 +154,19 @@ fn described() -> OpenApiRouter<Context> {
         .routes(routes!(certificates::revoke))
         .routes(routes!(certificates::list_of_workers))
         .routes(routes!(certificates::revoke_of_worker))
+        .routes(routes!(audit::list))
+        .routes(routes!(audit::export))
+        .routes(routes!(audit::verify))
 }
 
 /// Everything that is served.
-pub(crate) fn router(context: Context) -> Router {
+pub(crate) fn router(context: Context, brain: Brain) -> Router {
     let (api, description) = described().split_for_parts();
     let api = api
         .fallback(error::no_such_path)
         .method_not_allowed_fallback(error::no_such_method)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(middleware::from_fn_with_state(brain, calls::accompany))
         .with_state(context);
     // Outside: its relative links need the slash at the end that the API does without.
     let page = SwaggerUi::new("/api/docs").url("/docs/openapi.json", description);
@@ -165,6 +180,7 @@ fn cors() -> CorsLayer {
     CorsLayer::new()
         .allow_origin(AllowOrigin::mirror_request())
         .allow_headers(AllowHeaders::mirror_request())
+        .expose_headers([calls::REQUEST_ID.clone()])
         .allow_methods([
             Method::DELETE,
             Method::GET,
@@ -199,7 +215,8 @@ impl FromRequestParts<Context> for Caller {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, context: &Context) -> Result<Self, Error> {
-        Ok(context.authentication.caller(&context.brain, authorization(&parts.headers)).await?)
+        let brain = calls::audited(parts)?;
+        Ok(context.authentication.caller(&brain, authorization(&parts.headers)).await?)
     }
 }
 

@@ -2,14 +2,14 @@
 
 use axum::{
     Json,
-    extract::{Query, State, rejection::QueryRejection},
+    extract::{Query, rejection::QueryRejection},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
 
 use super::{
-    Body, Shared, auth,
+    Body, Shared, State, auth,
     error::{Error, ErrorBody},
 };
 use crate::{

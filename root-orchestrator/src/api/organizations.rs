@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use axum::{Json, extract::State};
+use axum::Json;
 use model::{OrganizationId, UserId};
 use root_core::{
     Organization, PeopleRejected, Quota,
@@ -11,7 +11,7 @@ use root_core::{
 use serde::Deserialize;
 
 use super::{
-    Body, Path, Shared,
+    Body, Path, Shared, State,
     applications::Message,
     auth,
     error::{Error, ErrorBody},

@@ -1,6 +1,6 @@
 //! Secrets of the caller's organisation. Values come in and never go out.
 
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{Json, http::StatusCode};
 use link::SecretValue;
 use model::{RegistryCredentials, SecretVersionId};
 use root_core::{
@@ -13,7 +13,7 @@ use serde_json::error::Category;
 use zeroize::Zeroizing;
 
 use super::{
-    Body, Path, Shared,
+    Body, Path, Shared, State,
     applications::Message,
     error::{Error, ErrorBody},
     views,

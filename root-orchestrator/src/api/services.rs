@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use axum::{Json, extract::State};
+use axum::Json;
 use futures_util::future::join_all;
 use model::{InstanceId, ServiceId};
 use root_core::{
@@ -13,7 +13,7 @@ use root_core::{
 use serde::Serialize;
 
 use super::{
-    Body, Context, Path, Shared,
+    Body, Context, Path, Shared, State,
     applications::{self, Message, RandomIds},
     error::{Error, ErrorBody},
     logs,

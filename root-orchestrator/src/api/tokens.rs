@@ -1,6 +1,6 @@
 //! Join tokens for clusters and workers.
 
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{Json, http::StatusCode};
 use model::TokenId;
 use root_core::{
     Change, JoinKind, State as Truth, Token,
@@ -9,7 +9,7 @@ use root_core::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Body, Path, Shared,
+    Body, Path, Shared, State,
     applications::Message,
     auth,
     error::{Error, ErrorBody},

@@ -2,11 +2,7 @@
 
 use std::{collections::BTreeSet, net::SocketAddr};
 
-use axum::{
-    Json,
-    extract::{ConnectInfo, State},
-    http::StatusCode,
-};
+use axum::{Json, extract::ConnectInfo, http::StatusCode};
 use link::secret_hash;
 use model::{OrganizationId, UserId};
 use root_core::{
@@ -16,7 +12,7 @@ use root_core::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Body, Context, Path, Shared, auth,
+    Body, Context, Path, Shared, State, auth,
     error::{Error, ErrorBody},
     views::{self, UserView},
 };
@@ -184,7 +180,7 @@ pub(super) async fn change_password(
             "You have not enough permissions! This is for the user alone; give your own name.",
         ));
     }
-    if caller.is_api_token {
+    if caller.api_token.is_some() {
         return Err(AuthError::NeedsLogin.into());
     }
     let wanted: PasswordChange = auth::parse(&body?)?;

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, convert::Infallible, time::Duration};
 
 use axum::{
-    extract::{Query, State},
+    extract::Query,
     response::sse::{Event, KeepAlive, Sse},
 };
 use futures_util::{Stream, stream};
@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use super::{
-    Context, Shared, applications,
+    Context, Shared, State, applications,
     error::{Error, ErrorBody},
     views,
 };

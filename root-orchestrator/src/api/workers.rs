@@ -1,6 +1,6 @@
 //! The workers of one cluster. Only it knows them: what is asked is passed on, and nothing of the answer is kept.
 
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{Json, http::StatusCode};
 use model::{ClusterAnswer, ClusterId, ClusterRequest, Scheduling};
 use root_core::{
     State as Truth,
@@ -9,7 +9,7 @@ use root_core::{
 use serde::Serialize;
 
 use super::{
-    Context, Path, Shared,
+    Context, Path, Shared, State,
     error::{Error, ErrorBody},
     views::{self, WorkerView},
 };

@@ -8,8 +8,8 @@ use root_core::{
 
 use super::{AuthError, Authentication, Purpose, TokenPair, keys::REFRESH_SECONDS};
 use crate::{
-    Brain,
     api::date,
+    audit::Audited,
     oidc::{LoggedIn, Oidc, OidcError},
 };
 
@@ -36,7 +36,7 @@ impl Authentication {
     /// The tokens for somebody the provider has just confirmed. A user who is new is made.
     pub(crate) async fn log_in_confirmed(
         &self,
-        brain: &Brain,
+        brain: &Audited,
         logged_in: LoggedIn,
     ) -> Result<TokenPair, LoginError> {
         let LoggedIn { confirmed, organization, token } = logged_in;
@@ -52,6 +52,7 @@ impl Authentication {
             reset: None,
             provider: None,
         };
+        brain.describe(|call| call.is_routine = true);
         let (session, is_new) = brain
             .ask(move |state, now| {
                 let is_new = state.user_of_provider(&confirmed.identity).is_none();
@@ -79,16 +80,17 @@ impl Authentication {
             let name = state.user(session.user).map_or("", |user| user.name.as_str());
             tracing::info!(user = name, "somebody logged in at the identity provider for the first time");
         }
-        Ok(self.pair(&state, session)?)
+        Ok(self.pair(brain, &state, session)?)
     }
 
     /// Asks the provider whether the user of a login is still who it was, and what the user is given now. Nothing is asked
     /// about users who log in here.
-    pub(super) async fn confirm(&self, brain: &Brain, session: &Session) -> Result<(), LoginError> {
+    pub(super) async fn confirm(&self, brain: &Audited, session: &Session) -> Result<(), LoginError> {
         let identity = {
             let state = brain.read().await;
-            state.resume(session).ok_or(AuthError::Invalid)?;
+            let rights = state.resume(session).ok_or(AuthError::Invalid)?;
             let user = state.user(session.user).ok_or(AuthError::Invalid)?;
+            brain.is_of(user, &rights, None);
             match &user.provider {
                 Some(provider) => provider.identity.clone(),
                 None => return Ok(()),
@@ -127,8 +129,16 @@ impl Authentication {
     }
 
     /// The tokens of a login that begins.
-    pub(super) fn pair(&self, state: &root_core::State, session: Session) -> Result<TokenPair, AuthError> {
-        let subject = super::subject(state, session).ok_or(AuthError::Credentials)?;
+    pub(super) fn pair(
+        &self,
+        brain: &Audited,
+        state: &root_core::State,
+        session: Session,
+    ) -> Result<TokenPair, AuthError> {
+        let (subject, rights) = super::subject(state, session).ok_or(AuthError::Credentials)?;
+        if let Some(user) = state.user(rights.user) {
+            brain.is_of(user, &rights, None);
+        }
         Ok(TokenPair {
             token: self.keys.sign(&subject, Purpose::Access),
             refresh_token: self.keys.sign(&subject, Purpose::Refresh),

@@ -97,7 +97,10 @@ async fn a_reset_token_sets_a_password_once_and_mail_is_sent_to_nobody() {
         let asked = json!({"username": name, "domain": "http://evil.example"});
         root.api.anonymous().post("/api/user/", &asked).await
     };
-    let (known, unknown) = (forgotten("kim").await, forgotten("nobody").await);
+    let (mut known, mut unknown) = (forgotten("kim").await, forgotten("nobody").await);
+    for answer in [&mut known, &mut unknown] {
+        assert!(answer.body["request_id"].take().is_string());
+    }
     assert_eq!(known, unknown, "who exists is not told");
     assert_eq!(known.status, 404);
 

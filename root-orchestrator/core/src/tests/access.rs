@@ -52,6 +52,7 @@ fn each_role_may_what_it_is_for_in_its_organisation() {
         of("organization", &["get", "update"]),
         of("quota", &["get"]),
         anybody(),
+        of("audit", &["get"]),
     ];
     assert_eq!(allowed(&rights(ACME, &[Role::OrganizationAdmin])), people.concat());
     let admin = [
@@ -60,6 +61,7 @@ fn each_role_may_what_it_is_for_in_its_organisation() {
         of("organization", &["get", "update"]),
         of("quota", &["get"]),
         anybody(),
+        of("audit", &["get"]),
     ];
     assert_eq!(allowed(&rights(ACME, &[Role::Admin])), admin.concat());
 }

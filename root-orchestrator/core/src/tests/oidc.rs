@@ -9,7 +9,7 @@ use super::{
     *,
 };
 use crate::{
-    NewApiToken, Organization, PasswordReset, PeopleChange, PeopleRejected, Session, User, UserChange,
+    Call, NewApiToken, Organization, PasswordReset, PeopleChange, PeopleRejected, Session, User, UserChange,
     access::Role,
     oidc::{
         API_TOKEN_REST_MILLIS, ClaimError, Claims, Confirmed, Expected, FETCH_AGAIN_MILLIS, Grant,
@@ -375,6 +375,21 @@ fn api_tokens_of_a_user_rest_while_the_provider_was_not_asked_for_a_day() {
     let changes = root.state.confirm(&login(&session), &who, late);
     root.apply(changes);
     assert!(good(&root, late), "who comes back wakes them");
+}
+
+#[test]
+fn a_confirmation_is_recorded_when_it_changes_something() {
+    let mut root = people();
+    let who = confirmed("kim", "kim", &[("acme", &[Role::ApplicationProvider])]);
+    let session = log_in(&mut root, &who, None).expect("let in");
+    let later = root.now.date.plus_millis(600_000);
+    let recorded = |who: &Confirmed| {
+        let call = Call { is_routine: true, ..Call::of_root("refresh") };
+        let changes = root.state.confirm(&login(&session), who, later);
+        !root.state.record(call, &changes, later).is_empty()
+    };
+    assert!(!recorded(&who), "it comes every ten minutes for each user");
+    assert!(recorded(&confirmed("kim", "kim", &[])));
 }
 
 #[test]
