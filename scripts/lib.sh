@@ -13,6 +13,8 @@ source "$LIBRARY/say.sh"
 source "$LIBRARY/packages.sh"
 # shellcheck source=scripts/lib/process.sh
 source "$LIBRARY/process.sh"
+# shellcheck source=scripts/lib/mongodb.sh
+source "$LIBRARY/mongodb.sh"
 # shellcheck source=scripts/lib/engine.sh
 source "$LIBRARY/engine.sh"
 # shellcheck source=scripts/lib/build.sh

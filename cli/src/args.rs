@@ -29,6 +29,7 @@ Exit codes:
 Environment:
   MANGROVE_ROOT      the root to talk to, as --root
   MANGROVE_PASSWORD  the password for `mangrove login`
+  SSL_CERT_FILE      authorities that a root at https:// is believed by, in place of those of this machine
   NO_COLOR           no colours, whatever the terminal can do";
 
 /// Deploys and watches applications on the clusters of a Mangrove root.

@@ -15,9 +15,13 @@ use serde_json::{Value, json};
 use crate::{
     config::{ConfigFile, SavedLogin},
     error::Error,
+    tls,
 };
 
 const DEFAULT_ROOT: &str = "http://127.0.0.1:10000";
+const ENCRYPTED: &str = "https://";
+/// How rustls begins to say that it does not believe who answers.
+const NOT_BELIEVED: &str = "invalid peer certificate";
 /// A root that is there answers a SYN within a round trip; 5 s allows for two lost ones.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The slowest answer is a login, whose password hash takes a small device about a second.
@@ -52,6 +56,10 @@ impl Client {
             root_address(root.filter(|given| !given.trim().is_empty()).unwrap_or(known))?;
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("mangrove/", env!("CARGO_PKG_VERSION")))
+            .tls_backend_preconfigured(
+                tls::config(root.starts_with(ENCRYPTED))
+                    .map_err(|error| Error::Unreachable { root: root.clone(), cause: error.to_string() })?,
+            )
             .connect_timeout(CONNECT_TIMEOUT);
         if is_loopback {
             // No proxy can lead to this machine's own loopback.
@@ -402,10 +410,8 @@ fn root_address(given: &str) -> Result<(String, bool), Error> {
     let given = given.trim();
     let complete = if given.contains("://") { given.to_owned() } else { format!("http://{given}") };
     let url = Url::parse(&complete).map_err(|_| wrong("it is not a URL"))?;
-    match url.scheme() {
-        "http" => {}
-        "https" => return Err(wrong("this build speaks plain http only")),
-        _ => return Err(wrong("it does not begin with http://")),
+    if !["http", "https"].contains(&url.scheme()) {
+        return Err(wrong("it does not begin with http:// or https://"));
     }
     let host = url.host_str().ok_or_else(|| wrong("it names no host"))?;
     if url.query().is_some() || url.fragment().is_some() || !url.username().is_empty() {
@@ -418,7 +424,12 @@ fn root_address(given: &str) -> Result<(String, bool), Error> {
 
 fn unreachable(root: &str, error: &reqwest::Error) -> Error {
     let cause = if error.is_timeout() { "no answer in time".to_owned() } else { innermost(error) };
-    Error::Unreachable { root: root.to_owned(), cause }
+    let root = root.to_owned();
+    if cause.starts_with(NOT_BELIEVED) {
+        Error::NotBelieved { root, cause }
+    } else {
+        Error::Unreachable { root, cause }
+    }
 }
 
 /// The cause at the bottom: the layers above it only say that a request failed.
@@ -449,7 +460,8 @@ mod tests {
         assert_eq!(address("edge.example:10000"), Ok(("http://edge.example:10000".to_owned(), false)));
         assert_eq!(address("localhost:1"), Ok(("http://localhost:1".to_owned(), true)));
         assert_eq!(address("http://edge/mangrove/"), Ok(("http://edge/mangrove".to_owned(), false)));
-        for text in ["https://edge", "ftp://edge", "http://", "http://a:b@edge", "http://edge?x", "a b"] {
+        assert_eq!(address("https://edge:10000"), Ok(("https://edge:10000".to_owned(), false)));
+        for text in ["ftp://edge", "http://", "http://a:b@edge", "http://edge?x", "a b"] {
             assert!(address(text).is_err(), "{text}");
         }
     }

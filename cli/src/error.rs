@@ -10,6 +10,9 @@ pub(crate) enum Error {
     /// Nothing listens there, or it cannot be reached.
     #[error("the root at {root} does not answer: {cause}")]
     Unreachable { root: String, cause: String },
+    /// Who answers shows no certificate that is believed.
+    #[error("{root} is not believed: {cause}")]
+    NotBelieved { root: String, cause: String },
     /// It answered, and the answer ended early or took too long.
     #[error("the root at {root} did not finish its answer to {request}: {cause}")]
     Unfinished { root: String, request: String, cause: String },
@@ -143,6 +146,11 @@ impl Error {
             Self::Unreachable { .. } => Some(
                 "start it with `scripts/up`, or name another one with --root or MANGROVE_ROOT".to_owned(),
             ),
+            Self::NotBelieved { .. } => Some(
+                "if its certificate is of an authority of your own, name a file with that authority's certificate: \
+                 SSL_CERT_FILE=authority.pem"
+                    .to_owned(),
+            ),
             Self::Unfinished { .. } => {
                 Some("try again; if it stays so, the root's own log says more".to_owned())
             }
@@ -262,6 +270,7 @@ impl Error {
             // Whoever read our output (`head`, a pager) has what it wanted.
             Self::Output(cause) if cause.kind() == io::ErrorKind::BrokenPipe => 0,
             Self::Unreachable { .. }
+            | Self::NotBelieved { .. }
             | Self::Unfinished { .. }
             | Self::Refused { .. }
             | Self::Incomprehensible { .. }

@@ -22,6 +22,7 @@ mod rollout;
 mod sla;
 mod sse;
 mod terminal;
+mod tls;
 
 use std::{process::ExitCode, sync::Arc};
 

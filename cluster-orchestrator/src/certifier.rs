@@ -8,13 +8,13 @@ use std::{
 };
 
 use anyhow::Context;
-use cluster_core::{Claim, NotIssued};
+use cluster_core::Claim;
 use daemon::StateDirectory;
 use link::{
     Credentials, IdentityError, Intermediate, Subject, device_uuid, keep_renewed, key_fingerprint, record_of,
     secret_hash,
 };
-use model::{ClusterId, Holder, Lifetime, Span, Timestamp, TokenId, WorkerId};
+use model::{ClusterId, Holder, Lifetime, NotIssued, Span, Timestamp, TokenId, WorkerId};
 use proto::v1::{self, root_link_client::RootLinkClient};
 use tokio::sync::watch;
 use tonic::{Code, Status, transport::Channel};

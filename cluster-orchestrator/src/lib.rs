@@ -27,7 +27,7 @@ use cluster_core::State;
 use control::Control;
 use daemon::StateDirectory;
 use link::{Credentials, Revocations, Revoked, SealingKey, Subject};
-use store::{SqliteStore, Store};
+use store::{History, SqliteStore, Store};
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
@@ -42,8 +42,9 @@ pub(crate) type Brain = control::Handle<State>;
 /// When it cannot join, or the state directory, the store or the port cannot be used.
 pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationToken) -> anyhow::Result<()> {
     let directory = Arc::new(StateDirectory::open(&config.state_dir)?);
-    let store: Arc<dyn Store> =
-        Arc::new(SqliteStore::open(&directory.path().join("store.sqlite")).context("open the store")?);
+    // On this device, whatever the root's is on: it must be there when nothing else is. Nobody watches it.
+    let store = SqliteStore::open(&directory.path().join("store.sqlite"), History::NONE);
+    let store: Arc<dyn Store> = Arc::new(store.context("open the store")?);
     let root_address = config.root();
     let identity = tokio::select! {
         identity = link::join(&root_address, &directory, || join::token(&config).map_err(Into::into)) => {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cluster_core::{Change, Effect, State};
 use control::Surroundings;
-use link::{Revocations, Revoked, SealingKey};
+use link::{Revocations, Revoked, Sealer, SealingKey};
 use model::{Assignment, WorkerId};
 use proto::v1;
 use store::Write;
@@ -20,6 +20,7 @@ pub(crate) struct ClusterSurroundings {
     beats: Arc<Beats>,
     relays: Arc<Relays>,
     sealing: SealingKey,
+    sealer: Sealer,
     revocations: Revocations,
     news: watch::Sender<u64>,
 }
@@ -33,11 +34,12 @@ impl ClusterSurroundings {
         sealing: SealingKey,
     ) -> (Self, News) {
         let (news, receiver) = watch::channel(0);
-        (Self { links, beats, relays, revocations, sealing, news }, receiver)
+        let sealer = Sealer::default();
+        (Self { links, beats, relays, revocations, sealing, sealer, news }, receiver)
     }
 
     /// Opens what was sealed for this cluster, and seals it for the worker.
-    fn seal_for(&self, worker: WorkerId, assignment: Assignment) -> Assignment {
+    fn seal_for(&mut self, worker: WorkerId, assignment: Assignment) -> Assignment {
         if assignment.secrets.is_empty() {
             return assignment;
         }
@@ -49,7 +51,7 @@ impl ClusterSurroundings {
             let opened = self.sealing.open(version, assignment.secrets.get(&version)?);
             opened.inspect_err(|error| tracing::error!(%worker, "a secret is not passed on: {error}")).ok()
         };
-        let secrets = link::seal_all(&key, assignment.secrets.keys().copied(), open);
+        let secrets = self.sealer.seal_all(&key, assignment.secrets.keys().copied(), open);
         Assignment { secrets: Arc::new(secrets), ..assignment }
     }
 }

@@ -5,13 +5,14 @@
 //! store (`keys.rs`). An API token is a secret of which a hash is kept.
 
 pub(crate) mod beginning;
+mod checked;
 mod keys;
 mod passwords;
 mod provider;
 
 use std::{
     net::IpAddr,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use control::Stopping;
@@ -235,7 +236,7 @@ impl Authentication {
         Ok(Caller::new(user, rights, None))
     }
 
-    fn claims_for(&self, header: Option<&str>, purpose: Purpose) -> Result<Claims, AuthError> {
+    fn claims_for(&self, header: Option<&str>, purpose: Purpose) -> Result<Arc<Claims>, AuthError> {
         let claims = self.keys.check(bearer(header)?)?;
         if claims.purpose() == purpose {
             return Ok(claims);

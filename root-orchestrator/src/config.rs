@@ -5,9 +5,10 @@ use std::{net::SocketAddr, path::PathBuf};
 use anyhow::Context;
 use clap::Parser;
 use model::Span;
+use store::Location;
 use tokio::net::TcpListener;
 
-use crate::{OidcConfig, SecretsKeyConfig};
+use crate::{ApiTlsConfig, OidcConfig, SecretsKeyConfig};
 
 /// The root orchestrator of Mangrove: takes applications, chooses clusters, keeps the truth.
 #[derive(Debug, Clone, Parser)]
@@ -17,9 +18,18 @@ pub struct Config {
     #[arg(long, env = "MANGROVE_STATE_DIR", default_value = "/var/lib/mangrove/root")]
     pub state_dir: PathBuf,
 
-    /// Address and port of the REST API. It is plain HTTP: reach it from elsewhere through a TLS proxy or a tunnel.
+    /// Where documents are kept: `sqlite` is a file in the state directory; a URL that begins with mongodb:// is a MongoDB.
+    /// Every user of the machine can see arguments, so give a URL with a password by the variable.
+    #[arg(long, env = "MANGROVE_STORE", hide_env_values = true, default_value = "sqlite")]
+    pub store: Location,
+
+    /// Address and port of the REST API. Without a certificate it is plain HTTP and for this machine alone.
     #[arg(long, env = "MANGROVE_API_LISTEN", default_value = "127.0.0.1:10000")]
     pub api_listen: SocketAddr,
+
+    /// What is spoken there.
+    #[command(flatten)]
+    pub api_tls: ApiTlsConfig,
 
     /// Address and port for clusters (mutual TLS).
     #[arg(long, env = "MANGROVE_CLUSTER_LISTEN", default_value = "[::]:50052")]

@@ -207,7 +207,7 @@ impl StoredApplication {
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
-    use store::SqliteStore;
+    use store::{History, SqliteStore};
 
     use super::*;
     use crate::auth::beginning::begin;
@@ -215,7 +215,8 @@ mod tests {
 
     fn store() -> (tempfile::TempDir, SqliteStore) {
         let directory = tempfile::tempdir().expect("a directory");
-        let store = SqliteStore::open(&directory.path().join("store.sqlite")).expect("a store");
+        let store =
+            SqliteStore::open(&directory.path().join("store.sqlite"), History::USUAL).expect("a store");
         (directory, store)
     }
 

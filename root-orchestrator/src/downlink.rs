@@ -7,11 +7,13 @@ use link::{
     Authority, Identity, JoinToken, Revocations, SealingPublicKey, Subject, device_uuid, key_fingerprint,
     peer_of, record_of, renewing_peer, require_peer, secret_hash,
 };
-use model::{ClusterAnswer, ClusterId, ClusterReport, Generation, Holder, Location, TokenId, WorkerId};
+use model::{
+    ClusterAnswer, ClusterId, ClusterReport, Generation, Holder, Location, NotIssued, TokenId, WorkerId,
+};
 use proto::v1::{
     self, cluster_to_root::Message, enrolment_server::EnrolmentServer, root_link_server::RootLinkServer,
 };
-use root_core::{Call, Claim, EnrolmentRejected, NotIssued};
+use root_core::{Call, Claim, EnrolmentRejected};
 use tokio::{net::TcpListener, sync::watch};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tokio_util::sync::CancellationToken;

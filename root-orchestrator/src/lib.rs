@@ -31,10 +31,11 @@ use control::Control;
 use daemon::StateDirectory;
 use link::{Authority, Identity, KeyPair, Revocations, Subject, keep_renewed};
 use root_core::{Call, State};
-use store::{SqliteStore, Store};
+use store::History;
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
+pub use api::ApiTlsConfig;
 pub use config::{Config, Listeners};
 pub use oidc::OidcConfig;
 pub use vault::{KeyText, SecretsKeyConfig};
@@ -56,9 +57,13 @@ pub(crate) type Brain = control::Handle<State>;
 /// # Errors
 /// When the state directory, the store or a port cannot be used.
 pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let transport = api::Transport::open(&config.api_tls, listeners.api.local_addr()?)?;
     let directory = StateDirectory::open(&config.state_dir)?;
-    let store: Arc<dyn Store> =
-        Arc::new(SqliteStore::open(&directory.path().join("store.sqlite")).context("open the store")?);
+    // It may be elsewhere, and take its time to answer.
+    let store = tokio::select! {
+        store = config.store.open(&directory, History::USUAL) => store.context("open the store")?,
+        () = shutdown.cancelled() => return Ok(()),
+    };
     let settings = documents::load_or_create_settings(store.as_ref(), config.new_login_key).await;
     let settings = settings.context("read the settings")?;
     if config.new_login_key {
@@ -145,7 +150,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     tokio::try_join!(
         async { control.run(store, surroundings, shutdown.clone()).await.context("keep the store") },
         async { bootstrap::offer_token(&config, &starting, pin).await.context("write the bootstrap token") },
-        async { api::serve(listeners.api, api, shutdown.clone()).await.context("serve the API") },
+        async { api::serve(listeners.api, transport, api, shutdown.clone()).await.context("serve the API") },
         async {
             tokio::select! {
                 served = downlink.serve(listeners.cluster, identity) => served.context("serve the clusters"),

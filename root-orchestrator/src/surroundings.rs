@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use control::Surroundings;
-use link::{Revocations, Revoked};
+use link::{Revocations, Revoked, Sealer};
 use model::{Assignment, ClusterId, ServiceId};
 use proto::v1;
 use root_core::{Change, Effect, RevokedId, State};
@@ -22,6 +22,7 @@ pub(crate) struct RootSurroundings {
     links: Arc<Links>,
     lending: Option<Arc<Lending>>,
     vault: Arc<Vault>,
+    sealer: Sealer,
     revocations: Revocations,
     watch: Watch,
 }
@@ -34,11 +35,12 @@ impl RootSurroundings {
         vault: Arc<Vault>,
     ) -> (Self, Watch) {
         let (watch, _) = broadcast::channel(WATCH_BACKLOG);
-        (Self { links, lending, revocations, vault, watch: watch.clone() }, watch)
+        let sealer = Sealer::default();
+        (Self { links, lending, revocations, vault, sealer, watch: watch.clone() }, watch)
     }
 
     /// Seals for a cluster the secrets that its assignment refers to.
-    fn seal_for(&self, state: &State, cluster: ClusterId, assignment: Assignment) -> Assignment {
+    fn seal_for(&mut self, state: &State, cluster: ClusterId, assignment: Assignment) -> Assignment {
         let wanted = assignment.secret_versions();
         if wanted.is_empty() {
             return assignment;
@@ -54,7 +56,7 @@ impl RootSurroundings {
             }
             value
         };
-        Assignment { secrets: Arc::new(link::seal_all(&key, wanted, open)), ..assignment }
+        Assignment { secrets: Arc::new(self.sealer.seal_all(&key, wanted, open)), ..assignment }
     }
 
     /// Only devices of clusters there are, and are not revoked, may use the relay.

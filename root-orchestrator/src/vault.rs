@@ -262,7 +262,7 @@ fn load_or_create(directory: &StateDirectory) -> anyhow::Result<Key> {
 mod tests {
     use model::{OrganizationId, SecretId, Timestamp};
     use root_core::{SecretKind, SecretVersion};
-    use store::SqliteStore;
+    use store::{History, SqliteStore};
     use tempfile::TempDir;
 
     use super::*;
@@ -294,7 +294,8 @@ mod tests {
     impl Root {
         fn new() -> Self {
             let parent = tempfile::tempdir().expect("a temporary directory");
-            let store = SqliteStore::open(&parent.path().join("store.sqlite")).expect("a store");
+            let store =
+                SqliteStore::open(&parent.path().join("store.sqlite"), History::USUAL).expect("a store");
             Self { parent, store }
         }
 

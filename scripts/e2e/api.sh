@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The API against its own description: requests are made up from it, right ones and wrong ones, and every answer must be
-# one that it tells of.
+# one that it tells of. Then over TLS, as it faces a network.
 set -euo pipefail
 # shellcheck source=scripts/e2e/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -26,6 +26,52 @@ main() {
     --phases examples,coverage,fuzzing --max-examples "$EXAMPLES" --generation-deterministic \
     --suppress-health-check all --request-timeout 10 --warnings off
   passed "no error of the server, and no answer that is not described"
+  speak_tls
+}
+
+# With an authority as an operator may have one.
+speak_tls() {
+  local refusal serial
+  need_command openssl openssl
+  API=https://127.0.0.1:10000
+  step "api: over TLS"
+  stop root-orchestrator
+  refusal=$("$(program root-orchestrator)" --state-dir "$STATE_DIR/root" --api-listen 0.0.0.0:10000 \
+    --cluster-listen 127.0.0.1:50052 2>&1 || true)
+  expect "it is not plain HTTP for everybody by accident" "$refusal" 'plain HTTP on 0\.0\.0\.0:10000.*--api-plain'
+  openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj "/CN=authority" \
+    -keyout "$FOLDER/authority.key" -out "$FOLDER/authority.pem" 2>/dev/null
+  certify
+  MANGROVE_API_CERTIFICATE=$FOLDER/api.pem MANGROVE_API_KEY=$FOLDER/api.key launch_root
+  export SSL_CERT_FILE=$FOLDER/authority.pem CURL_CA_BUNDLE=$FOLDER/authority.pem
+  wait_or_show root-orchestrator 30 "the API answers at $API" root_answers
+  passed "curl believes the authority"
+  log_in || fail "mangrove cannot log in over TLS"
+  mangrove get clusters >/dev/null
+  passed "so does mangrove"
+  expect "who does not believe it is told what to do" \
+    "$(SSL_CERT_FILE=/dev/null mangrove get clusters 2>&1 || true)" 'SSL_CERT_FILE=authority.pem'
+  expect "plain HTTP is answered with what to do" "$(curl --silent http://127.0.0.1:10000/)" 'put https:// before it'
+
+  serial=$(shown_serial)
+  certify
+  [[ $(shown_serial) != "$serial" ]] || fail "the API still shows the certificate of before"
+  http "$API/docs/openapi.json" >/dev/null
+  passed "a renewed certificate is shown without a restart"
+}
+
+# A certificate of the authority for the API, in place of the one there was.
+certify() {
+  openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj "/CN=root" \
+    -keyout "$FOLDER/new.key" -out "$FOLDER/new.csr" 2>/dev/null
+  openssl x509 -req -in "$FOLDER/new.csr" -CA "$FOLDER/authority.pem" -CAkey "$FOLDER/authority.key" -days 1 \
+    -extfile <(printf 'subjectAltName=IP:127.0.0.1') -out "$FOLDER/new.pem" 2>/dev/null
+  mv "$FOLDER/new.key" "$FOLDER/api.key"
+  mv "$FOLDER/new.pem" "$FOLDER/api.pem"
+}
+
+shown_serial() {
+  openssl s_client -connect 127.0.0.1:10000 2>/dev/null </dev/null | openssl x509 -noout -serial
 }
 
 main "$@"

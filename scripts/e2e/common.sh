@@ -3,6 +3,8 @@
 # another and not beside a running Mangrove; state, logs and pid files are in a folder of their own. Whatever happens,
 # all of it is gone at the end, and a failure shows the logs first.
 
+# Each test says itself where documents are.
+unset MANGROVE_STORE
 # The binaries that tests build anyway.
 export MANGROVE_PROFILE=${MANGROVE_PROFILE:-dev}
 # shellcheck source=scripts/lib.sh

@@ -117,7 +117,7 @@ fn wrong_arguments_exit_with_2_and_help_documents_it() {
     let home = Home::new();
     assert_eq!(home.run(&["get"]).code, 2);
     assert_eq!(home.run(&["deploy"]).code, 2);
-    assert_eq!(home.run(&["get", "apps", "--root", "https://edge"]).code, 2);
+    assert_eq!(home.run(&["get", "apps", "--root", "ftp://edge"]).code, 2);
     let help = home.run(&["--help"]);
     assert_eq!((help.code, help.stderr.as_str()), (0, ""));
     assert!(help.stdout.contains("Exit codes:\n  0    done\n  1    it failed"), "{}", help.stdout);

@@ -3,28 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use model::{CertificateRecord, Holder, RevokedWorker, Timestamp, WorkerCertificate, WorkerId};
+use model::{CertificateRecord, Holder, NotIssued, RevokedWorker, Timestamp, WorkerCertificate, WorkerId};
 
 use crate::{Change, State};
 
 /// Workers whose certificates count no more, and when the last of them has ended.
 pub type RevokedWorkers = BTreeMap<WorkerId, Timestamp>;
-
-/// A certificate that is not issued.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum NotIssued {
-    /// It was revoked.
-    #[error(
-        "the certificates of this worker were revoked; to let the device in again, remove its identity files, the key \
-         included, and join anew: it is another worker then"
-    )]
-    Revoked,
-    /// It is not known, or was forgotten.
-    #[error(
-        "this cluster does not know the worker any more; remove its certificate and join again with a new token"
-    )]
-    Unknown,
-}
 
 impl State {
     /// The root says whose certificates count no more. Of those it does not name any more nothing good is left, and
@@ -60,12 +44,10 @@ impl State {
     /// # Errors
     /// See [`NotIssued`].
     pub fn may_renew(&self, holder: Holder, has_ended: bool) -> Result<(), NotIssued> {
-        let (Holder::Worker(worker) | Holder::Network(worker)) = holder else {
-            return Err(NotIssued::Unknown);
-        };
+        let worker = holder.worker().ok_or(NotIssued::Unknown)?;
         self.may_certify(worker)?;
         let is_known = self.certificates.contains_key(&holder) || self.workers.contains_key(&worker);
-        if has_ended && !is_known { Err(NotIssued::Unknown) } else { Ok(()) }
+        NotIssued::in_place_of(has_ended, is_known)
     }
 
     /// Notes what was issued.
@@ -77,11 +59,8 @@ impl State {
         holder: Holder,
         record: CertificateRecord,
     ) -> Result<((), Vec<Change>), NotIssued> {
-        match holder {
-            Holder::Worker(worker) | Holder::Network(worker) => self.may_certify(worker)?,
-            // Those are the root's.
-            Holder::Cluster(_) | Holder::Intermediate(_) => return Err(NotIssued::Unknown),
-        }
+        // Others are the root's.
+        self.may_certify(holder.worker().ok_or(NotIssued::Unknown)?)?;
         Ok(((), vec![Change::Certificate(holder, Some(record))]))
     }
 
@@ -89,11 +68,7 @@ impl State {
     #[must_use]
     pub fn certificates(&self) -> Vec<WorkerCertificate> {
         let listed = self.certificates.iter().filter_map(|(holder, record)| {
-            let (worker, network) = match holder {
-                Holder::Worker(worker) => (*worker, false),
-                Holder::Network(worker) => (*worker, true),
-                Holder::Cluster(_) | Holder::Intermediate(_) => return None,
-            };
+            let (worker, network) = (holder.worker()?, matches!(holder, Holder::Network(_)));
             let name = self.workers.get(&worker).map(|known| known.inventory.name.clone());
             let revoked = self.revoked.contains_key(&worker);
             let record = record.clone();

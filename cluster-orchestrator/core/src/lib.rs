@@ -34,7 +34,7 @@ mod ways;
 mod weights;
 
 pub use assignment::Stale;
-pub use certificates::{NotIssued, RevokedWorkers};
+pub use certificates::RevokedWorkers;
 pub use contact::{RECONNECT_MILLIS, RUSH_MILLIS};
 pub use enrolment::{Claim, EnrolmentRejected};
 pub use neighbours::Unacceptable;

@@ -170,7 +170,7 @@ impl<B: Brain> Control<B> {
     /// Runs until `shutdown`.
     ///
     /// # Errors
-    /// When the store fails.
+    /// When the store fails, or another has taken it over: who is no longer heard must not go on talking.
     pub async fn run(
         self,
         store: Arc<dyn Store>,
@@ -178,8 +178,13 @@ impl<B: Brain> Control<B> {
         shutdown: CancellationToken,
     ) -> Result<(), StoreError> {
         // A task of its own: it is woken far more often than whatever else the caller waits for together with it.
+        let lost = Arc::clone(&store);
         let turning = AbortOnDropHandle::new(tokio::spawn(self.turn_on(store, surroundings, shutdown)));
-        match turning.await {
+        let ended = tokio::select! {
+            ended = turning => ended,
+            error = lost.lost() => return Err(error),
+        };
+        match ended {
             Ok(ended) => ended,
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
@@ -261,10 +266,11 @@ fn last_of_each(writes: Vec<Write>) -> Vec<Write> {
 
 #[cfg(test)]
 mod tests {
-    use std::{convert::Infallible, time::Duration};
+    use std::{convert::Infallible, future::ready, time::Duration};
 
     use model::Plan;
-    use store::SqliteStore;
+    use store::{BoxFuture, Document, History, Page, Revision, SqliteStore};
+    use tokio::sync::watch;
 
     use super::*;
 
@@ -295,11 +301,60 @@ mod tests {
         fn after_commit(&mut self, _: &Counting, _: &[()], _: Vec<()>) {}
     }
 
+    /// A store that another has taken over.
+    struct TakenOver;
+
+    impl Store for TakenOver {
+        fn list<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Vec<Document>, StoreError>> {
+            Box::pin(ready(Err(StoreError::TakenOver)))
+        }
+
+        fn list_at<'a>(
+            &'a self,
+            collection: &'a str,
+            _: Revision,
+        ) -> BoxFuture<'a, Result<Vec<Document>, StoreError>> {
+            self.list(collection)
+        }
+
+        fn page<'a>(
+            &'a self,
+            collection: &'a str,
+            _: Page,
+        ) -> BoxFuture<'a, Result<Vec<Document>, StoreError>> {
+            self.list(collection)
+        }
+
+        fn commit(&self, _: Vec<Write>) -> BoxFuture<'_, Result<Revision, StoreError>> {
+            Box::pin(ready(Err(StoreError::TakenOver)))
+        }
+
+        fn changes(&self, _: Revision, _: usize) -> BoxFuture<'_, Result<Vec<store::Change>, StoreError>> {
+            Box::pin(ready(Err(StoreError::TakenOver)))
+        }
+
+        fn revisions(&self) -> watch::Receiver<Revision> {
+            watch::channel(Revision(0)).1
+        }
+
+        fn lost(&self) -> BoxFuture<'_, StoreError> {
+            Box::pin(ready(StoreError::TakenOver))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_loop_whose_store_was_taken_over_ends_without_being_asked_for_anything() {
+        let control = Control::new(Counting(0, None));
+        let ended = control.run(Arc::new(TakenOver), Nothing, CancellationToken::new()).await;
+        assert!(matches!(ended, Err(StoreError::TakenOver)), "{ended:?}");
+    }
+
     async fn asked_after(again: Option<u64>, notices: impl AsyncFnOnce(&Handle<Counting>)) -> u64 {
         let control = Control::new(Counting(0, again));
         let handle = control.handle();
         let directory = tempfile::tempdir().expect("a directory");
-        let store = Arc::new(SqliteStore::open(&directory.path().join("store")).expect("a store"));
+        let store =
+            Arc::new(SqliteStore::open(&directory.path().join("store"), History::NONE).expect("a store"));
         let running = tokio::spawn(control.run(store, Nothing, CancellationToken::new()));
         while handle.read().await.0 == 0 {
             tokio::task::yield_now().await;

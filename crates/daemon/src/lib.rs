@@ -8,6 +8,7 @@ mod error;
 mod ids;
 mod logging;
 mod recent;
+mod remembered;
 mod state_directory;
 
 use std::{future::Future, process::ExitCode};
@@ -21,6 +22,7 @@ pub use ids::{
     fresh_user_id, fresh_uuid, random_hex,
 };
 pub use recent::RecentLines;
+pub use remembered::Remembered;
 pub use state_directory::{StateDirectory, StateDirectoryError};
 
 /// How many threads a daemon's runtime uses.

@@ -114,7 +114,9 @@ fn start_root(
 ) -> Result<()> {
     let config = root_orchestrator::Config {
         state_dir: root_state(folder),
+        store: store::Location::embedded(),
         api_listen: api.local_addr()?,
+        api_tls: root_orchestrator::ApiTlsConfig::default(),
         cluster_listen: for_clusters.local_addr()?,
         relay_port: 0,
         relay_address: None,
@@ -234,7 +236,7 @@ fn newcomers(
 }
 
 async fn tokens(api: SocketAddr, names: &[String]) -> Result<Vec<String>> {
-    let client = reqwest::Client::new();
+    let client = http_client();
     let login = json!({"username": "Admin", "password": PASSWORD}).to_string();
     let answer = ask(&client, format!("http://{api}/api/auth/login"), None, login).await?;
     let bearer = text(&answer)?;
@@ -245,6 +247,14 @@ async fn tokens(api: SocketAddr, names: &[String]) -> Result<Vec<String>> {
         tokens.push(text(&answer)?);
     }
     Ok(tokens)
+}
+
+/// Built together with the command line every client can speak TLS, and wants to know by what.
+#[must_use]
+pub fn http_client() -> reqwest::Client {
+    // Whoever says so first is heard.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    reqwest::Client::new()
 }
 
 async fn ask(client: &reqwest::Client, url: String, bearer: Option<&str>, body: String) -> Result<Value> {

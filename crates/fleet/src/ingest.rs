@@ -13,7 +13,7 @@ use model::WorkerReport;
 use prost::Message as _;
 use proto::v1::{self, worker_to_cluster::Message};
 use rustix::thread::{CpuSet, sched_setaffinity};
-use store::{SqliteStore, Store};
+use store::{History, SqliteStore, Store};
 use tokio::{runtime::Builder, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -69,7 +69,8 @@ pub fn run(options: &Options) -> Result<()> {
 /// # Errors
 /// See [`run`].
 pub async fn measure(options: &Options) -> Result<Ingest> {
-    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&options.store).context("make a store")?);
+    let store: Arc<dyn Store> =
+        Arc::new(SqliteStore::open(&options.store, History::NONE).context("make a store")?);
     let control = Control::new(State::default());
     let handle = control.handle();
     let ends = CancellationToken::new();

@@ -109,7 +109,7 @@ struct Api {
 impl Api {
     fn log_in(base: String) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let mut api = Self { runtime, client: reqwest::Client::new(), base, bearer: String::new() };
+        let mut api = Self { runtime, client: fleet::control::http_client(), base, bearer: String::new() };
         let answer = api.post("/api/auth/login", &json!({"username": "Admin", "password": PASSWORD}));
         api.bearer = answer["token"].as_str().expect("a token").to_owned();
         api

@@ -44,7 +44,7 @@ pub use intermediate::Intermediate;
 pub use join::{JoinError, join};
 pub use record::record_of;
 pub use revocations::{Revocations, Revoked};
-pub use sealing::{SealingKey, SealingPublicKey, SecretValue, UnsealError, seal_all};
+pub use sealing::{Sealer, SealingKey, SealingPublicKey, SecretValue, UnsealError};
 pub use server::{Incoming, Peer, peer_of, renewing_peer, require_peer, serve};
 pub use subject::{Subject, SubjectError};
 pub use token::{JoinToken, TokenError, secret_hash};

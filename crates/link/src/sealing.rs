@@ -11,7 +11,7 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use daemon::StateDirectory;
+use daemon::{Remembered, StateDirectory};
 use hpke::{
     Deserializable, Kem as _, OpModeR, OpModeS, Serializable, aead::ChaCha20Poly1305, kdf::HkdfSha256,
     kem::X25519HkdfSha256, single_shot_open, single_shot_seal,
@@ -159,15 +159,41 @@ impl SealingPublicKey {
     }
 }
 
-/// Seals for a child what its assignment refers to. Of what `open` has no value for the child is told nothing: its
-/// services that need it say so.
-pub fn seal_all(
-    child: &SealingPublicKey,
-    wanted: impl IntoIterator<Item = SecretVersionId>,
-    mut open: impl FnMut(SecretVersionId) -> Option<SecretValue>,
-) -> BTreeMap<SecretVersionId, Sealed> {
-    let sealed = |version| Some((version, child.seal(version, &open(version)?)));
-    wanted.into_iter().filter_map(sealed).collect()
+/// Bytes of one generation of what was sealed, of which there are two.
+const REMEMBERED_BYTES: usize = 4 << 20;
+
+/// Seals for children what their assignments refer to, each version for each child once while it is in use: an assignment is
+/// sent whole after every change, and each value takes two multiplications on the curve.
+#[derive(Debug)]
+pub struct Sealer(Remembered<(SecretVersionId, [u8; PUBLIC_BYTES]), Sealed>);
+
+impl Default for Sealer {
+    fn default() -> Self {
+        Self(Remembered::new(REMEMBERED_BYTES))
+    }
+}
+
+impl Sealer {
+    /// Of what `open` has no value for the child is told nothing: its services that need it say so. A version never has
+    /// another value, so `open` is not asked for what was sealed for the child lately.
+    pub fn seal_all(
+        &mut self,
+        child: &SealingPublicKey,
+        wanted: impl IntoIterator<Item = SecretVersionId>,
+        mut open: impl FnMut(SecretVersionId) -> Option<SecretValue>,
+    ) -> BTreeMap<SecretVersionId, Sealed> {
+        let mut key = [0; PUBLIC_BYTES];
+        key.copy_from_slice(&child.0.to_bytes());
+        let sealed = |version| {
+            if let Some(sealed) = self.0.get(&(version, key)) {
+                return Some((version, sealed));
+            }
+            let sealed = child.seal(version, &open(version)?);
+            self.0.put((version, key), sealed.clone(), sealed.0.len());
+            Some((version, sealed))
+        };
+        wanted.into_iter().filter_map(sealed).collect()
+    }
 }
 
 #[cfg(test)]
@@ -235,8 +261,27 @@ mod tests {
     fn what_there_is_no_value_of_is_left_out() {
         let (_directory, own) = key();
         let known = |asked: SecretVersionId| (asked.number == 1).then(value);
-        let sealed = seal_all(&own.public(), [version(1), version(2)], known);
+        let sealed = Sealer::default().seal_all(&own.public(), [version(1), version(2)], known);
         assert_eq!(sealed.keys().copied().collect::<Vec<_>>(), [version(1)]);
         assert_eq!(own.open(version(1), &sealed[&version(1)]).expect("its own").reveal(), b"hunter2");
+    }
+
+    #[test]
+    fn a_value_is_sealed_once_for_each_child_while_it_is_in_use() {
+        let ((_directory, one), (_other_directory, other)) = (key(), key());
+        let mut sealer = Sealer::default();
+        let mut opened = 0;
+        let mut seal = |child: &SealingKey| {
+            let open = |_| {
+                opened += 1;
+                Some(value())
+            };
+            sealer.seal_all(&child.public(), [version(1)], open)
+        };
+        let (first, second, others) = (seal(&one), seal(&one), seal(&other));
+        assert_eq!((&first, opened), (&second, 2));
+        assert_eq!(one.open(version(1), &second[&version(1)]).expect("its own").reveal(), b"hunter2");
+        assert_eq!(other.open(version(1), &others[&version(1)]).expect("its own").reveal(), b"hunter2");
+        assert!(one.open(version(1), &others[&version(1)]).is_err());
     }
 }

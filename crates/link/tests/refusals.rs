@@ -7,7 +7,7 @@ mod support;
 mod refusals {
     use std::{
         io::{self, Write},
-        sync::{Arc, Mutex},
+        sync::Arc,
         time::Duration,
     };
 
@@ -28,11 +28,11 @@ mod refusals {
 
     /// Keeps what is logged on this thread, on which everything in these tests runs.
     #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<u8>>>);
+    struct Log(watch::Sender<Vec<u8>>);
 
     impl Write for Log {
         fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-            self.0.lock().expect("not poisoned").extend_from_slice(line);
+            self.0.send_modify(|log| log.extend_from_slice(line));
             Ok(line.len())
         }
 
@@ -55,18 +55,21 @@ mod refusals {
 
         /// The one line that says why a peer was refused.
         async fn refusal(&self) -> String {
-            for _ in 0..500 {
-                let text = String::from_utf8(self.0.lock().expect("not poisoned").clone()).expect("text");
-                let lines: Vec<&str> =
-                    text.lines().filter(|line| line.contains("a peer was refused")).collect();
-                if let [line] = lines[..] {
-                    assert!(line.contains("WARN") && line.contains("address=127.0.0.1:"), "{line}");
-                    return line.to_owned();
-                }
-                assert!(lines.len() < 2, "{lines:?}");
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-            panic!("nothing was said");
+            let line = self.line("a peer was refused").await;
+            assert!(line.contains("WARN") && line.contains("address=127.0.0.1:"), "{line}");
+            line
+        }
+
+        /// The only line that has this, as soon as there is one.
+        async fn line(&self, part: &str) -> String {
+            let has_it = |log: &Vec<u8>| log.windows(part.len()).any(|bytes| bytes == part.as_bytes());
+            let mut told = self.0.subscribe();
+            let said = tokio::time::timeout(Duration::from_secs(5), told.wait_for(has_it)).await;
+            let text =
+                String::from_utf8(said.expect("it is told").expect("it goes on").clone()).expect("text");
+            let lines: Vec<&str> = text.lines().filter(|line| line.contains(part)).collect();
+            let [line] = lines[..] else { panic!("told more than once: {lines:?}") };
+            line.to_owned()
         }
     }
 
@@ -199,13 +202,6 @@ mod refusals {
         assert!(said.contains("certificate"), "{said}");
         let said = shake(&rustls::version::TLS12).await;
         assert!(said.contains("ProtocolVersion"), "{said}");
-        for _ in 0..500 {
-            let text = String::from_utf8(log.0.lock().expect("not poisoned").clone()).expect("text");
-            if text.lines().any(|line| line.contains("reason=old TLS")) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        panic!("nothing was said of it");
+        log.line("reason=old TLS").await;
     }
 }

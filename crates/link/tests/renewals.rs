@@ -68,7 +68,7 @@ mod renewals {
         });
         let after = renewed(&child, before.lifetime().expires).await;
         keeping.abort();
-        assert_eq!(*doorman.renewed.lock().expect("not poisoned"), [root.cluster()]);
+        assert_eq!(*doorman.renewed.borrow(), [root.cluster()]);
         assert_ne!(after.record().serial, before.record().serial);
         let kept = Identity::load(&child.state).expect("readable").expect("there");
         assert_eq!(kept.record(), after.record());
@@ -89,7 +89,7 @@ mod renewals {
         let keeping = child.credentials.keep_fresh(dialled.channel);
         let kept = tokio::time::timeout(Duration::from_millis(300), keeping).await;
         assert!(kept.is_err(), "it waits");
-        assert_eq!(*doorman.renewed.lock().expect("not poisoned"), []);
+        assert_eq!(*doorman.renewed.borrow(), []);
     }
 
     #[tokio::test]
@@ -100,15 +100,13 @@ mod renewals {
         let child = Child::joined(&root, root.cluster(), Timestamp(daemon::now().0 - YEAR * 3 / 4));
         let before = child.credentials.identity();
         let dialled = child.credentials.connect(&address, root.root()).await.expect("still good");
-        let asked = refusing.renewed.clone();
-        let again = async {
-            while asked.lock().expect("not poisoned").len() < 2 {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
+        let mut asked = refusing.renewed.subscribe();
+        let again = asked.wait_for(|asked| asked.len() == 2);
         tokio::select! {
             never = child.credentials.keep_fresh(dialled.channel) => match never {},
-            twice = tokio::time::timeout(Duration::from_secs(10), again) => twice.expect("it tries again"),
+            twice = tokio::time::timeout(Duration::from_secs(10), again) => {
+                drop(twice.expect("it tries again").expect("the parent is there"));
+            }
         }
         assert_eq!(child.credentials.identity().record(), before.record(), "what it has is kept");
         stop.cancel();
@@ -122,7 +120,7 @@ mod renewals {
         let child = Child::joined(&root, root.cluster(), Timestamp(daemon::now().0 - 2 * YEAR));
         let dialled = child.credentials.connect(&address, root.root()).await.expect("renewed on the way");
         EnrolmentClient::new(dialled.channel).enrol(v1::EnrolRequest::default()).await.expect("let in");
-        assert_eq!(*doorman.renewed.lock().expect("not poisoned"), [root.cluster()]);
+        assert_eq!(*doorman.renewed.borrow(), [root.cluster()]);
         assert_eq!(*doorman.seen.lock().expect("not poisoned"), [Some(root.cluster())]);
     }
 
@@ -146,7 +144,7 @@ mod renewals {
         let channel = dial(&address, Dial::Joining(&root.token())).await.expect("may enrol");
         let refused = EnrolmentClient::new(channel).renew(request).await.expect_err("nobody");
         assert_eq!(refused.code(), Code::Unauthenticated);
-        assert_eq!(*doorman.renewed.lock().expect("not poisoned"), []);
+        assert_eq!(*doorman.renewed.borrow(), []);
     }
 
     #[tokio::test]

@@ -70,6 +70,26 @@ pub enum Holder {
     Network(WorkerId),
 }
 
+impl Holder {
+    /// Of which cluster it is; `None` of what is of a worker.
+    #[must_use]
+    pub const fn cluster(self) -> Option<ClusterId> {
+        match self {
+            Self::Cluster(cluster) | Self::Intermediate(cluster) => Some(cluster),
+            Self::Worker(_) | Self::Network(_) => None,
+        }
+    }
+
+    /// Of which worker it is; `None` of what is of a cluster.
+    #[must_use]
+    pub const fn worker(self) -> Option<WorkerId> {
+        match self {
+            Self::Worker(worker) | Self::Network(worker) => Some(worker),
+            Self::Cluster(_) | Self::Intermediate(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -78,6 +98,40 @@ impl fmt::Display for Holder {
             Self::Worker(id) => write!(f, "worker/{id}"),
             Self::Network(id) => write!(f, "network/{id}"),
         }
+    }
+}
+
+/// Why a certificate is not issued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotIssued {
+    /// Those there were are revoked.
+    #[error(
+        "its certificates were revoked; to let it in again before they would have ended, remove its identity files, the key \
+         included, and join with a new token: it is another one then"
+    )]
+    Revoked,
+    /// Its issuer does not know it, does so no more, or does not issue for such as it.
+    #[error("it is not known here any more; remove its certificate and join again with a new token")]
+    Unknown,
+}
+
+impl NotIssued {
+    /// A stable code for programs.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Revoked => "revoked",
+            Self::Unknown => "not_known",
+        }
+    }
+
+    /// Whether somebody who may have certificates may have one in place of one that is shown: one that has ended is good
+    /// only for somebody the issuer has not forgotten since.
+    ///
+    /// # Errors
+    /// [`NotIssued::Unknown`] when not.
+    pub const fn in_place_of(has_ended: bool, is_known: bool) -> Result<(), Self> {
+        if has_ended && !is_known { Err(Self::Unknown) } else { Ok(()) }
     }
 }
 

@@ -36,7 +36,7 @@ mod weight;
 pub use address::{AddressKind, StableAddress, slot_of};
 pub use assignment::{AssignedInstance, AssignedService, Assignment, Desired, NetworkLease};
 pub use brain::{Brain, Plan};
-pub use certificate::{CertificateRecord, Holder, Lifetime, RevokedWorker, WorkerCertificate};
+pub use certificate::{CertificateRecord, Holder, Lifetime, NotIssued, RevokedWorker, WorkerCertificate};
 pub use cluster::{
     ClusterAggregate, ClusterReport, Load, Location, LocationError, SpentToken, WorkerInventory,
     WorkerReport, WorkerToken,

@@ -6,10 +6,12 @@
 
 mod api;
 mod daemon_task;
+mod descriptors;
 mod stack;
 mod wait;
 
 pub use api::{Answer, Api};
 pub use daemon_task::Daemon;
-pub use stack::{Cluster, Root, Worker, hello_sla, sla};
+pub use descriptors::{hello_sla, sla};
+pub use stack::{Cluster, Root, Worker};
 pub use wait::wait_until;

@@ -14,7 +14,8 @@ use node_engine::{
     network::{InstanceNetwork, fake::FakeNetwork},
     runtime::fake::FakeRuntime,
 };
-use serde_json::{Value, json};
+use serde_json::json;
+use store::Location;
 use tempfile::TempDir;
 
 use crate::{Api, Daemon, daemon_task::adopt};
@@ -44,6 +45,7 @@ pub struct Root {
     address: IpAddr,
     api_port: u16,
     cluster_port: u16,
+    store: Location,
     daemon: Option<Daemon>,
     /// Logged in as `Admin`.
     pub api: Api,
@@ -57,12 +59,40 @@ impl Root {
 
     /// As [`Root::start`], with this address for it and all below it.
     pub async fn start_at(address: IpAddr) -> Self {
+        Self::start_with(address, Location::embedded()).await
+    }
+
+    /// As [`Root::start`], with its documents there.
+    pub async fn start_on(store: Location) -> Self {
+        Self::start_with(Ipv4Addr::LOCALHOST.into(), store).await
+    }
+
+    async fn start_with(address: IpAddr, store: Location) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let (api, cluster) = (listen(address, 0).await, listen(address, 0).await);
         let (api_port, cluster_port) = (port_of(&api), port_of(&cluster));
-        let daemon = run_root(directory.path(), api, cluster);
+        let daemon = run_root(directory.path(), &store, api, cluster);
         let api = Api::log_in(format!("http://{}", SocketAddr::new(address, api_port)), PASSWORD).await;
-        Self { directory, address, api_port, cluster_port, daemon: Some(daemon), api }
+        Self { directory, address, api_port, cluster_port, store, daemon: Some(daemon), api }
+    }
+
+    /// What another root says that is to have its documents there and cannot; as one line.
+    pub async fn refused_on(store: Location) -> String {
+        let directory = tempfile::tempdir().expect("a directory");
+        let address = Ipv4Addr::LOCALHOST.into();
+        let (api, cluster) = (listen(address, 0).await, listen(address, 0).await);
+        run_root(directory.path(), &store, api, cluster).failure().await
+    }
+
+    /// Waits for it to end by itself; its error as one line.
+    pub async fn failure(&mut self) -> String {
+        self.daemon.take().expect("it runs").failure().await
+    }
+
+    /// Its state directory.
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
+        self.directory.path().join("state")
     }
 
     /// Everything it has stored, as bytes.
@@ -86,8 +116,8 @@ impl Root {
     pub async fn start_again(&mut self) {
         let (api, cluster) =
             (listen(self.address, self.api_port).await, listen(self.address, self.cluster_port).await);
-        self.daemon =
-            Some(unlocked(self.directory.path(), || run_root(self.directory.path(), api, cluster)).await);
+        let start = || run_root(self.directory.path(), &self.store, api, cluster);
+        self.daemon = Some(unlocked(self.directory.path(), start).await);
         self.api = Api::log_in(self.api.base().to_owned(), PASSWORD).await;
     }
 
@@ -153,10 +183,13 @@ fn contents(directory: &Path) -> Vec<u8> {
     files.flat_map(|path| std::fs::read(path).expect("readable")).collect()
 }
 
-fn run_root(directory: &Path, api: TcpListener, cluster: TcpListener) -> Daemon {
+fn run_root(directory: &Path, store: &Location, api: TcpListener, cluster: TcpListener) -> Daemon {
     let config = root_orchestrator::Config {
         state_dir: directory.join("state"),
+        store: store.clone(),
         api_listen: api.local_addr().expect("bound"),
+        // Some tests have an address that is not a loopback one.
+        api_tls: root_orchestrator::ApiTlsConfig { api_plain: true, ..Default::default() },
         cluster_listen: cluster.local_addr().expect("bound"),
         relay_port: 0,
         relay_address: None,
@@ -455,37 +488,4 @@ impl Worker {
     pub async fn settle(&self) {
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
-}
-
-/// An SLA with one application that has one service.
-#[must_use]
-pub fn sla(application: &str, service: Value) -> Value {
-    json!({
-        "sla_version": "v2.0",
-        "customerID": "Admin",
-        "applications": [{
-            "applicationID": "",
-            "application_name": application,
-            "application_namespace": "test",
-            "application_desc": "",
-            "microservices": [service],
-        }],
-    })
-}
-
-/// The SLA of a small container.
-#[must_use]
-pub fn hello_sla(application: &str) -> Value {
-    sla(
-        application,
-        json!({
-            "microserviceID": "",
-            "microservice_name": "hello",
-            "microservice_namespace": "test",
-            "virtualization": "container",
-            "code": "mangrove/hello:latest",
-            "memory": 32,
-            "vcpus": 0,
-        }),
-    )
 }

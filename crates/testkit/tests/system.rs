@@ -9,5 +9,6 @@ mod system {
     mod loss;
     mod relay;
     mod secrets;
+    mod stores;
     mod survival;
 }

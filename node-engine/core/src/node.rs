@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use model::{AssignedInstance, Assignment, Generation, InstanceId, Load, Moment, Now, ServiceSpec};
+use model::{AssignedInstance, Assignment, Desired, Generation, InstanceId, Load, Moment, Now, ServiceSpec};
 
 use serde::{Deserialize, Serialize};
 
@@ -30,8 +30,8 @@ pub struct Held {
     /// The assignment.
     #[serde(flatten)]
     pub assignment: Assignment,
-    /// Tombstones that were carried out, the newest last, and a bounded number of them. An engine may finish making a
-    /// container after its tombstone has left the assignment, and after the NodeEngine that carried it out is gone.
+    /// Tombstones that have left the assignment, so were carried out, the newest last, and a bounded number of them. An
+    /// engine may finish making a container after that, and after the NodeEngine that carried it out is gone.
     #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
     pub buried: VecDeque<(InstanceId, Generation)>,
 }
@@ -140,7 +140,7 @@ impl Node {
         let mut node = Self {
             settings,
             assignment: Assignment::default(),
-            buried: held.buried.clone(),
+            buried: VecDeque::new(),
             instances: instances.collect(),
             images: BTreeMap::new(),
             engine: Engine::default(),
@@ -169,14 +169,31 @@ impl Node {
     /// It is not newer than the one held.
     pub fn accept(&self, assignment: Assignment) -> Result<Accepted, StaleAssignment> {
         if assignment.generation > self.assignment.generation {
-            return Ok(Accepted(Held { assignment, buried: self.buried.clone() }));
+            let buried = self.buried_with(&assignment);
+            return Ok(Accepted(Held { assignment, buried }));
         }
         Err(StaleAssignment { held: self.assignment.generation, offered: assignment.generation })
     }
 
+    /// What is buried once `next` counts: whatever tombstones it leaves out were confirmed, by this NodeEngine or the one
+    /// before.
+    fn buried_with(&self, next: &Assignment) -> VecDeque<(InstanceId, Generation)> {
+        let mut buried = self.buried.clone();
+        for instance in &self.assignment.instances {
+            let is_left_out = || next.instances.binary_search_by_key(&instance.id, |it| it.id).is_err();
+            match instance.desired {
+                Desired::Removed if is_left_out() => buried.push_back((instance.id, instance.generation)),
+                Desired::Removed | Desired::Running => {}
+            }
+        }
+        buried.drain(..buried.len().saturating_sub(BURIED_REMEMBERED));
+        buried
+    }
+
     /// Takes on an assignment that was accepted and saved. Instances that it does not name keep their containers.
     pub fn apply(&mut self, accepted: Accepted, now: Now) {
-        self.assignment = accepted.0.assignment;
+        let Held { assignment, buried } = accepted.0;
+        (self.assignment, self.buried) = (assignment, buried);
         let wanted: BTreeMap<_, _> =
             self.assignment.instances.iter().map(|instance| (instance.id, *instance)).collect();
         for id in wanted.keys() {

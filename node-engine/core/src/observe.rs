@@ -7,7 +7,7 @@ use model::{Desired, InstanceId, Now};
 use crate::{
     ContainerSeen, ContainerState, Node, Observation, Outcome, RESYNC_MILLIS, Ticket,
     backoff::{delay_millis, seed_of},
-    node::{BURIED_REMEMBERED, Listing},
+    node::Listing,
     runs::at_the_start,
     tracked::{Network, Operation, OperationKind, Tracked},
 };
@@ -280,12 +280,6 @@ impl Node {
                     Desired::Running => false,
                 });
                 tracked.buried = tombstone.map(|wanted| wanted.generation);
-                if tombstone.is_some() {
-                    if self.buried.len() >= BURIED_REMEMBERED {
-                        self.buried.pop_front();
-                    }
-                    self.buried.push_back((id, generation));
-                }
             }
             (_, Outcome::Failed { container, detail }) => {
                 if let Some(seen) = container {

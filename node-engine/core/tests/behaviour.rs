@@ -313,6 +313,17 @@ fn so_it_is_when_the_one_who_confirmed_the_tombstone_was_killed_meanwhile() {
 }
 
 #[test]
+fn so_it_is_when_its_tombstone_was_confirmed_before_it_was_carried_out_once_more() {
+    let mut world = World::new(ENGINE_NETWORK);
+    world.assign(assignment(2, [wanted(0, 1, Desired::Removed)], spec()));
+    world.restart(None);
+    world.assign(assignment(3, [], spec()));
+    world.found(0, 1, ContainerState::Created);
+    world.rest();
+    assert_eq!(world.engine.len(), 0);
+}
+
+#[test]
 fn absence_from_the_assignment_removes_nothing() {
     let (mut world, _) = one_running(ENGINE_NETWORK);
     world.assign(assignment(2, [], spec()));

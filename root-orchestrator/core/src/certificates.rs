@@ -1,7 +1,7 @@
 //! Certificates of clusters, and whose count no more. Of workers the root knows only the ids of those that a person has
 //! revoked: it must tell their cluster, at once or when that is back.
 
-use model::{CertificateRecord, ClusterId, Holder, Now, RevokedWorker, Timestamp, WorkerId};
+use model::{CertificateRecord, ClusterId, Holder, NotIssued, Now, RevokedWorker, Timestamp, WorkerId};
 use serde::{Deserialize, Serialize};
 
 use crate::{Change, State, reconcile::Plan};
@@ -27,31 +27,6 @@ pub struct Revocation {
     pub at: Timestamp,
     /// By then every certificate has ended.
     pub until: Timestamp,
-}
-
-/// A certificate that is not issued.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum NotIssued {
-    /// It was revoked.
-    #[error(
-        "its certificates were revoked; to let it in again before they would have ended, remove the identity files and join \
-         as another"
-    )]
-    Revoked,
-    /// There is no such cluster.
-    #[error("the cluster is not known here; join again with a new token")]
-    Unknown,
-}
-
-impl NotIssued {
-    /// A stable code for programs.
-    #[must_use]
-    pub const fn code(&self) -> &'static str {
-        match self {
-            Self::Revoked => "revoked",
-            Self::Unknown => "unknown_cluster",
-        }
-    }
 }
 
 impl State {
@@ -98,8 +73,7 @@ impl State {
     /// See [`NotIssued`]. One that has ended is only good for a cluster whose certificates were never revoked since.
     pub fn may_renew(&self, cluster: ClusterId, has_ended: bool) -> Result<(), NotIssued> {
         self.may_certify(cluster)?;
-        let is_known = self.certificates.contains_key(&Holder::Cluster(cluster));
-        if has_ended && !is_known { Err(NotIssued::Unknown) } else { Ok(()) }
+        NotIssued::in_place_of(has_ended, self.certificates.contains_key(&Holder::Cluster(cluster)))
     }
 
     /// Notes what a cluster was issued.
@@ -111,11 +85,8 @@ impl State {
         holder: Holder,
         record: CertificateRecord,
     ) -> Result<((), Vec<Change>), NotIssued> {
-        match holder {
-            Holder::Cluster(cluster) | Holder::Intermediate(cluster) => self.may_certify(cluster)?,
-            // The root keeps nothing of a worker.
-            Holder::Worker(_) | Holder::Network(_) => return Err(NotIssued::Unknown),
-        }
+        // The root keeps nothing of a worker.
+        self.may_certify(holder.cluster().ok_or(NotIssued::Unknown)?)?;
         Ok(((), vec![Change::Certificate(holder, Some(record))]))
     }
 

@@ -43,7 +43,7 @@ mod tests;
 mod throttle;
 
 pub use audit::{AuditEnds, AuditFilter, Call, FORGOTTEN_AT_ONCE, actor, seen_by};
-pub use certificates::{NotIssued, Revocation, RevokedId};
+pub use certificates::{Revocation, RevokedId};
 pub use command::{Author, FreshIds, Rejected};
 pub use enrolment::{Claim, EnrolmentRejected, JoinKind, JoinedAs, Token};
 pub use membership::{NewUser, PeopleRejected, UserChange};

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::{
     Body, Path, Shared, State,
     applications::Message,
-    auth,
+    body,
     error::{Error, ErrorBody},
     views::{self, ApiTokenView},
 };
@@ -73,7 +73,7 @@ pub(super) async fn create(
         return Err(AuthError::NeedsLogin.into());
     }
     caller.must(Verb::Create, Kind::ApiToken)?;
-    let wanted: NewToken = auth::parse(&body?)?;
+    let wanted: NewToken = body::parse(&body?)?;
     if wanted.name.is_empty() || wanted.name.len() > LONGEST_NAME || wanted.name.chars().any(char::is_control)
     {
         let message = format!("name must have 1 to {LONGEST_NAME} bytes and no control characters");

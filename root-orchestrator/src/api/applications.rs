@@ -10,7 +10,7 @@ use root_core::{
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 
 use super::{
-    Body, Path, Shared, State, auth,
+    Body, Path, Shared, State, body,
     error::{Error, ErrorBody},
     views::{self, ApplicationView},
 };
@@ -170,7 +170,7 @@ pub(super) async fn update(
 ) -> Result<Json<Message>, Error> {
     // Whoever may not see the application is not told what is wrong with the document.
     find(&*context.brain.read().await, &caller, Verb::Update, Kind::Application, &id)?;
-    let wanted: ApplicationChange = auth::parse(&body?)?;
+    let wanted: ApplicationChange = body::parse(&body?)?;
     let length = wanted.application_desc.as_ref().map_or(0, |text| text.chars().count());
     if length > sla::MAX_TEXT_LENGTH {
         let most = sla::MAX_TEXT_LENGTH;

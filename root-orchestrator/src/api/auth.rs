@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use axum::{
     Json,
     extract::{ConnectInfo, Query, rejection::QueryRejection},
-    http::{HeaderMap, StatusCode},
+    http::HeaderMap,
 };
 use root_core::access::Verdict;
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::{
     Body, Shared, State,
     applications::Message,
-    authorization,
+    authorization, body,
     error::{Error, ErrorBody},
 };
 use crate::auth::{Attempt, Caller, TokenPair};
@@ -68,7 +68,7 @@ pub(super) async fn log_in(
     ConnectInfo(from): ConnectInfo<SocketAddr>,
     body: Body,
 ) -> Result<Json<TokenPair>, Error> {
-    let login: Login = parse(&body?)?;
+    let login: Login = body::parse(&body?)?;
     let attempt = Attempt {
         name: login.username,
         password: login.password,
@@ -127,21 +127,4 @@ pub(super) async fn can_i(
 ))]
 pub(super) async fn public_keys(State(context): Shared) -> Json<Value> {
     Json(serde_json::to_value(context.authentication.public_keys()).expect("public keys serialise to JSON"))
-}
-
-/// Reads a small JSON body; the error names the field.
-pub(super) fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
-    serde_json::from_slice(body).map_err(|error| {
-        let message = format!("the body is not what is expected here: {error}");
-        match error.classify() {
-            serde_json::error::Category::Data => {
-                Error::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_value", message)
-            }
-            serde_json::error::Category::Io
-            | serde_json::error::Category::Syntax
-            | serde_json::error::Category::Eof => {
-                Error::new(StatusCode::BAD_REQUEST, "invalid_json", message)
-            }
-        }
-    })
 }

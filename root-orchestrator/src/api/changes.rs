@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Body, Path, Shared, State,
     applications::Message,
-    auth,
+    body,
     error::{Error, ErrorBody},
     services::find,
     views::{self, RevisionView},
@@ -142,7 +142,7 @@ pub(super) async fn roll_back(
 ) -> Result<Json<Changed>, Error> {
     find(&*context.brain.read().await, &caller, Verb::Update, &id)?;
     let body = body?;
-    let wanted: RollBack = if body.is_empty() { RollBack::default() } else { auth::parse(&body)? };
+    let wanted: RollBack = if body.is_empty() { RollBack::default() } else { body::parse(&body)? };
     if wanted.revision == Some(0) {
         return Err(Error::bad_field(
             "revision",
@@ -204,7 +204,7 @@ pub(super) async fn scale(
     body: Body,
 ) -> Result<Json<Scaled>, Error> {
     find(&*context.brain.read().await, &caller, Verb::Update, &id)?;
-    let Scale { instances } = auth::parse(&body?)?;
+    let Scale { instances } = body::parse(&body?)?;
     if instances > MAX_INSTANCES {
         let message = format!("instances must be from 0 to {MAX_INSTANCES}, not {instances}");
         return Err(Error::bad_field("instances", message));

@@ -7,6 +7,7 @@ mod api_tokens;
 mod applications;
 mod audit;
 mod auth;
+mod body;
 mod calls;
 mod certificates;
 mod changes;
@@ -16,22 +17,23 @@ mod logs;
 mod oidc;
 mod organizations;
 mod secrets;
+mod serve;
 mod services;
+mod tls;
 mod tokens;
 mod users;
 mod views;
 mod watch;
 mod workers;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     Router,
-    extract::{self, DefaultBodyLimit, FromRequestParts, rejection::BytesRejection},
+    extract::{self, DefaultBodyLimit, FromRequestParts},
     http::{HeaderMap, Method, header, request::Parts},
     middleware,
 };
-use bytes::Bytes;
 use link::{Authority, Identity};
 use model::OrganizationId;
 use root_core::{
@@ -40,8 +42,6 @@ use root_core::{
 };
 use serde::de::DeserializeOwned;
 use store::Store;
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 use tower::Layer;
 use tower_http::{
     cors::{AllowHeaders, AllowOrigin, CorsLayer},
@@ -58,8 +58,12 @@ use crate::{
     Brain, audit::Audited, auth::Authentication, auth::Caller, links::Links, surroundings::Watch,
     vault::Vault,
 };
+use body::Body;
 pub(crate) use calls::State;
 use error::Error;
+pub(crate) use serve::serve;
+pub use tls::ApiTlsConfig;
+pub(crate) use tls::Transport;
 pub(crate) use views::date;
 
 /// What every handler can reach.
@@ -192,21 +196,6 @@ fn cors() -> CorsLayer {
         ])
 }
 
-/// Serves until `shutdown`; requests under way may finish unless they follow something.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    router: Router,
-    shutdown: CancellationToken,
-) -> std::io::Result<()> {
-    // Whoever guesses passwords is slowed down by the address they come from.
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    tokio::select! {
-        served = axum::serve(listener, service) => served,
-        // Watchers and log readers would hold the end back for ever; they reconnect.
-        () = shutdown.cancelled() => Ok(()),
-    }
-}
-
 fn authorization(headers: &HeaderMap) -> Option<&str> {
     headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok())
 }
@@ -277,9 +266,6 @@ impl<T: DeserializeOwned + Send> FromRequestParts<Context> for Path<T> {
         }
     }
 }
-
-/// The body of a request, with a refusal in our own words.
-pub(crate) type Body = Result<Bytes, BytesRejection>;
 
 /// What handlers take.
 pub(crate) type Shared = State<Context>;

@@ -9,7 +9,7 @@ use axum::{
 use serde::Deserialize;
 
 use super::{
-    Body, Shared, State, auth,
+    Body, Shared, State, body,
     error::{Error, ErrorBody},
 };
 use crate::{
@@ -99,7 +99,7 @@ pub(super) async fn finish(
 ))]
 pub(super) async fn begin_device(State(context): Shared, body: Body) -> Result<Json<DeviceLogin>, Error> {
     let oidc = context.authentication.oidc()?;
-    let wanted: Wanted = auth::parse(&body?)?;
+    let wanted: Wanted = body::parse(&body?)?;
     Ok(Json(oidc.begin_device(wanted.organization()).await?))
 }
 
@@ -117,7 +117,7 @@ pub(super) async fn begin_device(State(context): Shared, body: Body) -> Result<J
 ))]
 pub(super) async fn finish_device(State(context): Shared, body: Body) -> Result<Response, Error> {
     let oidc = context.authentication.oidc()?;
-    let question: DeviceQuestion = auth::parse(&body?)?;
+    let question: DeviceQuestion = body::parse_unshown(&body?, "an object with `device_code`")?;
     let logged_in = oidc.finish_device(&question.device_code).await?;
     let pair = context.authentication.log_in_confirmed(&context.brain, logged_in).await?;
     Ok(unseen(Json(pair).into_response()))

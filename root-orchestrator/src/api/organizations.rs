@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::{
     Body, Path, Shared, State,
     applications::Message,
-    auth,
+    body,
     error::{Error, ErrorBody},
     users::read_roles,
     views::{self, OrganizationView, QuotaView},
@@ -96,7 +96,7 @@ pub(super) async fn create(
     body: Body,
 ) -> Result<Json<String>, Error> {
     caller.must(Verb::Create, Kind::Organization)?;
-    let wanted: NewOrganization = auth::parse(&body?)?;
+    let wanted: NewOrganization = body::parse(&body?)?;
     check_name(&wanted.name)?;
     let members = read_members(&wanted.member)?;
     let organization = Organization {
@@ -135,7 +135,7 @@ pub(super) async fn update(
     let id = parse_id(&caller, Verb::Update, Kind::Organization, &id)?;
     // Whoever may not change the organisation is not told what is wrong with the document.
     context.brain.read().await.organization_in_reach(&caller.rights, Verb::Update, Kind::Organization, id)?;
-    let wanted: OrganizationChange = auth::parse(&body?)?;
+    let wanted: OrganizationChange = body::parse(&body?)?;
     if let Some(name) = &wanted.name {
         check_name(name)?;
     }
@@ -211,7 +211,7 @@ pub(super) async fn set_quota(
 ) -> Result<Json<QuotaView>, Error> {
     let id = parse_id(&caller, Verb::Update, Kind::Quota, &id)?;
     context.brain.read().await.organization_in_reach(&caller.rights, Verb::Update, Kind::Quota, id)?;
-    let Limits { instances, vcpus, memory, storage } = auth::parse(&body?)?;
+    let Limits { instances, vcpus, memory, storage } = body::parse(&body?)?;
     let quota = Quota { instances, vcpus, memory, storage };
     let by = caller.rights.clone();
     context

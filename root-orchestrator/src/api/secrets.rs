@@ -9,12 +9,12 @@ use root_core::{
     sla::{MAX_SECRET_BYTES, MAX_SECRET_NAME_LENGTH, is_secret_name},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use serde_json::error::Category;
 use zeroize::Zeroizing;
 
 use super::{
     Body, Path, Shared, State,
     applications::Message,
+    body,
     error::{Error, ErrorBody},
     views,
 };
@@ -241,21 +241,10 @@ fn names(state: &Truth, services: impl IntoIterator<Item = model::ServiceId>) ->
     known.map(|service| service.names.to_string()).collect()
 }
 
-/// Reads a body. What serde says of a value of another type would show it.
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Error> {
-    serde_json::from_slice(body).map_err(|error| {
-        let message = format!(
-            "the body is not what is expected here, see line {} column {}: `name` (for a new one), `kind` (opaque or \
-             registry), and `text` or `data`, or `registry` with `server`, `username` and `password`; all of them strings",
-            error.line(),
-            error.column()
-        );
-        let (status, code) = match error.classify() {
-            Category::Data => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_value"),
-            Category::Io | Category::Syntax | Category::Eof => (StatusCode::BAD_REQUEST, "invalid_json"),
-        };
-        Error::new(status, code, message)
-    })
+    let expected = "`name` (for a new one), `kind` (opaque or registry), and `text` or `data`, or `registry` with `server`, \
+                    `username` and `password`; all of them strings";
+    body::parse_unshown(body, expected)
 }
 
 /// The value a body has, of the kind it says; the error names the field and shows nothing of it.

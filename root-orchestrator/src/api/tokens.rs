@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Body, Path, Shared, State,
     applications::Message,
-    auth,
+    body,
     error::{Error, ErrorBody},
     views,
 };
@@ -103,7 +103,7 @@ pub(super) async fn create(
     body: Body,
 ) -> Result<Json<TokenView>, Error> {
     caller.must(Verb::Create, Resource::JoinToken)?;
-    let wanted: NewToken = auth::parse(&body?)?;
+    let wanted: NewToken = body::parse(&body?)?;
     let uses = wanted.uses.unwrap_or(1);
     if !(1..=MOST_USES).contains(&uses) {
         return Err(Error::bad_field("uses", format!("uses must be from 1 to {MOST_USES}, not {uses}")));

@@ -12,7 +12,7 @@ use root_core::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Body, Context, Path, Shared, State, auth,
+    Body, Context, Path, Shared, State, body,
     error::{Error, ErrorBody},
     views::{self, UserView},
 };
@@ -108,7 +108,7 @@ pub(super) async fn register(
     body: Body,
 ) -> Result<Json<UserView>, Error> {
     caller.must(Verb::Create, Kind::User)?;
-    let wanted: Registration = auth::parse(&body?)?;
+    let wanted: Registration = body::parse(&body?)?;
     check_name(&wanted.name)?;
     check_email(&wanted.email)?;
     check_password("password", &wanted.password)?;
@@ -183,7 +183,7 @@ pub(super) async fn change_password(
     if caller.api_token.is_some() {
         return Err(AuthError::NeedsLogin.into());
     }
-    let wanted: PasswordChange = auth::parse(&body?)?;
+    let wanted: PasswordChange = body::parse(&body?)?;
     check_password("newPassword", &wanted.new_password)?;
     let user = context.brain.read().await.user(caller.id).cloned();
     let is_same = wanted.new_password == wanted.old_password;
@@ -230,7 +230,7 @@ pub(super) async fn update(
 ) -> Result<Json<&'static str>, Error> {
     // Whoever may not change the user is not told what is wrong with the document.
     context.brain.read().await.change_user(&caller.rights, &name, UserChange::default())?;
-    let wanted: Change = auth::parse(&body?)?;
+    let wanted: Change = body::parse(&body?)?;
     if wanted.name.is_some_and(|sent| sent != name) {
         let message = "a user keeps its name; make another user instead";
         return Err(Error::new(StatusCode::CONFLICT, "not_changeable", message));
@@ -317,7 +317,7 @@ pub(super) async fn offer_reset(
     (status = 422, description = "A field is missing", body = ErrorBody),
 ))]
 pub(super) async fn no_mail(body: Body) -> Result<Json<Done>, Error> {
-    let Forgotten { .. } = auth::parse(&body?)?;
+    let Forgotten { .. } = body::parse(&body?)?;
     let message = "no mail can be sent to a user of that name; ask an administrator for a reset token \
                    (`mangrove user reset-password NAME`)";
     Err(Error::new(StatusCode::NOT_FOUND, "no_mail", message))
@@ -330,7 +330,7 @@ pub(super) async fn no_mail(body: Body) -> Result<Json<Done>, Error> {
     (status = 422, description = "A field is missing or out of range", body = ErrorBody),
 ))]
 pub(super) async fn redeem_reset(State(context): Shared, body: Body) -> Result<Json<Done>, Error> {
-    let Redemption { token, password } = auth::parse(&body?)?;
+    let Redemption { token, password } = body::parse(&body?)?;
     check_password("password", &password)?;
     let (user, secret) = token.split_once('.').ok_or(PeopleRejected::ResetInvalid)?;
     let user: UserId = user.parse().map_err(|_| PeopleRejected::ResetInvalid)?;

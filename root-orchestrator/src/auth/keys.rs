@@ -1,21 +1,24 @@
 //! The key that signs the tokens of logins, and what is written into them. Others check tokens by the public half, which
 //! is served at `/.well-known/jwks.json`.
 
+use std::sync::Arc;
+
 use anyhow::Context;
 use data_encoding::HEXLOWER;
 use jsonwebtoken::{
     Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode,
-    errors::ErrorKind,
     jwk::{Jwk, JwkSet, PublicKeyUse, ThumbprintHash},
 };
 use model::{OrganizationId, UserId};
 use root_core::Session;
 use serde::{Deserialize, Serialize};
 
-use super::AuthError;
+use super::{AuthError, checked::Checked};
 
 const ACCESS_SECONDS: u64 = 600;
 pub(super) const REFRESH_SECONDS: u64 = 30 * 86_400;
+/// By how much the clocks of two roots may differ.
+const LEEWAY_SECONDS: u64 = 60;
 
 /// What a token is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,6 +71,16 @@ impl Claims {
     pub(super) const fn purpose(&self) -> Purpose {
         self.purpose
     }
+
+    const fn of_its_time(&self, now: u64) -> Result<(), AuthError> {
+        if self.exp.saturating_add(LEEWAY_SECONDS) < now {
+            return Err(AuthError::Expired);
+        }
+        if self.nbf > now.saturating_add(LEEWAY_SECONDS) {
+            return Err(AuthError::Invalid);
+        }
+        Ok(())
+    }
 }
 
 /// The login a token is signed for.
@@ -85,6 +98,7 @@ pub(crate) struct Keys {
     encoding: EncodingKey,
     decoding: DecodingKey,
     public: Jwk,
+    checked: Checked,
 }
 
 impl Keys {
@@ -98,7 +112,7 @@ impl Keys {
         public.common.key_id = Some(public.thumbprint(ThumbprintHash::SHA256).context("name the key")?);
         public.common.public_key_use = Some(PublicKeyUse::Signature);
         let decoding = DecodingKey::from_jwk(&public).context("read the public key")?;
-        Ok(Self { encoding, decoding, public })
+        Ok(Self { encoding, decoding, public, checked: Checked::default() })
     }
 
     /// A new key as it is kept.
@@ -138,14 +152,25 @@ impl Keys {
     }
 
     /// What a token says, if this key signed it and it is of its time.
-    pub(super) fn check(&self, token: &str) -> Result<Claims, AuthError> {
+    pub(super) fn check(&self, token: &str) -> Result<Arc<Claims>, AuthError> {
+        self.check_at(token, daemon::now().0 / 1000)
+    }
+
+    /// As [`Self::check`], at `now` in seconds.
+    fn check_at(&self, token: &str, now: u64) -> Result<Arc<Claims>, AuthError> {
+        let claims = self.checked.claims(token, || self.signed_claims(token))?;
+        claims.of_its_time(now)?;
+        Ok(claims)
+    }
+
+    /// What a token of any time says, if this key signed it.
+    fn signed_claims(&self, token: &str) -> Result<Claims, AuthError> {
         // No other algorithm: what is not signed at all, or by what everybody can read, is nobody's word.
-        let validation = Validation { validate_nbf: true, ..Validation::new(Algorithm::ES256) };
-        let checked = decode::<Claims>(token, &self.decoding, &validation).map_err(|error| {
-            let expired = matches!(error.kind(), ErrorKind::ExpiredSignature);
-            if expired { AuthError::Expired } else { AuthError::Invalid }
-        })?;
-        Ok(checked.claims)
+        let mut validation = Validation::new(Algorithm::ES256);
+        // That it is of its time has to hold whenever it is shown: see `check_at`.
+        validation.validate_exp = false;
+        let checked = decode::<Claims>(token, &self.decoding, &validation);
+        checked.map(|checked| checked.claims).map_err(|_| AuthError::Invalid)
     }
 }
 
@@ -244,13 +269,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_past_its_time_is_refused_as_that() {
+    fn what_is_not_of_its_time_is_refused_as_that_also_when_it_was_shown_before() {
         let keys = keys();
-        let mut past: Claims =
-            serde_json::from_value(claims(&signed(&keys, Purpose::Access))).expect("claims");
-        past.exp -= 3600;
-        let token = encode(&Header::new(Algorithm::ES256), &past, &keys.encoding).expect("it can be signed");
-        assert_eq!(keys.check(&token), Err(AuthError::Expired));
+        let token = signed(&keys, Purpose::Access);
+        let claims = keys.check(&token).expect("its own");
+        let at = |now: u64| keys.check_at(&token, now).map(drop);
+        assert_eq!(at(claims.exp + LEEWAY_SECONDS), Ok(()));
+        assert_eq!(at(claims.exp + LEEWAY_SECONDS + 1), Err(AuthError::Expired));
+        assert_eq!(at(claims.nbf - LEEWAY_SECONDS - 1), Err(AuthError::Invalid));
+        assert_eq!(at(claims.exp), Ok(()));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use audit::{Record, Start, Verifier};
 use reqwest::Method;
 use serde_json::{Value, json};
-use store::{Expect, SqliteStore, Store, Write};
+use store::{Expect, History, SqliteStore, Store, Write};
 use testkit::{Api, Root};
 
 use super::{Site, deploy, password, register};
@@ -338,7 +338,7 @@ async fn records_in(root: &Root) -> u64 {
 /// Once the root has let go of it.
 async fn opened(root: &Root) -> SqliteStore {
     testkit::wait_until("the store to be free", async || {
-        SqliteStore::open(&root.store()).map_err(|error| error.to_string())
+        SqliteStore::open(&root.store(), History::USUAL).map_err(|error| error.to_string())
     })
     .await
 }

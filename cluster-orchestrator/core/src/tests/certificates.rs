@@ -1,9 +1,10 @@
 //! Who may have a certificate here, with the root or without, and what follows when certificates count no more.
 
-use model::{CertificateRecord, ClusterAnswer, Holder, Lifetime, RevokedWorker, WorkerCertificate};
+use model::{
+    CertificateRecord, ClusterAnswer, Holder, Lifetime, NotIssued, RevokedWorker, WorkerCertificate,
+};
 
 use super::{survival::running, *};
-use crate::NotIssued;
 
 fn record(serial: &str) -> CertificateRecord {
     let lifetime = Lifetime { issued: BEGINNING.date, expires: BEGINNING.date.plus_millis(1000) };

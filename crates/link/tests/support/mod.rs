@@ -24,7 +24,7 @@ pub(crate) struct Doorman {
     pub(crate) needs_certificate: bool,
     pub(crate) seen: Arc<Mutex<Vec<Option<Subject>>>>,
     /// Who asked for another certificate.
-    pub(crate) renewed: Arc<Mutex<Vec<Subject>>>,
+    pub(crate) renewed: watch::Sender<Vec<Subject>>,
     /// Signs for them.
     pub(crate) authority: Option<Arc<Authority>>,
 }
@@ -45,7 +45,7 @@ impl Enrolment for Doorman {
     ) -> Result<Response<v1::Certificate>, Status> {
         let request_pem = &request.get_ref().certificate_request_pem;
         let subject = link::renewing_peer(&request, request_pem)?;
-        self.renewed.lock().expect("not poisoned").push(subject);
+        self.renewed.send_modify(|renewed| renewed.push(subject));
         let authority = self.authority.as_ref().ok_or_else(|| Status::unavailable("it only looks"))?;
         let certificate_pem = authority
             .certify(request_pem, subject, daemon::now())

@@ -19,6 +19,9 @@ pub(crate) struct Figure {
     pub(crate) goal: Option<Goal>,
     /// How many samples it comes from.
     pub(crate) n: usize,
+    /// To miss the goal is not a slow result but a wrong one.
+    #[serde(skip)]
+    pub(crate) is_fault: bool,
 }
 
 /// The other side of a ratio.
@@ -46,7 +49,7 @@ pub(crate) enum Goal {
 impl Figure {
     /// A figure without peer and goal.
     pub(crate) fn new(figure: String, value: f64, unit: &'static str, n: usize) -> Self {
-        Self { figure, value, unit, peer: None, ratio: None, goal: None, n }
+        Self { figure, value, unit, peer: None, ratio: None, goal: None, n, is_fault: false }
     }
 
     pub(crate) fn against(self, name: &'static str, value: f64) -> Self {
@@ -57,6 +60,12 @@ impl Figure {
 
     pub(crate) fn aiming_at(self, goal: Goal) -> Self {
         Self { goal: Some(goal), ..self }
+    }
+
+    /// Aims at none of them; one is a fault, and the benchmark fails.
+    pub(crate) fn aiming_at_none(self) -> Self {
+        let none = Goal::ValueAtMost { value: 0.0, unit: self.unit };
+        Self { is_fault: true, ..self.aiming_at(none) }
     }
 
     /// Whether the goal is met; `None` without a goal, or where its ratio was not measured.
@@ -166,6 +175,16 @@ mod tests {
         assert_eq!([least(30.0), least(31.0)], [true, false].map(Some));
         let either = |value, ratio| met(Goal::EitherAtLeast { value, unit: "us", ratio });
         assert_eq!([either(30.0, 9.0), either(31.0, 1.5), either(31.0, 1.6)], [true, true, false].map(Some));
+    }
+
+    #[test]
+    fn that_there_is_one_of_what_there_should_be_none_of_is_a_fault() {
+        let errors = |count| Figure::new("errors".to_owned(), count, "", 9).aiming_at_none();
+        assert_eq!(
+            [errors(0.0), errors(1.0)].map(|figure| (figure.is_fault, figure.met())),
+            [(true, Some(true)), (true, Some(false))]
+        );
+        assert!(!figure().aiming_at(Goal::RatioAtMost(1.0)).is_fault, "slow is not wrong");
     }
 
     #[test]

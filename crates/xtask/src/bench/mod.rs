@@ -7,7 +7,7 @@ use std::{
     process::{Command, ExitCode},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::workspace::{self, Workspace};
 
@@ -167,6 +167,12 @@ pub(crate) fn run_here(name: &str, quick: bool, is_apart: bool) -> Result<ExitCo
     fs::write(&file, format!("[\n{}\n]\n", lines.join(",\n")))
         .with_context(|| format!("write {}", file.display()))?;
     eprintln!("written to {}", file.display());
+    let faults: Vec<&str> = figures
+        .iter()
+        .filter(|figure| figure.is_fault && figure.met() == Some(false))
+        .map(|figure| figure.figure.as_str())
+        .collect();
+    ensure!(faults.is_empty(), "there must be none, and there were: {}", faults.join("; "));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -87,7 +87,7 @@ impl Plan {
         match host {
             Host::Root => plan.services.push(service(
                 Process::Root,
-                &["--api-listen", "0.0.0.0:10000"],
+                &["--api-listen", "0.0.0.0:10000", "--api-plain"],
                 &[("MANGROVE_ADMIN_PASSWORD", Some(PASSWORD)), ("MANGROVE_LOG", level)],
             )),
             Host::Cluster(_) => plan.services.push(service(

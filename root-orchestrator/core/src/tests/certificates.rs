@@ -1,9 +1,9 @@
 //! Whose certificates count no more, who is told, and for how long.
 
-use model::{CertificateRecord, Holder, Lifetime, RevokedWorker, WorkerId};
+use model::{CertificateRecord, Holder, Lifetime, NotIssued, RevokedWorker, WorkerId};
 
 use super::*;
-use crate::{NotIssued, RevokedId};
+use crate::RevokedId;
 
 const LIFE: u64 = 1_000_000;
 

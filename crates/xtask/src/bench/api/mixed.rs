@@ -76,13 +76,12 @@ pub(super) async fn measure(fleet: &Fleet, root: &Root) -> Result<Vec<Figure>> {
 fn told(seen: &Seen, taken: Duration, (warm, end): (f64, f64)) -> Vec<Figure> {
     let count = seen.millis.len();
     let figure = |name: &str, value, unit| Figure::new(format!("mixed load: {name}"), value, unit, count);
-    let none = Goal::ValueAtMost { value: 0.0, unit: "" };
     let millis = Samples::new(seen.millis.clone());
     vec![
         figure("requests", count as f64 / taken.as_secs_f64(), "/s")
             .against("asked for", f64::from(PER_SECOND))
             .aiming_at(Goal::RatioAtLeast(0.99)),
-        figure("errors", seen.errors.len() as f64, "").aiming_at(none),
+        figure("errors", seen.errors.len() as f64, "").aiming_at_none(),
         figure("from when it was due to its answer, median", millis.median(), "ms"),
         figure("from when it was due to its answer, p99", millis.p99(), "ms")
             .aiming_at(Goal::ValueAtMost { value: 50.0, unit: "ms" }),

@@ -63,9 +63,8 @@ async fn measure(programs: &Programs) -> Result<Vec<Figure>> {
     let before = fleet.status();
     figures.extend(mixed::measure(&fleet, load.root()).await?);
     let broken = fleet.status().broken - before.broken;
-    let none = Goal::ValueAtMost { value: 0.0, unit: "" };
     let name = "mixed load: connections of workers that broke".to_owned();
-    figures.push(Figure::new(name, broken as f64, "", WORKERS).aiming_at(none));
+    figures.push(Figure::new(name, broken as f64, "", WORKERS).aiming_at_none());
     fleet.end()?;
     Ok(figures)
 }
