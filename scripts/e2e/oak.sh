@@ -47,7 +47,8 @@ TEXT
 # oak ARGUMENT...: without colours and wide enough that no table is wrapped. It knows Admin/Admin only and reads its
 # configuration and SLAs from the home directory.
 oak() {
-  HOME=$FOLDER/home NO_COLOR=1 TERM=dumb COLUMNS=240 "$OAK" "$@" 2>&1 || {
+  # Its lists of everything are coloured nevertheless.
+  HOME=$FOLDER/home NO_COLOR=1 TERM=dumb COLUMNS=240 "$OAK" "$@" 2>&1 | sed $'s/\e\\[[0-9;]*m//g' || {
     local status=$?
     printf 'oak %s ended with %s\n' "$*" "$status" >&2
     return "$status"
@@ -64,18 +65,18 @@ refuses() {
   expect "$sentence" "$said" "$pattern"
 }
 
-# live PATTERN ARGUMENT...: on a terminal, with --live, it shows what there is again and again until it is stopped.
+# live PATTERN ARGUMENT...: on a terminal, with -l, it shows what there is again and again until it is stopped.
 live() {
   local pattern=$1 log=$FOLDER/live.log terminal
   shift
   : >"$log"
   HOME=$FOLDER/home NO_COLOR=1 TERM=xterm COLUMNS=240 script --quiet --flush \
-    --command "$(printf '%q ' "$OAK" "$@" --live)" "$log" >/dev/null 2>&1 </dev/null &
+    --command "$(printf '%q ' "$OAK" "$@" -l)" "$log" >/dev/null 2>&1 </dev/null &
   terminal=$!
-  wait_or_show root-orchestrator 30 "oak $* --live shows it twice" shows_twice "$log" "$pattern"
+  wait_or_show root-orchestrator 30 "oak $* -l shows it twice" shows_twice "$log" "$pattern"
   kill "$terminal" 2>/dev/null || true
   wait "$terminal" 2>/dev/null || true
-  passed "oak $* --live shows it, and again"
+  passed "oak $* -l shows it, and again"
 }
 
 shows_twice() {
@@ -214,7 +215,7 @@ inspect_it() {
   expect "and its image" "$shown" "image: $HELLO_IMAGE"
   expect "the services of the application are listed" "$(oak service show "$APPLICATION")" "front +│ $SERVICE"
   expect "the detailed list has the image too" "$(oak s show -v detailed)" "$HELLO_IMAGE"
-  expect "and of applications the namespace" "$(oak a show -v detailed)" "greeter +│ \(1\) +│ $APPLICATION +│ default"
+  expect "and of applications the namespace" "$(oak a show -v detailed)" "greeter +│ *\(1\) +│ *$APPLICATION +│ *default"
   expect "the exhaustive one all of an instance" "$(oak s show -v exhaustive)" "'instance_number': 0"
   expect "and of an application" "$(oak a show -v exhaustive)" "'applicationID': '$APPLICATION'"
   live 'greeter' application show

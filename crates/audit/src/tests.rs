@@ -37,7 +37,7 @@ fn entry(number: usize) -> Entry {
         objects: object.into_iter().collect(),
         more: 0,
         organizations: vec!["a".repeat(24)],
-        repeated: (number % 4 == 0).then(|| Repeated { times: 3, until: rfc3339(7) }),
+        repeated: number.is_multiple_of(4).then(|| Repeated { times: 3, until: rfc3339(7) }),
     }
 }
 

@@ -7,6 +7,7 @@ mod system {
     mod contract;
     mod deployment;
     mod loss;
+    mod records;
     mod relay;
     mod secrets;
     mod stores;

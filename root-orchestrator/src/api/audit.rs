@@ -151,14 +151,10 @@ pub(super) async fn list(
         let page = context.store.page(AUDIT, page).await.map_err(store_failed)?;
         let is_last = page.len() < PAGE;
         for document in page {
-            let Some(record) = read(&document) else { continue };
-            let number = record.sequence;
-            if let Some(seen) = sight.seen(record) {
-                found.records.push(seen);
-            }
             looked_at += 1;
+            found.records.extend(read(&document).and_then(|record| sight.seen(record)));
             if found.records.len() == limit || looked_at == MOST_LOOKED_AT {
-                found.next = Some(number);
+                found.next = document.key.parse().ok();
                 return Ok(Json(found));
             }
             beyond = Some(document.key);

@@ -6,7 +6,7 @@ use audit::{Actor, Outcome};
 use axum::{
     body::Body,
     extract::{self, ConnectInfo, FromRequestParts, MatchedPath, Request},
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -28,6 +28,8 @@ const LONGEST_PARAMETER: usize = 64;
 /// Reads as if it changed nothing, as browsers are sent there, and logs somebody in.
 const LOGS_IN: &str = "/api/auth/oidc/callback";
 const NOT_SHOWN: &str = "(not shown)";
+/// The root keeps neither name nor id of a worker, so neither do its records.
+const WORKER: &str = "worker";
 
 /// Gives a request an id and answers with it; records it if it changes something, or would have.
 pub(super) async fn accompany(
@@ -42,7 +44,7 @@ pub(super) async fn accompany(
     request.extensions_mut().insert(audited.clone());
     let logs_in = route.as_ref().is_some_and(|route| route.as_str() == LOGS_IN);
     // What leads nowhere changes nothing.
-    if (request.method().is_safe() && !logs_in) || route.is_none() {
+    if !(may_change(request.method()) || logs_in) || route.is_none() {
         let span = tracing::debug_span!("request", id);
         return with_id(next.run(request).instrument(span).await, &id);
     }
@@ -63,6 +65,11 @@ pub(super) async fn accompany(
             Err(_) => Error::from(control::Stopping).into_response(),
         },
     }
+}
+
+/// Those of the API's methods that do not only read. Others have no route, and might be of any length.
+fn may_change(method: &Method) -> bool {
+    [Method::POST, Method::PUT, Method::PATCH, Method::DELETE].contains(method)
 }
 
 /// The brain for the request that is being answered.
@@ -92,18 +99,19 @@ fn request_id(headers: &HeaderMap) -> String {
         (1..=LONGEST_ID).contains(&id.len()) && id.bytes().all(allowed)
     };
     let given = headers.get(&REQUEST_ID).and_then(|id| id.to_str().ok()).filter(is_sane);
-    given.map_or_else(daemon::random_hex::<16>, str::to_owned)
+    given.map_or_else(|| daemon::fresh_uuid().simple().to_string(), str::to_owned)
 }
 
 fn call_of(request: &Request, route: Option<&MatchedPath>, id: &str) -> Call {
     let route = route.map_or("", MatchedPath::as_str);
     let from = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    let is_recorded = may_change(request.method());
     Call {
         request: Some(id.to_owned()),
         actor: Actor::Anonymous,
         from: from.map(|ConnectInfo(address)| address.ip().to_canonical()),
-        action: format!("{} {route}", request.method()),
-        parameters: parameters(route, request.uri().path()),
+        action: if is_recorded { format!("{} {route}", request.method()) } else { format!("read {route}") },
+        parameters: if is_recorded { parameters(route, request.uri().path()) } else { BTreeMap::new() },
         organization: None,
         is_routine: false,
     }
@@ -114,7 +122,7 @@ fn parameters(route: &str, path: &str) -> BTreeMap<String, String> {
     let named = |(name, given): (&str, &str)| {
         let name = name.strip_prefix('{')?.strip_suffix('}')?;
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.@+%~:".contains(&byte);
-        let is_shown = given.len() <= LONGEST_PARAMETER && given.bytes().all(allowed);
+        let is_shown = name != WORKER && given.len() <= LONGEST_PARAMETER && given.bytes().all(allowed);
         Some((name.to_owned(), if is_shown { given } else { NOT_SHOWN }.to_owned()))
     };
     route.split('/').zip(path.split('/')).filter_map(named).collect()
@@ -180,5 +188,7 @@ mod tests {
         assert_eq!(shown("/api/service/5af/instance/-1"), of("5af", "-1"));
         let token = format!("mga1.{}.{}", "0".repeat(36), "f".repeat(64));
         assert_eq!(shown(&format!("/api/service/{token}/instance/<b>")), of(NOT_SHOWN, NOT_SHOWN));
+        let on_worker = parameters("/api/cluster/{id}/worker/{worker}", "/api/cluster/one/worker/device");
+        assert_eq!(on_worker["worker"], NOT_SHOWN, "the root knows no worker");
     }
 }

@@ -67,6 +67,11 @@ async fn a_change_is_recorded_with_who_made_it_and_what_it_was_and_from_where() 
         created["objects"].as_array().expect("a list").iter().map(|object| &object["kind"]).collect();
     assert_eq!(kinds, ["service", "application"]);
 
+    let brew = Method::from_bytes(b"BREW").expect("a method");
+    assert_eq!(site.bob.send(brew, &path, None).await.status, 405);
+    let latest = listed(site.ada(), "").await;
+    assert_eq!(latest[0]["request"], "trace-1", "what no route takes changes nothing");
+
     // What asks for nothing is not recorded, and an id that is none is not taken over.
     let before = records(site.ada()).await.len();
     let (_, id, _) = with_id(&site.bob, Method::GET, "/api/applications", "a b", &json!({})).await;
@@ -314,11 +319,18 @@ async fn what_is_done_to_the_store_behind_its_back_is_found_at_the_first_record(
         assert_eq!(verified["broken"]["sequence"].as_u64(), broken, "{what}: {verified}");
         assert_eq!(verified["whole"], json!(broken.is_none()), "{what}");
     }
-    // The end is known too, and one behind it is nobody's.
-    root.kill();
-    let last = records_in(&root).await;
-    assert!(last > newest, "each login is recorded");
+    // What is behind the end is nobody's, and the end is known.
     let put = |key: String, value| Write { collection: "audit", key, value, expect: Expect::Anything };
+    root.kill();
+    let (last, far) = (records_in(&root).await, key(1_000_000));
+    assert!(last > newest, "logins are recorded");
+    commit(&root, vec![put(far.clone(), line(&all[4]))]).await;
+    root.start_again().await;
+    let verified = root.api.get("/api/v1/audit/verify").await.ok();
+    assert_eq!(verified["broken"]["reason"], "it is there, and was never written", "{verified}");
+    root.kill();
+    let last = records_in(&root).await.min(last + 1);
+    commit(&root, vec![put(far, None)]).await;
     commit(&root, vec![put(key(last), None)]).await;
     root.start_again().await;
     let verified = root.api.get("/api/v1/audit/verify").await.ok();

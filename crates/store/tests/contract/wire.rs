@@ -22,6 +22,7 @@ async fn relayed() -> (Database, Relay, Arc<MongoStore>) {
 async fn ensure_it_happens_once(fault: Fault) {
     let (database, relay, store) = relayed().await;
     let before = store.commit(vec![put("a", "1")]).await.expect("committed");
+    assert_eq!(things(store.as_ref()).await, ["a=1"], "it is copied by then: the fault is for the next");
     relay.expect(fault);
     let during = store.commit(vec![write("b", "2", Expect::Absent), put("a", "2")]).await.expect("committed");
     assert_eq!(during.0, before.0 + 1);
@@ -63,10 +64,10 @@ async fn a_commit_that_comes_late_finds_its_place_taken() {
     });
     relay.has_come_to(Progress::Held).await;
     let second = database.open(ME, History::USUAL).await.expect("it is taken over");
-    second.commit(vec![put("b", "by the second")]).await.expect("committed");
     relay.release();
     let late = late.await.expect("no panic");
     assert!(matches!(late, Err(StoreError::TakenOver)), "{late:?}");
+    second.commit(vec![put("b", "by the second")]).await.expect("committed");
     assert_eq!(things(&second).await, ["b=by the second"]);
     drop(second);
     assert_eq!(things(&database.open(ME, History::USUAL).await.expect("a store")).await, ["b=by the second"]);

@@ -25,6 +25,7 @@ pub(super) fn event_filters() -> HashMap<&'static str, Vec<&'static str>> {
         (
             "event",
             vec![
+                "create",
                 "start",
                 "die",
                 "destroy",
@@ -74,6 +75,8 @@ impl Translator {
             Some(RuntimeEvent::Changed(seen))
         };
         match event.action?.as_str() {
+            // One that nobody waits for any more: it was asked for by a NodeEngine that was killed meanwhile.
+            "create" => changed(id, ContainerState::Created),
             // Whoever starts it, it comes to its gate first.
             "start" => changed(id, ContainerState::Running { since: at, held: self.gated }),
             "die" => {
@@ -226,6 +229,16 @@ mod tests {
             |out_of_memory| ContainerState::Exited(Exit { code: 137, out_of_memory, at: Timestamp(5000) });
         assert_eq!(end(&mut translator), exit(true));
         assert_eq!(end(&mut translator), exit(false));
+    }
+
+    #[test]
+    fn a_container_that_was_made_is_told() {
+        assert!(event_filters()["event"].contains(&"create"));
+        let state = match Translator::new(true).translate(event("create", &[])) {
+            Some(RuntimeEvent::Changed(seen)) => seen.state,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(state, ContainerState::Created);
     }
 
     #[test]
