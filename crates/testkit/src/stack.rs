@@ -121,6 +121,12 @@ impl Root {
         self.api = Api::log_in(self.api.base().to_owned(), PASSWORD).await;
     }
 
+    /// Where clusters dial it.
+    #[must_use]
+    pub fn cluster_address(&self) -> String {
+        SocketAddr::new(self.address, self.cluster_port).to_string()
+    }
+
     /// A cluster of this root, connected.
     pub async fn cluster(&self, name: &str) -> Cluster {
         self.cluster_certifying_for(name, Span::from_secs(LIFE_OF_WORKERS)).await
@@ -194,6 +200,7 @@ fn run_root(directory: &Path, store: &Location, api: TcpListener, cluster: TcpLi
         bootstrap_token_file: None,
         new_login_key: false,
         secrets: root_orchestrator::SecretsKeyConfig::default(),
+        oidc: root_orchestrator::OidcConfig::default(),
     };
     Daemon::start(|shutdown| async move {
         let listeners = root_orchestrator::Listeners { api: adopt(api), cluster: adopt(cluster) };
@@ -252,8 +259,16 @@ impl Cluster {
         )
     }
 
-    fn state(&self) -> PathBuf {
+    /// Its state directory.
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
         self.directory.path().join("state")
+    }
+
+    /// Where its workers dial it.
+    #[must_use]
+    pub fn worker_address(&self) -> String {
+        SocketAddr::new(self.address, self.worker_port).to_string()
     }
 
     /// Kills it in the middle of whatever it does.

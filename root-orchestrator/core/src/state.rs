@@ -103,7 +103,6 @@ pub struct Cluster {
 
 /// One document that becomes this, or goes.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "instances are what most changes are about")]
 pub enum Change {
     /// An application.
     Application(ApplicationId, Option<Application>),

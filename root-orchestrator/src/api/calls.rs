@@ -25,6 +25,8 @@ pub(super) static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id
 const LONGEST_ID: usize = 64;
 /// Of parameters in paths. Ids and names are shorter, and what is longer may be a token that was put there by mistake.
 const LONGEST_PARAMETER: usize = 64;
+/// Reads as if it changed nothing, as browsers are sent there, and logs somebody in.
+const LOGS_IN: &str = "/api/auth/oidc/callback";
 const NOT_SHOWN: &str = "(not shown)";
 /// The root keeps neither name nor id of a worker, so neither do its records.
 const WORKER: &str = "worker";
@@ -40,8 +42,9 @@ pub(super) async fn accompany(
     let call = call_of(&request, route.as_ref(), &id);
     let audited = Audited::new(brain, call);
     request.extensions_mut().insert(audited.clone());
+    let logs_in = route.as_ref().is_some_and(|route| route.as_str() == LOGS_IN);
     // What leads nowhere changes nothing.
-    if !may_change(request.method()) || route.is_none() {
+    if !(may_change(request.method()) || logs_in) || route.is_none() {
         let span = tracing::debug_span!("request", id);
         return with_id(next.run(request).instrument(span).await, &id);
     }

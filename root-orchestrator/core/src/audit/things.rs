@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::{
     ApiToken, Application, Change, Cluster, EndedSession, Instance, Organization, PeopleChange, Revision,
-    Revocation, RevokedId, Secret, Service, State, Token, User,
+    Revocation, RevokedId, Secret, Service, State, Token, User, oidc::OfProvider,
 };
 
 impl State {
@@ -113,6 +113,8 @@ impl State {
             }
             // It would have ended by now anyway.
             PeopleChange::EndedSession(..) => None,
+            // What the provider is asked with is a secret, and nothing else is in it.
+            PeopleChange::ProviderLogin(..) => None,
         }
     }
 
@@ -286,11 +288,16 @@ fn secret(secret: &Secret) -> View {
 }
 
 fn user(user: &User) -> View {
-    let User { id: _, name, email, created_at: _, password_hash, epoch: _, reset } = user;
+    let User { id: _, name, email, created_at: _, password_hash, epoch: _, reset, provider } = user;
     let view = View::default()
         .show("name", name.as_str())
         .show("email", email.as_str())
         .hide("password", password_hash.as_str());
+    let view = match provider {
+        // When it was last asked is told by the calls themselves.
+        Some(OfProvider { identity, confirmed_at: _ }) => view.show("provider", value(identity)),
+        None => view,
+    };
     match reset {
         Some(reset) => view.hide("reset_token", reset.secret_hash.as_str()),
         None => view,
