@@ -42,9 +42,8 @@ pub(super) async fn accompany(
     let call = call_of(&request, route.as_ref(), &id);
     let audited = Audited::new(brain, call);
     request.extensions_mut().insert(audited.clone());
-    let logs_in = route.as_ref().is_some_and(|route| route.as_str() == LOGS_IN);
     // What leads nowhere changes nothing.
-    if !(may_change(request.method()) || logs_in) || route.is_none() {
+    if !route.is_some_and(|route| may_change(request.method(), route.as_str())) {
         let span = tracing::debug_span!("request", id);
         return with_id(next.run(request).instrument(span).await, &id);
     }
@@ -67,9 +66,11 @@ pub(super) async fn accompany(
     }
 }
 
-/// Those of the API's methods that do not only read. Others have no route, and might be of any length.
-fn may_change(method: &Method) -> bool {
+/// Of the API's methods those that do not only read, and the one route that does more than it seems to. Other methods have
+/// no route, and might be of any length.
+fn may_change(method: &Method, route: &str) -> bool {
     [Method::POST, Method::PUT, Method::PATCH, Method::DELETE].contains(method)
+        || (*method == Method::GET && route == LOGS_IN)
 }
 
 /// The brain for the request that is being answered.
@@ -105,7 +106,7 @@ fn request_id(headers: &HeaderMap) -> String {
 fn call_of(request: &Request, route: Option<&MatchedPath>, id: &str) -> Call {
     let route = route.map_or("", MatchedPath::as_str);
     let from = request.extensions().get::<ConnectInfo<SocketAddr>>();
-    let is_recorded = may_change(request.method());
+    let is_recorded = may_change(request.method(), route);
     Call {
         request: Some(id.to_owned()),
         actor: Actor::Anonymous,
