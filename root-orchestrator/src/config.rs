@@ -8,7 +8,7 @@ use model::Span;
 use store::Location;
 use tokio::net::TcpListener;
 
-use crate::{ApiTlsConfig, OidcConfig, SecretsKeyConfig};
+use crate::{ApiTlsConfig, HooksConfig, OidcConfig, SecretsKeyConfig};
 
 /// The root orchestrator of Mangrove: takes applications, chooses clusters, keeps the truth.
 #[derive(Debug, Clone, Parser)]
@@ -76,6 +76,10 @@ pub struct Config {
     /// Where users log in, if not here.
     #[command(flatten)]
     pub oidc: OidcConfig,
+
+    /// How hooks are called.
+    #[command(flatten)]
+    pub hooks: HooksConfig,
 }
 
 /// The ports of the root, bound.

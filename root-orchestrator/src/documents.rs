@@ -1,8 +1,8 @@
 //! The root's documents in the store: one collection per kind.
 
 use root_core::{
-    ApiToken, Application, AuditEnds, Change, EndedSession, Organization, PeopleChange, Secret, State, User,
-    oidc::ProviderLogin,
+    ApiToken, Application, AuditEnds, Change, CustomResource, Delivery, EndedSession, Hook, Organization,
+    PeopleChange, ResourceType, Secret, State, User, oidc::ProviderLogin,
 };
 use serde::{Deserialize, Serialize};
 use store::{Expect, Page, Store, StoreError, Write, decode, put};
@@ -29,6 +29,10 @@ const ENDED_SESSIONS: &str = "ended_sessions";
 const PROVIDER_LOGINS: &str = "provider_logins";
 const CERTIFICATES: &str = "certificates";
 const REVOCATIONS: &str = "revocations";
+const HOOKS: &str = "hooks";
+const DELIVERIES: &str = "deliveries";
+const RESOURCE_TYPES: &str = "resource_types";
+const CUSTOM_RESOURCES: &str = "custom_resources";
 /// Records of who changed what, by their numbers. They are read from the store only.
 pub(crate) const AUDIT: &str = "audit";
 const AUDIT_ENDS: &str = "audit";
@@ -94,6 +98,10 @@ pub(crate) fn write(change: &Change) -> Write {
             let worker = id.worker.map(|worker| format!("/{worker}")).unwrap_or_default();
             document(REVOCATIONS, format!("{}{worker}", id.cluster), revocation.as_ref())
         }
+        Change::Hook(id, hook) => document(HOOKS, id, hook.as_ref()),
+        Change::Delivery(id, delivery) => document(DELIVERIES, id, delivery.as_ref()),
+        Change::ResourceType(id, kind) => document(RESOURCE_TYPES, id, kind.as_ref()),
+        Change::Resource(id, resource) => document(CUSTOM_RESOURCES, id, resource.as_ref()),
         Change::AuditRecord(number, record) => {
             let value = record.as_ref().map(|record| record.line());
             Write { collection: AUDIT, key: record_key(*number), value, expect: Expect::Anything }
@@ -113,10 +121,29 @@ pub(crate) async fn secrets(store: &dyn Store) -> Result<Vec<Secret>, StoreError
     store.list(SECRETS).await?.iter().map(decode).collect()
 }
 
+/// All hooks, likewise.
+pub(crate) async fn hooks(store: &dyn Store) -> Result<Vec<Hook>, StoreError> {
+    store.list(HOOKS).await?.iter().map(decode).collect()
+}
+
+/// What holds something sealed.
+#[derive(Debug, Default)]
+pub(crate) struct Sealed {
+    pub(crate) secrets: Vec<Secret>,
+    pub(crate) hooks: Vec<Hook>,
+}
+
+impl Sealed {
+    pub(crate) fn count(&self) -> usize {
+        self.secrets.len() + self.hooks.len()
+    }
+}
+
 /// Stores these in place of what they were, all or none.
-pub(crate) async fn replace_secrets(store: &dyn Store, secrets: Vec<Secret>) -> Result<(), StoreError> {
-    let writes = secrets.iter().map(|secret| put(SECRETS, secret.id, secret));
-    store.commit(writes.collect()).await.map(drop)
+pub(crate) async fn replace_sealed(store: &dyn Store, sealed: Sealed) -> Result<(), StoreError> {
+    let secrets = sealed.secrets.iter().map(|secret| put(SECRETS, secret.id, secret));
+    let hooks = sealed.hooks.iter().map(|hook| put(HOOKS, hook.id, hook));
+    store.commit(secrets.chain(hooks).collect()).await.map(drop)
 }
 
 /// The brain with everything that is stored.
@@ -166,6 +193,12 @@ pub(crate) async fn load(store: &dyn Store, settings: &Settings) -> Result<State
         .await?;
     load_all(store, &mut state, REVOCATIONS, |it: root_core::Revocation| Change::Revocation(it.id, Some(it)))
         .await?;
+    load_all(store, &mut state, RESOURCE_TYPES, |it: ResourceType| Change::ResourceType(it.id, Some(it)))
+        .await?;
+    load_all(store, &mut state, CUSTOM_RESOURCES, |it: CustomResource| Change::Resource(it.id, Some(it)))
+        .await?;
+    load_all(store, &mut state, HOOKS, |it: Hook| Change::Hook(it.id, Some(it))).await?;
+    load_all(store, &mut state, DELIVERIES, |it: Delivery| Change::Delivery(it.id, Some(it))).await?;
     state.loaded(daemon::present());
     Ok(state)
 }

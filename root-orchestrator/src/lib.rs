@@ -3,7 +3,7 @@
 //! ```text
 //!   api/ ─────────┐                        ┌──► store (documents.rs)
 //!                 ├──► control ◄──► core ──┤
-//!   downlink.rs ──┘                        └──► effects: assignments to clusters (links.rs)
+//!   downlink.rs ──┘                        └──► effects: assignments to clusters (links.rs), news to hooks (hooks.rs)
 //!
 //!   devices that do not reach the relay of their cluster ◄──► lending.rs
 //! ```
@@ -18,6 +18,7 @@ mod bootstrap;
 mod config;
 mod documents;
 mod downlink;
+mod hooks;
 mod lending;
 mod links;
 mod oidc;
@@ -37,6 +38,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 pub use api::ApiTlsConfig;
 pub use config::{Config, Listeners};
+pub use hooks::HooksConfig;
 pub use oidc::OidcConfig;
 pub use vault::{KeyText, SecretsKeyConfig};
 
@@ -96,11 +98,14 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     let authority = Arc::new(authority);
     let pin = authority.pin();
     let links = Arc::new(links::Links::default());
+    let hook_client = hooks::Client::new(&config.hooks).context("get ready to call hooks")?;
+    let messenger = hooks::Messenger::new(control.handle(), Arc::clone(&vault), hook_client.clone());
     let (surroundings, watch) = surroundings::RootSurroundings::new(
         Arc::clone(&links),
         lending.clone(),
         revocations.clone(),
         Arc::clone(&vault),
+        messenger,
     );
 
     let context = api::Context {
@@ -110,6 +115,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         authentication: Arc::new(auth::Authentication::new(keys, oidc)),
         watch,
         vault,
+        hook_client,
         ca_pin: pin,
         authority: Arc::clone(&authority),
         own: identity.clone(),

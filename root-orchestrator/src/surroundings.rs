@@ -10,7 +10,7 @@ use root_core::{Change, Effect, RevokedId, State};
 use store::Write;
 use tokio::sync::broadcast;
 
-use crate::{documents, lending::Lending, links::Links, vault::Vault};
+use crate::{documents, hooks::Messenger, lending::Lending, links::Links, vault::Vault};
 
 /// News a watcher may be behind by before it is sent everything again.
 const WATCH_BACKLOG: usize = 1024;
@@ -24,6 +24,7 @@ pub(crate) struct RootSurroundings {
     vault: Arc<Vault>,
     sealer: Sealer,
     revocations: Revocations,
+    messenger: Messenger,
     watch: Watch,
 }
 
@@ -33,10 +34,11 @@ impl RootSurroundings {
         lending: Option<Arc<Lending>>,
         revocations: Revocations,
         vault: Arc<Vault>,
+        messenger: Messenger,
     ) -> (Self, Watch) {
         let (watch, _) = broadcast::channel(WATCH_BACKLOG);
         let sealer = Sealer::default();
-        (Self { links, lending, revocations, vault, sealer, watch: watch.clone() }, watch)
+        (Self { links, lending, revocations, vault, sealer, messenger, watch: watch.clone() }, watch)
     }
 
     /// Seals for a cluster the secrets that its assignment refers to.
@@ -75,6 +77,10 @@ impl RootSurroundings {
                 | Change::Certificate(..)
                 | Change::Revocation(..)
                 | Change::Secret(..)
+                | Change::Hook(..)
+                | Change::Delivery(..)
+                | Change::ResourceType(..)
+                | Change::Resource(..)
                 | Change::Blocks(_)
                 | Change::AuditRecord(..)
                 | Change::AuditEnds(_)
@@ -122,6 +128,7 @@ impl Surroundings<State> for RootSurroundings {
                     let message = v1::root_to_cluster::Message::FromNeighbour(passed);
                     self.links.send_over(cluster, session, message);
                 }
+                Effect::Deliver(id) => self.messenger.deliver(state, id),
             }
         }
         let changed: BTreeSet<ServiceId> = changes
@@ -138,6 +145,10 @@ impl Surroundings<State> for RootSurroundings {
                 | Change::Certificate(..)
                 | Change::Revocation(..)
                 | Change::Secret(..)
+                | Change::Hook(..)
+                | Change::Delivery(..)
+                | Change::ResourceType(..)
+                | Change::Resource(..)
                 | Change::Blocks(_)
                 | Change::AuditRecord(..)
                 | Change::AuditEnds(_)

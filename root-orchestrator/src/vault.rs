@@ -20,7 +20,7 @@ use ring::{
     digest,
     rand::{SecureRandom, SystemRandom},
 };
-use root_core::{Envelope, Secret};
+use root_core::{Envelope, Hook};
 use store::Store;
 use zeroize::Zeroizing;
 
@@ -133,15 +133,29 @@ impl Vault {
             "MANGROVE_SECRETS_KEY_PREVIOUS",
         )?;
         let vault = Self { key, random: SystemRandom::new() };
-        let mut moved = Vec::new();
+        let mut moved = documents::Sealed::default();
         for mut secret in documents::secrets(store).await? {
-            if vault.take_over(&mut secret, previous.as_ref())? {
-                moved.push(secret);
+            let what = format!("secret `{}`", secret.name);
+            let id = secret.id;
+            let versions = secret.versions.iter_mut();
+            let versions =
+                versions.map(|it| (SecretVersionId { secret: id, number: it.number }, &mut it.envelope));
+            if vault.take_over(&what, versions, previous.as_ref())? {
+                moved.secrets.push(secret);
             }
         }
-        if !moved.is_empty() {
-            let count = moved.len();
-            documents::replace_secrets(store, moved).await.context("store secrets under the new key")?;
+        for mut hook in documents::hooks(store).await? {
+            let what = format!("the secret of hook `{}`", hook.name);
+            let id = hook.id;
+            let versions = hook.secret.iter_mut();
+            let versions = versions.map(|it| (Hook::secret_version(id, it.number), &mut it.envelope));
+            if vault.take_over(&what, versions, previous.as_ref())? {
+                moved.hooks.push(hook);
+            }
+        }
+        let count = moved.count();
+        if count > 0 {
+            documents::replace_sealed(store, moved).await.context("store secrets under the new key")?;
             tracing::info!(
                 count,
                 key = vault.key.name,
@@ -152,27 +166,26 @@ impl Vault {
     }
 
     /// Brings the data keys of a secret under the key; says whether any was under the one before.
-    fn take_over(&self, secret: &mut Secret, previous: Option<&Key>) -> anyhow::Result<bool> {
+    fn take_over<'a>(
+        &self,
+        what: &str,
+        versions: impl Iterator<Item = (SecretVersionId, &'a mut Envelope)>,
+        previous: Option<&Key>,
+    ) -> anyhow::Result<bool> {
         let mut moved = false;
-        let (id, name) = (secret.id, secret.name.clone());
-        for version in &mut secret.versions {
-            let bound = SecretVersionId { secret: id, number: version.number };
-            let envelope = &mut version.envelope;
+        for (bound, envelope) in versions {
             let known =
                 [Some(&self.key), previous].into_iter().flatten().find(|key| key.name == envelope.key);
             let under = known.with_context(|| {
                 format!(
-                    "secret `{name}` is under key {}, and the key given is {}: give the right one as MANGROVE_SECRETS_KEY \
+                    "{what} is under key {}, and the key given is {}: give the right one as MANGROVE_SECRETS_KEY \
                      or MANGROVE_SECRETS_KEY_FILE, or, to change it, the old one as MANGROVE_SECRETS_KEY_PREVIOUS or \
                      MANGROVE_SECRETS_KEY_FILE_PREVIOUS ({KEY_FILE} in the state directory, if none was given before)",
                     envelope.key, self.key.name
                 )
             })?;
             let data_key = unseal(&under.key, bound, &envelope.data_key).with_context(|| {
-                format!(
-                    "version {} of secret `{name}` was changed in the store; restore a backup",
-                    version.number
-                )
+                format!("version {} of {what} was changed in the store; restore a backup", bound.number)
             })?;
             if under.name != self.key.name {
                 envelope.data_key = self.seal_under(&self.key.key, bound, data_key.reveal());
@@ -260,17 +273,30 @@ fn load_or_create(directory: &StateDirectory) -> anyhow::Result<Key> {
 
 #[cfg(test)]
 mod tests {
-    use model::{OrganizationId, SecretId, Timestamp};
-    use root_core::{SecretKind, SecretVersion};
+    use model::{HookId, OrganizationId, SecretId, Timestamp};
+    use root_core::{HookSecret, HookStatus, Secret, SecretKind, SecretVersion};
     use store::{History, SqliteStore};
     use tempfile::TempDir;
 
     use super::*;
 
     const VALUE: &[u8] = b"marker-hunter2";
+    const HOOK: HookId = HookId::from_bytes([3; 12]);
 
     fn id(number: u32) -> SecretVersionId {
         SecretVersionId { secret: SecretId::from_bytes([1; 12]), number }
+    }
+
+    fn of_hook() -> SecretVersionId {
+        Hook::secret_version(HOOK, 1)
+    }
+
+    fn value() -> SecretValue {
+        SecretValue::new(VALUE.to_vec())
+    }
+
+    fn all() -> [Option<Vec<u8>>; 3] {
+        [(); 3].map(|()| Some(VALUE.to_vec()))
     }
 
     fn text(key: &str) -> Option<KeyText> {
@@ -306,7 +332,7 @@ mod tests {
 
         async fn keep(&self, vault: &Vault) {
             let version = |number| {
-                let envelope = vault.seal(id(number), &SecretValue::new(VALUE.to_vec()));
+                let envelope = vault.seal(id(number), &value());
                 SecretVersion { number, created: Timestamp(1), envelope }
             };
             let secret = Secret {
@@ -316,7 +342,19 @@ mod tests {
                 kind: SecretKind::Opaque,
                 versions: vec![version(1), version(2)],
             };
-            documents::replace_secrets(&self.store, vec![secret]).await.expect("stored");
+            let hook = Hook {
+                id: HOOK,
+                organization: OrganizationId::from_bytes([2; 12]),
+                name: "told".to_owned(),
+                url: "https://hooks.example".to_owned(),
+                entity: "jobs".to_owned(),
+                events: [].into(),
+                secret: Some(HookSecret { number: 1, envelope: vault.seal(of_hook(), &value()) }),
+                next: 1,
+                status: HookStatus::default(),
+            };
+            let sealed = documents::Sealed { secrets: vec![secret], hooks: vec![hook] };
+            documents::replace_sealed(&self.store, sealed).await.expect("stored");
         }
 
         async fn opened(&self, vault: &Vault) -> Vec<Option<Vec<u8>>> {
@@ -324,7 +362,10 @@ mod tests {
             let opened = |version: &SecretVersion| {
                 vault.unseal(id(version.number), &version.envelope).map(|value| value.reveal().to_vec())
             };
-            secrets.iter().flat_map(|secret| &secret.versions).map(opened).collect()
+            let hooks = documents::hooks(&self.store).await.expect("readable");
+            let secret = hooks[0].secret.as_ref().expect("it has one");
+            let of_hook = vault.unseal(of_hook(), &secret.envelope).map(|value| value.reveal().to_vec());
+            secrets.iter().flat_map(|secret| &secret.versions).map(opened).chain([of_hook]).collect()
         }
     }
 
@@ -338,7 +379,7 @@ mod tests {
         let mode = fs::metadata(root.parent.path().join(KEY_FILE)).expect("there").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         let again = root.open(&SecretsKeyConfig::default()).await.expect("it is found");
-        assert_eq!(root.opened(&again).await, [Some(VALUE.to_vec()), Some(VALUE.to_vec())]);
+        assert_eq!(root.opened(&again).await, all());
         let stored = fs::read(root.parent.path().join("store.sqlite")).expect("readable");
         let log = fs::read(root.parent.path().join("store.sqlite-wal")).unwrap_or_default();
         assert!(![stored, log].concat().windows(6).any(|bytes| bytes == b"marker"));
@@ -350,8 +391,8 @@ mod tests {
         let before = root.open(&with("0a", None)).await.expect("usable");
         root.keep(&before).await;
         let after = root.open(&with("0b", Some("0a"))).await.expect("both are given");
-        assert_eq!(root.opened(&after).await, [Some(VALUE.to_vec()), Some(VALUE.to_vec())]);
-        assert_eq!(root.opened(&before).await, [None, None], "the key before opens nothing any more");
+        assert_eq!(root.opened(&after).await, all());
+        assert_eq!(root.opened(&before).await, [None, None, None], "the key before opens nothing any more");
         root.open(&with("0b", None)).await.expect("the key before is needed no more");
     }
 

@@ -158,7 +158,7 @@ pub enum AuthWhat {
     CanI {
         /// get, create, update or delete
         verb: String,
-        /// application, service, user, organization, quota, cluster, worker, join-token or api-token
+        /// application, service, secret, hook, custom-resource, user, organization, quota, cluster, worker, join-token or api-token
         resource: String,
     },
     /// Create, list and revoke the API tokens by which programs do what you may

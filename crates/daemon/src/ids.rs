@@ -1,6 +1,6 @@
 //! Fresh ids and keys. Randomness enters the system here and in `link` only.
 
-use model::{ApplicationId, OrganizationId, SecretId, ServiceId, UserId};
+use model::{ApplicationId, HookId, OrganizationId, ResourceId, ResourceTypeId, SecretId, ServiceId, UserId};
 use ring::{
     rand::{SecureRandom, SystemRandom},
     signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair},
@@ -52,6 +52,24 @@ pub fn fresh_organization_id() -> OrganizationId {
 #[must_use]
 pub fn fresh_secret_id() -> SecretId {
     SecretId::from_bytes(object_id())
+}
+
+/// A hook id nobody has.
+#[must_use]
+pub fn fresh_hook_id() -> HookId {
+    HookId::from_bytes(object_id())
+}
+
+/// A resource type id nobody has.
+#[must_use]
+pub fn fresh_resource_type_id() -> ResourceTypeId {
+    ResourceTypeId::from_bytes(object_id())
+}
+
+/// A custom resource id nobody has.
+#[must_use]
+pub fn fresh_resource_id() -> ResourceId {
+    ResourceId::from_bytes(object_id())
 }
 
 /// A random UUID (version 4).

@@ -18,8 +18,8 @@ use tokio_util::sync::CancellationToken;
 pub use clock::{instant_of, now, present};
 pub use error::chain;
 pub use ids::{
-    fresh_application_id, fresh_organization_id, fresh_secret_id, fresh_service_id, fresh_signing_key,
-    fresh_user_id, fresh_uuid, random_hex,
+    fresh_application_id, fresh_hook_id, fresh_organization_id, fresh_resource_id, fresh_resource_type_id,
+    fresh_secret_id, fresh_service_id, fresh_signing_key, fresh_user_id, fresh_uuid, random_hex,
 };
 pub use recent::RecentLines;
 pub use remembered::Remembered;

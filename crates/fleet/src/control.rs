@@ -128,6 +128,7 @@ fn start_root(
         new_login_key: false,
         secrets: root_orchestrator::SecretsKeyConfig::default(),
         oidc: root_orchestrator::OidcConfig::default(),
+        hooks: root_orchestrator::HooksConfig::default(),
     };
     let run = move || {
         root_runtime()?.block_on(async {

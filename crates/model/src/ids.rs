@@ -206,6 +206,21 @@ object_id!(
     SecretId,
     "secret"
 );
+object_id!(
+    /// One hook of an organisation: who is told of changes.
+    HookId,
+    "hook"
+);
+object_id!(
+    /// One type of custom resources of an organisation.
+    ResourceTypeId,
+    "resource type"
+);
+object_id!(
+    /// One custom resource of a type.
+    ResourceId,
+    "custom resource"
+);
 uuid_id!(
     /// One cluster orchestrator, for the life of its state directory.
     ClusterId,

@@ -44,8 +44,8 @@ pub use cluster::{
 pub use distance::{DistanceConstraint, Microdegrees};
 pub use health::{Check, Health, Probe};
 pub use ids::{
-    ApplicationId, ClusterId, IdError, InstanceId, OrganizationId, RevisionId, SecretId, SecretVersionId,
-    ServiceId, TokenId, UserId, WorkerId,
+    ApplicationId, ClusterId, HookId, IdError, InstanceId, OrganizationId, ResourceId, ResourceTypeId,
+    RevisionId, SecretId, SecretVersionId, ServiceId, TokenId, UserId, WorkerId,
 };
 pub use instance::{InstanceReport, LastExit, Phase, Tier, Usage};
 pub use isolation::{

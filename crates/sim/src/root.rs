@@ -83,6 +83,8 @@ impl Document for Change {
             Self::Token(id, _) => Key::Token(*id),
             Self::Secret(id, _) => Key::Secret(*id),
             Self::Blocks(_) => Key::Blocks,
+            Self::Hook(..) | Self::Delivery(..) => unreachable!("nobody listens here"),
+            Self::ResourceType(..) | Self::Resource(..) => unreachable!("nobody keeps anything here"),
             Self::People(_) | Self::AuditRecord(..) | Self::AuditEnds(_) | Self::AuditMark(..) => {
                 unreachable!("nobody logs in here, and nothing is recorded")
             }
@@ -103,6 +105,10 @@ impl Document for Change {
             Self::Secret(_, document) => document.is_none(),
             Self::Blocks(_)
             | Self::People(_)
+            | Self::Hook(..)
+            | Self::Delivery(..)
+            | Self::ResourceType(..)
+            | Self::Resource(..)
             | Self::AuditRecord(..)
             | Self::AuditEnds(_)
             | Self::AuditMark(..) => false,
@@ -315,8 +321,8 @@ impl World {
                     let body = Body::FromNeighbour { from, news: Arc::new(news) };
                     self.stream(Envelope { child, session, body });
                 }
-                // Nobody joins in these simulations.
-                Effect::SendTokens { .. } | Effect::SendRevocations { .. } => {}
+                // Nobody joins or listens in these simulations.
+                Effect::SendTokens { .. } | Effect::SendRevocations { .. } | Effect::Deliver(_) => {}
             }
         }
     }

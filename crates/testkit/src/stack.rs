@@ -14,6 +14,7 @@ use node_engine::{
     network::{InstanceNetwork, fake::FakeNetwork},
     runtime::fake::FakeRuntime,
 };
+use root_orchestrator::HooksConfig;
 use serde_json::json;
 use store::Location;
 use tempfile::TempDir;
@@ -45,6 +46,7 @@ pub struct Root {
     address: IpAddr,
     api_port: u16,
     cluster_port: u16,
+    hooks: HooksConfig,
     store: Location,
     daemon: Option<Daemon>,
     /// Logged in as `Admin`.
@@ -59,21 +61,26 @@ impl Root {
 
     /// As [`Root::start`], with this address for it and all below it.
     pub async fn start_at(address: IpAddr) -> Self {
-        Self::start_with(address, Location::embedded()).await
+        Self::start_with(address, Location::embedded(), HooksConfig::default()).await
+    }
+
+    /// As [`Root::start`], with hooks that are called so.
+    pub async fn start_with_hooks(hooks: HooksConfig) -> Self {
+        Self::start_with(Ipv4Addr::LOCALHOST.into(), Location::embedded(), hooks).await
     }
 
     /// As [`Root::start`], with its documents there.
     pub async fn start_on(store: Location) -> Self {
-        Self::start_with(Ipv4Addr::LOCALHOST.into(), store).await
+        Self::start_with(Ipv4Addr::LOCALHOST.into(), store, HooksConfig::default()).await
     }
 
-    async fn start_with(address: IpAddr, store: Location) -> Self {
+    async fn start_with(address: IpAddr, store: Location, hooks: HooksConfig) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let (api, cluster) = (listen(address, 0).await, listen(address, 0).await);
         let (api_port, cluster_port) = (port_of(&api), port_of(&cluster));
-        let daemon = run_root(directory.path(), &store, api, cluster);
+        let daemon = run_root(directory.path(), &store, &hooks, api, cluster);
         let api = Api::log_in(format!("http://{}", SocketAddr::new(address, api_port)), PASSWORD).await;
-        Self { directory, address, api_port, cluster_port, store, daemon: Some(daemon), api }
+        Self { directory, address, api_port, cluster_port, hooks, store, daemon: Some(daemon), api }
     }
 
     /// What another root says that is to have its documents there and cannot; as one line.
@@ -81,7 +88,7 @@ impl Root {
         let directory = tempfile::tempdir().expect("a directory");
         let address = Ipv4Addr::LOCALHOST.into();
         let (api, cluster) = (listen(address, 0).await, listen(address, 0).await);
-        run_root(directory.path(), &store, api, cluster).failure().await
+        run_root(directory.path(), &store, &HooksConfig::default(), api, cluster).failure().await
     }
 
     /// Waits for it to end by itself; its error as one line.
@@ -116,7 +123,7 @@ impl Root {
     pub async fn start_again(&mut self) {
         let (api, cluster) =
             (listen(self.address, self.api_port).await, listen(self.address, self.cluster_port).await);
-        let start = || run_root(self.directory.path(), &self.store, api, cluster);
+        let start = || run_root(self.directory.path(), &self.store, &self.hooks, api, cluster);
         self.daemon = Some(unlocked(self.directory.path(), start).await);
         self.api = Api::log_in(self.api.base().to_owned(), PASSWORD).await;
     }
@@ -183,7 +190,13 @@ fn contents(directory: &Path) -> Vec<u8> {
     files.flat_map(|path| std::fs::read(path).expect("readable")).collect()
 }
 
-fn run_root(directory: &Path, store: &Location, api: TcpListener, cluster: TcpListener) -> Daemon {
+fn run_root(
+    directory: &Path,
+    store: &Location,
+    hooks: &HooksConfig,
+    api: TcpListener,
+    cluster: TcpListener,
+) -> Daemon {
     let config = root_orchestrator::Config {
         state_dir: directory.join("state"),
         store: store.clone(),
@@ -201,6 +214,7 @@ fn run_root(directory: &Path, store: &Location, api: TcpListener, cluster: TcpLi
         new_login_key: false,
         secrets: root_orchestrator::SecretsKeyConfig::default(),
         oidc: root_orchestrator::OidcConfig::default(),
+        hooks: hooks.clone(),
     };
     Daemon::start(|shutdown| async move {
         let listeners = root_orchestrator::Listeners { api: adopt(api), cluster: adopt(cluster) };

@@ -6,7 +6,9 @@ mod system {
     mod changes;
     mod contract;
     mod deployment;
+    mod hooks;
     mod loss;
+    mod receiver;
     mod records;
     mod relay;
     mod secrets;

@@ -86,6 +86,10 @@ pub enum Kind {
     Service,
     /// What services are given and nobody is shown.
     Secret,
+    /// Who is told of changes.
+    Hook,
+    /// A type of custom resources, or one of them.
+    CustomResource,
     /// A user, as a member of an organisation.
     User,
     /// An organisation.
@@ -106,10 +110,12 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Application,
         Self::Service,
         Self::Secret,
+        Self::Hook,
+        Self::CustomResource,
         Self::User,
         Self::Organization,
         Self::Quota,
@@ -127,6 +133,8 @@ impl Kind {
             Self::Application => "application",
             Self::Service => "service",
             Self::Secret => "secret",
+            Self::Hook => "hook",
+            Self::CustomResource => "custom-resource",
             Self::User => "user",
             Self::Organization => "organization",
             Self::Quota => "quota",
@@ -323,12 +331,19 @@ enum Enough {
 const fn enough(verb: Verb, kind: Kind) -> Enough {
     use Role::{ApplicationProvider, InfrastructureProvider, OrganizationAdmin};
     match (kind, verb) {
-        (Kind::Application | Kind::Service | Kind::Secret | Kind::Quota, Verb::Get) => {
-            Enough::Roles(&[OrganizationAdmin, ApplicationProvider])
-        }
-        (Kind::Application | Kind::Service | Kind::Secret, Verb::Create | Verb::Update | Verb::Delete) => {
-            Enough::Roles(&[ApplicationProvider])
-        }
+        (
+            Kind::Application
+            | Kind::Service
+            | Kind::Secret
+            | Kind::Hook
+            | Kind::CustomResource
+            | Kind::Quota,
+            Verb::Get,
+        ) => Enough::Roles(&[OrganizationAdmin, ApplicationProvider]),
+        (
+            Kind::Application | Kind::Service | Kind::Secret | Kind::Hook | Kind::CustomResource,
+            Verb::Create | Verb::Update | Verb::Delete,
+        ) => Enough::Roles(&[ApplicationProvider]),
         (Kind::User, _) | (Kind::Organization, Verb::Get | Verb::Update) | (Kind::Audit, Verb::Get) => {
             Enough::Roles(&[OrganizationAdmin])
         }
@@ -353,6 +368,8 @@ const fn is_ones_own(verb: Verb, kind: Kind) -> bool {
         Kind::Application
         | Kind::Service
         | Kind::Secret
+        | Kind::Hook
+        | Kind::CustomResource
         | Kind::Organization
         | Kind::Quota
         | Kind::Cluster
@@ -398,6 +415,8 @@ pub const fn usual_owner(rights: &Rights, kind: Kind) -> Of {
         Kind::Application
         | Kind::Service
         | Kind::Secret
+        | Kind::Hook
+        | Kind::CustomResource
         | Kind::User
         | Kind::Organization
         | Kind::Quota

@@ -2,10 +2,11 @@
 //!
 //! ```text
 //!   users ────► accept   (command.rs, rollout.rs, enrolment.rs, ─┐
-//!               certificates.rs, membership.rs, sessions.rs)     ├─► changes ──► apply (state.rs)
+//!               certificates.rs, membership.rs, sessions.rs,     ├─► changes ──► apply (state.rs)
+//!               secrets.rs, hooks.rs, resources.rs)              │
 //!   clusters ─► observe  (observation.rs) ───────────────────────┘
 //!
-//!   reconcile(now) (reconcile.rs, placing.rs, rollout.rs) ──► Plan { changes, effects, wake_at }
+//!   reconcile(now) (reconcile.rs, placing.rs, rollout.rs, outbox.rs) ──► Plan { changes, effects, wake_at }
 //!                                                             the only place that asks for effects
 //!   readers ──► queries.rs
 //! ```
@@ -21,16 +22,21 @@ mod audit;
 mod certificates;
 mod command;
 mod enrolment;
+mod hooks;
 mod membership;
 mod neighbours;
 mod observation;
 pub mod oidc;
+mod outbox;
 mod people;
 mod placing;
 mod queries;
 mod quota;
+mod reach;
 mod reconcile;
+mod resources;
 mod rollout;
+mod schema;
 mod secrets;
 mod service;
 mod sessions;
@@ -46,11 +52,22 @@ pub use audit::{AuditEnds, AuditFilter, Call, FORGOTTEN_AT_ONCE, actor, seen_by}
 pub use certificates::{Revocation, RevokedId};
 pub use command::{Author, FreshIds, Rejected};
 pub use enrolment::{Claim, EnrolmentRejected, JoinKind, JoinedAs, Token};
+pub use hooks::{
+    Hook, HookError, HookEvent, HookRejected, HookSecret, HookStatus, HookWish, MAX_HOOK_NAME_LENGTH,
+    MAX_HOOK_URL_LENGTH, MOST_HOOKS, SecretWish, Topic,
+};
 pub use membership::{NewUser, PeopleRejected, UserChange};
+pub use outbox::{Delivery, DeliveryId, MOST_WAITING};
 pub use people::{ApiToken, EndedSession, Organization, PasswordReset, PeopleChange, User};
 pub use placing::SILENT_MILLIS;
 pub use quota::{Quota, QuotaUsage};
+pub use reach::{Reach, Unreachable};
 pub use reconcile::{Effect, OFFER_AGAIN_MILLIS};
+pub use resources::{
+    CheckedResource, CustomResource, MAX_RESOURCE_BYTES, MAX_SCHEMA_BYTES, MAX_TYPE_NAME_LENGTH,
+    MOST_RESOURCE_BYTES, MOST_RESOURCE_TYPES, MOST_RESOURCES, ResourceCheck, ResourceRejected, ResourceType,
+};
+pub use schema::SchemaProblem;
 pub use secrets::{Envelope, NewSecret, Rotation, Secret, SecretKind, SecretVersion};
 pub use service::{Revision, Rollout, Service, UpdatePolicy};
 pub use sessions::{NewApiToken, Session};

@@ -306,8 +306,12 @@ impl State {
         may_give(by, &roles)?;
         let tokens = self.people.tokens.values().filter(|token| token.organization == id);
         let tokens = tokens.map(|token| PeopleChange::ApiToken(token.id, None));
-        let changes = tokens.chain([PeopleChange::Organization(id, None)]);
-        Ok(changes.map(Change::People).collect())
+        let people = tokens.chain([PeopleChange::Organization(id, None)]);
+        let hooks = self.hooks().filter(|hook| hook.organization == id);
+        let hooks = hooks.flat_map(|hook| self.delete_hook(hook.id));
+        let types = self.resource_types_of(id);
+        let types = types.flat_map(|kind| self.delete_resource_type(kind.id));
+        Ok(hooks.chain(types).chain(people.map(Change::People)).collect())
     }
 
     /// Sets what the applications of an organisation may take. What they take already stays.

@@ -6,7 +6,7 @@ use model::{
     WorkerToken,
 };
 
-use crate::{Change, Cluster, State};
+use crate::{Change, Cluster, DeliveryId, State};
 
 /// An assignment that a cluster does not confirm is sent again after this long.
 pub const OFFER_AGAIN_MILLIS: u64 = 5_000;
@@ -69,6 +69,8 @@ pub enum Effect {
         /// What.
         news: NeighbourNews,
     },
+    /// Tell a hook what is next for it; what comes of it is to be said to [`State::delivered`].
+    Deliver(DeliveryId),
 }
 
 /// The changes and effects of a pass.
@@ -110,6 +112,9 @@ impl Brain for State {
         self.end_revocations(&mut plan, now);
         self.offer_revocations(&mut plan);
         self.tell_neighbours(&mut plan);
+        // Late: whatever was decided above may be what somebody listens for.
+        self.enqueue(&mut plan, now);
+        self.offer_deliveries(&mut plan, now);
         self.keep_books(&mut plan, now);
         plan
     }

@@ -10,16 +10,19 @@ use ::audit::{Head, Record};
 use addressing::{BlockPlan, StablePlan};
 use model::{
     ApplicationId, AssignedInstance, AssignedService, CertificateRecord, ClusterId, Desired, Generation,
-    Holder, InstanceId, InstanceReport, Location, Moment, Now, OrganizationId, Phase, Refusal, Resources,
-    RevisionId, SecretId, ServiceId, SpentToken, Tenure, TokenId,
+    Holder, HookId, InstanceId, InstanceReport, Location, Moment, Now, OrganizationId, Phase, Refusal,
+    ResourceId, ResourceTypeId, Resources, RevisionId, SecretId, ServiceId, SpentToken, Tenure, TokenId,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AuditEnds, Revocation, RevokedId, Secret, Service, Token,
+    AuditEnds, CustomResource, Delivery, DeliveryId, Hook, ResourceType, Revocation, RevokedId, Secret,
+    Service, Token,
     audit::Ledger,
     neighbours::Neighbourhood,
+    outbox::Outbox,
     people::{People, PeopleChange},
+    resources::Resources as CustomResources,
     sight::{HeldCopy, Session, Sight},
 };
 
@@ -124,6 +127,14 @@ pub enum Change {
     Certificate(Holder, Option<CertificateRecord>),
     /// Certificates that count no more.
     Revocation(RevokedId, Option<Revocation>),
+    /// Who is told of changes.
+    Hook(HookId, Option<Hook>),
+    /// What a hook is still to be told.
+    Delivery(DeliveryId, Option<Delivery>),
+    /// A type of custom resources.
+    ResourceType(ResourceTypeId, Option<ResourceType>),
+    /// A custom resource.
+    Resource(ResourceId, Option<CustomResource>),
     /// A record of who changed what. Forgotten ones go; the rest is never changed.
     AuditRecord(u64, Option<Arc<Record>>),
     /// Where the records begin and end.
@@ -156,6 +167,9 @@ pub struct State {
     pub(crate) revocations: BTreeMap<RevokedId, Revocation>,
     /// Clusters to be told which of their workers' certificates count no more.
     pub(crate) revocations_due: BTreeSet<ClusterId>,
+    pub(crate) hooks: BTreeMap<HookId, Hook>,
+    pub(crate) outbox: Outbox,
+    pub(crate) resources: CustomResources,
     /// Which addresses services and instances have. Follows from their documents.
     pub(crate) stable: StablePlan,
     /// Services and instances without addresses.
@@ -209,6 +223,7 @@ impl State {
 
     /// Takes on a change. Infallible: whatever is decided was decided before.
     pub(crate) fn take(&mut self, change: Change) {
+        self.overhear(&change);
         match change {
             Change::Application(id, application) => self.apply_application(id, application),
             Change::Service(id, service) => {
@@ -265,6 +280,13 @@ impl State {
                 self.revocations_due.insert(id.cluster);
                 set(&mut self.revocations, id, revocation);
             }
+            Change::Hook(id, hook) => {
+                self.outbox.take_hook(self.hooks.get(&id), hook.as_ref());
+                set(&mut self.hooks, id, hook);
+            }
+            Change::Delivery(id, delivery) => self.outbox.take_delivery(id, delivery),
+            Change::ResourceType(id, kind) => self.resources.take_type(id, kind),
+            Change::Resource(id, resource) => self.resources.take_resource(id, resource),
             // It is kept by the store alone.
             Change::AuditRecord(..) => {}
             Change::AuditEnds(ends) => self.audit.ends = ends,
@@ -423,6 +445,7 @@ impl State {
         self.dirty.clear();
         self.tokens_due.clear();
         self.revocations_due.clear();
+        self.outbox.loaded();
         self.stable.go_on_behind();
         self.capacity_changed = true;
         for id in self.clusters.keys() {

@@ -11,7 +11,7 @@ use axum::{
 };
 use control::Stopping;
 use root_core::{
-    PeopleRejected, Rejected,
+    HookRejected, PeopleRejected, Rejected, ResourceRejected, SchemaProblem,
     sla::{SlaErrorCode, SlaErrors},
 };
 use serde::Serialize;
@@ -169,6 +169,45 @@ impl From<PeopleRejected> for Error {
             PeopleRejected::TooManyTokens => (StatusCode::CONFLICT, "too_many_tokens"),
         };
         Self::new(status, code, rejected.to_string())
+    }
+}
+
+impl From<HookRejected> for Error {
+    fn from(rejected: HookRejected) -> Self {
+        let (status, code) = match &rejected {
+            HookRejected::Field { field, message } => return Self::bad_field(field, message.clone()),
+            HookRejected::NameTaken(_) | HookRejected::Duplicate(_) => (StatusCode::CONFLICT, "hook_exists"),
+            HookRejected::TooMany => (StatusCode::CONFLICT, "too_many_hooks"),
+            HookRejected::OfThePlatform => (StatusCode::FORBIDDEN, "forbidden"),
+            HookRejected::None(_) => (StatusCode::NOT_FOUND, "no_hook"),
+        };
+        Self::new(status, code, rejected.to_string())
+    }
+}
+
+impl From<ResourceRejected> for Error {
+    fn from(rejected: ResourceRejected) -> Self {
+        let message = rejected.to_string();
+        let (status, code) = match rejected {
+            ResourceRejected::Type(SchemaProblem { field, message }) => {
+                return Self::bad_field(&field, message);
+            }
+            ResourceRejected::Invalid(problems) => {
+                let problem = |it: SchemaProblem| Problem {
+                    error: "invalid_value".to_owned(),
+                    field: it.field,
+                    message: it.message,
+                };
+                let problems = problems.into_iter().map(problem).collect();
+                return Self { problems, ..Self::new(StatusCode::BAD_REQUEST, "invalid_value", message) };
+            }
+            ResourceRejected::TypeExists(_) => (StatusCode::CONFLICT, "resource_type_exists"),
+            ResourceRejected::NoType(_) => (StatusCode::NOT_FOUND, "no_resource_type"),
+            ResourceRejected::NoResource { .. } => (StatusCode::NOT_FOUND, "no_resource"),
+            ResourceRejected::Changed => (StatusCode::CONFLICT, "changed_meanwhile"),
+            ResourceRejected::TooMuch(_) => (StatusCode::CONFLICT, "too_many_resources"),
+        };
+        Self::new(status, code, message)
     }
 }
 

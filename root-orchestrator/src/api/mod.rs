@@ -12,7 +12,9 @@ mod calls;
 mod certificates;
 mod changes;
 mod clusters;
+mod custom_resources;
 mod error;
+mod hooks;
 mod logs;
 mod oidc;
 mod organizations;
@@ -55,8 +57,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::SwaggerUi;
 
 use crate::{
-    Brain, audit::Audited, auth::Authentication, auth::Caller, links::Links, surroundings::Watch,
-    vault::Vault,
+    Brain, audit::Audited, auth::Authentication, auth::Caller, hooks::Client, links::Links,
+    surroundings::Watch, vault::Vault,
 };
 use body::Body;
 pub(crate) use calls::State;
@@ -64,7 +66,7 @@ use error::Error;
 pub(crate) use serve::serve;
 pub use tls::ApiTlsConfig;
 pub(crate) use tls::Transport;
-pub(crate) use views::date;
+pub(crate) use views::{date, rfc3339};
 
 /// What every handler can reach.
 #[derive(Clone)]
@@ -77,6 +79,7 @@ pub(crate) struct Context {
     pub(crate) authentication: Arc<Authentication>,
     pub(crate) watch: Watch,
     pub(crate) vault: Arc<Vault>,
+    pub(crate) hook_client: Client,
     pub(crate) ca_pin: [u8; 32],
     pub(crate) authority: Arc<Authority>,
     /// The root's own certificate, and what time it is where certificates are judged.
@@ -154,6 +157,11 @@ fn described() -> OpenApiRouter<Context> {
         .routes(routes!(tokens::revoke))
         .routes(routes!(secrets::list, secrets::create))
         .routes(routes!(secrets::rotate, secrets::delete))
+        .routes(routes!(hooks::list, hooks::create))
+        .routes(routes!(hooks::get, hooks::update, hooks::delete))
+        .routes(routes!(custom_resources::list_types, custom_resources::create_type))
+        .routes(routes!(custom_resources::list, custom_resources::create, custom_resources::delete_type))
+        .routes(routes!(custom_resources::get, custom_resources::update, custom_resources::delete))
         .routes(routes!(certificates::list))
         .routes(routes!(certificates::revoke))
         .routes(routes!(certificates::list_of_workers))

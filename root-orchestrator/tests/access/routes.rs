@@ -93,6 +93,24 @@ impl Things {
         self.shop.insert((application, service)).clone()
     }
 
+    /// A custom resource of the type `device`, which is made if it is not there.
+    async fn device(&self) -> String {
+        // It is there already, or it is not.
+        self.site.bob.post("/api/v1/custom-resources", &json!({"resource_type": "device"})).await;
+        let made = self.site.bob.post("/api/v1/custom-resources/device", &json!({})).await.ok();
+        made["_id"].as_str().expect("an id").to_owned()
+    }
+
+    async fn hook(&mut self) -> String {
+        self.shops += 1;
+        let url = format!("https://hooks.example/{}", self.shops);
+        let wanted = json!({
+            "hook_name": format!("hook{}", self.shops), "webhook_url": url, "entity": "jobs", "events": ["post_delete"],
+        });
+        let made = self.site.bob.post("/api/v1/hooks", &wanted).await;
+        made.body["_id"].as_str().expect("an id").to_owned()
+    }
+
     /// The path with something of `acme` in the place of its parameters.
     async fn fill(&mut self, path: &str) -> String {
         let mut filled = path.to_owned();
@@ -110,6 +128,11 @@ impl Things {
                 }
             }
             "applications" => put("user", &self.bob),
+            "v1" if path.starts_with("/api/v1/custom-resources/") => {
+                put("type", "device");
+                put("id", &self.device().await);
+            }
+            "v1" if path.starts_with("/api/v1/hooks/") => put("id", &self.hook().await),
             "v1" if path.starts_with("/api/v1/secrets/") => put("name", "nowhere"),
             "user" | "permission" => {
                 if self.site.ada().get("/api/user/kim").await.status == 404 {
@@ -156,7 +179,7 @@ async fn status(client: &Client, caller: &Api, method: &str, path: &str, body: V
     if !caller.bearer().is_empty() {
         request = request.bearer_auth(caller.bearer());
     }
-    if matches!(method, Method::POST | Method::PUT) {
+    if matches!(method, Method::POST | Method::PUT | Method::PATCH) {
         request = request.json(&body);
     }
     request.send().await.expect("the root answers").status().as_u16()

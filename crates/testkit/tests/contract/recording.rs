@@ -86,7 +86,7 @@ pub(super) struct Difference {
     /// Parts of the recorded shape that the answer lacks.
     #[serde(default)]
     pub(super) missing: BTreeSet<String>,
-    /// Refused without a token; with the administrator's the answer is as recorded, but for what is `missing`.
+    /// Refused without a token; with the administrator's the answer is as recorded, but for `status` and what is `missing`.
     #[serde(default)]
     pub(super) needs_token: bool,
     /// For people: why it is better so.

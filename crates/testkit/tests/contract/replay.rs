@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use reqwest::{Client, Method};
+use root_orchestrator::HooksConfig;
 use serde_json::Value;
 use testkit::{Cluster, Root, Worker, wait_until};
 
@@ -49,7 +50,12 @@ struct Replay {
 async fn what_oakestra_answered_is_answered_here_but_for_what_is_listed() {
     let intended = intended();
     let mut replay = Replay {
-        root: Root::start().await,
+        // The recorded hooks lead to the device itself.
+        root: Root::start_with_hooks(HooksConfig {
+            hook_allow: vec!["127.0.0.1/32".parse().expect("a range")],
+            ..HooksConfig::default()
+        })
+        .await,
         client: Client::new(),
         known: [("password".to_owned(), PASSWORD.to_owned())].into(),
         members: Vec::new(),
@@ -97,15 +103,16 @@ impl Intended {
 impl Difference {
     /// What the answer is to be without a token, or with the one that was recorded.
     fn verdict(&self) -> Verdict {
-        match self.status {
-            _ if self.needs_token => Verdict::OtherStatus(401),
-            Some(status) => Verdict::OtherStatus(status),
-            None => self.verdict_on_shape(),
-        }
+        if self.needs_token { Verdict::OtherStatus(401) } else { self.verdict_once_let_in() }
     }
 
-    fn verdict_on_shape(&self) -> Verdict {
-        if self.missing.is_empty() { Verdict::AsRecorded } else { Verdict::Lacks(self.missing.clone()) }
+    /// What it is to be with the token that it takes.
+    fn verdict_once_let_in(&self) -> Verdict {
+        match self.status {
+            Some(status) => Verdict::OtherStatus(status),
+            None if self.missing.is_empty() => Verdict::AsRecorded,
+            None => Verdict::Lacks(self.missing.clone()),
+        }
     }
 }
 
@@ -145,10 +152,12 @@ impl Replay {
                     faults.push(format!("{verdict:?}, but listed is {expected:?}"));
                 }
                 if difference.needs_token {
-                    let verdict = exchange.verdict(&self.ask(exchange, "admin").await);
-                    let expected = difference.verdict_on_shape();
+                    let live = self.ask(exchange, "admin").await;
+                    self.learn(&exchange.learn, &live.body);
+                    let (verdict, expected) = (exchange.verdict(&live), difference.verdict_once_let_in());
                     if verdict != expected {
-                        faults.push(format!("with a token {verdict:?}, but listed is {expected:?}"));
+                        let body = &live.body;
+                        faults.push(format!("with a token {verdict:?}, but listed is {expected:?}: {body}"));
                     }
                 }
             }
@@ -230,7 +239,7 @@ impl Replay {
     }
 }
 
-/// Clients take 200 and JSON for success and nothing else, and show the `message` of what is none.
+/// Clients take 200, or 201 for what is new, and JSON for success and nothing else, and show the `message` of what is none.
 fn read(status: u16, text: &str) -> Live {
     let mut faults = Vec::new();
     let mut body: Value = serde_json::from_str(text).unwrap_or_else(|error| {
@@ -241,13 +250,13 @@ fn read(status: u16, text: &str) -> Live {
     let twice = inner.is_some();
     body = inner.unwrap_or(body);
     match status {
-        200 => {}
+        200 | 201 => {}
         400..=499 => {
             if body["code"] != status || body["message"].as_str().is_none_or(str::is_empty) {
                 faults.push("a refusal without `code` or `message`".to_owned());
             }
         }
-        _ => faults.push("neither 200 nor a refusal".to_owned()),
+        _ => faults.push("neither 200 or 201 nor a refusal".to_owned()),
     }
     Live { status, body, twice, faults }
 }

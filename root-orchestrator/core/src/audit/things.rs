@@ -12,8 +12,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::{
-    ApiToken, Application, Change, Cluster, EndedSession, Instance, Organization, PeopleChange, Revision,
-    Revocation, RevokedId, Secret, Service, State, Token, User, oidc::OfProvider,
+    ApiToken, Application, Change, Cluster, CustomResource, EndedSession, Hook, Instance, Organization,
+    PeopleChange, ResourceType, Revision, Revocation, RevokedId, Secret, Service, State, Token, User,
+    oidc::OfProvider,
 };
 
 impl State {
@@ -82,9 +83,30 @@ impl State {
                 let worker = worker.map(|worker| format!("/{worker}")).unwrap_or_default();
                 of("revocation", &format!("{cluster}{worker}"), before, after.as_ref(), revocation)
             }
-            Change::Blocks(_) | Change::AuditRecord(..) | Change::AuditEnds(_) | Change::AuditMark(..) => {
-                None
+            Change::Hook(id, after) => {
+                let before = self.hooks.get(id);
+                let known = after.as_ref().or(before)?;
+                let object = of("hook", id, before, after.as_ref(), hook)?;
+                Some(named(object, &known.name, Some(known.organization)))
             }
+            Change::ResourceType(id, after) => {
+                let before = self.resources.get_type(*id);
+                let known = after.as_ref().or(before)?;
+                let object = of("resource-type", id, before, after.as_ref(), resource_type)?;
+                Some(named(object, &known.name, Some(known.organization)))
+            }
+            Change::Resource(id, after) => {
+                let before = self.resources.get(*id);
+                let known = self.resources.get_type(after.as_ref().or(before)?.of)?;
+                let object = of("custom-resource", id, before, after.as_ref(), custom_resource)?;
+                Some(named(object, &known.name, Some(known.organization)))
+            }
+            // What a hook is still to be told goes with the hook.
+            Change::Delivery(..)
+            | Change::Blocks(_)
+            | Change::AuditRecord(..)
+            | Change::AuditEnds(_)
+            | Change::AuditMark(..) => None,
         }
     }
 
@@ -285,6 +307,29 @@ fn secret(secret: &Secret) -> View {
         .show("name", name.as_str())
         .show("kind", kind.as_str())
         .show("versions", versions.iter().map(|version| version.number).collect::<Vec<_>>())
+}
+
+fn hook(hook: &Hook) -> View {
+    let Hook { id: _, organization: _, name, url, entity, events, secret, next: _, status: _ } = hook;
+    // Some receivers are known by a path that nobody is to know.
+    let origin = url.split('/').take(3).collect::<Vec<_>>().join("/");
+    View::default()
+        .show("name", name.as_str())
+        .show("origin", origin)
+        .hide("url", url.as_str())
+        .show("entity", entity.as_str())
+        .show("events", value(events))
+        .show("secret", secret.as_ref().map(|secret| secret.number))
+}
+
+fn resource_type(kind: &ResourceType) -> View {
+    let ResourceType { id: _, organization: _, name, schema } = kind;
+    View::default().show("name", name.as_str()).hide("schema", value(schema))
+}
+
+fn custom_resource(resource: &CustomResource) -> View {
+    let CustomResource { id: _, of: _, content } = resource;
+    View::default().hide("content", value(content))
 }
 
 fn user(user: &User) -> View {

@@ -41,13 +41,16 @@ fn everybody_may_look_at_clusters_and_keep_api_tokens() {
 #[test]
 fn each_role_may_what_it_is_for_in_its_organisation() {
     let anybody = || [of("cluster", &["get"]), of("api-token", &ALL)].concat();
-    let applications = [of("application", &ALL), of("service", &ALL), of("secret", &ALL)].concat();
+    let kept = ["application", "service", "secret", "hook", "custom-resource"];
+    let applications = kept.map(|kind| of(kind, &ALL)).concat();
     let provider = [applications.clone(), of("quota", &["get"]), anybody()].concat();
     assert_eq!(allowed(&rights(ACME, &[Role::ApplicationProvider])), provider);
     let people = [
         of("application", &["get"]),
         of("service", &["get"]),
         of("secret", &["get"]),
+        of("hook", &["get"]),
+        of("custom-resource", &["get"]),
         of("user", &ALL),
         of("organization", &["get", "update"]),
         of("quota", &["get"]),
@@ -114,7 +117,7 @@ fn a_token_may_what_its_user_may_and_its_scopes_say() {
     let admin = rights(ACME, &[Role::Admin]);
     assert_eq!(allowed(&scoped(admin.clone(), &["get:service"])), ["get:service"]);
     let provider = scoped(admin.clone(), &["Application_Provider"]);
-    let kinds = ["application", "service", "secret"];
+    let kinds = ["application", "service", "secret", "hook", "custom-resource"];
     let looks = [of("quota", &["get"]), of("cluster", &["get"])];
     assert_eq!(allowed(&provider), [kinds.map(|kind| of(kind, &ALL)).concat(), looks.concat()].concat());
     // What its user may not, its scopes do not give.

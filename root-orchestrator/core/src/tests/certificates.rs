@@ -14,7 +14,8 @@ fn told(root: &mut Root) -> Vec<(ClusterId, Vec<RevokedWorker>)> {
         Effect::SendAssignment { .. }
         | Effect::SendTokens { .. }
         | Effect::TellNeighbours { .. }
-        | Effect::PassOn { .. } => None,
+        | Effect::PassOn { .. }
+        | Effect::Deliver(_) => None,
     });
     told.collect()
 }

@@ -71,6 +71,7 @@ fn a_cluster_may_honour_the_tokens_of_its_own_workers_and_tells_of_their_use() {
             Effect::SendTokens { cluster, tokens, settled, .. } => Some((cluster, tokens, settled)),
             Effect::SendAssignment { .. }
             | Effect::SendRevocations { .. }
+            | Effect::Deliver(_)
             | Effect::TellNeighbours { .. }
             | Effect::PassOn { .. } => None,
         });

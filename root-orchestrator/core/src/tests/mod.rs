@@ -9,11 +9,13 @@ mod audit;
 mod certificates;
 mod constraints;
 mod enrolment;
+mod hooks;
 mod membership;
 mod names;
 mod neighbours;
 mod oidc;
 mod quota;
+mod resources;
 mod rollout;
 mod secrets;
 mod sessions;
@@ -116,6 +118,7 @@ impl Root {
             Effect::SendAssignment { .. } => true,
             Effect::SendTokens { .. }
             | Effect::SendRevocations { .. }
+            | Effect::Deliver(_)
             | Effect::TellNeighbours { .. }
             | Effect::PassOn { .. } => false,
         });

@@ -50,6 +50,7 @@ impl Root {
             Effect::SendAssignment { .. }
             | Effect::SendTokens { .. }
             | Effect::SendRevocations { .. }
+            | Effect::Deliver(_)
             | Effect::PassOn { .. } => None,
         });
         told.collect()
@@ -133,6 +134,7 @@ impl Root {
             Effect::SendAssignment { .. }
             | Effect::SendTokens { .. }
             | Effect::SendRevocations { .. }
+            | Effect::Deliver(_)
             | Effect::TellNeighbours { .. } => None,
         });
         passed.collect()
