@@ -13,7 +13,8 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 pub use audit::{AuditExportArguments, AuditFilterArguments, AuditListArguments, AuditWhat};
 pub use certs::{CertsArguments, CertsWhat};
 pub use people::{
-    ApiTokenArguments, ApiTokenWhat, AuthWhat, Limit, Limits, OrganizationWhat, PasswordArguments, UserWhat,
+    ApiTokenArguments, ApiTokenWhat, AuthWhat, Limit, Limits, LoginArguments, OrganizationWhat,
+    PasswordArguments, UserWhat,
 };
 pub use secret::{SecretValueArguments, SecretWhat};
 pub use worker::{DrainArguments, ForgetArguments, WorkerArguments};
@@ -144,20 +145,6 @@ pub enum Command {
     },
     /// Print the version of this command
     Version,
-}
-
-/// Arguments of `mangrove login`.
-#[derive(Debug, Args)]
-pub struct LoginArguments {
-    /// Who logs in
-    #[arg(long, short, default_value = "Admin")]
-    pub username: String,
-    /// The organisation to log in to, of which you are a member [default: root]
-    #[arg(long, value_name = "NAME")]
-    pub organization: Option<String>,
-    /// Read the password from standard input instead of MANGROVE_PASSWORD or a prompt
-    #[arg(long)]
-    pub password_stdin: bool,
 }
 
 /// Arguments of `mangrove deploy`.

@@ -7,7 +7,9 @@ use std::{
     time::Duration,
 };
 
+use data_encoding::BASE64URL_NOPAD;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
@@ -104,10 +106,47 @@ impl Client {
             }
             Err(error) => return Err(error),
         };
-        let token = |name: &str| self.field(&answer, name, &format!("POST {path}")).map(str::to_owned);
+        self.remember_pair(&answer, path, username.to_owned(), organization)
+    }
+
+    /// Begins a login at the identity provider of the root, which a person finishes in a browser.
+    pub(crate) async fn begin_device_login(&self, organization: Option<&str>) -> Result<DeviceLogin, Error> {
+        let path = "/api/auth/oidc/device";
+        let wanted = json!({"organization_name": organization});
+        let request = self.request(Method::POST, path).timeout(ANSWER_TIMEOUT).json(&wanted);
+        let answer = self.answer(request, &Method::POST, path).await?;
+        serde_json::from_value(answer).map_err(|error| Error::Incomprehensible {
+            root: self.root.clone(),
+            request: format!("POST {path}"),
+            detail: error.to_string(),
+        })
+    }
+
+    /// Saves the login if a person has finished it; else the refusal says `authorization_pending`.
+    pub(crate) async fn finish_device_login(
+        &self,
+        device_code: &str,
+        organization: Option<&str>,
+    ) -> Result<(), Error> {
+        let path = "/api/auth/oidc/device/token";
+        let question = json!({"device_code": device_code});
+        let request = self.request(Method::POST, path).timeout(ANSWER_TIMEOUT).json(&question);
+        let answer = self.answer(request, &Method::POST, path).await?;
+        let username = answer["token"].as_str().and_then(user_of).unwrap_or_default();
+        self.remember_pair(&answer, path, username, organization)
+    }
+
+    fn remember_pair(
+        &self,
+        answer: &Value,
+        path: &str,
+        username: String,
+        organization: Option<&str>,
+    ) -> Result<(), Error> {
+        let token = |name: &str| self.field(answer, name, &format!("POST {path}")).map(str::to_owned);
         self.remember(SavedLogin {
             root: self.root.clone(),
-            username: username.to_owned(),
+            username,
             organization: organization.map(str::to_owned),
             token: Some(token("token")?),
             refresh_token: Some(token("refresh_token")?),
@@ -258,9 +297,15 @@ impl Client {
         let text = response.text().await.unwrap_or_default();
         let message = error_message(&text)
             .unwrap_or_else(|| status.canonical_reason().unwrap_or("no reason given").to_owned());
+        let code = decode(&text).ok().and_then(|body| body["error"].as_str().map(str::to_owned));
         // Queries are for machines; the path tells the user enough.
         let path = path.split('?').next().unwrap_or(path);
-        Err(Error::Refused { request: format!("{method} {path}"), status: status.as_u16(), message })
+        Err(Error::Refused {
+            request: format!("{method} {path}"),
+            status: status.as_u16(),
+            code: code.unwrap_or_default(),
+            message,
+        })
     }
 
     async fn json(&self, response: Response, request: &str) -> Result<Value, Error> {
@@ -275,6 +320,19 @@ impl Client {
             detail: format!("it is not JSON ({error})"),
         })
     }
+}
+
+/// What a person does in a browser so that this command is logged in.
+#[derive(Debug, Deserialize)]
+pub(crate) struct DeviceLogin {
+    pub(crate) device_code: String,
+    pub(crate) user_code: String,
+    pub(crate) verification_uri: String,
+    pub(crate) verification_uri_complete: Option<String>,
+    /// Seconds.
+    pub(crate) expires_in: u64,
+    /// Seconds between two questions.
+    pub(crate) interval: u64,
 }
 
 /// The body of an answer, chunk by chunk.
@@ -331,6 +389,13 @@ fn decode(text: &str) -> Result<Value, serde_json::Error> {
         return Ok(decoded);
     }
     Ok(value)
+}
+
+/// Whom an access token is for, as it says. It is the root's to check.
+fn user_of(token: &str) -> Option<String> {
+    let claims = BASE64URL_NOPAD.decode(token.split('.').nth(1)?.as_bytes()).ok()?;
+    let claims: Value = serde_json::from_slice(&claims).ok()?;
+    claims["sub"].as_str().map(str::to_owned)
 }
 
 fn error_message(body: &str) -> Option<String> {

@@ -18,7 +18,7 @@ pub(crate) enum Error {
     Unfinished { root: String, request: String, cause: String },
     /// It answered with an error of its own.
     #[error("the root refused {request}: {message} ({status})")]
-    Refused { request: String, status: u16, message: String },
+    Refused { request: String, status: u16, code: String, message: String },
     /// It answered, and not as a root does.
     #[error("{root} answered {request} with something no Mangrove root says: {detail}")]
     Incomprehensible { root: String, request: String, detail: String },
@@ -34,6 +34,9 @@ pub(crate) enum Error {
     /// The root knows no such user or password.
     #[error("{root} does not let `{username}` in: {message}")]
     LoginRefused { root: String, username: String, message: String },
+    /// Nobody logged in with a browser.
+    #[error("nobody logged in at the identity provider within {seconds} s")]
+    LoginUnfinished { seconds: u64 },
     /// There is nowhere to ask for a password.
     #[error("no password given, and there is no terminal to ask on")]
     NoPassword,
@@ -159,6 +162,7 @@ impl Error {
             Self::NotLoggedIn { root } | Self::LoginExpired { root } => {
                 Some(format!("run `mangrove login --root {root}`"))
             }
+            Self::LoginUnfinished { .. } => Some("run `mangrove login --oidc` again".to_owned()),
             Self::NoPassword => Some("set MANGROVE_PASSWORD or pass --password-stdin".to_owned()),
             Self::Unconfirmed { .. } => Some("pass --yes".to_owned()),
             Self::Config { action: "understand", .. } => {
@@ -273,6 +277,7 @@ impl Error {
             | Self::NotLoggedIn { .. }
             | Self::LoginExpired { .. }
             | Self::LoginRefused { .. }
+            | Self::LoginUnfinished { .. }
             | Self::MayNot { .. }
             | Self::Config { .. }
             | Self::NoConfigFolder

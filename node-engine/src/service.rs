@@ -315,8 +315,10 @@ impl Service {
         };
         let store = Arc::clone(&self.parts.assignments);
         let to_save = accepted.held().clone();
-        let saved =
-            tokio::task::spawn_blocking(move || store.save(&to_save).map_err(|error| (error, to_save))).await;
+        let saved = tokio::task::spawn_blocking(move || {
+            store.save(&to_save).map_err(|error| (error, Box::new(to_save)))
+        })
+        .await;
         match saved {
             Ok(Ok(())) => {
                 self.unsaved = None;

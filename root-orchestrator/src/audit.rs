@@ -69,8 +69,11 @@ impl Audited {
         let accept = move |state: &State, now: Now| {
             let (value, mut changes) = accept(state, now)?;
             let call = ongoing.call().clone();
-            changes.extend(state.record(call, &changes, now.date));
-            ongoing.is_recorded.store(true, Ordering::Release);
+            let record = state.record(call, &changes, now.date);
+            if !record.is_empty() {
+                ongoing.is_recorded.store(true, Ordering::Release);
+            }
+            changes.extend(record);
             Ok((value, changes))
         };
         self.brain.ask(accept).await

@@ -8,6 +8,7 @@ pub(crate) mod beginning;
 mod checked;
 mod keys;
 mod passwords;
+mod provider;
 
 use std::{
     net::IpAddr,
@@ -23,12 +24,13 @@ use root_core::{
 };
 use serde::Serialize;
 
-use crate::audit::Audited;
+use crate::{audit::Audited, oidc::Oidc};
 use keys::{Claims, Purpose, Subject};
 
 pub(crate) use beginning::ROOT_ORGANIZATION;
 pub(crate) use keys::Keys;
 pub(crate) use passwords::Passwords;
+pub(crate) use provider::LoginError;
 
 /// Begins an API token.
 const API_TOKEN: &str = "mga1";
@@ -109,11 +111,15 @@ pub(crate) struct Authentication {
     keys: Keys,
     pub(crate) passwords: Passwords,
     throttle: Mutex<Throttle>,
+    oidc: Option<Oidc>,
+    /// Held while the identity provider is asked about a login; see [`provider`].
+    asking: [tokio::sync::Mutex<()>; provider::ASKED_AT_ONCE],
 }
 
 impl Authentication {
-    pub(crate) fn new(keys: Keys) -> Self {
-        Self { keys, passwords: Passwords::new(), throttle: Mutex::default() }
+    pub(crate) fn new(keys: Keys, oidc: Option<Oidc>) -> Self {
+        let (throttle, asking) = (Mutex::default(), Default::default());
+        Self { keys, passwords: Passwords::new(), throttle, oidc, asking }
     }
 
     /// What others check access tokens by.
@@ -140,12 +146,7 @@ impl Authentication {
         let session =
             Session { id: daemon::random_hex::<16>(), user: user.id, organization, epoch: user.epoch };
         let state = brain.read().await;
-        let (subject, rights) = subject(&state, session).ok_or(AuthError::Credentials)?;
-        brain.is_of(&user, &rights, None);
-        Ok(TokenPair {
-            token: self.keys.sign(&subject, Purpose::Access),
-            refresh_token: self.keys.sign(&subject, Purpose::Refresh),
-        })
+        self.pair(brain, &state, session)
     }
 
     /// Whether that is the user's password; who was wrong too often from there has to wait.
@@ -159,7 +160,9 @@ impl Authentication {
         let now = daemon::present().moment;
         let admitted = self.throttle().admit(name, from, now);
         admitted.map_err(|millis| AuthError::TooMany { seconds: millis.div_ceil(1000) })?;
-        let matches = self.passwords.matches(password, user.map(|user| user.password_hash.clone())).await;
+        // Users of an identity provider have none.
+        let hash = user.map(|user| user.password_hash.clone()).filter(|hash| !hash.is_empty());
+        let matches = self.passwords.matches(password, hash).await;
         let mut throttle = self.throttle();
         if matches {
             throttle.succeeded(name, from);
@@ -170,14 +173,16 @@ impl Authentication {
         }
     }
 
-    /// A new access token. Roles are read anew, so that what was taken away stays away.
-    pub(crate) async fn refresh(&self, brain: &Audited, header: Option<&str>) -> Result<String, AuthError> {
+    /// A new access token. Roles are read anew, of users of an identity provider there, so that what was taken away stays
+    /// away.
+    pub(crate) async fn refresh(&self, brain: &Audited, header: Option<&str>) -> Result<String, LoginError> {
         let claims = self.claims_for(header, Purpose::Refresh)?;
+        brain.describe(|call| call.is_routine = true);
+        self.confirm(brain, &claims.session()).await?;
         let state = brain.read().await;
         let (subject, rights) = subject(&state, claims.session()).ok_or(AuthError::Invalid)?;
         if let Some(user) = state.user(rights.user) {
             brain.is_of(user, &rights, None);
-            brain.describe(|call| call.is_routine = true);
         }
         let subject = Subject { ends: Some(claims.session_ends()), ..subject };
         Ok(self.keys.sign(&subject, Purpose::Access))

@@ -8,7 +8,7 @@ use model::Span;
 use store::Location;
 use tokio::net::TcpListener;
 
-use crate::{ApiTlsConfig, HooksConfig, SecretsKeyConfig};
+use crate::{ApiTlsConfig, HooksConfig, OidcConfig, SecretsKeyConfig};
 
 /// The root orchestrator of Mangrove: takes applications, chooses clusters, keeps the truth.
 #[derive(Debug, Clone, Parser)]
@@ -72,6 +72,10 @@ pub struct Config {
     /// What secrets are kept under.
     #[command(flatten)]
     pub secrets: SecretsKeyConfig,
+
+    /// Where users log in, if not here.
+    #[command(flatten)]
+    pub oidc: OidcConfig,
 
     /// How hooks are called.
     #[command(flatten)]

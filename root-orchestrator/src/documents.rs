@@ -2,7 +2,7 @@
 
 use root_core::{
     ApiToken, Application, AuditEnds, Change, CustomResource, Delivery, EndedSession, Hook, Organization,
-    PeopleChange, ResourceType, Secret, State, User,
+    PeopleChange, ResourceType, Secret, State, User, oidc::ProviderLogin,
 };
 use serde::{Deserialize, Serialize};
 use store::{Expect, Page, Store, StoreError, Write, decode, put};
@@ -26,6 +26,7 @@ pub(crate) const USERS: &str = "users";
 pub(crate) const ORGANIZATIONS: &str = "organizations";
 const API_TOKENS: &str = "api_tokens";
 const ENDED_SESSIONS: &str = "ended_sessions";
+const PROVIDER_LOGINS: &str = "provider_logins";
 const CERTIFICATES: &str = "certificates";
 const REVOCATIONS: &str = "revocations";
 const HOOKS: &str = "hooks";
@@ -88,6 +89,7 @@ pub(crate) fn write(change: &Change) -> Write {
             }
             PeopleChange::ApiToken(id, token) => document(API_TOKENS, id, token.as_ref()),
             PeopleChange::EndedSession(id, session) => document(ENDED_SESSIONS, id, session.as_ref()),
+            PeopleChange::ProviderLogin(id, login) => document(PROVIDER_LOGINS, id, login.as_ref()),
         },
         Change::Certificate(holder, record) => {
             document(CERTIFICATES, holder, record.as_ref().map(|it| (holder, it)).as_ref())
@@ -181,6 +183,10 @@ pub(crate) async fn load(store: &dyn Store, settings: &Settings) -> Result<State
         .await?;
     load_all(store, &mut state, ENDED_SESSIONS, |it: EndedSession| {
         people(PeopleChange::EndedSession(it.id.clone(), Some(it)))
+    })
+    .await?;
+    load_all(store, &mut state, PROVIDER_LOGINS, |it: ProviderLogin| {
+        people(PeopleChange::ProviderLogin(it.id.clone(), Some(it)))
     })
     .await?;
     load_all(store, &mut state, CERTIFICATES, |(holder, record)| Change::Certificate(holder, Some(record)))

@@ -21,6 +21,7 @@ mod downlink;
 mod hooks;
 mod lending;
 mod links;
+mod oidc;
 mod surroundings;
 mod vault;
 
@@ -38,6 +39,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 pub use api::ApiTlsConfig;
 pub use config::{Config, Listeners};
 pub use hooks::HooksConfig;
+pub use oidc::OidcConfig;
 pub use vault::{KeyText, SecretsKeyConfig};
 
 /// The root's own certificate cannot be made.
@@ -82,6 +84,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
     let vault =
         vault::Vault::open(&config.secrets, &directory, store.as_ref()).await.context("open the secrets")?;
     let vault = Arc::new(vault);
+    let oidc = oidc::Oidc::new(&config.oidc, Arc::clone(&vault)).context("set up the identity provider")?;
     let mut brain = documents::load(store.as_ref(), &settings).await.context("read the store")?;
     brain.keep_records(config.audit_records.into());
     let lending = lending::Lending::open(&config, &directory)?.map(Arc::new);
@@ -109,7 +112,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         brain: audit::Audited::new(control.handle(), Call::of_root("answer requests")),
         store: Arc::clone(&store),
         links: Arc::clone(&links),
-        authentication: Arc::new(auth::Authentication::new(keys)),
+        authentication: Arc::new(auth::Authentication::new(keys, oidc)),
         watch,
         vault,
         hook_client,

@@ -214,28 +214,38 @@ impl Vault {
         unseal(&cipher(&data_key), version, &envelope.value)
     }
 
+    /// Seals what is no secret of a user, for one purpose. After a change of the key it opens no more.
+    pub(crate) fn seal_for(&self, purpose: &str, value: &SecretValue) -> Sealed {
+        self.seal_under(&self.key.key, purpose, value.reveal())
+    }
+
+    /// Opens what was sealed for that purpose; `None` when it was not, or was changed since.
+    pub(crate) fn unseal_for(&self, purpose: &str, sealed: &Sealed) -> Option<SecretValue> {
+        unseal(&self.key.key, purpose, sealed)
+    }
+
     /// A nonce, then what is sealed.
-    fn seal_under(&self, key: &LessSafeKey, version: SecretVersionId, plain: &[u8]) -> Sealed {
+    fn seal_under(&self, key: &LessSafeKey, bound: impl ToString, plain: &[u8]) -> Sealed {
         let mut nonce = [0; NONCE_LEN];
         self.random.fill(&mut nonce).expect("the kernel gives random bytes on every supported system");
         let mut content = Vec::with_capacity(plain.len() + CHACHA20_POLY1305.tag_len());
         content.extend_from_slice(plain);
-        key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), bound_to(version), &mut content)
+        key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), bound_to(bound), &mut content)
             .expect("a value of a few KiB can be sealed");
         Sealed([&nonce[..], &content].concat())
     }
 }
 
-fn unseal(key: &LessSafeKey, version: SecretVersionId, sealed: &Sealed) -> Option<SecretValue> {
+fn unseal(key: &LessSafeKey, bound: impl ToString, sealed: &Sealed) -> Option<SecretValue> {
     let (nonce, content) = sealed.0.split_at_checked(NONCE_LEN)?;
     let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
     let mut content = Zeroizing::new(content.to_vec());
-    let plain = key.open_in_place(nonce, bound_to(version), &mut content).ok()?;
+    let plain = key.open_in_place(nonce, bound_to(bound), &mut content).ok()?;
     Some(SecretValue::new(plain.to_vec()))
 }
 
-fn bound_to(version: SecretVersionId) -> Aad<Vec<u8>> {
-    Aad::from(version.to_string().into_bytes())
+fn bound_to(what: impl ToString) -> Aad<Vec<u8>> {
+    Aad::from(what.to_string().into_bytes())
 }
 
 fn given(text: Option<&KeyText>, file: Option<&PathBuf>, variable: &str) -> anyhow::Result<Option<Key>> {

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Installing what is missing, from Debian and from PyPI.
+# Installing what is missing, from Debian, PyPI and npm.
 
 require_root() {
   ((EUID == 0)) || fail "this needs root: it installs packages and drives the container engine and the network" \
@@ -69,4 +69,24 @@ pip_install() {
   shift 2
   quietly "$log" "$folder/bin/pip" install --no-cache-dir --disable-pip-version-check "$@" ||
     fail "pip could not install $*" "what it said is above and in $log"
+}
+
+# node_environment NAME PACKAGE...: a folder in the cache with these packages of npm, made once; prints where it is. Their
+# scripts are not run. A change makes it anew.
+node_environment() {
+  local folder=$CACHE/node/$1 log
+  shift
+  if [[ $(cat "$folder/requirements" 2>/dev/null) != "$*" ]]; then
+    need_command node nodejs >&2
+    need_command npm npm >&2
+    note "installing $* from npm" >&2
+    log=$(mktemp)
+    rm -rf "$folder"
+    mkdir -p "$folder"
+    quietly "$log" npm install --prefix "$folder" --ignore-scripts --no-audit --no-fund "$@" ||
+      fail "npm could not install $*" "what it said is above and in $log"
+    printf '%s' "$*" >"$folder/requirements"
+    rm -f "$log"
+  fi
+  printf '%s\n' "$folder"
 }

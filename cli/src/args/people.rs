@@ -6,6 +6,23 @@ use clap::{Args, Subcommand};
 
 use super::{Listing, TokenFormat, duration};
 
+/// Arguments of `mangrove login`.
+#[derive(Debug, Args)]
+pub struct LoginArguments {
+    /// Who logs in
+    #[arg(long, short, default_value = "Admin")]
+    pub username: String,
+    /// The organisation to log in to, of which you are a member [default: root]
+    #[arg(long, value_name = "NAME")]
+    pub organization: Option<String>,
+    /// Read the password from standard input instead of MANGROVE_PASSWORD or a prompt
+    #[arg(long)]
+    pub password_stdin: bool,
+    /// Log in at the identity provider of the root: prints where to go with a browser, and waits
+    #[arg(long, conflicts_with_all = ["username", "password_stdin"])]
+    pub oidc: bool,
+}
+
 /// What `mangrove user` does.
 #[derive(Debug, Subcommand)]
 pub enum UserWhat {

@@ -23,6 +23,15 @@ pub(super) fn open_routes() -> Router<Shared> {
     Router::new()
         .route("/api/user/", any(record_and_answer))
         .route("/api/auth/logout", any(record_and_answer))
+        .route("/api/auth/oidc/device", any(record_and_answer))
+        .route("/api/auth/oidc/device/token", any(poll))
+}
+
+async fn poll(State(root): State<Shared>, body: String) -> Response {
+    let mut root = root.lock().unwrap();
+    root.requests.push(format!("poll {body}"));
+    let (status, answer) = root.polls.pop_front().unwrap();
+    (StatusCode::from_u16(status).unwrap(), Json(answer)).into_response()
 }
 
 async fn answer(State(root): State<Shared>, request: Request) -> Response {

@@ -68,6 +68,8 @@ pub(crate) struct Root {
     pub(crate) revisions: Vec<Value>,
     /// What it answers about people, by method and path.
     pub(crate) people: BTreeMap<String, Value>,
+    /// What it answers whoever asks whether a device is logged in, one answer after another.
+    pub(crate) polls: VecDeque<Answer>,
     /// To which organisation somebody logged in last.
     pub(crate) organization: Value,
     /// What a cluster tells of its workers or their certificates, one answer after another; the last one again and again.

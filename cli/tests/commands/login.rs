@@ -4,7 +4,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use serde_json::{Value, json};
 
-use crate::{Home, done, failed, fake_root::FakeRoot, finish, finish_with_input};
+use crate::{Finished, Home, done, failed, fake_root::FakeRoot, finish, finish_with_input};
 
 fn saved(home: &Home) -> Value {
     serde_json::from_slice(&fs::read(home.config()).unwrap()).unwrap()
@@ -121,4 +121,52 @@ fn wrong_arguments_exit_with_2_and_help_documents_it() {
     let help = home.run(&["--help"]);
     assert_eq!((help.code, help.stderr.as_str()), (0, ""));
     assert!(help.stdout.contains("Exit codes:\n  0    done\n  1    it failed"), "{}", help.stdout);
+}
+
+/// Begun at the identity provider; what is answered whether it is finished.
+fn at_provider(expires_in: u64, polls: &[(u16, Value)]) -> (FakeRoot, Finished, Home) {
+    let root = FakeRoot::start();
+    let begun = json!({
+        "device_code": "sealed", "user_code": "WDJB\u{1b}[2J", "verification_uri": "http://id.example/device",
+        "expires_in": expires_in, "interval": 1,
+    });
+    root.state().people.insert("POST /api/auth/oidc/device".to_owned(), begun);
+    root.state().polls = polls.iter().cloned().collect();
+    let home = Home::new();
+    let login = home.run(&["login", "--root", &root.url, "--oidc", "--organization", "acme"]);
+    (root, login, home)
+}
+
+#[test]
+fn a_login_at_the_identity_provider_is_finished_in_a_browser() {
+    let claims = data_encoding::BASE64URL_NOPAD.encode(br#"{"sub":"kim"}"#);
+    let pair = json!({"token": format!("x.{claims}.y"), "refresh_token": "refresh"});
+    let pending = json!({"error": "authorization_pending", "message": "not yet"});
+    let (root, login, home) = at_provider(60, &[(400, pending), (200, pair)]);
+    let said = format!(
+        "open http://id.example/device in a browser and log in there\n\
+         the code is WDJB [2J; it is good for 60 s\nlogged in to {} as kim\n",
+        root.url
+    );
+    assert_eq!(login, done("", &said));
+    let asked = ["POST /api/auth/oidc/device {\"organization_name\":\"acme\"} by nobody".to_owned()];
+    let polls =
+        [r#"poll {"device_code":"sealed"}"#.to_owned(), r#"poll {"device_code":"sealed"}"#.to_owned()];
+    assert_eq!(root.requests(), [&asked[..], &polls].concat());
+    let saved = saved(&home);
+    assert_eq!((&saved["username"], &saved["organization"]), (&json!("kim"), &json!("acme")));
+    assert_eq!(saved["refresh_token"], "refresh");
+}
+
+#[test]
+fn a_login_at_the_identity_provider_that_is_refused_or_never_finished_ends() {
+    let refused = json!({"error": "no_grant", "message": "no grant of this root is for you"});
+    let (_root, login, home) = at_provider(60, &[(403, refused)]);
+    assert_eq!(login.code, 1);
+    assert!(login.stderr.contains("no grant of this root is for you"), "{login:?}");
+    assert!(!home.config().exists());
+    let (root, login, _home) = at_provider(0, &[]);
+    assert_eq!(login.code, 1);
+    assert!(login.stderr.contains("nobody logged in at the identity provider within 0 s"), "{login:?}");
+    assert_eq!(root.requests().len(), 1, "nothing is asked when it is too late");
 }

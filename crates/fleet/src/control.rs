@@ -127,6 +127,7 @@ fn start_root(
         bootstrap_token_file: None,
         new_login_key: false,
         secrets: root_orchestrator::SecretsKeyConfig::default(),
+        oidc: root_orchestrator::OidcConfig::default(),
         hooks: root_orchestrator::HooksConfig::default(),
     };
     let run = move || {

@@ -128,6 +128,12 @@ impl Root {
         self.api = Api::log_in(self.api.base().to_owned(), PASSWORD).await;
     }
 
+    /// Where clusters dial it.
+    #[must_use]
+    pub fn cluster_address(&self) -> String {
+        SocketAddr::new(self.address, self.cluster_port).to_string()
+    }
+
     /// A cluster of this root, connected.
     pub async fn cluster(&self, name: &str) -> Cluster {
         self.cluster_certifying_for(name, Span::from_secs(LIFE_OF_WORKERS)).await
@@ -207,6 +213,7 @@ fn run_root(
         bootstrap_token_file: None,
         new_login_key: false,
         secrets: root_orchestrator::SecretsKeyConfig::default(),
+        oidc: root_orchestrator::OidcConfig::default(),
         hooks: hooks.clone(),
     };
     Daemon::start(|shutdown| async move {
@@ -266,8 +273,16 @@ impl Cluster {
         )
     }
 
-    fn state(&self) -> PathBuf {
+    /// Its state directory.
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
         self.directory.path().join("state")
+    }
+
+    /// Where its workers dial it.
+    #[must_use]
+    pub fn worker_address(&self) -> String {
+        SocketAddr::new(self.address, self.worker_port).to_string()
     }
 
     /// Kills it in the middle of whatever it does.

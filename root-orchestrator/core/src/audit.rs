@@ -93,10 +93,14 @@ impl State {
         self.audit.ends
     }
 
-    /// The record of a call that makes these changes, which are not applied yet.
+    /// The record of a call that makes these changes, which are not applied yet. Nothing for one of those that come all the
+    /// time, if nothing changes that a record would show: it is counted when it has ended.
     #[must_use]
     pub fn record(&self, call: Call, changes: &[Change], now: Timestamp) -> Vec<Change> {
         let (objects, more) = self.changed_things(changes, now);
+        if call.is_routine && objects.is_empty() {
+            return Vec::new();
+        }
         let organizations = objects.iter().filter_map(|object| object.organization.clone()).collect();
         let entry = Entry { objects, more, ..entry_of(call, Outcome::Done, organizations) };
         self.appended(entry, now)

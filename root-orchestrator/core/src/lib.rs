@@ -11,7 +11,8 @@
 //!   readers ──► queries.rs
 //! ```
 //!
-//! Who may ask for what is decided in [`access`]; what is recorded of it in `audit.rs`; how organisations are kept apart below the root in `tenancy.rs`.
+//! Who may ask for what is decided in [`access`], what an identity provider's word makes of somebody in [`oidc`]; what is
+//! recorded of it in `audit.rs`; how organisations are kept apart below the root in `tenancy.rs`.
 //! The root knows clusters by their aggregates; no worker is ever named here. The shell around it is
 //! `root-orchestrator/src/service.rs`; the SLA documents users write are understood in [`sla`].
 
@@ -25,6 +26,7 @@ mod hooks;
 mod membership;
 mod neighbours;
 mod observation;
+pub mod oidc;
 mod outbox;
 mod people;
 mod placing;

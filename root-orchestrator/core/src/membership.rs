@@ -48,9 +48,16 @@ pub enum PeopleRejected {
          administrator of the platform."
     )]
     BeyondReach(String),
+    /// Somebody else decides on that.
+    #[error(
+        "`{0}` logs in at the identity provider, by which roles and password are decided; change them there, or the grants \
+         of this root"
+    )]
+    OfProvider(String),
     /// Nobody would be left to administrate.
     #[error(
-        "the organisation `root` must keep a member with the role Admin; give the role to another user first"
+        "the organisation `root` must keep a member with the role Admin who logs in here; give the role to another user \
+         first"
     )]
     LastAdmin,
     /// The first organisation stays.
@@ -155,6 +162,9 @@ impl State {
         } else {
             self.member(by, Verb::Update, name)?
         };
+        if change.password_hash.is_some() || roles.is_some() {
+            must_be_ours(user)?;
+        }
         let mut changes = Vec::new();
         if let Some(roles) = roles {
             let mut members = organization.members.clone();
@@ -192,6 +202,7 @@ impl State {
         let user = self.member(by, Verb::Delete, name)?;
         self.must_reach(by, user)?;
         let mut changes = self.without_tokens(user.id);
+        changes.extend(self.without_provider_logins(user.id));
         for organization in self.organizations_of(user.id) {
             let mut members = organization.members.clone();
             members.remove(&user.id);
@@ -213,6 +224,7 @@ impl State {
     ) -> Result<(UserId, Vec<Change>), PeopleRejected> {
         let user = self.member(by, Verb::Update, name)?;
         self.must_reach(by, user)?;
+        must_be_ours(user)?;
         let changed = User { reset: Some(reset), ..user.clone() };
         Ok((user.id, vec![Change::People(PeopleChange::User(user.id, Some(changed)))]))
     }
@@ -238,6 +250,7 @@ impl State {
     pub fn create_organization(&self, by: &Rights, new: Organization) -> Result<Vec<Change>, PeopleRejected> {
         allowed(by, Verb::Create, Kind::Organization, Of::Platform)?;
         let empty = Organization { members: BTreeMap::new(), ..new };
+        self.must_leave_to_provider(&empty.members, &new.members)?;
         self.with_members(by, &empty, empty.name.clone(), new.members)
     }
 
@@ -262,6 +275,7 @@ impl State {
             }
         }
         let members = members.unwrap_or_else(|| organization.members.clone());
+        self.must_leave_to_provider(&organization.members, &members)?;
         if !by.is_platform_admin() {
             // Whoever is added could be looked at and named by the organisation's administrators.
             if let Some(stranger) = members.keys().find(|id| !organization.members.contains_key(id)) {
@@ -360,6 +374,16 @@ impl State {
         Ok(())
     }
 
+    /// Refuses when somebody would become another kind of member whom the identity provider makes one.
+    fn must_leave_to_provider(
+        &self,
+        before: &BTreeMap<UserId, BTreeSet<Role>>,
+        after: &BTreeMap<UserId, BTreeSet<Role>>,
+    ) -> Result<(), PeopleRejected> {
+        let changed = before.keys().chain(after.keys()).filter(|id| before.get(id) != after.get(id));
+        changed.filter_map(|id| self.user(*id)).try_for_each(must_be_ours)
+    }
+
     /// The organisation with these members and that name, if who asks may make it so.
     fn with_members(
         &self,
@@ -376,7 +400,9 @@ impl State {
         }
         may_give(by, &roles_that_differ(&before.members, &members))?;
         let has_admin = |members: &BTreeMap<UserId, BTreeSet<Role>>| {
-            members.values().any(|roles| roles.contains(&Role::Admin))
+            // Whom a provider makes one, it may make none at any time.
+            let logs_in_here = |id: &UserId| self.user(*id).is_some_and(|user| user.provider.is_none());
+            members.iter().any(|(id, roles)| roles.contains(&Role::Admin) && logs_in_here(id))
         };
         if self.is_root(before.id) && !has_admin(&members) {
             return Err(PeopleRejected::LastAdmin);
@@ -391,6 +417,13 @@ fn allowed(by: &Rights, verb: Verb, kind: Kind, of: Of) -> Result<(), PeopleReje
         Verdict::Allowed => Ok(()),
         Verdict::Hidden => Err(PeopleRejected::NoOrganization(by.organization.to_string())),
         Verdict::Refused(refused) => Err(PeopleRejected::Forbidden(refused.to_string())),
+    }
+}
+
+fn must_be_ours(user: &User) -> Result<(), PeopleRejected> {
+    match &user.provider {
+        Some(_) => Err(PeopleRejected::OfProvider(user.name.clone())),
+        None => Ok(()),
     }
 }
 

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Quota, State,
     access::{Rights, Role, Scope},
+    oidc::{OfProvider, ProviderLogin},
 };
 
 /// Somebody who may log in. Durable.
@@ -28,7 +29,7 @@ pub struct User {
     /// When it was made, as clients of Oakestra write it: `dd/MM/yyyy HH:mm`.
     #[serde(default)]
     pub created_at: String,
-    /// An argon2id hash.
+    /// An argon2id hash; empty for a user of an identity provider, who has no password here.
     pub password_hash: String,
     /// Counts passwords: what was signed or made for an earlier one is good no more.
     #[serde(default)]
@@ -36,6 +37,9 @@ pub struct User {
     /// The token that sets another password, if one was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reset: Option<PasswordReset>,
+    /// Who that is to the identity provider where the user logs in; `None` for who logs in here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<OfProvider>,
 }
 
 impl fmt::Debug for User {
@@ -109,6 +113,8 @@ pub enum PeopleChange {
     ApiToken(TokenId, Option<ApiToken>),
     /// A login that was ended.
     EndedSession(String, Option<EndedSession>),
+    /// A login that began at an identity provider.
+    ProviderLogin(String, Option<ProviderLogin>),
 }
 
 /// All of them.
@@ -120,6 +126,7 @@ pub(crate) struct People {
     pub(crate) organizations: BTreeMap<OrganizationId, Organization>,
     pub(crate) tokens: BTreeMap<TokenId, ApiToken>,
     pub(crate) ended: BTreeMap<String, EndedSession>,
+    pub(crate) provider_logins: BTreeMap<String, ProviderLogin>,
 }
 
 impl People {
@@ -139,6 +146,7 @@ impl People {
             PeopleChange::Organization(id, organization) => set(&mut self.organizations, id, organization),
             PeopleChange::ApiToken(id, token) => set(&mut self.tokens, id, token),
             PeopleChange::EndedSession(id, session) => set(&mut self.ended, id, session),
+            PeopleChange::ProviderLogin(id, login) => set(&mut self.provider_logins, id, login),
         }
     }
 }

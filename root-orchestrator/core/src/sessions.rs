@@ -8,6 +8,7 @@ use crate::{
     Change, State,
     access::{Rights, Scope, may_lend},
     membership::PeopleRejected,
+    oidc::API_TOKEN_REST_MILLIS,
     people::{ApiToken, EndedSession, PeopleChange, User},
 };
 
@@ -57,7 +58,9 @@ impl State {
         let expired = self.people.ended.values().filter(|ended| ended.expires_at <= now);
         let forgotten = expired.map(|ended| PeopleChange::EndedSession(ended.id.clone(), None));
         let ended = EndedSession { id: id.clone(), expires_at };
-        forgotten.chain([PeopleChange::EndedSession(id, Some(ended))]).map(Change::People).collect()
+        let at_provider = self.provider_login(&id).map(|_| PeopleChange::ProviderLogin(id.clone(), None));
+        let changes = forgotten.chain(at_provider).chain([PeopleChange::EndedSession(id, Some(ended))]);
+        changes.map(Change::People).collect()
     }
 
     /// What an API token is good for now; `None` when there is none of that id and secret, or it is good no more.
@@ -65,6 +68,11 @@ impl State {
     pub fn token_rights(&self, id: TokenId, secret_hash: &str, now: Timestamp) -> Option<Rights> {
         let token = self.people.tokens.get(&id)?;
         if token.secret_hash != secret_hash || token.expires_at <= now {
+            return None;
+        }
+        let provider = self.user(token.user)?.provider.as_ref();
+        let rests = |confirmed: Timestamp| confirmed.plus_millis(API_TOKEN_REST_MILLIS) <= now;
+        if provider.is_some_and(|provider| rests(provider.confirmed_at)) {
             return None;
         }
         let rights = self.rights(token.user, token.organization)?;

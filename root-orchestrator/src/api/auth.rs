@@ -83,6 +83,7 @@ pub(super) async fn log_in(
     (status = 200, body = AccessToken),
     (status = 401, description = "The token is missing, expired or not valid", body = ErrorBody),
     (status = 422, description = "Not a refresh token", body = ErrorBody),
+    (status = 502, description = "The identity provider the user logged in at gives no good answer", body = ErrorBody),
 ))]
 pub(super) async fn refresh(State(context): Shared, headers: HeaderMap) -> Result<Json<AccessToken>, Error> {
     let token = context.authentication.refresh(&context.brain, authorization(&headers)).await?;

@@ -25,6 +25,8 @@ pub(super) static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id
 const LONGEST_ID: usize = 64;
 /// Of parameters in paths. Ids and names are shorter, and what is longer may be a token that was put there by mistake.
 const LONGEST_PARAMETER: usize = 64;
+/// Reads as if it changed nothing, as browsers are sent there, and logs somebody in.
+const LOGS_IN: &str = "/api/auth/oidc/callback";
 const NOT_SHOWN: &str = "(not shown)";
 /// The root keeps neither name nor id of a worker, so neither do its records.
 const WORKER: &str = "worker";
@@ -41,7 +43,7 @@ pub(super) async fn accompany(
     let audited = Audited::new(brain, call);
     request.extensions_mut().insert(audited.clone());
     // What leads nowhere changes nothing.
-    if !may_change(request.method()) || route.is_none() {
+    if !route.is_some_and(|route| may_change(request.method(), route.as_str())) {
         let span = tracing::debug_span!("request", id);
         return with_id(next.run(request).instrument(span).await, &id);
     }
@@ -64,9 +66,11 @@ pub(super) async fn accompany(
     }
 }
 
-/// Those of the API's methods that do not only read. Others have no route, and might be of any length.
-fn may_change(method: &Method) -> bool {
+/// Of the API's methods those that do not only read, and the one route that does more than it seems to. Other methods have
+/// no route, and might be of any length.
+fn may_change(method: &Method, route: &str) -> bool {
     [Method::POST, Method::PUT, Method::PATCH, Method::DELETE].contains(method)
+        || (*method == Method::GET && route == LOGS_IN)
 }
 
 /// The brain for the request that is being answered.
@@ -102,7 +106,7 @@ fn request_id(headers: &HeaderMap) -> String {
 fn call_of(request: &Request, route: Option<&MatchedPath>, id: &str) -> Call {
     let route = route.map_or("", MatchedPath::as_str);
     let from = request.extensions().get::<ConnectInfo<SocketAddr>>();
-    let is_recorded = may_change(request.method());
+    let is_recorded = may_change(request.method(), route);
     Call {
         request: Some(id.to_owned()),
         actor: Actor::Anonymous,

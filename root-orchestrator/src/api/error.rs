@@ -16,7 +16,11 @@ use root_core::{
 };
 use serde::Serialize;
 
-use crate::{auth::AuthError, links::AskError};
+use crate::{
+    auth::{AuthError, LoginError},
+    links::AskError,
+    oidc::OidcError,
+};
 
 /// What a failed request is answered with.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
@@ -155,6 +159,7 @@ impl From<PeopleRejected> for Error {
             PeopleRejected::Forbidden(_) => (StatusCode::FORBIDDEN, "forbidden"),
             PeopleRejected::MoreThanHeld(_) => (StatusCode::FORBIDDEN, "more_than_held"),
             PeopleRejected::BeyondReach(_) => (StatusCode::FORBIDDEN, "beyond_reach"),
+            PeopleRejected::OfProvider(_) => (StatusCode::CONFLICT, "of_provider"),
             PeopleRejected::LastAdmin => (StatusCode::CONFLICT, "last_admin"),
             PeopleRejected::RootStays => (StatusCode::CONFLICT, "root_stays"),
             PeopleRejected::HasApplications(_) => (StatusCode::CONFLICT, "organization_not_empty"),
@@ -260,6 +265,41 @@ impl From<AuthError> for Error {
                 return Self { retry_after: Some(seconds), ..refused };
             }
             AuthError::Stopping(stopping) => return stopping.into(),
+        };
+        Self::new(status, code, error.to_string())
+    }
+}
+
+impl From<LoginError> for Error {
+    fn from(error: LoginError) -> Self {
+        match error {
+            LoginError::Auth(error) => error.into(),
+            LoginError::Oidc(error) => error.into(),
+            LoginError::NoGrant(no_grant) => {
+                Self::new(StatusCode::FORBIDDEN, "no_grant", no_grant.to_string())
+            }
+        }
+    }
+}
+
+impl From<OidcError> for Error {
+    fn from(error: OidcError) -> Self {
+        let (status, code) = match &error {
+            OidcError::NotConfigured => (StatusCode::NOT_FOUND, "no_identity_provider"),
+            OidcError::NoRedirect => (StatusCode::CONFLICT, "no_redirect_url"),
+            OidcError::NoDevices => (StatusCode::CONFLICT, "no_device_login"),
+            OidcError::Begun => (StatusCode::BAD_REQUEST, "login_not_begun"),
+            OidcError::Pending => (StatusCode::BAD_REQUEST, "authorization_pending"),
+            OidcError::SlowDown => (StatusCode::BAD_REQUEST, "slow_down"),
+            OidcError::Refused(_) => (StatusCode::FORBIDDEN, "refused_by_provider"),
+            OidcError::Token(_) => {
+                tracing::warn!(%error, "an ID token is refused");
+                (StatusCode::UNAUTHORIZED, "invalid_id_token")
+            }
+            OidcError::Client | OidcError::Silent | OidcError::Resting | OidcError::Http(_) => {
+                tracing::warn!(error = %daemon::chain(&error), "the identity provider gives no good answer");
+                (StatusCode::BAD_GATEWAY, "no_answer_of_provider")
+            }
         };
         Self::new(status, code, error.to_string())
     }

@@ -1,7 +1,7 @@
 //! The REST API on port 10000: Oakestra's paths and shapes, documented by OpenAPI 3.1 generated from the handlers.
 //!
 //! Both `/path` and `/path/` are answered without a redirect, and any origin may ask: tokens travel in a header, never
-//! in a cookie.
+//! in a cookie. The one cookie there is ties a login under way to its browser (`oidc.rs`).
 
 mod api_tokens;
 mod applications;
@@ -16,6 +16,7 @@ mod custom_resources;
 mod error;
 mod hooks;
 mod logs;
+mod oidc;
 mod organizations;
 mod secrets;
 mod serve;
@@ -114,6 +115,10 @@ fn described() -> OpenApiRouter<Context> {
         .routes(routes!(auth::log_out))
         .routes(routes!(auth::can_i))
         .routes(routes!(auth::public_keys))
+        .routes(routes!(oidc::begin))
+        .routes(routes!(oidc::finish))
+        .routes(routes!(oidc::begin_device))
+        .routes(routes!(oidc::finish_device))
         .routes(routes!(api_tokens::list, api_tokens::create))
         .routes(routes!(api_tokens::revoke))
         .routes(routes!(users::register))

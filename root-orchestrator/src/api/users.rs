@@ -125,6 +125,7 @@ pub(super) async fn register(
         password_hash: hash(&context, wanted.password).await?,
         epoch: 0,
         reset: None,
+        provider: None,
     };
     let (id, organization) = (user.id, caller.organization);
     context

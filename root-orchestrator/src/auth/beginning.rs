@@ -71,5 +71,6 @@ fn first_user(password: Option<String>) -> anyhow::Result<User> {
         password_hash: passwords::hash(&password)?,
         epoch: 0,
         reset: None,
+        provider: None,
     })
 }

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::{AuthError, checked::Checked};
 
 const ACCESS_SECONDS: u64 = 600;
-const REFRESH_SECONDS: u64 = 30 * 86_400;
+pub(super) const REFRESH_SECONDS: u64 = 30 * 86_400;
 /// By how much the clocks of two roots may differ.
 const LEEWAY_SECONDS: u64 = 60;
 

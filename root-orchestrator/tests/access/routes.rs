@@ -14,7 +14,7 @@ const CALLERS: [&str; 6] = ["anonymous", "expired", "other", "member", "admin", 
 /// Ends the logins of those who try it, so it is tried last.
 const LAST: &str = "/api/auth/logout";
 
-type Route = (String, String);
+pub(super) type Route = (String, String);
 
 /// The statuses in the order of [`CALLERS`].
 fn table() -> BTreeMap<Route, Vec<u16>> {
@@ -30,7 +30,7 @@ fn table() -> BTreeMap<Route, Vec<u16>> {
 }
 
 /// The routes of the live description.
-async fn routes(api: &Api) -> Vec<Route> {
+pub(super) async fn routes(api: &Api) -> Vec<Route> {
     let description = api.get("/docs/openapi.json").await.ok();
     let paths = description["paths"].as_object().expect("paths");
     let methods = |(path, methods): (&String, &Value)| {

@@ -15,7 +15,10 @@ async fn nothing_but_logging_in_and_what_leads_to_it_works_without_a_token() {
         let path = path.replace("{id}", "000000000000000000000000").replace("{number}", "0");
         let path = path.replace("{user}", "x").replace("{application}", "x");
         for method in operations.as_object().expect("operations").keys() {
-            if ["/api/auth/login", "/api/user", "/.well-known/jwks.json"].contains(&&*path) {
+            let leads_to_a_login = path.starts_with("/api/auth/oidc/");
+            if ["/api/auth/login", "/api/user", "/.well-known/jwks.json"].contains(&&*path)
+                || leads_to_a_login
+            {
                 continue;
             }
             let method = Method::from_bytes(method.to_uppercase().as_bytes()).expect("a method");

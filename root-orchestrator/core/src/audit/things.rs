@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use crate::{
     ApiToken, Application, Change, Cluster, CustomResource, EndedSession, Hook, Instance, Organization,
     PeopleChange, ResourceType, Revision, Revocation, RevokedId, Secret, Service, State, Token, User,
+    oidc::OfProvider,
 };
 
 impl State {
@@ -134,6 +135,8 @@ impl State {
             }
             // It would have ended by now anyway.
             PeopleChange::EndedSession(..) => None,
+            // What the provider is asked with is a secret, and nothing else is in it.
+            PeopleChange::ProviderLogin(..) => None,
         }
     }
 
@@ -330,11 +333,16 @@ fn custom_resource(resource: &CustomResource) -> View {
 }
 
 fn user(user: &User) -> View {
-    let User { id: _, name, email, created_at: _, password_hash, epoch: _, reset } = user;
+    let User { id: _, name, email, created_at: _, password_hash, epoch: _, reset, provider } = user;
     let view = View::default()
         .show("name", name.as_str())
         .show("email", email.as_str())
         .hide("password", password_hash.as_str());
+    let view = match provider {
+        // When it was last asked is told by the calls themselves.
+        Some(OfProvider { identity, confirmed_at: _ }) => view.show("provider", value(identity)),
+        None => view,
+    };
     match reset {
         Some(reset) => view.hide("reset_token", reset.secret_hash.as_str()),
         None => view,

@@ -24,6 +24,7 @@ pub(super) fn user(id: UserId, name: &str) -> User {
         password_hash: "old".to_owned(),
         epoch: 0,
         reset: None,
+        provider: None,
     }
 }
 
