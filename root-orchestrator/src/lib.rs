@@ -22,6 +22,7 @@ mod hooks;
 mod lending;
 mod links;
 mod oidc;
+mod outward;
 mod surroundings;
 mod vault;
 

@@ -2,9 +2,8 @@
 //! judged, so a name that leads elsewhere a moment later leads nowhere. Redirects are not followed.
 
 use std::{
-    fmt, fs, io,
+    fmt, io,
     net::{IpAddr, SocketAddr, UdpSocket},
-    path::Path,
     sync::Arc,
     time::Duration,
 };
@@ -16,8 +15,8 @@ use hyper::{Request, StatusCode, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
 use root_core::{Reach, Unreachable};
 use rustls::{
-    ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, InvalidDnsNameError, ServerName, pem::PemObject},
+    ClientConfig,
+    pki_types::{InvalidDnsNameError, ServerName},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -29,14 +28,8 @@ use tokio_util::task::AbortOnDropHandle;
 use url::{Host, Url};
 
 use super::HooksConfig;
+use crate::outward::Outward;
 
-/// Where systems keep the authorities they trust: Debian, Fedora, openSUSE, Alpine.
-const SYSTEM_AUTHORITIES: [&str; 4] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
 const LONGEST_MILLIS: u64 = 60_000;
 
 pub(super) type Headers = Vec<(&'static str, String)>;
@@ -92,35 +85,12 @@ impl Client {
         if !(1..=LONGEST_MILLIS).contains(&millis) {
             bail!("--hook-timeout must be from 1ms to 1m, not {}", config.hook_timeout);
         }
-        let mut roots = RootCertStore::empty();
-        match &config.hook_ca_file {
-            Some(path) => {
-                let shown = path.display();
-                let found = authorities(path).with_context(|| format!("read --hook-ca-file {shown}"))?;
-                for certificate in found {
-                    roots.add(certificate).with_context(|| format!("trust what {shown} holds"))?;
-                }
-                if roots.is_empty() {
-                    bail!("--hook-ca-file {shown} holds no certificate; give one with authorities in PEM");
-                }
-            }
-            None => {
-                let found = SYSTEM_AUTHORITIES.iter().find_map(|path| authorities(Path::new(path)).ok());
-                // Those that this library cannot use are of no use to anybody here.
-                roots.add_parsable_certificates(found.unwrap_or_default());
-                if roots.is_empty() {
-                    tracing::info!("this system trusts no authorities: hooks at https need --hook-ca-file");
-                }
-            }
+        let outward = Outward::trusting(config.hook_ca_file.as_deref()).context("use --hook-ca-file")?;
+        if !outward.has_authorities {
+            tracing::info!("this system trusts no authorities: hooks at https need --hook-ca-file");
         }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .context("choose versions of TLS")?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
         Ok(Self {
-            tls: Arc::new(tls),
+            tls: outward.tls,
             reach: Arc::new(Reach::new(config.hook_allow.clone())),
             timeout: Duration::from_millis(millis),
         })
@@ -244,11 +214,6 @@ fn server_name(url: &Url) -> Result<ServerName<'static>, InvalidDnsNameError> {
         Some(Host::Domain(name)) => ServerName::try_from(name.to_owned()),
         None => ServerName::try_from(String::new()),
     }
-}
-
-fn authorities(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
-    let text = fs::read(path)?;
-    CertificateDer::pem_slice_iter(&text).collect::<Result<_, _>>().context("read PEM")
 }
 
 /// Whether an address is of this device: only those can be bound.

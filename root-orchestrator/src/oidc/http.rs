@@ -3,16 +3,11 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use anyhow::{Context, ensure};
 use axum::http::{Method, Request, StatusCode, Uri, header};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper_util::rt::TokioIo;
-use rustls::{
-    ClientConfig, RootCertStore,
-    crypto::ring,
-    pki_types::{CertificateDer, ServerName, pem::PemObject},
-};
+use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -20,6 +15,8 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 use tokio_util::task::AbortOnDropHandle;
+
+use crate::outward::Outward;
 
 /// For all of a request. Who logs in waits for three of them at most.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -100,28 +97,8 @@ pub(super) struct Http {
 impl Http {
     /// Trusts the authorities in `ca_file` alone, else those of the system.
     pub(super) fn new(ca_file: Option<&Path>, allow_http: bool) -> anyhow::Result<Self> {
-        let mut roots = RootCertStore::empty();
-        match ca_file {
-            Some(path) => {
-                let shown = path.display();
-                let read = || format!("read the certificates of authorities in {shown}");
-                for certificate in CertificateDer::pem_file_iter(path).with_context(read)? {
-                    roots.add(certificate.with_context(read)?).with_context(read)?;
-                }
-                ensure!(!roots.is_empty(), "{shown} has no certificate of an authority in it");
-            }
-            None => {
-                // Those of a system are many, and some of them odd.
-                roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            }
-        }
-        let has_authorities = !roots.is_empty();
-        let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .context("set up TLS")?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let (tls, places) = (Arc::new(tls), Semaphore::new(AT_ONCE));
+        let Outward { tls, has_authorities } = Outward::trusting(ca_file)?;
+        let places = Semaphore::new(AT_ONCE);
         Ok(Self { tls, allow_http, has_authorities, places, deadline: DEADLINE })
     }
 

@@ -1,0 +1,49 @@
+//! TLS towards those that are no daemons: receivers of hooks and an identity provider. They are believed if an authority
+//! vouches for them, of the system or of a file.
+
+use std::{path::Path, sync::Arc};
+
+use anyhow::{Context, ensure};
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::ring,
+    pki_types::{CertificateDer, pem::PemObject},
+};
+
+/// What TLS is spoken by.
+pub(crate) struct Outward {
+    pub(crate) tls: Arc<ClientConfig>,
+    /// Whether anybody is believed to vouch for others. A system may trust nobody.
+    pub(crate) has_authorities: bool,
+}
+
+impl Outward {
+    /// Trusts the authorities in `ca_file` alone, else those of the system.
+    ///
+    /// # Errors
+    /// When the file cannot be read, holds none, or one that is damaged.
+    pub(crate) fn trusting(ca_file: Option<&Path>) -> anyhow::Result<Self> {
+        let mut roots = RootCertStore::empty();
+        match ca_file {
+            Some(path) => {
+                let shown = path.display();
+                let read = || format!("read the certificates of authorities in {shown}");
+                for certificate in CertificateDer::pem_file_iter(path).with_context(read)? {
+                    roots.add(certificate.with_context(read)?).with_context(read)?;
+                }
+                ensure!(!roots.is_empty(), "{shown} has no certificate of an authority in it: expected PEM");
+            }
+            None => {
+                // Those of a system are many, and some of them odd.
+                roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            }
+        }
+        let has_authorities = !roots.is_empty();
+        let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .context("set up TLS")?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(Self { tls: Arc::new(tls), has_authorities })
+    }
+}
