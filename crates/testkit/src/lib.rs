@@ -7,6 +7,7 @@
 mod api;
 mod daemon_task;
 mod descriptors;
+mod ground;
 mod stack;
 mod wait;
 

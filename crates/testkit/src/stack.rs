@@ -19,24 +19,16 @@ use serde_json::json;
 use store::Location;
 use tempfile::TempDir;
 
-use crate::{Api, Daemon, daemon_task::adopt};
+use crate::{
+    Api, Daemon,
+    daemon_task::adopt,
+    ground::{contents, listen, port_of, unlocked},
+};
 
 const PASSWORD: &str = "correct horse";
 /// As the daemons have it by themselves.
 const LIFE_OF_CLUSTERS: u32 = 365 * 86_400;
 const LIFE_OF_WORKERS: u32 = 30 * 86_400;
-
-async fn listen(address: IpAddr, port: u16) -> TcpListener {
-    let address = SocketAddr::new(address, port);
-    crate::wait_until("a port to be free", async || {
-        TcpListener::bind(address).map_err(|error| error.to_string())
-    })
-    .await
-}
-
-fn port_of(listener: &TcpListener) -> u16 {
-    listener.local_addr().expect("bound").port()
-}
 
 /// A root and its state, which outlives a restart.
 #[derive(Debug)]
@@ -183,13 +175,6 @@ impl Root {
     }
 }
 
-/// Everything in a state directory.
-fn contents(directory: &Path) -> Vec<u8> {
-    let files = std::fs::read_dir(directory.join("state")).expect("there");
-    let files = files.map(|file| file.expect("listed").path()).filter(|path| path.is_file());
-    files.flat_map(|path| std::fs::read(path).expect("readable")).collect()
-}
-
 fn run_root(
     directory: &Path,
     store: &Location,
@@ -220,16 +205,6 @@ fn run_root(
         let listeners = root_orchestrator::Listeners { api: adopt(api), cluster: adopt(cluster) };
         root_orchestrator::run(config, listeners, shutdown).await
     })
-}
-
-/// Runs `start` once the daemon before has let go of its state directory.
-async fn unlocked<T>(directory: &Path, start: impl FnOnce() -> T) -> T {
-    let state = directory.join("state");
-    crate::wait_until("the state directory to be free", async || {
-        StateDirectory::open(&state).map(drop).map_err(|error| error.to_string())
-    })
-    .await;
-    start()
 }
 
 /// A cluster orchestrator and its state.
