@@ -90,8 +90,12 @@ impl Cluster {
                 Some(self.state.honour(tokens, &settled))
             }
             from_root::Message::Revoked(revoked) => {
-                let workers: Vec<_> =
-                    revoked.workers.into_iter().map(RevokedWorker::try_from).collect::<Result<_, _>>().ok()?;
+                let workers: Vec<_> = revoked
+                    .workers
+                    .into_iter()
+                    .map(RevokedWorker::try_from)
+                    .collect::<Result<_, _>>()
+                    .ok()?;
                 Some(self.state.revoke(&workers))
             }
             from_root::Message::Request(asked) => {

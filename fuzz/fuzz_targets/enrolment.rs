@@ -2,11 +2,24 @@
 //! that brings both; and the certificate that may come back.
 #![no_main]
 
+use std::sync::LazyLock;
+
+use daemon::StateDirectory;
 use data_encoding::BASE64;
-use link::{JoinToken, key_fingerprint, record_of};
-use model::TokenId;
+use link::{Authority, JoinToken, Subject, key_fingerprint, record_of};
+use model::{ClusterId, TokenId};
 use prost::Message;
 use proto::v1;
+use uuid::Uuid;
+
+const ROOT: Uuid = Uuid::from_bytes([1; 16]);
+const CLUSTER: Subject = Subject::Cluster { root: ROOT, cluster: ClusterId::new(Uuid::from_bytes([2; 16])) };
+
+static AUTHORITY: LazyLock<Authority> = LazyLock::new(|| {
+    let folder = tempfile::tempdir().expect("a folder");
+    let directory = StateDirectory::open(folder.path()).expect("usable");
+    Authority::load_or_create(&directory, ROOT, link::present_since_build()).expect("an authority")
+});
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let text = String::from_utf8_lossy(data);
@@ -25,6 +38,15 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     for pem in [&*text, &request, &message.certificate_request_pem] {
         if let Ok(fingerprint) = key_fingerprint(pem) {
             let _id = link::device_uuid(&fingerprint);
+        }
+        // Whatever a request asks for, what is issued can be read and is good.
+        let now = link::present_since_build();
+        for issued in
+            [AUTHORITY.certify(pem, CLUSTER, now), AUTHORITY.certify_intermediate(pem, CLUSTER, now)]
+        {
+            let Ok(issued) = issued else { continue };
+            let record = record_of(&issued).expect("its own certificate");
+            assert!(!record.lifetime.has_ended(now), "it is good now");
         }
     }
     let certificate =

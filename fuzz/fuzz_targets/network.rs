@@ -11,7 +11,9 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let mut kernel = ObservedKernel::default();
     let mut reader = NetworkReader::default();
     for (choice, bytes) in fuzz::parts(data) {
-        let Ok(Ok(said)) = v1::ClusterToNetwork::decode(bytes).map(|said| reader.read(said)) else { continue };
+        let Ok(Ok(said)) = v1::ClusterToNetwork::decode(bytes).map(|said| reader.read(said)) else {
+            continue;
+        };
         if let Some(lease) = said.lease {
             submit(&mut state, Command::UseLease(lease));
         }

@@ -1,7 +1,10 @@
 //! What clusters may say to the root.
 #![no_main]
 
-use model::{ApplicationId, ClusterAnswer, ClusterId, ClusterReport, Generation, Location, Now, OrganizationId, ServiceId};
+use model::{
+    ApplicationId, ClusterAnswer, ClusterId, ClusterReport, Generation, Location, Now, OrganizationId,
+    ServiceId,
+};
 use prost::Message;
 use proto::v1::{self, cluster_to_root as from_cluster};
 use root_core::{Author, Change, Cluster, FreshIds, State, sla};

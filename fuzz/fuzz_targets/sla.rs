@@ -38,7 +38,8 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
             let author = Author { organization, name: "user".to_owned() };
             let mut state = State::of(organization);
             let wanted = sla.applications;
-            if let Ok((_, changes)) = state.create_applications(&author, wanted, &mut Ids::default(), now.date)
+            if let Ok((_, changes)) =
+                state.create_applications(&author, wanted, &mut Ids::default(), now.date)
             {
                 fuzz::settle(&mut state, changes, now);
                 for service in state.services().cloned().collect::<Vec<_>>() {
