@@ -236,6 +236,10 @@ impl State {
     fn replace(&mut self, plan: &mut Plan, field: &mut Option<Field>, id: InstanceId, now: Now) {
         let Some(instance) = self.instances.get(&id).cloned() else { return };
         let Some(spec) = self.spec(&instance).cloned() else { return };
+        if spec.single_attempt {
+            // Its worker may have begun it, and another must not begin it again.
+            return;
+        }
         if let Some((successor, generation)) = instance.tenure.successor
             && self.contacts.is_reachable(successor)
         {
@@ -288,6 +292,10 @@ impl State {
                 .collect();
             for instance in due {
                 let Some(spec) = self.spec(&instance).cloned() else { continue };
+                if spec.single_attempt {
+                    // It ends where it is.
+                    continue;
+                }
                 match self.choose(field.get_or_insert_with(|| self.field()), &instance, &spec) {
                     Ok(to) => self.begin_move(plan, instance, to, now),
                     Err(refusal) => self.note_no_place(instance.id, refusal),

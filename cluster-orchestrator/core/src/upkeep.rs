@@ -132,7 +132,7 @@ impl State {
             let Some(from) = instance.holder() else { continue };
             let (Some(&here), Some(spec)) = (counts.get(&from), self.spec(instance)) else { continue };
             let least = counts.values().min().copied().unwrap_or(here);
-            if here < least + 2 || moved.contains(&instance.id.service) {
+            if here < least + 2 || moved.contains(&instance.id.service) || spec.single_attempt {
                 continue;
             }
             // Only those that are better off with it than the one that has it.

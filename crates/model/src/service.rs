@@ -32,6 +32,9 @@ pub struct ServiceSpec {
     pub ports: Vec<PortMapping>,
     /// Ends by itself; exit 0 is success and is not restarted.
     pub one_shot: bool,
+    /// A one-shot that is not started again whatever it ended with. For who counts its attempts.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub single_attempt: bool,
     /// Runs with all privileges on its device.
     pub privileged: bool,
     /// Files put into the instance before it starts.
@@ -73,6 +76,7 @@ impl ServiceSpec {
             environment: BTreeMap::new(),
             ports: Vec::new(),
             one_shot: false,
+            single_attempt: false,
             privileged: false,
             added_files: Vec::new(),
             constraints: Vec::new(),

@@ -239,7 +239,7 @@ impl Node {
         }
         let may_start = tracked.fence == Fence::Open;
         let Some((container_id, container)) = tracked.current() else {
-            if !may_start {
+            if !may_start || tracked.is_completed(spec) {
                 return Step::Rest;
             }
             if self.images.contains_key(&spec.image) {

@@ -155,6 +155,9 @@ impl Node {
         let same_generation =
             tracked.current().filter(|(_, container)| container.generation == wanted.generation);
         let Some((_, container)) = same_generation else {
+            if tracked.current().is_none() && tracked.is_completed(spec) {
+                return (Phase::Completed, String::new());
+            }
             if let Some(missing) = self.images.get(&spec.image) {
                 return match &missing.failure {
                     Some(detail) => (Phase::Failed, detail.clone()),

@@ -205,13 +205,19 @@ impl Tracked {
         })
     }
 
-    /// A one-shot that ended well by itself.
+    /// A one-shot that ended well by itself, or one that has but a single attempt and ended at all.
     pub(crate) fn is_completed(&self, spec: &ServiceSpec) -> bool {
-        let ended_well = self.current().is_some_and(|(_, container)| match container.state {
-            ContainerState::Exited(exit) => exit.code == 0,
-            ContainerState::Created | ContainerState::Running { .. } => false,
-        });
-        spec.one_shot && ended_well && self.stopped.is_none()
+        let has_ended = match self.current() {
+            // Had is had, also when somebody took its container away.
+            None => spec.single_attempt && self.last_exit.is_some(),
+            Some((_, container)) => match container.state {
+                ContainerState::Exited(exit) => {
+                    spec.single_attempt || exit.code == 0 && self.stopped.is_none()
+                }
+                ContainerState::Created | ContainerState::Running { .. } => false,
+            },
+        };
+        spec.one_shot && has_ended
     }
 
     /// Nothing is under way that starts or ends its container.

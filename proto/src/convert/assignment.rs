@@ -205,6 +205,7 @@ impl From<&ServiceSpec> for v1::ServiceSpec {
                 })
                 .collect(),
             one_shot: spec.one_shot,
+            single_attempt: spec.single_attempt,
             privileged: spec.privileged,
             added_files: spec
                 .added_files
@@ -264,6 +265,7 @@ impl TryFrom<v1::ServiceSpec> for ServiceSpec {
             environment: wire.environment.into_iter().collect(),
             ports,
             one_shot: wire.one_shot,
+            single_attempt: wire.single_attempt,
             privileged: wire.privileged,
             added_files: wire
                 .added_files

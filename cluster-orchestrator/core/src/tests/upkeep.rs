@@ -6,7 +6,7 @@ use super::{
     survival::{running, with},
     *,
 };
-use crate::MOVE_WITHIN_MILLIS;
+use crate::{BEGIN_WITHIN_MILLIS, MOVE_WITHIN_MILLIS};
 
 #[test]
 fn draining_starts_elsewhere_first_and_stops_when_that_is_ready() {
@@ -183,4 +183,48 @@ fn a_device_port_is_promised_once_in_one_pass() {
     let chosen: Vec<_> = both.iter().map(|it| cluster.state.choose(&mut field, it, &spec)).collect();
     assert_eq!(chosen[0], Ok(worker(3)), "the only one whose port is free");
     assert!(chosen[1].is_err(), "and then it is promised: {chosen:?}");
+}
+
+/// What is to be tried by one worker once.
+fn single() -> ServiceSpec {
+    ServiceSpec { one_shot: true, single_attempt: true, ..small() }
+}
+
+#[test]
+fn what_has_a_single_attempt_is_neither_moved_nor_replaced() {
+    let mut cluster = running(single());
+    cluster.schedule(1, Scheduling::Draining);
+    cluster.reconcile();
+    cluster.schedule(1, Scheduling::Open);
+    assert_eq!(cluster.ask(ClusterRequest::Rebalance), ClusterAnswer::Begun { instances: 0 });
+    cluster.lose_the_first(10_000);
+    assert_eq!((cluster.holder(0), cluster.phase(0)), (Some(worker(1)), Some(Phase::Lost)));
+    assert_eq!(cluster.told(2, 0), None);
+}
+
+#[test]
+fn what_has_a_single_attempt_is_not_evened_out() {
+    let mut cluster = Cluster::default();
+    cluster.connect(1, 8, 1000);
+    cluster.assign(single(), (0..4).map(|number| wanted(number, Desired::Running)).collect());
+    cluster.reconcile();
+    (0..4).for_each(|number| cluster.say(1, number, Phase::Running));
+    cluster.connect(2, 8, 1000);
+    cluster.reconcile();
+    assert_eq!(cluster.ask(ClusterRequest::Rebalance), ClusterAnswer::Begun { instances: 0 });
+}
+
+#[test]
+fn what_has_a_single_attempt_and_is_not_begun_may_have_been_begun() {
+    let mut cluster = Cluster::default();
+    cluster.connect(1, 4, 1000);
+    cluster.connect(2, 2, 1000);
+    cluster.assign(single(), vec![wanted(0, Desired::Running)]);
+    cluster.reconcile();
+    for _ in 1..=BEGIN_WITHIN_MILLIS / 400 + 1 {
+        cluster.wait(400);
+        cluster.beat(1);
+        cluster.beat(2);
+    }
+    assert_eq!((cluster.holder(0), cluster.told(2, 0)), (Some(worker(1)), None));
 }

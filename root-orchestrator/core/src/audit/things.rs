@@ -227,6 +227,7 @@ fn specification(view: View, spec: &ServiceSpec) -> View {
         environment,
         ports,
         one_shot,
+        single_attempt,
         privileged,
         added_files,
         constraints,
@@ -251,6 +252,7 @@ fn specification(view: View, spec: &ServiceSpec) -> View {
         .show("environment", environment.keys().cloned().collect::<Vec<_>>())
         .show("ports", ports.iter().map(ToString::to_string).collect::<Vec<_>>())
         .show("one_shot", *one_shot)
+        .show("single_attempt", *single_attempt)
         .show("privileged", *privileged)
         .show("added_files", added_files.iter().map(|file| file.path.clone()).collect::<Vec<_>>())
         .show("constraints", value(constraints))

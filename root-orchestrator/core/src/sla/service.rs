@@ -40,6 +40,7 @@ pub(super) fn service(path: &str, object: &Map<String, Value>, problems: &mut Pr
         environment: environment(&fields, problems),
         ports: ports(&fields, problems),
         one_shot: fields.flag("one_shot"),
+        single_attempt: false,
         privileged: fields.flag("privileged"),
         added_files: added_files(&fields, problems),
         constraints,

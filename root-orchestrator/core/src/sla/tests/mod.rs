@@ -140,6 +140,7 @@ fn every_honoured_field_reaches_the_spec() {
             PortMapping { host: 53, container: 53, protocol: Protocol::Udp },
         ],
         one_shot: true,
+        single_attempt: false,
         privileged: true,
         added_files: vec![
             model::AddedFile { path: "/etc/a".to_owned(), content: "x".to_owned(), mode: 0o755 },
