@@ -37,6 +37,13 @@ const CUSTOM_RESOURCES: &str = "custom_resources";
 pub(crate) const AUDIT: &str = "audit";
 const AUDIT_ENDS: &str = "audit";
 const AUDIT_MARKS: &str = "audit_marks";
+const TASKS: &str = "tasks";
+const IGNITORS: &str = "ignitors";
+const RUNS: &str = "runs";
+const TASK_RUNS: &str = "task_runs";
+const CALLS: &str = "calls";
+/// Among the plans: the numbers of runs and events.
+const WORKFLOWS: &str = "workflows";
 const SETTINGS: &str = "settings";
 const ROOT: &str = "root";
 
@@ -102,6 +109,14 @@ pub(crate) fn write(change: &Change) -> Write {
         Change::Delivery(id, delivery) => document(DELIVERIES, id, delivery.as_ref()),
         Change::ResourceType(id, kind) => document(RESOURCE_TYPES, id, kind.as_ref()),
         Change::Resource(id, resource) => document(CUSTOM_RESOURCES, id, resource.as_ref()),
+        Change::Workflow(change) => match change {
+            workflow::Change::Task(name, task) => document(TASKS, name, task.as_ref()),
+            workflow::Change::Ignitor(name, ignitor) => document(IGNITORS, name, ignitor.as_ref()),
+            workflow::Change::Run(id, run) => document(RUNS, id, run.as_ref()),
+            workflow::Change::TaskRun(id, task_run) => document(TASK_RUNS, id, task_run.as_ref()),
+            workflow::Change::Call(id, call) => document(CALLS, id, call.as_ref()),
+            workflow::Change::Counters(counters) => put(PLANS, WORKFLOWS, counters),
+        },
         Change::AuditRecord(number, record) => {
             let value = record.as_ref().map(|record| record.line());
             Write { collection: AUDIT, key: record_key(*number), value, expect: Expect::Anything }
@@ -164,6 +179,9 @@ pub(crate) async fn load(store: &dyn Store, settings: &Settings) -> Result<State
     for document in store.list(PLANS).await? {
         match document.key.as_str() {
             AUDIT_ENDS => ends = Some(decode(&document)?),
+            WORKFLOWS => {
+                state.apply(Change::Workflow(workflow::Change::Counters(decode(&document)?)));
+            }
             _ => state.apply(Change::Blocks(decode(&document)?)),
         }
     }
@@ -197,10 +215,21 @@ pub(crate) async fn load(store: &dyn Store, settings: &Settings) -> Result<State
         .await?;
     load_all(store, &mut state, CUSTOM_RESOURCES, |it: CustomResource| Change::Resource(it.id, Some(it)))
         .await?;
+    load_workflows(store, &mut state).await?;
     load_all(store, &mut state, HOOKS, |it: Hook| Change::Hook(it.id, Some(it))).await?;
     load_all(store, &mut state, DELIVERIES, |it: Delivery| Change::Delivery(it.id, Some(it))).await?;
     state.loaded(daemon::present());
     Ok(state)
+}
+
+async fn load_workflows(store: &dyn Store, state: &mut State) -> Result<(), StoreError> {
+    use workflow::{Call, Change as Step, Ignitor, Run, Task, TaskRun};
+    let ours = Change::Workflow;
+    load_all(store, state, TASKS, |it: Task| ours(Step::Task(it.name.clone(), Some(it)))).await?;
+    load_all(store, state, IGNITORS, |it: Ignitor| ours(Step::Ignitor(it.name.clone(), Some(it)))).await?;
+    load_all(store, state, RUNS, |it: Run| ours(Step::Run(it.id, Some(it)))).await?;
+    load_all(store, state, TASK_RUNS, |it: TaskRun| ours(Step::TaskRun(it.id.clone(), Some(it)))).await?;
+    load_all(store, state, CALLS, |it: Call| ours(Step::Call(it.id.clone(), Some(it)))).await
 }
 
 /// Where the records begin and end, as they say themselves: what is missing is not written over, but found by a check.
@@ -298,5 +327,40 @@ mod tests {
         let rights = state.rights(admin, settings.organization).expect("a member");
         assert_eq!((rights.roles, rights.in_root), (Role::ALL.into(), true));
         assert_eq!(state.users().count(), 1, "no second first user");
+    }
+
+    #[tokio::test]
+    async fn tasks_and_what_was_started_outlive_a_restart() {
+        let (_directory, store) = store();
+        let settings = load_or_create_settings(&store, false).await.expect("new");
+        begin(&store, &settings, None).await.expect("the organisation is made");
+        let mut state = load(&store, &settings).await.expect("readable");
+        let (own, now) = (settings.organization, daemon::present());
+        let document = |kind: &str, name: &str, spec: Value| json!({"apiVersion": "sirocco.cloud/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec});
+        let containers = json!([{"image": "tool:1"}]);
+        let spec = json!({"startOnIgnition": ["i"], "successActions": ["p"], "template": {"spec": {"containers": containers}}});
+        let mut changes = state.set_task(own, &document("Task", "t", spec)).expect("valid").1;
+        changes.extend(state.set_ignitor(own, &document("Ignitor", "i", json!({})), now).expect("valid").1);
+        changes.iter().for_each(|change| state.apply(change.clone()));
+        let fired = state.fire(own, "i", None, now).expect("it is there").1;
+        fired.iter().for_each(|change| state.apply(change.clone()));
+        changes.extend(fired);
+        changes.extend(state.reconcile(now).changes);
+        for change in &changes {
+            store.commit(vec![write(change)]).await.expect("durable");
+        }
+        let again = load(&store, &settings).await.expect("readable");
+        let (before, after) = (state.workflow(), again.workflow());
+        assert_eq!(after.tasks().collect::<Vec<_>>(), before.tasks().collect::<Vec<_>>());
+        assert_eq!(after.ignitors().collect::<Vec<_>>(), before.ignitors().collect::<Vec<_>>());
+        let (runs, of) = (before.runs().collect::<Vec<_>>(), before.runs().next().expect("it began").id);
+        assert_eq!((runs.len(), after.runs().collect::<Vec<_>>()), (1, runs));
+        let parts = before.task_runs(of).collect::<Vec<_>>();
+        assert_eq!((parts.len(), after.task_runs(of).collect::<Vec<_>>()), (1, parts));
+        assert_ne!(
+            again.fire(own, "i", None, now).expect("it is there").0,
+            of,
+            "numbers are not given again"
+        );
     }
 }

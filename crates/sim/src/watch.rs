@@ -40,6 +40,7 @@ impl World {
                 | root_core::Change::Delivery(..)
                 | root_core::Change::ResourceType(..)
                 | root_core::Change::Resource(..)
+                | root_core::Change::Workflow(_)
                 | root_core::Change::Blocks(_)
                 | root_core::Change::AuditRecord(..)
                 | root_core::Change::AuditEnds(_)

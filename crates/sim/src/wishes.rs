@@ -137,6 +137,7 @@ fn create(
         | Change::Delivery(..)
         | Change::ResourceType(..)
         | Change::Resource(..)
+        | Change::Workflow(_)
         | Change::Blocks(_)
         | Change::AuditRecord(..)
         | Change::AuditEnds(_)

@@ -359,6 +359,7 @@ impl State {
             rollout: None,
             next_number: 0,
             deleted: false,
+            attempt: None,
         };
         Change::Service(id, Some(service))
     }

@@ -12,7 +12,7 @@
 //! ```
 //!
 //! Who may ask for what is decided in [`access`], what an identity provider's word makes of somebody in [`oidc`]; what is
-//! recorded of it in `audit.rs`; how organisations are kept apart below the root in `tenancy.rs`.
+//! recorded of it in `audit.rs`; what tasks do in `workflows`; how organisations are kept apart below the root in `tenancy.rs`.
 //! The root knows clusters by their aggregates; no worker is ever named here. The shell around it is
 //! `root-orchestrator/src/service.rs`; the SLA documents users write are understood in [`sla`].
 
@@ -47,6 +47,7 @@ mod tenancy;
 #[cfg(test)]
 mod tests;
 mod throttle;
+mod workflows;
 
 pub use audit::{AuditEnds, AuditFilter, Call, FORGOTTEN_AT_ONCE, actor, seen_by};
 pub use certificates::{Revocation, RevokedId};
@@ -73,3 +74,4 @@ pub use service::{Revision, Rollout, Service, UpdatePolicy};
 pub use sessions::{NewApiToken, Session};
 pub use state::{Application, Change, Cluster, Instance, State};
 pub use throttle::Throttle;
+pub use workflows::Accepted;

@@ -87,6 +87,7 @@ impl Brain for State {
     /// Takes steps in changes under way, places what is pending, removes what is gone, and brings clusters up to date.
     fn reconcile(&mut self, now: Now) -> Plan {
         let mut plan = Plan::default();
+        self.run_tasks(&mut plan, now);
         self.roll_out(&mut plan, now);
         self.give_addresses(&mut plan);
         self.place_all(&mut plan, now);

@@ -44,6 +44,9 @@ pub struct Service {
     pub next_number: u32,
     /// Deleted by its user; kept until the last of its instances is confirmed gone.
     pub deleted: bool,
+    /// The attempt of a task that it is, if it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<workflow::AttemptId>,
 }
 
 /// What a service was at some time.

@@ -24,6 +24,7 @@ use crate::{
     people::{People, PeopleChange},
     resources::Resources as CustomResources,
     sight::{HeldCopy, Session, Sight},
+    workflows::Workflows,
 };
 
 /// What is deployed together. Durable.
@@ -135,6 +136,8 @@ pub enum Change {
     ResourceType(ResourceTypeId, Option<ResourceType>),
     /// A custom resource.
     Resource(ResourceId, Option<CustomResource>),
+    /// A task, an ignitor, or something of a run.
+    Workflow(workflow::Change),
     /// A record of who changed what. Forgotten ones go; the rest is never changed.
     AuditRecord(u64, Option<Arc<Record>>),
     /// Where the records begin and end.
@@ -170,6 +173,7 @@ pub struct State {
     pub(crate) hooks: BTreeMap<HookId, Hook>,
     pub(crate) outbox: Outbox,
     pub(crate) resources: CustomResources,
+    pub(crate) workflows: Workflows,
     /// Which addresses services and instances have. Follows from their documents.
     pub(crate) stable: StablePlan,
     /// Services and instances without addresses.
@@ -244,6 +248,7 @@ impl State {
                         forget(&mut self.parts, whole, &id);
                     }
                 }
+                self.workflows.take_service(id, service.as_ref());
                 self.address_service(id, service.as_ref());
                 self.share_service(id, service.as_ref());
                 self.readmit(id, service.as_ref());
@@ -287,6 +292,7 @@ impl State {
             Change::Delivery(id, delivery) => self.outbox.take_delivery(id, delivery),
             Change::ResourceType(id, kind) => self.resources.take_type(id, kind),
             Change::Resource(id, resource) => self.resources.take_resource(id, resource),
+            Change::Workflow(change) => self.workflows.take(change),
             // It is kept by the store alone.
             Change::AuditRecord(..) => {}
             Change::AuditEnds(ends) => self.audit.ends = ends,
@@ -327,6 +333,7 @@ impl State {
 
     fn apply_instance(&mut self, id: InstanceId, instance: Option<Instance>) {
         let before = self.instances.remove(&id);
+        self.workflows.take_instance(id.service);
         self.address_instance(id, before.as_ref(), instance.as_ref());
         let told = |instance: &Option<Instance>, cluster| {
             instance.as_ref().and_then(|it| it.tenure.told(cluster, it.desired))

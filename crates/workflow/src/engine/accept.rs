@@ -229,6 +229,20 @@ impl Workflow {
         Ok(self.without_run(id))
     }
 
+    /// Forgets all of a namespace, also what is in progress.
+    #[must_use]
+    pub fn remove_namespace(&self, namespace: &str) -> Vec<Change> {
+        let first = ObjectName::new(namespace, "");
+        let tasks = self.tasks.range(first.clone()..).map(|(name, _)| name);
+        let tasks = tasks.take_while(|name| name.namespace == namespace);
+        let ignitors = self.ignitors.range(first..).map(|(name, _)| name);
+        let ignitors = ignitors.take_while(|name| name.namespace == namespace);
+        let runs = self.runs.values().filter(|run| run.ignitor.namespace == namespace);
+        let tasks = tasks.map(|name| Change::Task(name.clone(), None));
+        let ignitors = ignitors.map(|name| Change::Ignitor(name.clone(), None));
+        tasks.chain(ignitors).chain(runs.flat_map(|run| self.without_run(run.id))).collect()
+    }
+
     /// What a task waits for that is not there, and may come: warnings.
     #[must_use]
     pub fn warnings(&self, namespace: &str, own_name: &str, spec: &TaskSpec) -> Vec<Cause> {

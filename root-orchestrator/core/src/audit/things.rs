@@ -103,6 +103,7 @@ impl State {
             }
             // What a hook is still to be told goes with the hook.
             Change::Delivery(..)
+            | Change::Workflow(_)
             | Change::Blocks(_)
             | Change::AuditRecord(..)
             | Change::AuditEnds(_)
@@ -205,6 +206,7 @@ fn service(service: &Service) -> View {
         rollout: _,
         next_number: _,
         deleted: _,
+        attempt: _,
     } = service;
     // What the user sent is all in the specification, where it is known what may be shown.
     let Revision { number: _, spec, document: _, created: _, failed } = service.current();

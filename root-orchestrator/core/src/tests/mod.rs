@@ -1,7 +1,6 @@
-//! The rules of the root, one by one. Those of survival are in `survival.rs`, those of revisions in `rollout.rs`,
-//! those of joining in `enrolment.rs`, of certificates in `certificates.rs`, those of neighbours in `neighbours.rs`, those of
-//! people in `access.rs`, `membership.rs`, `oidc.rs` and `sessions.rs`, those of where an instance may run in
-//! `constraints.rs`, those of what is recorded in `audit.rs`.
+//! The rules of the root, one by one. Those of survival are in `survival.rs`, of revisions in `rollout.rs`, of joining in
+//! `enrolment.rs`, of people in `access.rs`, `membership.rs`, `oidc.rs` and `sessions.rs`, of where an instance may run in
+//! `constraints.rs`, of what is recorded in `audit.rs`, and so on.
 
 mod access;
 mod addresses;
@@ -20,6 +19,7 @@ mod rollout;
 mod secrets;
 mod sessions;
 mod survival;
+mod workflows;
 
 use model::{
     ApplicationId, AssignedInstance, Brain, Capability, ClusterAggregate, ClusterId, ClusterReport, Desired,

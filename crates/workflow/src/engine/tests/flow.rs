@@ -316,6 +316,22 @@ fn a_task_that_waits_for_what_is_not_there_is_warned_of() {
 }
 
 #[test]
+fn a_namespace_goes_with_all_that_is_in_it() {
+    let mut world = World::new();
+    world.task("one", first());
+    let elsewhere = ObjectName::new("teams", "i");
+    let changes = world.workflow.set_ignitor(elsewhere.clone(), IgnitorSpec::by_hand(), world.now);
+    world.turn(changes);
+    world.fire("i");
+    let changes = world.workflow.remove_namespace("team");
+    world.turn(changes);
+    assert_eq!(world.workflow.runs().count() + world.workflow.tasks().count(), 0);
+    let left: Vec<&ObjectName> = world.workflow.ignitors().map(|ignitor| &ignitor.name).collect();
+    assert_eq!(left, [&elsewhere]);
+    assert!(!world.workflow.owns(&world.attempt("1-one-1-0-1")));
+}
+
+#[test]
 fn what_is_too_long_for_a_variable_is_in_the_file() {
     let mut world = World::new();
     let sources: Vec<String> = (0..30).map(|index| format!("t{index}")).collect();

@@ -1,0 +1,269 @@
+//! Tasks in the brain of the root: attempts become services that clusters are given, and what those say moves runs on.
+
+use model::{LastExit, OnPartition};
+use serde_json::{Value, json};
+use workflow::{ObjectName, RunId, RunPhase, TaskRunId};
+
+use super::*;
+use crate::Service;
+
+fn document(kind: &str, name: &str, spec: &Value) -> Value {
+    json!({"apiVersion": "sirocco.cloud/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec})
+}
+
+fn template() -> Value {
+    json!({"spec": {"containers": [{
+        "name": "c", "image": "tool:1", "command": ["/tool"], "args": ["-v"],
+        "resources": {"requests": {"cpu": "500m", "memory": "64Mi"}},
+    }]}})
+}
+
+impl Root {
+    fn task(&mut self, name: &str, spec: &Value) {
+        let mut spec = spec.clone();
+        spec["template"] = template();
+        let (_, changes) = self.state.set_task(ACME, &document("Task", name, &spec)).expect("valid");
+        self.apply(changes);
+    }
+
+    fn fire(&mut self) -> RunId {
+        let (run, changes) = self.state.fire(ACME, "i", None, self.now).expect("it fires");
+        self.apply(changes);
+        self.reconcile();
+        run
+    }
+
+    /// The service of an attempt, `run-task-round-item-attempt`.
+    fn attempt(&self, name: &str) -> &Service {
+        let mut all = self.state.services.values();
+        let found = all.find(|service| service.names.service == name);
+        found.unwrap_or_else(|| panic!("{name} is there, among {:?}", self.attempts()))
+    }
+
+    fn attempts(&self) -> Vec<String> {
+        let own =
+            self.state.services.values().filter(|service| service.attempt.is_some() && !service.deleted);
+        let mut names: Vec<String> = own.map(|service| service.names.service.clone()).collect();
+        names.sort();
+        names
+    }
+
+    fn instance_of(&self, attempt: &str) -> InstanceId {
+        self.state.instances_of(self.attempt(attempt).id).next().expect("its instance").id
+    }
+
+    /// Its cluster says that it has ended.
+    fn ends(&mut self, attempt: &str, code: i64, tail: &str) {
+        let id = self.instance_of(attempt);
+        let exit = LastExit { code, at: self.now.date, tail: tail.to_owned() };
+        let said = InstanceReport { last_exit: Some(exit), ..self.said(id, Phase::Completed) };
+        self.says(id, said);
+        self.reconcile();
+    }
+
+    fn says(&mut self, id: InstanceId, said: InstanceReport) {
+        let cluster = self.state.instance(id).and_then(|instance| instance.cluster()).expect("placed");
+        let same = self.state.aggregate(cluster).0;
+        self.report(cluster, same, vec![said]);
+    }
+
+    fn run_phase(&self, run: RunId) -> RunPhase {
+        self.state.run_of(ACME, run).expect("a run").phase
+    }
+
+    fn detail(&self, run: RunId, task: &str) -> &str {
+        let id = TaskRunId { run, task: task.to_owned(), round: 1 };
+        let mut parts = self.state.workflow().task_runs(run);
+        &parts.find(|part| part.id == id).expect("a task run").detail
+    }
+}
+
+/// With one cluster, the ignitor `i`, and `one`, which it starts.
+fn beginning() -> Root {
+    let mut root = Root::new();
+    root.cluster(1, "site", &[resources(8, 8000)]);
+    let (_, changes) = root
+        .state
+        .set_ignitor(ACME, &document("Ignitor", "i", &json!({"data": "spark"})), root.now)
+        .expect("valid");
+    root.apply(changes);
+    root.task("one", &json!({"startOnIgnition": ["i"]}));
+    root
+}
+
+#[test]
+fn an_attempt_is_a_service_of_its_own_that_is_placed_and_never_moved() {
+    let mut root = beginning();
+    root.task("two", &json!({"startOnSuccess": ["one"]}));
+    let run = root.fire();
+    assert_eq!(root.attempts(), ["1-one-1-0-1"]);
+    let id = root.instance_of("1-one-1-0-1");
+    assert_eq!(root.phase(id), Phase::ClusterScheduled, "in the same pass");
+    let spec = root.attempt("1-one-1-0-1").spec().clone();
+    assert_eq!(
+        (spec.image.as_str(), spec.command.clone()),
+        ("tool:1", vec!["/tool".to_owned(), "-v".to_owned()])
+    );
+    assert_eq!((spec.one_shot, spec.single_attempt), (true, true));
+    assert_eq!((spec.survival.on_partition, spec.survival.cluster_lost_after), (OnPartition::Keep, None));
+    assert_eq!((spec.resources.cpu, spec.resources.memory), (Millicores(500), Mebibytes(64)));
+    assert_eq!((&*spec.environment["ORCA_INITIATOR"], &*spec.environment["ORCA_DATA"]), ("i", "spark"));
+    assert_eq!(spec.added_files[0].path, spec.environment["MANGROVE_INPUTS_FILE"]);
+    root.ends("1-one-1-0-1", 0, "last words\n");
+    assert_eq!(root.attempts(), ["1-one-1-0-1", "1-two-1-0-1"], "the first is kept for its logs");
+    assert_eq!(root.attempt("1-two-1-0-1").spec().environment["ORCA_DATA"], "last words");
+    root.ends("1-two-1-0-1", 0, "");
+    assert_eq!(root.run_phase(run), RunPhase::Succeeded);
+}
+
+#[test]
+fn an_exit_code_that_is_not_zero_fails_and_is_tried_again_as_another_service() {
+    let mut root = beginning();
+    root.task("one", &json!({"startOnIgnition": ["i"], "retry": {"limit": 1}}));
+    let run = root.fire();
+    root.ends("1-one-1-0-1", 137, "");
+    assert_eq!(root.attempts(), ["1-one-1-0-1"]);
+    root.wait(1000);
+    assert_eq!(root.attempts(), ["1-one-1-0-1", "1-one-1-0-2"]);
+    root.ends("1-one-1-0-2", 2, "");
+    assert_eq!(
+        (root.run_phase(run), root.detail(run, "one")),
+        (RunPhase::Failed, "it ended with exit code 2")
+    );
+}
+
+#[test]
+fn an_attempt_that_takes_too_long_is_removed_and_its_end_waited_for() {
+    let mut root = beginning();
+    root.task("one", &json!({"startOnIgnition": ["i"], "timeout": "10s"}));
+    let run = root.fire();
+    let id = root.instance_of("1-one-1-0-1");
+    root.says(id, root.said(id, Phase::Running));
+    root.wait(10_000);
+    assert_eq!(root.state.instance(id).map(|instance| instance.desired), Some(Desired::Removed));
+    assert_eq!(root.run_phase(run), RunPhase::Running);
+    root.says(id, root.said(id, Phase::Removed));
+    root.reconcile();
+    assert_eq!((root.run_phase(run), root.detail(run, "one")), (RunPhase::Failed, "it took longer than 10s"));
+}
+
+#[test]
+fn what_somebody_removed_is_lost_and_not_made_again() {
+    let mut root = beginning();
+    let run = root.fire();
+    let service = root.attempt("1-one-1-0-1").clone();
+    let changes = root.state.delete_service(&service, root.now.date);
+    root.apply(changes);
+    let id = InstanceId { service: service.id, number: 0 };
+    root.says(id, root.said(id, Phase::Removed));
+    root.reconcile();
+    root.wait(60_000);
+    assert_eq!(root.attempts(), [""; 0]);
+    assert_eq!(root.run_phase(run), RunPhase::Failed);
+    assert_eq!(root.detail(run, "one"), "it was lost: its instance was removed");
+}
+
+/// One that knows what is stored of another that ran until now.
+fn restarted(before: &Root) -> Root {
+    let mut root = Root { now: before.now, sessions: 10, reports: before.reports, ..Root::new() };
+    let clusters = before.state.clusters.values().map(|it| Change::Cluster(it.id, Some(it.clone())));
+    let applications =
+        before.state.applications.values().map(|it| Change::Application(it.id, Some(it.clone())));
+    let services = before.state.services.values().map(|it| Change::Service(it.id, Some(it.clone())));
+    let instances = before.state.instances.values().map(|it| Change::Instance(it.id, Some(it.clone())));
+    let blocks = std::iter::once(Change::Blocks(before.state.blocks.clone()));
+    let changes = clusters.chain(applications).chain(services).chain(instances).chain(blocks);
+    root.apply(changes.collect());
+    let engine = before.state.workflow();
+    let tasks = engine.tasks().map(|it| workflow::Change::Task(it.name.clone(), Some(it.clone())));
+    let ignitors = engine.ignitors().map(|it| workflow::Change::Ignitor(it.name.clone(), Some(it.clone())));
+    let runs = engine.runs().map(|it| workflow::Change::Run(it.id, Some(it.clone())));
+    let parts = engine.runs().flat_map(|run| engine.task_runs(run.id));
+    let parts = parts.map(|it| workflow::Change::TaskRun(it.id.clone(), Some(it.clone())));
+    let changes = tasks.chain(ignitors).chain(runs).chain(parts).map(Change::Workflow);
+    root.apply(changes.collect());
+    root.state.loaded(root.now);
+    root
+}
+
+#[test]
+fn a_root_that_comes_back_makes_no_attempt_twice_and_takes_in_what_ended_meanwhile() {
+    let mut before = beginning();
+    before.task("two", &json!({"startOnSuccess": ["one"]}));
+    let run = before.fire();
+    let (service, id) = (before.attempt("1-one-1-0-1").id, before.instance_of("1-one-1-0-1"));
+    let mut root = restarted(&before);
+    root.reconcile();
+    root.wait(60_000);
+    assert_eq!((root.attempts(), root.attempt("1-one-1-0-1").id), (vec!["1-one-1-0-1".to_owned()], service));
+    let cluster = before.state.instance(id).and_then(|instance| instance.cluster()).expect("placed");
+    let location = Location { latitude: 0.0, longitude: 0.0, radius_metres: 0.0 };
+    let generation = root.state.cluster(cluster).expect("known").generation;
+    let changes = root.state.cluster_connected(cluster, 11, location, generation, root.now);
+    root.apply(changes);
+    root.ends("1-one-1-0-1", 0, "");
+    assert_eq!(root.attempts(), ["1-one-1-0-1", "1-two-1-0-1"]);
+    let again = restarted(&root);
+    assert_eq!(again.attempts(), ["1-one-1-0-1", "1-two-1-0-1"]);
+    assert_eq!(root.run_phase(run), RunPhase::Running);
+}
+
+#[test]
+fn what_was_removed_while_the_root_was_away_is_not_made_again() {
+    let mut before = beginning();
+    let run = before.fire();
+    let service = before.attempt("1-one-1-0-1").id;
+    before.state.services.remove(&service);
+    before.state.instances.clear();
+    let mut root = restarted(&before);
+    root.reconcile();
+    assert_eq!(root.attempts(), [""; 0]);
+    assert_eq!(root.detail(run, "one"), "it was lost: its service was removed");
+}
+
+#[test]
+fn what_belongs_to_runs_that_are_forgotten_goes() {
+    let mut root = beginning();
+    root.task("one", &json!({"startOnIgnition": ["i"], "historyLimits": {"successful": 1, "failed": 1}}));
+    for run in 1..=3 {
+        root.fire();
+        root.ends(&format!("{run}-one-1-0-1"), 0, "");
+    }
+    assert_eq!(root.attempts(), ["3-one-1-0-1"]);
+    let changes = root.state.remove_run(ACME, RunId(3)).expect("it is over");
+    root.apply(changes);
+    root.reconcile();
+    assert_eq!(root.attempts(), [""; 0]);
+}
+
+#[test]
+fn organisations_know_nothing_of_each_others_runs() {
+    let mut root = beginning();
+    let run = root.fire();
+    assert!(root.state.run_of(ROOT, run).is_err());
+    assert!(root.state.cancel_run(ROOT, run, root.now).is_err());
+    assert!(root.state.fire(ROOT, "i", None, root.now).is_err());
+    let application = root.state.application(root.attempt("1-one-1-0-1").application).expect("there");
+    assert_eq!((application.organization, application.name.as_str()), (ACME, "task-runs"));
+    let changes = root.state.cancel_run(ACME, run, root.now).expect("it is in progress");
+    root.apply(changes);
+    root.reconcile();
+    let id = root.instance_of("1-one-1-0-1");
+    assert_eq!(root.state.instance(id).map(|instance| instance.desired), Some(Desired::Removed));
+}
+
+#[test]
+fn documents_are_refused_with_all_that_is_wrong_and_warned_of() {
+    let root = beginning();
+    let wrong =
+        document("Task", "x", &json!({"template": template(), "outputs": {"schema": {"type": "what"}}}));
+    let causes = root.state.set_task(ACME, &wrong).expect_err("wrong");
+    assert_eq!(causes[0].field, "spec.outputs.schema.type");
+    let wrong = document("Task", "x", &json!({"template": template(), "placement": {"clusters": ["c"]}}));
+    let causes = root.state.set_task(ACME, &wrong).expect_err("not supported");
+    assert_eq!(causes[0].to_string(), "spec.placement: is not supported yet: remove the field");
+    let odd = document("Task", "x", &json!({"template": template(), "startOnSuccess": ["none"]}));
+    let (accepted, _) = root.state.set_task(ACME, &odd).expect("accepted");
+    assert_eq!(accepted.name, ObjectName::new(ACME.to_string(), "x"));
+    assert_eq!(accepted.warnings.len(), 1);
+}

@@ -1,0 +1,242 @@
+//! Tasks, ignitors and runs: the engine of `crates/workflow` in the brain of the root. An attempt is a service of its own with
+//! one instance, placed like all others.
+//!
+//! ```text
+//!   wishes.rs ──► Change::Workflow ──► engine ──reconcile──► Start ──► Change::Service, Change::Instance   (attempt.rs)
+//!                                        ▲                                        │
+//!                                        └───── Ended ◄───── its instance's report ┘
+//! ```
+//!
+//! Guarantee: the service of an attempt is made in the commit that says that the attempt is wanted, so it is there once
+//! whenever the root ends. One that is gone before its attempt has ended was removed by somebody: it is not made again.
+
+mod attempt;
+mod wishes;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use model::{Brain, Desired, Now, Phase, ServiceId};
+use serde_json::Value;
+use workflow::{AttemptEnd, AttemptId, Effect, Exit, Fact, Schemas, TaskRunId, Workflow};
+
+pub use wishes::Accepted;
+
+use crate::{Change, Service, State, reconcile::Plan, schema::Schema};
+
+/// A pass deals so often with what follows from starts that were not possible; what is left is for the next.
+const ROUNDS: usize = 4;
+
+/// The schemas of custom resources, for what tasks are given and write.
+#[derive(Debug)]
+struct OurSchemas;
+
+impl Schemas for OurSchemas {
+    fn ensure_schema(&self, schema: &Value) -> Result<(), (String, String)> {
+        let read = Schema::read(schema).map(drop);
+        read.map_err(|problem| {
+            let place = problem.field.strip_prefix("schema").unwrap_or_default().to_owned();
+            (place, problem.message)
+        })
+    }
+
+    fn ensure_valid(&self, schema: &Value, document: &Value) -> Result<(), String> {
+        let schema = Schema::read(schema).map_err(|problem| problem.message)?;
+        match schema.check(document).first() {
+            None => Ok(()),
+            Some(problem) if problem.field.is_empty() => Err(problem.message.clone()),
+            Some(problem) => Err(format!("`{}`: {}", problem.field, problem.message)),
+        }
+    }
+}
+
+/// See the module's description.
+#[derive(Debug)]
+pub(crate) struct Workflows {
+    pub(crate) engine: Workflow,
+    /// The services of attempts. Follows from the services.
+    attempts: BTreeMap<ServiceId, AttemptId>,
+    services: BTreeMap<AttemptId, ServiceId>,
+    /// Services of attempts of whose instances there is news.
+    news: BTreeSet<ServiceId>,
+    /// Attempts that once had a service.
+    begun: BTreeSet<AttemptId>,
+    /// Task runs that are forgotten, whose services go.
+    forgotten: Vec<TaskRunId>,
+    /// What is stored was looked at once.
+    is_known: bool,
+}
+
+impl Default for Workflows {
+    fn default() -> Self {
+        Self {
+            engine: Workflow::new(Arc::new(OurSchemas)),
+            attempts: BTreeMap::new(),
+            services: BTreeMap::new(),
+            news: BTreeSet::new(),
+            begun: BTreeSet::new(),
+            forgotten: Vec::new(),
+            is_known: false,
+        }
+    }
+}
+
+impl Workflows {
+    pub(crate) fn take(&mut self, change: workflow::Change) {
+        self.overhear(&change);
+        self.engine.apply(change);
+    }
+
+    fn overhear(&mut self, change: &workflow::Change) {
+        if let workflow::Change::TaskRun(id, None) = change {
+            self.forgotten.push(id.clone());
+        }
+    }
+
+    pub(crate) fn take_service(&mut self, id: ServiceId, service: Option<&Service>) {
+        match service.and_then(|service| service.attempt.as_ref()) {
+            Some(attempt) => {
+                self.attempts.insert(id, attempt.clone());
+                self.services.insert(attempt.clone(), id);
+                self.news.insert(id);
+            }
+            None => {
+                if let Some(attempt) = self.attempts.remove(&id) {
+                    self.services.remove(&attempt);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn take_instance(&mut self, of: ServiceId) {
+        if self.attempts.contains_key(&of) {
+            self.news.insert(of);
+        }
+    }
+
+    /// What a process that has just started has to know.
+    fn look_at_what_is_stored(&mut self) {
+        let open = self.engine.runs().filter(|run| !run.phase.is_over());
+        let parts = open.flat_map(|run| self.engine.task_runs(run.id));
+        self.begun = parts.flat_map(|part| part.attempts_under_way().collect::<Vec<_>>()).collect();
+        let orphans = self.services.keys().filter(|attempt| !self.engine.owns(attempt));
+        self.forgotten.extend(orphans.map(|attempt| attempt.task_run.clone()));
+        self.is_known = true;
+    }
+}
+
+impl State {
+    /// Takes steps in runs: what has ended is settled, and what follows is started.
+    pub(crate) fn run_tasks(&mut self, plan: &mut Plan, now: Now) {
+        if !self.workflows.is_known {
+            self.workflows.look_at_what_is_stored();
+        }
+        let mut facts = self.task_news();
+        for _ in 0..ROUNDS {
+            for fact in facts {
+                for change in self.workflows.engine.observe(fact, now) {
+                    self.change(plan, Change::Workflow(change));
+                }
+            }
+            let tasks = self.workflows.engine.reconcile(now);
+            tasks.changes.iter().for_each(|change| self.workflows.overhear(change));
+            // They are applied already.
+            plan.changes.extend(tasks.changes.into_iter().map(Change::Workflow));
+            tasks.wake_at.into_iter().for_each(|at| plan.wake(at));
+            facts = Vec::new();
+            for effect in tasks.effects {
+                facts.extend(self.carry_out(plan, effect, now));
+            }
+            if facts.is_empty() {
+                break;
+            }
+        }
+        if !facts.is_empty() {
+            plan.wake(now.moment);
+        }
+        self.forget_attempts(plan, now);
+    }
+
+    /// What can be said of the attempts of whose instances there is news.
+    fn task_news(&mut self) -> Vec<Fact> {
+        let news = std::mem::take(&mut self.workflows.news);
+        let facts = news.into_iter().filter_map(|service| {
+            let attempt = self.workflows.attempts.get(&service)?.clone();
+            let Some(instance) = self.instances_of(service).next() else {
+                return Some(lost(attempt, "its instance was removed"));
+            };
+            match (instance.desired, instance.report.phase) {
+                // It is told of when it is gone.
+                (Desired::Removed, _) => None,
+                (Desired::Running, Phase::Completed) => {
+                    Some(Fact::Ended(attempt, attempt::end(&instance.report)))
+                }
+                (Desired::Running, _) => Some(Fact::Confirmed(attempt)),
+            }
+        });
+        facts.collect()
+    }
+
+    fn carry_out(&mut self, plan: &mut Plan, effect: Effect, now: Now) -> Option<Fact> {
+        match effect {
+            Effect::Start(start) => {
+                let attempt = start.attempt.clone();
+                if self.workflows.services.contains_key(&attempt) {
+                    return Some(Fact::Confirmed(attempt));
+                }
+                if !self.workflows.begun.insert(attempt.clone()) {
+                    return Some(lost(attempt, "its service was removed"));
+                }
+                let refused = self.begin_attempt(plan, &start, now).err()?;
+                Some(ended(attempt, Exit::Refused(refused)))
+            }
+            Effect::Stop(attempt) => {
+                let Some(service) = self.workflows.services.get(&attempt).copied() else {
+                    return Some(lost(attempt, "its service was removed"));
+                };
+                for change in self.undeploy_all(service, now.date) {
+                    self.change(plan, change);
+                }
+                None
+            }
+            Effect::Call { id, .. } => {
+                Some(Fact::Called(id, Err("actions are not called yet, but for runTask".to_owned())))
+            }
+        }
+    }
+
+    /// Deletes the services of attempts that nobody remembers.
+    fn forget_attempts(&mut self, plan: &mut Plan, now: Now) {
+        for id in std::mem::take(&mut self.workflows.forgotten) {
+            let first = AttemptId { task_run: id.clone(), item: 0, attempt: 0 };
+            let of_run =
+                self.workflows.services.range(first..).take_while(|(attempt, _)| attempt.task_run == id);
+            let services: Vec<ServiceId> = of_run.map(|(_, service)| *service).collect();
+            for service in services {
+                let Some(service) = self.services.get(&service).filter(|service| !service.deleted) else {
+                    continue;
+                };
+                for change in self.delete_service(&service.clone(), now.date) {
+                    self.change(plan, change);
+                }
+            }
+            let first = AttemptId { task_run: id.clone(), item: 0, attempt: 0 };
+            let begun = self.workflows.begun.range(first..).take_while(|attempt| attempt.task_run == id);
+            for attempt in begun.cloned().collect::<Vec<AttemptId>>() {
+                self.workflows.begun.remove(&attempt);
+            }
+        }
+    }
+}
+
+fn lost(attempt: AttemptId, why: &str) -> Fact {
+    ended(attempt, Exit::Lost(why.to_owned()))
+}
+
+/// It ended without a word, and nobody knows when.
+fn ended(attempt: AttemptId, exit: Exit) -> Fact {
+    let at = model::Timestamp(u64::MAX);
+    Fact::Ended(attempt, AttemptEnd { exit, at, data: String::new(), output: None })
+}

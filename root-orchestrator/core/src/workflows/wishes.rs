@@ -1,0 +1,162 @@
+//! What users ask for: tasks, ignitors and runs of their organisation.
+
+use model::{Now, OrganizationId};
+use serde_json::Value;
+use workflow::{Cause, CauseReason, IgnitorSpec, ObjectName, Rejected, Run, RunId, TaskSpec, Workflow};
+
+use super::OurSchemas;
+use crate::{Change, State};
+
+/// Something that was understood.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Accepted {
+    /// What it is called.
+    pub name: ObjectName,
+    /// What is odd about it and may be right later.
+    pub warnings: Vec<Cause>,
+}
+
+impl State {
+    /// Tasks, ignitors and runs of all organisations. The namespace of each is the id of its organisation.
+    #[must_use]
+    pub const fn workflow(&self) -> &Workflow {
+        &self.workflows.engine
+    }
+
+    /// Forgets all tasks, ignitors and runs of an organisation.
+    pub(crate) fn remove_workflows(&self, organization: OrganizationId) -> Vec<Change> {
+        ours(self.workflow().remove_namespace(&organization.to_string()))
+    }
+
+    /// Makes a task, or changes it.
+    ///
+    /// # Errors
+    /// All that is wrong with the document.
+    pub fn set_task(
+        &self,
+        organization: OrganizationId,
+        document: &Value,
+    ) -> Result<(Accepted, Vec<Change>), Vec<Cause>> {
+        let spec = TaskSpec::parse(document, &OurSchemas)?;
+        if spec.placement.is_some() {
+            return Err(vec![Cause {
+                field: "spec.placement".to_owned(),
+                reason: CauseReason::NotSupported,
+                message: "is not supported yet: remove the field".to_owned(),
+            }]);
+        }
+        let name = named(organization, document)?;
+        let warnings = self.workflow().warnings(&name.namespace, &name.name, &spec);
+        let changes = ours(self.workflow().set_task(name.clone(), spec));
+        Ok((Accepted { name, warnings }, changes))
+    }
+
+    /// Forgets a task. What has begun goes on.
+    #[must_use]
+    pub fn remove_task(&self, organization: OrganizationId, name: &str) -> Vec<Change> {
+        ours(self.workflow().remove_task(&own(organization, name)))
+    }
+
+    /// Makes an ignitor, or changes it.
+    ///
+    /// # Errors
+    /// All that is wrong with the document.
+    pub fn set_ignitor(
+        &self,
+        organization: OrganizationId,
+        document: &Value,
+        now: Now,
+    ) -> Result<(Accepted, Vec<Change>), Vec<Cause>> {
+        let name = named(organization, document)?;
+        let before = self.workflow().ignitor(&name).map(|ignitor| &*ignitor.spec);
+        let spec = IgnitorSpec::parse(document, before, now.date)?;
+        let changes = ours(self.workflow().set_ignitor(name.clone(), spec, now));
+        Ok((Accepted { name, warnings: Vec::new() }, changes))
+    }
+
+    /// Forgets an ignitor. Its runs go on.
+    #[must_use]
+    pub fn remove_ignitor(&self, organization: OrganizationId, name: &str) -> Vec<Change> {
+        ours(self.workflow().remove_ignitor(&own(organization, name)))
+    }
+
+    /// Has an ignitor fire.
+    ///
+    /// # Errors
+    /// When there is none, or the data is not valid.
+    pub fn fire(
+        &self,
+        organization: OrganizationId,
+        name: &str,
+        data: Option<String>,
+        now: Now,
+    ) -> Result<(RunId, Vec<Change>), Rejected> {
+        let (run, changes) = self.workflow().fire(&own(organization, name), data, now)?;
+        Ok((run, ours(changes)))
+    }
+
+    /// A run of an organisation.
+    ///
+    /// # Errors
+    /// When it has none of that number.
+    pub fn run_of(&self, organization: OrganizationId, id: RunId) -> Result<&Run, Rejected> {
+        let run = self.workflow().run(id).filter(|run| run.ignitor.namespace == organization.to_string());
+        run.ok_or_else(|| Rejected::None { kind: "run", name: id.to_string() })
+    }
+
+    /// Stops all of a run.
+    ///
+    /// # Errors
+    /// When there is none, or it is over.
+    pub fn cancel_run(
+        &self,
+        organization: OrganizationId,
+        id: RunId,
+        now: Now,
+    ) -> Result<Vec<Change>, Rejected> {
+        self.run_of(organization, id)?;
+        self.workflow().cancel(id, now).map(ours)
+    }
+
+    /// Has what failed in a run be tried again.
+    ///
+    /// # Errors
+    /// When there is none, it is in progress, or nothing failed.
+    pub fn retry_run(
+        &self,
+        organization: OrganizationId,
+        id: RunId,
+        now: Now,
+    ) -> Result<Vec<Change>, Rejected> {
+        self.run_of(organization, id)?;
+        self.workflow().retry(id, now).map(ours)
+    }
+
+    /// Forgets a run that is over.
+    ///
+    /// # Errors
+    /// When there is none, or it is in progress.
+    pub fn remove_run(&self, organization: OrganizationId, id: RunId) -> Result<Vec<Change>, Rejected> {
+        self.run_of(organization, id)?;
+        self.workflow().remove_run(id).map(ours)
+    }
+}
+
+fn own(organization: OrganizationId, name: &str) -> ObjectName {
+    ObjectName::new(organization.to_string(), name)
+}
+
+fn named(organization: OrganizationId, document: &Value) -> Result<ObjectName, Vec<Cause>> {
+    match document.pointer("/metadata/name").and_then(Value::as_str) {
+        Some(name) if !name.is_empty() => Ok(own(organization, name)),
+        Some(_) | None => Err(vec![Cause {
+            field: "metadata.name".to_owned(),
+            reason: CauseReason::Required,
+            message: "is missing: say what it is called".to_owned(),
+        }]),
+    }
+}
+
+fn ours(changes: Vec<workflow::Change>) -> Vec<Change> {
+    changes.into_iter().map(Change::Workflow).collect()
+}
