@@ -1,5 +1,4 @@
 //! What workers, their NetManagers, neighbours and the root may say to a cluster.
-#![no_main]
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -15,6 +14,8 @@ use proto::{
 };
 use uuid::Uuid;
 
+use crate::shared;
+
 const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
 struct Cluster {
@@ -23,24 +24,24 @@ struct Cluster {
     now: Now,
 }
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    let mut cluster = Cluster { state: State::default(), session: 0, now: fuzz::BEGINNING };
-    for (choice, bytes) in fuzz::parts(data) {
-        cluster.now = fuzz::later(cluster.now, choice);
+pub(crate) fn take(data: &[u8]) {
+    let mut cluster = Cluster { state: State::default(), session: 0, now: shared::BEGINNING };
+    for (choice, bytes) in shared::parts(data) {
+        cluster.now = shared::later(cluster.now, choice);
         let worker = WorkerId::new(Uuid::from_bytes([choice >> 2 & 3; 16]));
         let changes = match choice & 3 {
             0 => cluster.worker_says(worker, bytes),
             1 => cluster.network_says(worker, bytes),
             _ => cluster.root_says(bytes),
         };
-        fuzz::settle(&mut cluster.state, changes.unwrap_or_default(), cluster.now);
+        shared::settle(&mut cluster.state, changes.unwrap_or_default(), cluster.now);
         let report = cluster.state.report(1, cluster.now);
         let _wire = v1::ClusterReport::from(&report);
         for worker in cluster.state.workers() {
             let _wire = v1::Assignment::from(&cluster.state.assignment(worker));
         }
     }
-});
+}
 
 /// `None` for what is not understood.
 impl Cluster {

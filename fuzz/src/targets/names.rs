@@ -1,8 +1,7 @@
 //! What an instance may ask about names, and what a name server may answer.
-#![no_main]
 
 // Without all of NetManager, which takes minutes to build.
-#[path = "../../net-manager/src/names/message.rs"]
+#[path = "../../../net-manager/src/names/message.rs"]
 mod message;
 
 use std::{
@@ -34,7 +33,7 @@ static NAMES: LazyLock<Names> = LazyLock::new(|| {
     Names::of(&Surroundings { services, ..Surroundings::default() }, &[])
 });
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+pub(crate) fn take(data: &[u8]) {
     let request = match Request::read(data) {
         Ok(request) => request,
         Err(NoRequest::Noise) => return,
@@ -56,4 +55,4 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         assert!(request.is_answered_by(request.id(), &reply), "an answer is to its question");
         let _another_may_know = message::is_refusal(&reply);
     }
-});
+}

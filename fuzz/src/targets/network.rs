@@ -1,16 +1,17 @@
 //! What a cluster may say to a NetManager.
-#![no_main]
 
 use model::{Generation, InstanceId, StableAddress};
 use net_core::{AttachRequest, Command, Names, Namespace, NetworkState, ObservedKernel, Wanted, reconcile};
 use prost::Message;
 use proto::{NetworkReader, v1};
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+use crate::shared;
+
+pub(crate) fn take(data: &[u8]) {
     let mut state = NetworkState::default();
     let mut kernel = ObservedKernel::default();
     let mut reader = NetworkReader::default();
-    for (choice, bytes) in fuzz::parts(data) {
+    for (choice, bytes) in shared::parts(data) {
         let Ok(Ok(said)) = v1::ClusterToNetwork::decode(bytes).map(|said| reader.read(said)) else {
             continue;
         };
@@ -32,7 +33,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         converge(&state, &mut kernel);
         ask_for_all(&state);
     }
-});
+}
 
 fn submit(state: &mut NetworkState, command: Command) {
     for change in state.accept(command).unwrap_or_default() {

@@ -1,17 +1,18 @@
 //! What a cluster may say to a NodeEngine.
-#![no_main]
 
 use model::{Assignment, InstanceId, Now};
 use node_core::{Before, Node, Observation, Settings};
 use prost::Message;
 use proto::v1::{self, cluster_to_worker as from_cluster};
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    let mut now: Now = fuzz::BEGINNING;
+use crate::shared;
+
+pub(crate) fn take(data: &[u8]) {
+    let mut now: Now = shared::BEGINNING;
     let mut node = Node::new(Settings { overlay: true }, Before::default(), now);
     node.observe(now, Observation::EngineConnected);
-    for (choice, bytes) in fuzz::parts(data) {
-        now = fuzz::later(now, choice);
+    for (choice, bytes) in shared::parts(data) {
+        now = shared::later(now, choice);
         let Some(assignment) = says(bytes) else { continue };
         // As it is kept, and read again after a restart.
         let kept = Assignment::try_from(v1::Assignment::from(&assignment)).expect("what was understood once");
@@ -24,7 +25,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         assert!(again.submissions.is_empty(), "a second pass without news finds something to do");
         let _wire = v1::WorkerReport::from(&node.report());
     }
-});
+}
 
 /// The only message that changes what runs; the others are passed on as they are.
 fn says(bytes: &[u8]) -> Option<Assignment> {

@@ -1,10 +1,9 @@
 //! What anybody may send as a login of this root: a text, or a token of the root's that was changed.
-#![no_main]
 
 // Without all of the root, which takes minutes to build.
-#[path = "../../root-orchestrator/src/auth/checked.rs"]
+#[path = "../../../root-orchestrator/src/auth/checked.rs"]
 mod checked;
-#[path = "../../root-orchestrator/src/auth/keys.rs"]
+#[path = "../../../root-orchestrator/src/auth/keys.rs"]
 #[expect(dead_code, reason = "nobody asks for the public half here")]
 mod keys;
 
@@ -13,6 +12,8 @@ use std::sync::LazyLock;
 use keys::{Keys, Purpose, Subject};
 use model::{OrganizationId, UserId};
 use root_core::Session;
+
+use crate::shared;
 
 /// As in `root-orchestrator/src/auth.rs`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +24,7 @@ enum AuthError {
 
 static KEYS: LazyLock<Keys> = LazyLock::new(|| Keys::open(&Keys::generate()).expect("its own key"));
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+pub(crate) fn take(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     assert!(KEYS.check(&text).is_err(), "nobody has the key");
 
@@ -39,15 +40,10 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let claims = KEYS.check(&token).expect("its own token");
     assert_eq!((claims.session(), claims.purpose()), (session, Purpose::Refresh));
 
-    // Pairs of a place and what is put there.
-    let mut changed = token.into_bytes();
-    for pair in data.chunks_exact(3) {
-        let place = usize::from(u16::from_be_bytes([pair[0], pair[1]])) % changed.len();
-        changed[place] = pair[2];
-    }
+    let changed = shared::changed(token.as_bytes(), data);
     if let Ok(changed) = std::str::from_utf8(&changed)
         && let Ok(other) = KEYS.check(changed)
     {
         assert_eq!(other, claims, "it may be written otherwise and says the same");
     }
-});
+}

@@ -1,11 +1,12 @@
 //! What users may send: a whole SLA, and one service to change another to.
-#![no_main]
 
 use model::{ApplicationId, OrganizationId, ServiceId};
 use root_core::{
     Author, FreshIds, State,
     sla::{self, Shown},
 };
+
+use crate::shared;
 
 /// Counts instead of drawing.
 #[derive(Default)]
@@ -30,8 +31,8 @@ impl FreshIds for Ids {
     }
 }
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    let now = fuzz::BEGINNING;
+pub(crate) fn take(data: &[u8]) {
+    let now = shared::BEGINNING;
     match sla::parse(data) {
         Ok(sla) => {
             let organization = OrganizationId::from_bytes([3; 12]);
@@ -41,14 +42,14 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
             if let Ok((_, changes)) =
                 state.create_applications(&author, wanted, &mut Ids::default(), now.date)
             {
-                fuzz::settle(&mut state, changes, now);
+                shared::settle(&mut state, changes, now);
                 for service in state.services().cloned().collect::<Vec<_>>() {
                     let (_, changes) = state.deploy(&service, now.date).expect("no quota");
-                    fuzz::settle(&mut state, changes, now);
+                    shared::settle(&mut state, changes, now);
                 }
             }
         }
         Err(problems) => assert!(problems.iter().next().is_some(), "every \"no\" says why"),
     }
     let _one = sla::parse_change(data, Shown { id: "0123", image: "image" });
-});
+}

@@ -1,8 +1,7 @@
 //! What an identity provider, or somebody in its place, may send: keys, and tokens that are signed by one of them or not.
-#![no_main]
 
 // Without all of the root, which takes minutes to build.
-#[path = "../../root-orchestrator/src/oidc/id_token.rs"]
+#[path = "../../../root-orchestrator/src/oidc/id_token.rs"]
 mod id_token;
 
 use std::sync::LazyLock;
@@ -12,6 +11,8 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header, jwk::Jwk};
 use model::Timestamp;
 use root_core::oidc::{Claims, Expected, Grant, LEEWAY_SECONDS, granted};
 use serde_json::{Map, Value};
+
+use crate::shared;
 
 const ISSUER: &str = "https://id.example";
 const CLIENT: &str = "mangrove";
@@ -26,10 +27,10 @@ static PROVIDER: LazyLock<(EncodingKey, Jwk)> = LazyLock::new(|| {
     (key, public)
 });
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+pub(crate) fn take(data: &[u8]) {
     let (key, public) = &*PROVIDER;
     let allowed = allowed_algorithms(Some(&["RS256", "ES256", "EdDSA", "HS256", "none"].map(str::to_owned)));
-    for (choice, bytes) in fuzz::parts(data) {
+    for (choice, bytes) in shared::parts(data) {
         let text = String::from_utf8_lossy(bytes);
         match choice % 3 {
             // A token as it comes, by keys as they come: it may bring none of its own.
@@ -49,7 +50,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
             }
         }
     }
-});
+}
 
 fn sign(claims: &Map<String, Value>, key: &EncodingKey) -> String {
     jsonwebtoken::encode(&Header::new(Algorithm::ES256), claims, key).expect("it can be signed")

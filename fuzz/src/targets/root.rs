@@ -1,5 +1,4 @@
 //! What clusters may say to the root.
-#![no_main]
 
 use model::{
     ApplicationId, ClusterAnswer, ClusterId, ClusterReport, Generation, Location, Now, OrganizationId,
@@ -10,7 +9,9 @@ use proto::v1::{self, cluster_to_root as from_cluster};
 use root_core::{Author, Change, Cluster, FreshIds, State, sla};
 use uuid::Uuid;
 
-const WANTED: &[u8] = include_bytes!("../../examples/hello/hello.sla.json");
+use crate::shared;
+
+const WANTED: &[u8] = include_bytes!("../../../examples/hello/hello.sla.json");
 const CLUSTERS: u8 = 2;
 
 struct Ids;
@@ -34,34 +35,34 @@ fn root() -> State {
         let id = ClusterId::new(Uuid::from_bytes([number; 16]));
         let cluster =
             Cluster { id, name: format!("c{number}"), location: None, generation: Generation::default() };
-        fuzz::settle(&mut state, vec![Change::Cluster(id, Some(cluster))], fuzz::BEGINNING);
+        shared::settle(&mut state, vec![Change::Cluster(id, Some(cluster))], shared::BEGINNING);
     }
     let wanted = sla::parse(WANTED).expect("the example").applications;
     let (_, changes) =
-        state.create_applications(&author, wanted, &mut Ids, fuzz::BEGINNING.date).expect("new");
-    fuzz::settle(&mut state, changes, fuzz::BEGINNING);
+        state.create_applications(&author, wanted, &mut Ids, shared::BEGINNING.date).expect("new");
+    shared::settle(&mut state, changes, shared::BEGINNING);
     for _ in 0..3 {
         let service = state.services().next().expect("its service").clone();
-        let (_, changes) = state.deploy(&service, fuzz::BEGINNING.date).expect("no quota");
-        fuzz::settle(&mut state, changes, fuzz::BEGINNING);
+        let (_, changes) = state.deploy(&service, shared::BEGINNING.date).expect("no quota");
+        shared::settle(&mut state, changes, shared::BEGINNING);
     }
     state
 }
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+pub(crate) fn take(data: &[u8]) {
     let mut state = root();
-    let mut now = fuzz::BEGINNING;
+    let mut now = shared::BEGINNING;
     let mut sessions = 0;
-    for (choice, bytes) in fuzz::parts(data) {
-        now = fuzz::later(now, choice);
+    for (choice, bytes) in shared::parts(data) {
+        now = shared::later(now, choice);
         let cluster = ClusterId::new(Uuid::from_bytes([choice & 1; 16]));
         let changes = says(&mut state, &mut sessions, cluster, bytes, now);
-        fuzz::settle(&mut state, changes.unwrap_or_default(), now);
+        shared::settle(&mut state, changes.unwrap_or_default(), now);
         for cluster in state.clusters() {
             let _wire = v1::Assignment::from(&state.assignment(cluster));
         }
     }
-});
+}
 
 /// `None` for what is not understood.
 fn says(
