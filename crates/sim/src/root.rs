@@ -85,6 +85,7 @@ impl Document for Change {
             Self::Blocks(_) => Key::Blocks,
             Self::Hook(..) | Self::Delivery(..) => unreachable!("nobody listens here"),
             Self::ResourceType(..) | Self::Resource(..) => unreachable!("nobody keeps anything here"),
+            Self::Workflow(_) => unreachable!("nobody makes tasks here"),
             Self::People(_) | Self::AuditRecord(..) | Self::AuditEnds(_) | Self::AuditMark(..) => {
                 unreachable!("nobody logs in here, and nothing is recorded")
             }
@@ -109,6 +110,7 @@ impl Document for Change {
             | Self::Delivery(..)
             | Self::ResourceType(..)
             | Self::Resource(..)
+            | Self::Workflow(_)
             | Self::AuditRecord(..)
             | Self::AuditEnds(_)
             | Self::AuditMark(..) => false,
