@@ -1,7 +1,7 @@
 //! Who may depend on whom. Pure crates decide and touch nothing; shells touch and decide nothing.
 //!
 //! ```text
-//!   model ◄── placement, addressing, liveness ◄── <daemon>/core ◄── its shell ──► control, daemon, store, link, proto
+//!   model ◄── placement, addressing, liveness, workflow ◄── <daemon>/core ◄── its shell ──► control, daemon, store, link, proto
 //! ```
 
 use std::{
@@ -38,13 +38,14 @@ enum Layer {
 }
 
 /// Every package of the workspace. One that is missing here is a finding, so that its place is decided.
-const LAYERS: [(&str, Layer); 26] = [
+const LAYERS: [(&str, Layer); 27] = [
     ("model", Layer::Model),
     // The form of its records, for who writes them and for who only checks them.
     ("audit", Layer::Model),
     ("placement", Layer::Policy),
     ("addressing", Layer::Policy),
     ("liveness", Layer::Policy),
+    ("workflow", Layer::Policy),
     ("root-core", Layer::Core),
     ("cluster-core", Layer::Core),
     ("node-core", Layer::Core),
