@@ -36,7 +36,6 @@ mod reach;
 mod reconcile;
 mod resources;
 mod rollout;
-mod schema;
 mod secrets;
 mod service;
 mod sessions;
@@ -48,6 +47,7 @@ mod tenancy;
 mod tests;
 mod throttle;
 
+pub use ::resources::SchemaProblem;
 pub use audit::{AuditEnds, AuditFilter, Call, FORGOTTEN_AT_ONCE, actor, seen_by};
 pub use certificates::{Revocation, RevokedId};
 pub use command::{Author, FreshIds, Rejected};
@@ -67,7 +67,6 @@ pub use resources::{
     CheckedResource, CustomResource, MAX_RESOURCE_BYTES, MAX_SCHEMA_BYTES, MAX_TYPE_NAME_LENGTH,
     MOST_RESOURCE_BYTES, MOST_RESOURCE_TYPES, MOST_RESOURCES, ResourceCheck, ResourceRejected, ResourceType,
 };
-pub use schema::SchemaProblem;
 pub use secrets::{Envelope, NewSecret, Rotation, Secret, SecretKind, SecretVersion};
 pub use service::{Revision, Rollout, Service, UpdatePolicy};
 pub use sessions::{NewApiToken, Session};

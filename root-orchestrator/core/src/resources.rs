@@ -6,14 +6,12 @@ use std::{
     sync::Arc,
 };
 
+use ::resources::{Schema, SchemaProblem};
 use model::{OrganizationId, ResourceId, ResourceTypeId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{
-    Change, State,
-    schema::{Schema, SchemaProblem},
-};
+use crate::{Change, State};
 
 /// Types of one organisation.
 pub const MOST_RESOURCE_TYPES: usize = 100;
