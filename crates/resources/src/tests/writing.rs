@@ -206,3 +206,13 @@ fn who_changes_a_field_owns_it_from_then_on() {
     let bob = json!({"f:metadata": {"f:labels": {"f:x": {}}}, "f:spec": {"f:size": {}}});
     assert_eq!(owned, [(&json!("ada"), &ada), (&json!("bob"), &bob)]);
 }
+
+#[test]
+fn a_field_that_has_gone_is_nobodys() {
+    let kind = kind();
+    let before = stored(&kind, "ada", json!({"size": 1, "settings": {"a": "1", "b": "2"}}));
+    let patch = json!({"spec": {"settings": {"a": null}}});
+    let after = patched(&kind, &before, "application/merge-patch+json", patch).expect("sound");
+    let owned = &after["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"]["f:settings"];
+    assert_eq!(*owned, json!({"f:b": {}}));
+}
