@@ -8,6 +8,7 @@ const HELD: &str = "held";
 const INSTANCES: &str = "instances";
 const WORKERS: &str = "workers";
 const PLANS: &str = "plans";
+const BLOCKS: &str = "blocks";
 const SUBNETS: &str = "subnets";
 const ASSIGNMENT: &str = "assignment";
 const ENROLMENTS: &str = "enrolments";
@@ -25,7 +26,8 @@ pub(crate) fn write(change: &Change) -> Write {
         Change::Held(held) => put(HELD, ASSIGNMENT, held),
         Change::Instance(id, instance) => document(INSTANCES, id, instance.as_ref()),
         Change::Worker(id, worker) => document(WORKERS, id, worker.as_ref()),
-        Change::Subnets(subnets) => put(PLANS, SUBNETS, subnets),
+        Change::Blocks(blocks) => put(PLANS, BLOCKS, blocks),
+        Change::Subnet(lent) => put(SUBNETS, lent.subnet.v4, lent),
         Change::Enrolments(enrolments) => put(ENROLMENTS, TOKENS, enrolments),
         Change::Shared(id, application) => {
             document(SHARED, id, application.as_ref().map(|it| (id, it)).as_ref())
@@ -52,7 +54,8 @@ pub(crate) async fn load(store: &dyn Store, beat_interval_millis: u64) -> Result
     load_all(store, &mut state, HELD, Change::Held).await?;
     load_all(store, &mut state, WORKERS, |it: Worker| Change::Worker(it.id, Some(it))).await?;
     load_all(store, &mut state, INSTANCES, |it: Instance| Change::Instance(it.id, Some(it))).await?;
-    load_all(store, &mut state, PLANS, Change::Subnets).await?;
+    load_all(store, &mut state, PLANS, Change::Blocks).await?;
+    load_all(store, &mut state, SUBNETS, Change::Subnet).await?;
     load_all(store, &mut state, ENROLMENTS, Change::Enrolments).await?;
     load_all(store, &mut state, SHARED, |(id, application)| Change::Shared(id, Some(application))).await?;
     load_all(store, &mut state, PEERS_ELSEWHERE, |(from, id, peer)| {

@@ -16,6 +16,7 @@ mod documents;
 mod downlink;
 mod join;
 mod links;
+mod news;
 mod relays;
 mod surroundings;
 mod uplink;
@@ -67,12 +68,14 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
     let links = Arc::new(links::Links::default());
     let beats = Arc::new(beats::Beats::bind(listener.local_addr()?)?);
     let relays = Arc::new(relays::Relays::bind(&config)?);
-    let (surroundings, news) = surroundings::ClusterSurroundings::new(
+    let news = Arc::new(news::News::default());
+    let surroundings = surroundings::ClusterSurroundings::new(
         Arc::clone(&links),
         Arc::clone(&beats),
         Arc::clone(&relays),
         revocations.clone(),
         sealing.clone(),
+        Arc::clone(&news),
     );
     let life = config.certificate_life;
     let certifier =

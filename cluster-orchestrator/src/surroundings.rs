@@ -8,12 +8,8 @@ use link::{Revocations, Revoked, Sealer, SealingKey};
 use model::{Assignment, WorkerId};
 use proto::v1;
 use store::Write;
-use tokio::sync::watch;
 
-use crate::{beats::Beats, documents, links::Links, relays::Relays};
-
-/// Counts turns that the root should hear of.
-pub(crate) type News = watch::Receiver<u64>;
+use crate::{beats::Beats, documents, links::Links, news::News, relays::Relays};
 
 pub(crate) struct ClusterSurroundings {
     links: Arc<Links>,
@@ -22,7 +18,7 @@ pub(crate) struct ClusterSurroundings {
     sealing: SealingKey,
     sealer: Sealer,
     revocations: Revocations,
-    news: watch::Sender<u64>,
+    news: Arc<News>,
 }
 
 impl ClusterSurroundings {
@@ -32,10 +28,9 @@ impl ClusterSurroundings {
         relays: Arc<Relays>,
         revocations: Revocations,
         sealing: SealingKey,
-    ) -> (Self, News) {
-        let (news, receiver) = watch::channel(0);
-        let sealer = Sealer::default();
-        (Self { links, beats, relays, revocations, sealing, sealer, news }, receiver)
+        news: Arc<News>,
+    ) -> Self {
+        Self { links, beats, relays, revocations, sealing, sealer: Sealer::default(), news }
     }
 
     /// Opens what was sealed for this cluster, and seals it for the worker.
@@ -65,7 +60,7 @@ impl Surroundings<State> for ClusterSurroundings {
         if changes.iter().any(|change| matches!(change, Change::Revoked(_))) {
             self.revocations.replace(state.revoked().map(Revoked::Worker).collect());
         }
-        let mut is_news = changes.iter().any(Change::concerns_the_root);
+        self.news.changed(changes);
         for effect in effects {
             match effect {
                 Effect::SendAssignment { worker, session, assignment } => {
@@ -83,7 +78,7 @@ impl Surroundings<State> for ClusterSurroundings {
                     let request = v1::cluster_to_worker::Message::ReportRequest(v1::ReportRequest {});
                     self.links.send_over(worker, session, request);
                 }
-                Effect::Report => is_news = true,
+                Effect::Report { about } => self.news.add(about),
                 Effect::TellNeighbour { session, to, epoch, news } => {
                     let told = v1::ToNeighbour::new(to, epoch, &news);
                     self.links.send_over_to_root(session, v1::cluster_to_root::Message::ToNeighbour(told));
@@ -100,9 +95,6 @@ impl Surroundings<State> for ClusterSurroundings {
                     );
                 }
             }
-        }
-        if is_news {
-            self.news.send_modify(|turn| *turn += 1);
         }
     }
 }

@@ -1,6 +1,11 @@
 //! The one connection to the root: dialled for ever, reports up, assignments down.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use link::{Backoff, Credentials, Dialled, SealingKey, Subject};
 use model::{
@@ -15,7 +20,7 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Streaming, transport::Channel};
 
-use crate::{Brain, Config, certifier::Certifier, links::Links, relays::Relays, surroundings::News};
+use crate::{Brain, Config, certifier::Certifier, links::Links, news::News, relays::Relays};
 
 /// How often the root hears of loads and usage when nothing else happens.
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -30,7 +35,7 @@ const LARGEST_MESSAGE: usize = 64 << 20;
 pub(crate) struct Uplink {
     pub(crate) brain: Brain,
     pub(crate) links: Arc<Links>,
-    pub(crate) news: News,
+    pub(crate) news: Arc<News>,
     pub(crate) certifier: Arc<Certifier>,
     pub(crate) credentials: Arc<Credentials>,
     pub(crate) relays: Arc<Relays>,
@@ -92,7 +97,7 @@ impl Uplink {
         tokio::select! {
             reason = self.listen(number, address.ip().to_canonical(), &mut said) => reason,
             () = cut.cancelled() => "the root does not read what it is sent".to_owned(),
-            reason = report(&brain, self.news.clone(), &outbox) => reason,
+            reason = report(&brain, &self.news, &outbox) => reason,
             never = certifier.keep_authority(channel.clone()) => match never {},
             never = credentials.keep_fresh(channel) => match never {},
         }
@@ -230,22 +235,28 @@ impl Uplink {
     }
 }
 
-/// Sends a report after every change and at every heartbeat; says why it stopped.
-async fn report(brain: &Brain, mut news: News, outbox: &mpsc::Sender<v1::ClusterToRoot>) -> String {
+/// Sends a report after every change, of what it changed, and at every heartbeat of all that is new; says why it stopped.
+async fn report(brain: &Brain, news: &News, outbox: &mpsc::Sender<v1::ClusterToRoot>) -> String {
     let mut heartbeat = interval(HEARTBEAT);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    news.mark_changed();
     let mut told = Told::default();
     loop {
-        tokio::select! {
-            changed = news.changed() => if changed.is_err() { return "the cluster is stopping".to_owned() },
-            _ = heartbeat.tick() => {}
-        }
-        let report = told.what_is_new(brain.read().await.report(told.reports + 1, daemon::present()));
+        let report = tokio::select! {
+            // First, so that a new connection begins with everything.
+            biased;
+            _ = heartbeat.tick() => {
+                // Before the state is read: what changes afterwards is for the next one.
+                news.take();
+                told.what_is_new(brain.read().await.report(told.reports + 1, daemon::present()))
+            }
+            () = news.wait() => {
+                let about = news.take();
+                told.of_some(brain.read().await.report_about(&about, told.reports + 1, daemon::present()))
+            }
+        };
         if send(outbox, cluster_to_root::Message::Report((&report).into())).await.is_err() {
             return "the root stopped listening".to_owned();
         }
-        heartbeat.reset();
         tokio::time::sleep(BETWEEN_REPORTS).await;
     }
 }
@@ -258,16 +269,27 @@ struct Told {
 }
 
 impl Told {
-    fn what_is_new(&mut self, mut report: ClusterReport) -> ClusterReport {
+    /// Of a whole report.
+    fn what_is_new(&mut self, report: ClusterReport) -> ClusterReport {
+        let held: BTreeSet<InstanceId> = report.instances.iter().map(|said| said.id).collect();
+        self.instances.retain(|id, _| held.contains(id));
+        self.of_some(report)
+    }
+
+    /// Of a report that tells of some instances only.
+    fn of_some(&mut self, mut report: ClusterReport) -> ClusterReport {
         self.reports = report.sequence;
-        let mut now = BTreeMap::new();
-        report.instances.retain(|said| {
-            let before = self.instances.remove(&said.id);
-            let is_new = before.as_ref() != Some(said);
-            now.insert(said.id, before.filter(|_| !is_new).unwrap_or_else(|| said.clone()));
-            is_new
+        report.instances.retain(|said| match self.instances.get_mut(&said.id) {
+            Some(before) if before == said => false,
+            Some(before) => {
+                before.clone_from(said);
+                true
+            }
+            None => {
+                self.instances.insert(said.id, said.clone());
+                true
+            }
         });
-        self.instances = now;
         report
     }
 }

@@ -59,9 +59,7 @@ impl State {
         if let Some(blocks) = assignment.network
             && blocks != *self.subnets.blocks()
         {
-            let mut subnets = self.subnets.clone();
-            subnets.set_blocks(blocks);
-            changes.push(Change::Subnets(subnets));
+            changes.push(Change::Blocks(blocks));
         }
         // First, so that instances are never applied before the services they are copies of.
         let held = Held { generation: assignment.generation, services: services.into(), secrets };

@@ -315,6 +315,18 @@ impl Contacts {
         self.pulses.get(&worker).map(|pulse| pulse.load).unwrap_or_default()
     }
 
+    /// To be asked of workers in the order of their ids: how busy the device of each is, or `None` if it cannot be given
+    /// anything. Quicker than asking of each apart where all are looked at.
+    pub(crate) fn loads_in_order(&self) -> impl FnMut(WorkerId) -> Option<Load> + '_ {
+        let (mut sessions, mut lost, mut pulses) =
+            (in_order(&self.sessions), in_order(&self.lost), in_order(&self.pulses));
+        move |worker| {
+            let is_reachable = sessions(worker).is_some() && lost(worker).is_none();
+            let load = pulses(worker).map(|pulse| pulse.load).unwrap_or_default();
+            is_reachable.then_some(load)
+        }
+    }
+
     /// The last sign of life of a worker that is lost.
     pub(crate) fn lost_since(&self, worker: WorkerId) -> Option<Moment> {
         self.lost.get(&worker).copied()
@@ -327,5 +339,14 @@ impl Contacts {
 
     pub(crate) fn detector(&self, worker: WorkerId) -> Option<&Detector> {
         self.pulses.get(&worker).map(|pulse| &pulse.detector)
+    }
+}
+
+/// What there is of workers that are asked for in the order of their ids.
+pub(crate) fn in_order<'a, V>(map: &'a BTreeMap<WorkerId, V>) -> impl FnMut(WorkerId) -> Option<&'a V> {
+    let mut entries = map.iter().peekable();
+    move |asked| {
+        while entries.next_if(|(worker, _)| **worker < asked).is_some() {}
+        entries.next_if(|(worker, _)| **worker == asked).map(|(_, value)| value)
     }
 }

@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
 };
 
-use addressing::SubnetPlan;
+use addressing::Lent;
 use model::{
     ApplicationName, CallableService, Desired, Generation, InstanceId, InstanceNews, NetworkLease,
     NetworkNews, Peer, Phase, Reach, ServiceId, SharedService, TunnelKey, WorkerId,
@@ -297,17 +297,24 @@ impl State {
         }
     }
 
-    /// The subnets of workers are others than before: they are told, and those who know of them.
-    pub(crate) fn apply_subnets(&mut self, subnets: SubnetPlan<WorkerId>) {
-        let before = std::mem::replace(&mut self.subnets, subnets);
-        let moved: Vec<WorkerId> = self
-            .workers
-            .keys()
-            .copied()
-            .filter(|id| before.subnet_of(id) != self.subnets.subnet_of(id))
-            .collect();
-        self.subnets_due |= before.blocks() != self.subnets.blocks();
-        for id in moved {
+    /// There are other blocks to lend from.
+    pub(crate) fn apply_blocks(&mut self, blocks: NetworkLease) {
+        self.subnets_due |= blocks != *self.subnets.blocks();
+        self.subnets.set_blocks(blocks);
+    }
+
+    /// A worker got its subnet, or has it no more: it is told, and those who know of it.
+    pub(crate) fn apply_subnet(&mut self, lent: &Lent<WorkerId>) {
+        let id = lent.owner;
+        let before = self.subnets.subnet_of(&id);
+        self.subnets.record(lent);
+        let subnet = self.subnets.subnet_of(&id);
+        if subnet.is_some() {
+            self.without_subnet.remove(&id);
+        } else if self.workers.contains_key(&id) {
+            self.without_subnet.insert(id);
+        }
+        if subnet != before {
             self.networks.tell(id);
             self.networks.device_moved(id);
             self.neighbourhood.device_moved(id);

@@ -263,7 +263,7 @@ impl State {
     fn note_no_place(&mut self, id: InstanceId, refusal: Refusal) {
         if self.no_place.get(&id) != Some(&refusal) {
             self.no_place.insert(id, refusal);
-            self.root_behind = true;
+            self.root_behind.get_or_insert_default().insert(id);
         }
     }
 

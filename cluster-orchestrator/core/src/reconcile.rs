@@ -1,7 +1,10 @@
 //! Desired against observed: the only place that asks for effects.
 
+use std::collections::BTreeSet;
+
 use model::{
-    Assignment, Brain, ClusterId, Moment, NeighbourNews, NetworkLease, NetworkNews, Now, TunnelKey, WorkerId,
+    Assignment, Brain, ClusterId, InstanceId, Moment, NeighbourNews, NetworkLease, NetworkNews, Now,
+    TunnelKey, WorkerId,
 };
 
 use crate::{Change, State, Worker};
@@ -81,8 +84,11 @@ pub enum Effect {
         /// Which of its connections.
         session: u64,
     },
-    /// Report to the root: there is something no change tells of.
-    Report,
+    /// Report to the root: there is something no change tells of, be it sums only.
+    Report {
+        /// What is to be told of these anew.
+        about: BTreeSet<InstanceId>,
+    },
 }
 
 /// The changes and effects of a pass.
@@ -113,8 +119,8 @@ impl Brain for State {
         self.tell_weights(&mut plan, now.moment);
         self.tell_networks(&mut plan);
         self.tell_neighbours(&mut plan);
-        if std::mem::take(&mut self.root_behind) {
-            plan.effects.push(Effect::Report);
+        if let Some(about) = self.root_behind.take() {
+            plan.effects.push(Effect::Report { about });
         }
         plan
     }
@@ -138,18 +144,17 @@ impl State {
             plan.effects.push(Effect::SetBeats { worker, session, interval_millis });
         }
         for worker in self.contacts.take_news() {
-            self.root_behind = true;
+            let concerned: BTreeSet<_> = self.on_worker(worker).map(|instance| instance.id).collect();
             self.looked_at.remove(&worker);
             self.worker_seen_otherwise(worker);
-            if self.contacts.lost_since(worker).is_some() {
-                continue;
+            if self.contacts.lost_since(worker).is_none() {
+                // It is back: room, and what it has needs no other place.
+                self.capacity_changed = true;
+                for id in &concerned {
+                    self.no_place.remove(id);
+                }
             }
-            // It is back: room, and what it has needs no other place.
-            self.capacity_changed = true;
-            let back: Vec<_> = self.on_worker(worker).map(|instance| instance.id).collect();
-            for id in back {
-                self.no_place.remove(&id);
-            }
+            self.root_behind.get_or_insert_default().extend(concerned);
         }
         if let Some(at) = self.contacts.next_look() {
             plan.wake(at);
@@ -162,17 +167,13 @@ impl State {
         if !std::mem::take(&mut self.subnets_due) {
             return;
         }
-        let mut subnets = None;
-        for id in self.workers.keys().filter(|id| self.subnets.subnet_of(id).is_none()) {
-            let plan = subnets.get_or_insert_with(|| self.subnets.clone());
-            if plan.allocate(id).is_err() {
-                // No block yet, or none left: the lease stays absent, which the NetManager is told.
-                break;
+        for id in self.without_subnet.clone() {
+            // No block yet, or none left: the lease stays absent, which the NetManager is told.
+            let Ok(lent) = self.subnets.lend(&id) else { break };
+            if let Some(lent) = lent {
+                self.change(plan, Change::Subnet(lent));
             }
-            self.dirty.insert(*id);
-        }
-        if let Some(subnets) = subnets.filter(|subnets| *subnets != self.subnets) {
-            self.change(plan, Change::Subnets(subnets));
+            self.dirty.insert(id);
         }
     }
 

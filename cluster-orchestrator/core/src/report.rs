@@ -8,7 +8,7 @@ use model::{
 };
 use placement::frontier;
 
-use crate::{Instance, State};
+use crate::{Instance, State, contact::in_order};
 
 impl State {
     /// The whole report as of now. `sequence` grows with every report of one connection.
@@ -90,10 +90,11 @@ impl State {
         let mut architectures: BTreeSet<&str> = BTreeSet::new();
         let mut last: Option<&WorkerInventory> = None;
         let (mut cpu_percent, mut memory_percent) = (0.0, 0.0);
+        let mut load = self.contacts.loads_in_order();
+        let mut taken = in_order(&self.taken);
         for worker in self.workers.values() {
-            if !self.contacts.is_reachable(worker.id) {
-                continue;
-            }
+            let taken = taken(worker.id).copied().unwrap_or_default();
+            let Some(load) = load(worker.id) else { continue };
             active_workers += 1;
             allocatable = allocatable.plus(&worker.inventory.allocatable);
             // Most workers of a site are alike.
@@ -105,11 +106,10 @@ impl State {
                 architectures.insert(&inventory.architecture);
             }
             last = Some(inventory);
-            let load = self.contacts.load(worker.id);
             cpu_percent += load.cpu_percent;
             memory_percent += load.memory_percent;
             if worker.scheduling == Scheduling::Open {
-                let free_here = self.free_on(worker);
+                let free_here = inventory.allocatable.minus(&taken);
                 sum_of_free = sum_of_free.plus(&free_here);
                 free.push(free_here);
             }

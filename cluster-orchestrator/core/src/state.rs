@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use addressing::SubnetPlan;
+use addressing::{Lent, SubnetPlan};
 use model::{
     Allowances, ApplicationId, AssignedInstance, AssignedService, Assignment, CertificateRecord, ClusterId,
     Desired, Generation, Holder, InstanceId, InstanceReport, Moment, NetworkLease, Now, Peer, Phase, Reach,
@@ -130,8 +130,10 @@ pub enum Change {
     Instance(InstanceId, Option<Instance>),
     /// A worker.
     Worker(WorkerId, Option<Worker>),
-    /// The whole plan of subnets.
-    Subnets(SubnetPlan<WorkerId>),
+    /// What the root lends to lend from.
+    Blocks(NetworkLease),
+    /// One subnet of them.
+    Subnet(Lent<WorkerId>),
     /// Tokens and their uses.
     Enrolments(Enrolments),
     /// An application that other clusters have instances of too.
@@ -151,15 +153,31 @@ impl Change {
     #[must_use]
     pub const fn concerns_the_root(&self) -> bool {
         match self {
-            Self::Held(_)
-            | Self::Instance(..)
-            | Self::Worker(..)
-            | Self::Subnets(_)
-            | Self::Enrolments(_) => true,
+            Self::Held(_) | Self::Instance(..) | Self::Worker(..) | Self::Enrolments(_) => true,
+            // Told to workers.
+            Self::Blocks(_) | Self::Subnet(_) => false,
             // From the root, or by way of it.
             Self::Shared(..) | Self::Elsewhere(..) | Self::PeerElsewhere(..) | Self::Revoked(_) => false,
             // Told when it is asked for.
             Self::Certificate(..) => false,
+        }
+    }
+
+    /// The instance that it changes.
+    #[must_use]
+    pub const fn instance(&self) -> Option<InstanceId> {
+        match self {
+            Self::Instance(id, _) => Some(*id),
+            Self::Held(_)
+            | Self::Worker(..)
+            | Self::Blocks(_)
+            | Self::Subnet(_)
+            | Self::Enrolments(_)
+            | Self::Shared(..)
+            | Self::Elsewhere(..)
+            | Self::PeerElsewhere(..)
+            | Self::Certificate(..)
+            | Self::Revoked(_) => None,
         }
     }
 }
@@ -213,9 +231,11 @@ pub struct State {
     pub(crate) behind: BTreeSet<WorkerId>,
     /// Whether there may be room that there was not when instances were last refused another place.
     pub(crate) capacity_changed: bool,
-    /// Whether a report would say something that no change has told of.
-    pub(crate) root_behind: bool,
-    /// Whether a worker may be without a subnet.
+    /// Whether a report would say something that no change has told of, and of which instances.
+    pub(crate) root_behind: Option<BTreeSet<InstanceId>>,
+    /// Workers that no subnet was free for yet.
+    pub(crate) without_subnet: BTreeSet<WorkerId>,
+    /// Whether one may be free for them now.
     pub(crate) subnets_due: bool,
 }
 
@@ -233,7 +253,9 @@ impl State {
                 let differs = before.is_none_or(|before| {
                     (&before.inventory, before.scheduling) != (&worker.inventory, worker.scheduling)
                 });
-                self.subnets_due |= before.is_none();
+                if self.subnets.subnet_of(&id).is_none() {
+                    self.subnets_due |= self.without_subnet.insert(id);
+                }
                 if before.is_none() {
                     // Its NetManager may have been there first.
                     self.networks.tell(id);
@@ -249,6 +271,7 @@ impl State {
             }
             Change::Worker(id, None) => {
                 self.workers.remove(&id);
+                self.without_subnet.remove(&id);
                 self.behind.remove(&id);
                 self.draining.remove(&id);
                 self.contacts.forget(id);
@@ -256,7 +279,8 @@ impl State {
                 self.looked_at.remove(&id);
                 self.networks.forgotten(id);
             }
-            Change::Subnets(subnets) => self.apply_subnets(subnets),
+            Change::Blocks(blocks) => self.apply_blocks(blocks),
+            Change::Subnet(lent) => self.apply_subnet(&lent),
             Change::Enrolments(enrolments) => self.enrolments = enrolments,
             Change::Shared(id, application) => self.apply_shared(id, application),
             Change::Elsewhere(from, id, instances) => self.apply_elsewhere(from, id, instances),

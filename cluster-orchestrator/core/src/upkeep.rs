@@ -170,11 +170,7 @@ impl State {
             changes.push(Change::Instance(instance.id, (!forgotten).then_some(instance)));
         }
         let instances = u32::try_from(changes.len()).unwrap_or(u32::MAX);
-        if self.subnets.subnet_of(&worker.id).is_some() {
-            let mut subnets = self.subnets.clone();
-            subnets.release(&worker.id);
-            changes.push(Change::Subnets(subnets));
-        }
+        changes.extend(self.subnets.release(&worker.id).map(Change::Subnet));
         changes.extend(self.forget_certificates(worker.id));
         changes.push(Change::Worker(worker.id, None));
         (ClusterAnswer::Begun { instances }, changes)

@@ -22,7 +22,7 @@ pub use block::BlockPlan;
 pub use host::{HostPlan, InstanceAddresses};
 pub use pool::Pool;
 pub use service::{NoAddress, StablePlan};
-pub use subnet::{Subnet, SubnetPlan};
+pub use subnet::{Lent, Subnet, SubnetPlan};
 
 /// Nothing is left to give. The text names the limit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

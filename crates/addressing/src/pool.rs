@@ -1,13 +1,13 @@
 //! Who holds which of a set of interchangeable things, and in which order they are used again.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 /// Slots held by owners. The caller says which slots there are each time it allocates, in order of preference.
 ///
 /// Guarantees: a slot has at most one owner; the same calls on the same pool give the same slots.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(
     from = "Stored<Slot, Owner>",
     bound(
@@ -21,8 +21,9 @@ pub struct Pool<Slot, Owner> {
     /// The same the other way round.
     #[serde(skip)]
     of_owner: BTreeMap<Owner, BTreeSet<Slot>>,
-    /// Free slots that were held before, longest free first, with their last owner.
-    released: VecDeque<(Slot, Owner)>,
+    /// Free slots that were held before, by the number of their release, longest free first, with their last owner.
+    #[serde(with = "in_order")]
+    released: BTreeMap<(u64, Slot), Owner>,
 }
 
 /// A pool as it is kept.
@@ -31,7 +32,8 @@ pub struct Pool<Slot, Owner> {
 struct Stored<Slot, Owner> {
     #[serde(with = "pairs")]
     held: BTreeMap<Slot, Owner>,
-    released: VecDeque<(Slot, Owner)>,
+    #[serde(with = "in_order")]
+    released: BTreeMap<(u64, Slot), Owner>,
 }
 
 impl<Slot: Copy + Ord, Owner: Clone + Ord> From<Stored<Slot, Owner>> for Pool<Slot, Owner> {
@@ -46,30 +48,46 @@ impl<Slot: Copy + Ord, Owner: Clone + Ord> From<Stored<Slot, Owner>> for Pool<Sl
 
 impl<Slot, Owner> Default for Pool<Slot, Owner> {
     fn default() -> Self {
-        Self { held: BTreeMap::new(), of_owner: BTreeMap::new(), released: VecDeque::new() }
+        Self { held: BTreeMap::new(), of_owner: BTreeMap::new(), released: BTreeMap::new() }
     }
 }
+
+/// Equal are pools that give the same slots from now on: of releases their order counts, not their numbers.
+impl<Slot: PartialEq, Owner: PartialEq> PartialEq for Pool<Slot, Owner> {
+    fn eq(&self, other: &Self) -> bool {
+        let ours = self.released.iter().map(|((_, slot), owner)| (slot, owner));
+        let theirs = other.released.iter().map(|((_, slot), owner)| (slot, owner));
+        self.held == other.held && ours.eq(theirs)
+    }
+}
+
+impl<Slot: Eq, Owner: Eq> Eq for Pool<Slot, Owner> {}
 
 impl<Slot: Copy + Ord, Owner: Clone + Ord> Pool<Slot, Owner> {
     /// Gives `owner` one more of `slots`: the one it released last if that is still free, else one that nobody
     /// ever held, else the one that has been free the longest. `None` when every one is held.
     pub fn allocate(&mut self, owner: &Owner, slots: impl Iterator<Item = Slot> + Clone) -> Option<Slot> {
+        let chosen = self.choose(owner, slots)?;
+        self.take(chosen, owner);
+        Some(chosen)
+    }
+
+    /// What [`allocate`](Self::allocate) would give.
+    pub(crate) fn choose(&self, owner: &Owner, slots: impl Iterator<Item = Slot> + Clone) -> Option<Slot> {
         let offered = |slot: &Slot| slots.clone().any(|candidate| candidate == *slot);
         let own_before = self
             .released
             .iter()
             .rev()
-            .find(|(slot, last)| last == owner && offered(slot))
-            .map(|(slot, _)| *slot);
+            .find(|((_, slot), last)| *last == owner && offered(slot))
+            .map(|((_, slot), _)| *slot);
         let unused = || {
             slots.clone().find(|slot| {
-                !self.held.contains_key(slot) && !self.released.iter().any(|(released, _)| released == slot)
+                !self.held.contains_key(slot) && !self.released.keys().any(|(_, released)| released == slot)
             })
         };
-        let longest_free = || self.released.iter().map(|(slot, _)| *slot).find(offered);
-        let chosen = own_before.or_else(unused).or_else(longest_free)?;
-        self.take(chosen, owner);
-        Some(chosen)
+        let longest_free = || self.released.keys().map(|(_, slot)| *slot).find(offered);
+        own_before.or_else(unused).or_else(longest_free)
     }
 
     /// Records that `owner` holds `slot`, as when state is restored. `false`, and nothing changes, when somebody
@@ -85,7 +103,7 @@ impl<Slot: Copy + Ord, Owner: Clone + Ord> Pool<Slot, Owner> {
     }
 
     fn take(&mut self, slot: Slot, owner: &Owner) {
-        self.released.retain(|(released, _)| *released != slot);
+        self.released.retain(|(_, released), _| *released != slot);
         self.held.insert(slot, owner.clone());
         self.of_owner.entry(owner.clone()).or_default().insert(slot);
     }
@@ -93,18 +111,39 @@ impl<Slot: Copy + Ord, Owner: Clone + Ord> Pool<Slot, Owner> {
     /// Takes everything from `owner`; returns what it held, in order. Nothing when it held nothing.
     pub fn release(&mut self, owner: &Owner) -> Vec<Slot> {
         let slots = self.slots_of(owner);
-        self.of_owner.remove(owner);
         for slot in &slots {
-            self.held.remove(slot);
-            self.released.push_back((*slot, owner.clone()));
+            self.free(*slot, owner, self.next_release());
         }
         slots
+    }
+
+    /// Larger than the number of every release before.
+    pub(crate) fn next_release(&self) -> u64 {
+        self.released.last_key_value().map_or(0, |((last, _), _)| last + 1)
+    }
+
+    /// Records that `slot`, which `owner` had, is free since the release of this number.
+    pub(crate) fn free(&mut self, slot: Slot, owner: &Owner, release: u64) {
+        self.held.remove(&slot);
+        if let Some(slots) = self.of_owner.get_mut(owner) {
+            slots.remove(&slot);
+            if slots.is_empty() {
+                self.of_owner.remove(owner);
+            }
+        }
+        self.released.retain(|(_, released), _| *released != slot);
+        self.released.insert((release, slot), owner.clone());
     }
 
     /// What `owner` holds, in order.
     #[must_use]
     pub fn slots_of(&self, owner: &Owner) -> Vec<Slot> {
         self.of_owner.get(owner).into_iter().flatten().copied().collect()
+    }
+
+    /// The first that `owner` holds.
+    pub(crate) fn first_of(&self, owner: &Owner) -> Option<Slot> {
+        self.of_owner.get(owner)?.first().copied()
     }
 
     /// Who holds `slot`.
@@ -116,6 +155,32 @@ impl<Slot: Copy + Ord, Owner: Clone + Ord> Pool<Slot, Owner> {
     /// Every held slot with its owner, in order of the slots.
     pub fn iter(&self) -> impl Iterator<Item = (&Slot, &Owner)> {
         self.held.iter()
+    }
+}
+
+/// Releases as a list: their numbers say only which came first.
+mod in_order {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<Slot: Serialize, Owner: Serialize, S: Serializer>(
+        releases: &BTreeMap<(u64, Slot), Owner>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(releases.iter().map(|((_, slot), owner)| (slot, owner)))
+    }
+
+    pub(super) fn deserialize<'de, Slot, Owner, D>(
+        deserializer: D,
+    ) -> Result<BTreeMap<(u64, Slot), Owner>, D::Error>
+    where
+        Slot: Deserialize<'de> + Ord,
+        Owner: Deserialize<'de>,
+        D: Deserializer<'de>,
+    {
+        let releases: Vec<(Slot, Owner)> = Vec::deserialize(deserializer)?;
+        Ok((0..).zip(releases).map(|(number, (slot, owner))| ((number, slot), owner)).collect())
     }
 }
 

@@ -8,6 +8,7 @@ use std::{
     sync::Arc,
 };
 
+use addressing::Subnet;
 use cluster_core::{Change, Effect, State};
 use model::{
     ApplicationId, Assignment, Brain, ClusterId, ClusterRequest, Desired, Generation, Holder, InstanceId,
@@ -97,7 +98,8 @@ pub(crate) enum Key {
     Held,
     Worker(WorkerId),
     Instance(InstanceId),
-    Subnets,
+    Blocks,
+    Subnet(Subnet),
     Enrolments,
     Shared(ApplicationId),
     PeerElsewhere(ClusterId, WorkerId),
@@ -114,7 +116,8 @@ impl Document for Change {
             Self::Held(_) => Key::Held,
             Self::Instance(id, _) => Key::Instance(*id),
             Self::Worker(id, _) => Key::Worker(*id),
-            Self::Subnets(_) => Key::Subnets,
+            Self::Blocks(_) => Key::Blocks,
+            Self::Subnet(lent) => Key::Subnet(lent.subnet),
             Self::Enrolments(_) => Key::Enrolments,
             Self::Shared(id, _) => Key::Shared(*id),
             Self::PeerElsewhere(from, id, _) => Key::PeerElsewhere(*from, *id),
@@ -132,7 +135,9 @@ impl Document for Change {
             Self::PeerElsewhere(_, _, peer) => peer.is_none(),
             Self::Elsewhere(_, _, instances) => instances.is_none(),
             Self::Certificate(_, record) => record.is_none(),
-            Self::Held(_) | Self::Subnets(_) | Self::Enrolments(_) | Self::Revoked(_) => false,
+            Self::Held(_) | Self::Blocks(_) | Self::Subnet(_) | Self::Enrolments(_) | Self::Revoked(_) => {
+                false
+            }
         }
     }
 }
@@ -310,7 +315,7 @@ impl World {
             self.send(Envelope { child: Child::Worker(worker), session, body: Body::Echoed { sent } });
         }
         if changes.iter().any(Change::concerns_the_root) {
-            self.cluster_mut(index).news.about.extend(changes.iter().filter_map(instance_of));
+            self.cluster_mut(index).news.about.extend(changes.iter().filter_map(Change::instance));
             self.cluster_has_news(index);
         }
         let wake_at = plan.wake_at.map(|moment| self.cluster_ref(index).daemon.process.when(moment, mutant));
@@ -363,7 +368,10 @@ impl World {
                     let child = Child::Worker(WorkerIndex::of(worker));
                     self.send(Envelope { child, session, body: Body::RequestReport });
                 }
-                Effect::Report => self.cluster_has_whole_news(index),
+                Effect::Report { about } => {
+                    self.cluster_mut(index).news.about.extend(about);
+                    self.cluster_has_news(index);
+                }
             }
         }
     }
@@ -438,10 +446,6 @@ fn take_in(brain: &mut State, input: Input, now: model::Now, mutant: Option<Muta
     Some(changes)
 }
 
-const fn instance_of(change: &Change) -> Option<InstanceId> {
-    if let Change::Instance(id, _) = change { Some(*id) } else { None }
-}
-
 /// Whether a mutant loses a document at a start.
 fn forgets(mutant: Option<Mutant>, change: &Change) -> bool {
     match (mutant, change) {
@@ -449,7 +453,7 @@ fn forgets(mutant: Option<Mutant>, change: &Change) -> bool {
             instance.desired == Desired::Removed
                 || instance.tenure.leftovers.values().any(|leftover| leftover.settled)
         }
-        (Some(Mutant::ForgetSubnets), Change::Subnets(_)) => true,
+        (Some(Mutant::ForgetSubnets), Change::Subnet(_)) => true,
         _ => false,
     }
 }

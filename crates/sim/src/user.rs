@@ -135,9 +135,10 @@ impl User {
         Wish::Create { name: format!("app{}", self.named), spec: Box::new(self.spec()), callers }
     }
 
-    /// Up to two applications, some to come and some that have gone; now and then everybody.
+    /// Up to two applications, some to come and some that have gone; now and then everybody, but in a country not more
+    /// often than in a town: whoever may be called by all is told of all.
     fn callers(&mut self) -> AllowedCallers {
-        if self.rng.per_mille(100) {
+        if self.rng.per_mille((100_000 / self.most.max(1)).min(100)) {
             return AllowedCallers::from([AllowedCaller::Everybody]);
         }
         let known = u64::from(self.named) + 2;

@@ -127,7 +127,8 @@ impl World {
                 | cluster_core::Change::PeerElsewhere(..)
                 | cluster_core::Change::Certificate(..)
                 | cluster_core::Change::Revoked(_)
-                | cluster_core::Change::Subnets(_)
+                | cluster_core::Change::Blocks(_)
+                | cluster_core::Change::Subnet(_)
                 | cluster_core::Change::Enrolments(_) => {}
             }
         }

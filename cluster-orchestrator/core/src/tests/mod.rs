@@ -99,7 +99,7 @@ impl Cluster {
             Effect::SetBeats { .. }
             | Effect::AskForBeat { .. }
             | Effect::RequestReport { .. }
-            | Effect::Report => false,
+            | Effect::Report { .. } => false,
         });
         plan
     }

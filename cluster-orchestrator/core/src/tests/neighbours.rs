@@ -168,7 +168,7 @@ impl Site {
                 | Effect::SetBeats { .. }
                 | Effect::AskForBeat { .. }
                 | Effect::RequestReport { .. }
-                | Effect::Report => {}
+                | Effect::Report { .. } => {}
             }
         }
     }

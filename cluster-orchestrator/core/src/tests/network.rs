@@ -68,7 +68,7 @@ pub(super) fn told(cluster: &mut Cluster) -> BTreeMap<WorkerId, NetworkNews> {
             | Effect::AskForBeat { .. }
             | Effect::RequestReport { .. }
             | Effect::TellNeighbour { .. }
-            | Effect::Report => None,
+            | Effect::Report { .. } => None,
         })
         .collect()
 }
@@ -280,7 +280,7 @@ fn each_connection_is_offered_the_relay_once_also_in_a_trusted_site() {
                 | Effect::SetBeats { .. }
                 | Effect::AskForBeat { .. }
                 | Effect::RequestReport { .. }
-                | Effect::Report => None,
+                | Effect::Report { .. } => None,
             })
             .collect()
     };

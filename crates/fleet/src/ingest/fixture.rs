@@ -30,7 +30,8 @@ impl Surroundings<State> for Nowhere {
             Change::Held(held) => put("held", "assignment", held),
             Change::Instance(id, instance) => document("instances", id, instance.as_ref()),
             Change::Worker(id, worker) => document("workers", id, worker.as_ref()),
-            Change::Subnets(subnets) => put("plans", "subnets", subnets),
+            Change::Blocks(blocks) => put("plans", "blocks", blocks),
+            Change::Subnet(lent) => put("subnets", lent.subnet.v4, lent),
             Change::Enrolments(enrolments) => put("enrolments", "tokens", enrolments),
             Change::Shared(..) | Change::Elsewhere(..) | Change::PeerElsewhere(..) => {
                 unreachable!("it has no neighbours")
