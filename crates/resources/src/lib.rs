@@ -21,6 +21,7 @@ pub mod options;
 pub mod page;
 pub mod patch;
 pub mod path;
+mod protobuf;
 mod schema;
 pub mod selector;
 pub mod status;

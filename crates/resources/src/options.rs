@@ -2,7 +2,10 @@
 
 use serde_json::Value;
 
-use crate::{status::Status, write::FieldValidation};
+use crate::{
+    status::Status,
+    write::{self, FieldValidation},
+};
 
 /// What becomes of what belongs to an object that is deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,12 +130,11 @@ impl Options {
     ///
     /// # Errors
     /// Which field is not what it must be.
-    pub fn read_deletion(&mut self, body: &[u8]) -> Result<(), Status> {
+    pub fn read_deletion(&mut self, content_type: Option<&str>, body: &[u8]) -> Result<(), Status> {
         if body.is_empty() {
             return Ok(());
         }
-        let said: Value = serde_json::from_slice(body)
-            .map_err(|error| Status::bad_request(format!("the body is no DeleteOptions: {error}")))?;
+        let said = write::read(content_type, body)?;
         if said["dryRun"].as_array().is_some_and(|words| !words.is_empty()) {
             self.dry_run = true;
         }

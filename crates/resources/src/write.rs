@@ -8,6 +8,7 @@ use crate::{
     managed::{self, Manager, Operation},
     metadata,
     patch::Patch,
+    protobuf,
     status::{Cause, Reason, Status},
 };
 
@@ -366,8 +367,11 @@ fn is_another_generation(one: &Value, other: &Value, kind: &Kind) -> bool {
 /// # Errors
 /// When it is none.
 pub fn read(content_type: Option<&str>, body: &[u8]) -> Result<Value, Status> {
-    let is_json = content_type.is_none_or(|of| {
-        let of = of.split(';').next().unwrap_or_default().trim();
+    let of = content_type.map(|of| of.split(';').next().unwrap_or_default().trim());
+    if of == Some(protobuf::CONTENT_TYPE) {
+        return protobuf::read(body);
+    }
+    let is_json = of.is_none_or(|of| {
         of.is_empty() || of == "*/*" || of.ends_with("json") || of == "application/yaml" || of == "text/plain"
     });
     if !is_json {

@@ -7,7 +7,7 @@ use crate::{
     page::Token,
     selector::Selector,
     watch::EventType,
-    write::FieldValidation,
+    write::{self, FieldValidation},
 };
 
 use super::{kind, widget};
@@ -127,8 +127,40 @@ fn a_deletion_may_say_more_in_its_body() {
         "kind": "DeleteOptions", "propagationPolicy": "Orphan", "dryRun": ["All"],
         "preconditions": {"uid": "u", "resourceVersion": "7"},
     });
-    options.read_deletion(body.to_string().as_bytes()).expect("sound");
+    options.read_deletion(None, body.to_string().as_bytes()).expect("sound");
     assert_eq!((options.propagation, options.dry_run), (Some(Propagation::Orphan), true));
     assert_eq!((options.uid.as_deref(), options.only_revision.as_deref()), (Some("u"), Some("7")));
-    assert!(options.read_deletion(b"{").is_err());
+    assert!(options.read_deletion(None, b"{").is_err());
+}
+
+/// A field of a message as protobuf writes it.
+fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
+    [&[number << 3 | 2, u8::try_from(bytes.len()).expect("short")], bytes].concat()
+}
+
+fn body(kind: &str, raw: &[u8]) -> Vec<u8> {
+    let of = [field(1, b"v1"), field(2, kind.as_bytes())].concat();
+    [b"k8s\0".to_vec(), field(1, &of), field(2, raw)].concat()
+}
+
+#[test]
+fn bodies_in_protobuf_are_read_for_the_kinds_that_come_so() {
+    let content_type = Some("application/vnd.kubernetes.protobuf");
+    let label = [field(1, b"a"), field(2, b"b")].concat();
+    let metadata = [field(1, b"acme"), field(5, b"ignored"), field(11, &label), vec![7 << 3, 3]].concat();
+    let read = write::read(content_type, &body("Namespace", &field(1, &metadata)));
+    let named = json!({"name": "acme", "labels": {"a": "b"}});
+    assert_eq!(read, Ok(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": named})));
+    let asked = [field(2, b"get"), field(5, b"widgets")].concat();
+    let read = write::read(content_type, &body("SelfSubjectAccessReview", &field(2, &field(1, &asked))));
+    let attributes = json!({"verb": "get", "resource": "widgets"});
+    assert_eq!(read.expect("a review")["spec"]["resourceAttributes"], attributes);
+    let whole = body("Namespace", &field(1, &metadata));
+    for end in 0..whole.len() {
+        // Whatever is missing, it is refused or read as what is there.
+        drop(write::read(content_type, &whole[..end]));
+    }
+    assert!(write::read(content_type, &whole[..whole.len() - 1]).is_err());
+    assert!(write::read(content_type, &body("Pod", &[])).is_err());
+    assert!(write::read(content_type, b"{}").is_err());
 }

@@ -1,7 +1,7 @@
 //! Who one is, and what one may do, as clients of Kubernetes ask for it: `kubectl auth can-i` and `kubectl auth whoami`.
 
 use ::resources::{kind::Verb, write};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode, header};
 use root_core::{State as Truth, access::Verdict};
 use serde_json::{Value, json};
 
@@ -19,17 +19,23 @@ fn is_only_asked(brain: &Audited) {
     brain.describe(|call| call.is_routine = true);
 }
 
-fn read(body: Body) -> Result<Value, super::Failure> {
-    Ok(write::read(None, &asked::body(body)?)?)
+fn read(headers: &HeaderMap, body: Body) -> Result<Value, super::Failure> {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    Ok(write::read(content_type, &asked::body(body)?)?)
 }
 
 /// Ask whether the caller may do something
 #[utoipa::path(post, path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", tag = "resources",
     request_body = Object, responses(Answers))]
-pub(in crate::api) async fn may_i(State(context): Shared, caller: Asking, body: Body) -> Answer {
+pub(in crate::api) async fn may_i(
+    State(context): Shared,
+    caller: Asking,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
     let caller = caller?;
     is_only_asked(&context.brain);
-    let mut review = read(body)?;
+    let mut review = read(&headers, body)?;
     let answer = {
         let state = context.brain.read().await;
         judge(&state, &caller, &review["spec"])
@@ -79,10 +85,15 @@ fn judge(state: &Truth, caller: &Caller, spec: &Value) -> Result<(), String> {
 /// Ask what the caller may do
 #[utoipa::path(post, path = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", tag = "resources",
     request_body = Object, responses(Answers))]
-pub(in crate::api) async fn what_may_i(State(context): Shared, caller: Asking, body: Body) -> Answer {
+pub(in crate::api) async fn what_may_i(
+    State(context): Shared,
+    caller: Asking,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
     let caller = caller?;
     is_only_asked(&context.brain);
-    let review = read(body)?;
+    let review = read(&headers, body)?;
     let namespace = review["spec"]["namespace"].as_str().unwrap_or_default();
     let state = context.brain.read().await;
     let of = state.organization_named(namespace).map(|it| it.id);
@@ -111,10 +122,15 @@ pub(in crate::api) async fn what_may_i(State(context): Shared, caller: Asking, b
 /// Ask who the caller is
 #[utoipa::path(post, path = "/apis/authentication.k8s.io/v1/selfsubjectreviews", tag = "resources",
     request_body = Object, responses(Answers))]
-pub(in crate::api) async fn who_am_i(State(context): Shared, caller: Asking, body: Body) -> Answer {
+pub(in crate::api) async fn who_am_i(
+    State(context): Shared,
+    caller: Asking,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
     let caller = caller?;
     is_only_asked(&context.brain);
-    read(body)?;
+    read(&headers, body)?;
     let state = context.brain.read().await;
     let organization = state.organization(caller.organization).map_or("", |it| it.name.as_str());
     let roles: Vec<String> = caller.rights.roles.iter().map(ToString::to_string).collect();

@@ -309,7 +309,8 @@ pub(super) async fn delete(
     mut asked: Asked,
     body: Bytes,
 ) -> Answer {
-    asked.options.read_deletion(&body)?;
+    let content_type = asked.content_type.take();
+    asked.options.read_deletion(content_type.as_deref(), &body)?;
     let writer = Writer::new(context, caller, &place, name, asked, Verb::Delete).await?;
     match writer.served.source {
         Source::Objects => writer.delete(name).await,
@@ -325,7 +326,8 @@ pub(super) async fn delete_all(
     mut asked: Asked,
     body: Bytes,
 ) -> Answer {
-    asked.options.read_deletion(&body)?;
+    let content_type = asked.content_type.take();
+    asked.options.read_deletion(content_type.as_deref(), &body)?;
     let writer = Writer::new(context, caller, &place, "", asked, Verb::DeleteCollection).await?;
     let options = &writer.asked.options;
     let selector = Selector::read(writer.kind(), &options.label_selector, &options.field_selector)?;
