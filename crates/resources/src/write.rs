@@ -123,6 +123,7 @@ impl Writing<'_> {
     /// # Errors
     /// What is wrong with the new one, or that it is not made of what is there.
     pub fn update(&self, before: &Value, object: Value) -> Result<Written, Status> {
+        self.ensure_kind(&object)?;
         if metadata::text(&object, "resourceVersion").is_empty() {
             let name = metadata::text(before, "name");
             let cause = Cause::invalid("metadata.resourceVersion", "must be specified for an update");
