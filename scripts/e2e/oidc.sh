@@ -215,6 +215,11 @@ survive_without_the_provider() {
   launch_provider
   # It keeps nothing over a restart: the login is not known to it any more.
   expect "the provider is asked again" "$(refreshed | head -n 1)" '^401$'
+  REFRESH=$(by_browser kim | jq --raw-output .refresh_token)
+  stop root-orchestrator
+  MANGROVE_OIDC_ISSUER=http://localhost:$PROVIDER_PORT launch_root
+  wait_or_show root-orchestrator 30 "the API answers at $API" root_answers
+  expect "another provider is not asked about who logged in at this one" "$(refreshed | head -n 1)" '^401$'
 }
 
 main "$@"

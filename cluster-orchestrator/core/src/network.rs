@@ -4,6 +4,7 @@
 //! `net-manager/core/src/others.rs`.
 
 mod tables;
+mod told;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,83 +15,19 @@ use std::{
 use addressing::Lent;
 use model::{
     ApplicationName, CallableService, Desired, Generation, InstanceId, InstanceNews, NetworkLease,
-    NetworkNews, Peer, Phase, Reach, ServiceId, SharedService, TunnelKey, WorkerId,
+    NetworkNews, Peer, Phase, Reach, ServiceId, SharedService, WorkerId,
 };
 
-use self::tables::{Changed, Table, tell_of_services};
+pub(crate) use self::told::fewer;
+use self::{
+    tables::{Changed, Table, tell_of_services},
+    told::Told,
+};
 use crate::{
     Change, Effect, Instance, State, Worker,
     reconcile::Plan,
-    ways::{IpVersion, key_of, seen_elsewhere},
+    ways::{IpVersion, seen_elsewhere},
 };
-
-/// A connected NetManager and what it was told.
-#[derive(Debug, Default)]
-struct Told {
-    /// Its connection.
-    session: u64,
-    /// Where other devices reach its device, as it says.
-    reach: Option<Reach>,
-    /// `None` before its first news.
-    lease: Option<NetworkLease>,
-    services: BTreeMap<ServiceId, Arc<CallableService>>,
-    /// How many of these services have instances on each device.
-    devices: BTreeMap<WorkerId, usize>,
-    peers: BTreeMap<WorkerId, Peer>,
-    /// How many of the peers have each key.
-    keys: BTreeMap<TunnelKey, usize>,
-    /// Some device may not be led to because of its key.
-    disputed: bool,
-}
-
-impl Told {
-    /// Whether it is to be seen which of two devices with one key counts, of these or others. All that it is led to is
-    /// looked at then.
-    fn has_doubts<'a>(
-        &mut self,
-        own: Option<TunnelKey>,
-        mut ways: impl Iterator<Item = &'a (WorkerId, Option<Peer>)>,
-    ) -> bool {
-        self.disputed = self.disputed
-            || ways.any(|(id, peer)| peer.as_ref().is_some_and(|peer| self.doubts(own, *id, peer)));
-        self.disputed
-    }
-
-    /// Whether another device, or this one, has the key of that peer.
-    fn doubts(&self, own: Option<TunnelKey>, id: WorkerId, peer: &Peer) -> bool {
-        let Some(key) = key_of(peer.way) else { return false };
-        let itself = self.peers.get(&id).is_some_and(|known| key_of(known.way) == Some(key));
-        own == Some(key) || self.keys.get(&key).is_some_and(|times| *times > usize::from(itself))
-    }
-
-    /// A device is led to like this from now on, or not any more. Tells whether that is different.
-    fn lead(&mut self, id: WorkerId, peer: Option<Peer>) -> bool {
-        if self.peers.get(&id) == peer.as_ref() {
-            return false;
-        }
-        if let Some(key) = self.peers.remove(&id).and_then(|before| key_of(before.way)) {
-            fewer(&mut self.keys, key);
-        }
-        if let Some(peer) = peer {
-            if let Some(key) = key_of(peer.way) {
-                *self.keys.entry(key).or_default() += 1;
-            }
-            self.peers.insert(id, peer);
-        }
-        true
-    }
-}
-
-/// Counts one down; tells whether that was the last.
-pub(crate) fn fewer<K: Ord>(counts: &mut BTreeMap<K, usize>, key: K) -> bool {
-    let Some(count) = counts.get_mut(&key) else { return false };
-    *count -= 1;
-    let last = *count == 0;
-    if last {
-        counts.remove(&key);
-    }
-    last
-}
 
 /// What other devices can see of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -453,15 +390,14 @@ impl State {
         tell_of_services(&mut news, &told.services, &services);
         let new_lease = (told.lease.as_ref() != Some(&lease)).then(|| lease.clone());
         let session = told.session;
-        let is_as_before = told.services.len() == services.len()
-            && told.services.values().zip(services.values()).all(|(before, now)| Arc::ptr_eq(before, now));
-        // Then it is led to the same devices, and of those that moved it is told already.
-        if is_as_before && !whole && !told.disputed {
+        if let Some(peers) = self.led_otherwise(id, &services) {
+            news.peers.extend(peers);
             let told = self.networks.told.get_mut(&id)?;
-            told.lease = Some(lease);
+            (told.lease, told.services) = (Some(lease), services);
             let has_news = new_lease.is_some() || !news.is_empty();
             return has_news.then_some(Effect::TellNetwork { worker: id, session, lease: new_lease, news });
         }
+        let told = self.networks.told.get(&id)?;
         let mut needed: BTreeMap<WorkerId, usize> = BTreeMap::new();
         let tables = services.keys().filter_map(|service| self.networks.tables.get(service));
         for device in tables.flat_map(|table| table.devices.keys()).filter(|device| **device != id) {
@@ -492,6 +428,53 @@ impl State {
         Some(Effect::TellNetwork { worker: id, session, lease: new_lease, news })
     }
 
+    /// The devices that one is led to or not any more when these are the services it is told of, from what it was told
+    /// until now: all that it is led to need not be looked through for each instance it gets. `None` when it must be.
+    fn led_otherwise(
+        &mut self,
+        id: WorkerId,
+        services: &BTreeMap<ServiceId, Arc<CallableService>>,
+    ) -> Option<BTreeMap<WorkerId, Option<Peer>>> {
+        let told = self.networks.told.get(&id).filter(|told| told.lease.is_some() && !told.disputed)?;
+        let is_as_before =
+            |(id, before): (&ServiceId, _)| services.get(id).is_none_or(|now| Arc::ptr_eq(before, now));
+        if !told.services.iter().all(is_as_before) {
+            return None;
+        }
+        let lost = told.services.iter().filter(|(service, _)| !services.contains_key(service));
+        let lost: Vec<WorkerId> = lost.flat_map(|(_, service)| devices_of(service)).collect();
+        let gained = services.iter().filter(|(service, _)| !told.services.contains_key(service));
+        let gained: Vec<WorkerId> = gained.flat_map(|(_, service)| devices_of(service)).collect();
+        let new: BTreeSet<WorkerId> = gained
+            .iter()
+            .copied()
+            .filter(|device| *device != id && !told.devices.contains_key(device))
+            .collect();
+        let version = self.version_of(id);
+        let new: Vec<(WorkerId, Option<Peer>)> =
+            new.into_iter().map(|device| (device, self.peer(version, device))).collect();
+        let own = self.workers.get(&id).and_then(Worker::key);
+        let told = self.networks.told.get_mut(&id)?;
+        if told.has_doubts(own, new.iter()) {
+            return None;
+        }
+        for device in gained.into_iter().filter(|device| *device != id) {
+            *told.devices.entry(device).or_default() += 1;
+        }
+        let mut peers = BTreeMap::new();
+        for (device, peer) in new {
+            if told.lead(device, peer.clone()) {
+                peers.insert(device, peer);
+            }
+        }
+        for device in lost.into_iter().filter(|device| *device != id) {
+            if fewer(&mut told.devices, device) && told.lead(device, None) {
+                peers.insert(device, None);
+            }
+        }
+        Some(peers)
+    }
+
     fn services_for(&self, worker: WorkerId) -> BTreeMap<ServiceId, Arc<CallableService>> {
         let here: BTreeSet<ServiceId> =
             self.placed.get(&worker).into_iter().flatten().map(|id| id.service).collect();
@@ -504,4 +487,9 @@ impl State {
         let callable = |id| Some((id, Arc::clone(&self.networks.tables.get(&id)?.service)));
         beside.filter_map(callable).collect()
     }
+}
+
+/// The devices with instances of a service.
+fn devices_of(service: &CallableService) -> BTreeSet<WorkerId> {
+    service.instances.iter().map(|instance| instance.worker).collect()
 }

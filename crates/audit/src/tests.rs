@@ -148,6 +148,19 @@ proptest! {
 }
 
 #[test]
+fn a_record_that_was_written_anew_is_found_even_if_the_next_names_its_new_hash() {
+    let (mut lines, head) = chain(3);
+    let record: Record = serde_json::from_slice(&lines[1]).expect("a record");
+    let before = Head { sequence: 1, hash: record.previous };
+    let forged = before.append(record.time, Entry { from: None, ..record.entry });
+    lines[1] = forged.line();
+    let next = String::from_utf8(lines[2].clone()).expect("text");
+    lines[2] = next.replace(&record.hash.to_string(), &forged.hash.to_string()).into_bytes();
+    let found = Broken { sequence: 3, reason: Reason::Content };
+    assert_eq!(from_the_beginning(&lines, head), Err(found), "what it follows on is part of its hash");
+}
+
+#[test]
 fn it_is_said_what_is_wrong() {
     let (lines, head) = chain(3);
     let reason = |lines: &[Vec<u8>]| from_the_beginning(lines, head).map_err(|broken| broken.reason);
@@ -185,6 +198,11 @@ fn what_was_forgotten_on_purpose_is_not_missed_and_what_was_not_is() {
     // One more was taken out: nothing says that it was forgotten.
     let missing = |verified| verified == Err(Broken { sequence: 5, reason: Reason::Beginning });
     assert!(missing(verify(Start::Behind((&first[3]).into()), &lines[1..], Some(newest))));
+    // Nor does anybody but the root say so.
+    let claimed = Entry { actor: Actor::Anonymous, ..Checkpoint((&first[3]).into()).entry() };
+    let (third, later) = chain_behind(newest, [claimed]);
+    let claimed: Vec<Vec<u8>> = lines[1..].iter().cloned().chain([third[0].line()]).collect();
+    assert!(missing(verify(Start::Behind((&first[3]).into()), &claimed, Some(later))));
     let part = verify(Start::Anywhere, &lines[1..], None).expect("what is there is whole");
     assert_eq!((part.first, part.is_anchored), (5, false));
 }
@@ -201,6 +219,17 @@ fn a_record_is_never_larger_than_it_may_be() {
     assert!(one.line().len() <= LARGEST_RECORD, "{}", one.line().len());
     assert_eq!((one.entry.objects.len(), one.entry.more), (2, 0), "their details are left out first");
     assert_eq!(one.entry.objects[0].hidden, ["few", "names"]);
+    // Of one that changed, both what it was and what it is.
+    let view = |letter: &str| Some(View::default().show("names", vec![letter.repeat(200); 32]));
+    let changed = |number: usize| Object::of("thing", number.to_string(), view("a"), view("b"));
+    let two = Entry { objects: (0..2).filter_map(changed).collect(), ..entry(1) };
+    let two = Head::default().append(rfc3339(0), two);
+    let sides = |object: &Object| (object.before.clone(), object.after.clone());
+    let empty = || Some(serde_json::Map::new());
+    assert_eq!(
+        two.entry.objects.iter().map(sides).collect::<Vec<_>>(),
+        [(empty(), empty()), (empty(), empty())]
+    );
     let many = Head::default().append(rfc3339(0), with(10_000));
     assert!(many.line().len() <= LARGEST_RECORD, "{}", many.line().len());
     assert_eq!(many.entry.objects.len() as u64 + many.entry.more, 10_000);

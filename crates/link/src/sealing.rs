@@ -14,7 +14,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use daemon::{Remembered, StateDirectory};
 use hpke::{
     Deserializable, Kem as _, OpModeR, OpModeS, Serializable, aead::ChaCha20Poly1305, kdf::HkdfSha256,
-    kem::X25519HkdfSha256, single_shot_open, single_shot_seal,
+    kem::X25519HkdfSha256, setup_sender, single_shot_open, single_shot_seal,
 };
 use model::{Sealed, SecretVersionId};
 use zeroize::Zeroizing;
@@ -126,10 +126,15 @@ impl fmt::Debug for SealingPublicKey {
 }
 
 impl SealingPublicKey {
-    /// As it is on the wire; `None` for what is no key, as from a child that cannot open anything.
+    /// As it is on the wire; `None` for what nothing can be sealed for: what is no key, as from a child that cannot open
+    /// anything, and points of small order, with which everybody has the same secret.
     #[must_use]
     pub fn from_wire(bytes: &[u8]) -> Option<Self> {
-        Public::from_bytes(bytes).ok().map(Self)
+        let key = Public::from_bytes(bytes).ok()?;
+        // Whether a point is of small order shows when it is multiplied, by whatever.
+        setup_sender::<ChaCha20Poly1305, HkdfSha256, Kem, _>(&OpModeS::Base, &key, INFO, &mut rand::rng())
+            .ok()?;
+        Some(Self(key))
     }
 
     /// For the wire.
@@ -141,7 +146,7 @@ impl SealingPublicKey {
     /// Seals a value as that version of a secret.
     ///
     /// # Panics
-    /// Never: a value is far shorter than what the cipher takes.
+    /// Never: a value is far shorter than what the cipher takes, and the key was tried.
     #[must_use]
     pub fn seal(&self, version: SecretVersionId, value: &SecretValue) -> Sealed {
         let (encapsulated, content) = single_shot_seal::<ChaCha20Poly1305, HkdfSha256, Kem, _>(
@@ -152,7 +157,7 @@ impl SealingPublicKey {
             version.to_string().as_bytes(),
             &mut rand::rng(),
         )
-        .expect("a value of a few KiB can be sealed for a key that was checked");
+        .expect("a value of a few KiB can be sealed for a key that was tried");
         let mut sealed = encapsulated.to_bytes().to_vec();
         sealed.extend_from_slice(&content);
         Sealed(sealed)
@@ -231,6 +236,24 @@ mod tests {
             assert_eq!(own.open(version(1), &changed).map(drop), Err(UnsealError(version(1))));
         }
         assert!(own.open(version(1), &Sealed(vec![1; 5])).is_err());
+    }
+
+    #[test]
+    fn what_would_give_everybody_the_same_secret_is_no_key() {
+        let (_directory, own) = key();
+        assert!(SealingPublicKey::from_wire(&own.public().to_wire()).is_some());
+        assert!(SealingPublicKey::from_wire(&[]).is_none(), "it can open nothing");
+        let one = |first: u8, others: u8, last: u8| {
+            let mut bytes = [others; 32];
+            (bytes[0], bytes[31]) = (first, last);
+            bytes
+        };
+        // Zero, one, and the prime less one, itself and plus one: points of small order.
+        let small =
+            [one(0, 0, 0), one(1, 0, 0), one(0xec, 0xff, 0x7f), one(0xed, 0xff, 0x7f), one(0xee, 0xff, 0x7f)];
+        for bytes in small {
+            assert!(SealingPublicKey::from_wire(&bytes).is_none(), "{bytes:?}");
+        }
     }
 
     #[test]

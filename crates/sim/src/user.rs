@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::{
-    AllowedCaller, AllowedCallers, ApplicationName, ClusterRequest, InstanceId, Mebibytes, Millicores,
-    OnPartition, OnRejoin, PortMapping, Protocol, Scheduling, ServiceId, ServiceSpec, Span, Survival,
+    AllowedCaller, AllowedCallers, ApplicationName, ClusterRequest, DirectConstraint, InstanceId, Mebibytes,
+    Millicores, OnPartition, OnRejoin, PortMapping, Protocol, Scheduling, ServiceId, ServiceSpec, Span,
+    Survival,
 };
 
 pub(crate) use crate::wishes::{Answer, NAMESPACE, Wish};
@@ -21,6 +22,9 @@ use crate::{
 
 /// Workers have joined by then.
 pub(crate) const FIRST_WISH: Millis = 5_000;
+/// Clusters that lie together. Where there are more, an application is for one region of them, as those of real sites
+/// are: the instances of all clusters it is in call each other, and each of those clusters hears of all of them.
+const REGION: u32 = 10;
 pub(crate) const IMAGES: [&str; 4] = ["registry/one", "registry/two", "registry/three", "registry/four"];
 
 /// The services the user knows of, and how many instances of each were asked for.
@@ -67,6 +71,7 @@ pub(crate) struct User {
     pause: Millis,
     /// Instances at most.
     most: u32,
+    clusters: u32,
     /// Wishes under way.
     waiting: u32,
     /// An answer never came.
@@ -87,6 +92,7 @@ impl User {
             named: 0,
             pause,
             most: scenario.instances,
+            clusters: scenario.clusters,
             waiting: 0,
             uncertain: false,
             kept_free: BTreeSet::new(),
@@ -172,6 +178,12 @@ impl User {
         spec.survival = Survival { on_partition, on_rejoin, cluster_lost_after };
         if self.rng.per_mille(300) {
             spec.drain = after(&mut self.rng, 30);
+        }
+        if self.clusters > REGION {
+            let first = self.rng.below(u64::from(self.clusters - REGION + 1));
+            let first = u32::try_from(first).unwrap_or(0);
+            let clusters = (first..first + REGION).map(|index| ClusterIndex(index).to_string()).collect();
+            spec.constraints = vec![DirectConstraint { clusters, nodes: Vec::new() }];
         }
         spec.one_shot = self.rng.per_mille(60);
         if self.rng.per_mille(100) {

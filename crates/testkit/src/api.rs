@@ -33,11 +33,8 @@ impl Answer {
 
 impl Api {
     /// Logs in as `Admin`.
-    pub async fn log_in(base: String, password: &str) -> Self {
-        // Built together with the command line every client can speak TLS, and wants to know by what. It is no matter who
-        // says so first.
-        drop(rustls::crypto::ring::default_provider().install_default());
-        let api = Self { base, client: Client::new(), token: String::new() };
+    pub(crate) async fn log_in(base: String, client: Client, password: &str) -> Self {
+        let api = Self { base, client, token: String::new() };
         let login = json!({"username": "Admin", "password": password});
         let answer = api.post("/api/auth/login", &login).await.ok();
         Self { token: answer["token"].as_str().expect("a token").to_owned(), ..api }
@@ -63,6 +60,17 @@ impl Api {
     #[must_use]
     pub fn bearer(&self) -> &str {
         &self.token
+    }
+
+    /// The same with another client.
+    pub(crate) fn with_client(&self, client: Client) -> Self {
+        Self { client, ..self.clone() }
+    }
+
+    /// What it sends by.
+    #[must_use]
+    pub const fn client(&self) -> &Client {
+        &self.client
     }
 
     /// The same without a token.

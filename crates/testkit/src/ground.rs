@@ -6,6 +6,7 @@ use std::{
 };
 
 use daemon::StateDirectory;
+use tempfile::TempDir;
 
 /// A port once it is free.
 pub(crate) async fn listen(address: IpAddr, port: u16) -> TcpListener {
@@ -18,6 +19,11 @@ pub(crate) async fn listen(address: IpAddr, port: u16) -> TcpListener {
 
 pub(crate) fn port_of(listener: &TcpListener) -> u16 {
     listener.local_addr().expect("bound").port()
+}
+
+/// For one daemon.
+pub(crate) fn new_directory() -> TempDir {
+    tempfile::tempdir().expect("a directory")
 }
 
 /// Everything in a state directory.

@@ -5,6 +5,7 @@
 //! power cut looks like to the others.
 
 mod api;
+mod api_tls;
 mod daemon_task;
 mod descriptors;
 mod ground;

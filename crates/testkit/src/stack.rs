@@ -20,9 +20,9 @@ use store::Location;
 use tempfile::TempDir;
 
 use crate::{
-    Api, Daemon,
+    Api, Daemon, api_tls,
     daemon_task::adopt,
-    ground::{contents, listen, port_of, unlocked},
+    ground::{contents, listen, new_directory, port_of, unlocked},
 };
 
 const PASSWORD: &str = "correct horse";
@@ -66,19 +66,29 @@ impl Root {
         Self::start_with(Ipv4Addr::LOCALHOST.into(), store, HooksConfig::default()).await
     }
 
+    /// As [`Root::start`], with a REST API that speaks TLS.
+    pub async fn start_over_tls() -> Self {
+        let (directory, address) = (new_directory(), Ipv4Addr::LOCALHOST.into());
+        api_tls::certify(directory.path(), address);
+        Self::start_in(directory, address, Location::embedded(), HooksConfig::default()).await
+    }
+
     async fn start_with(address: IpAddr, store: Location, hooks: HooksConfig) -> Self {
-        let directory = tempfile::tempdir().expect("a directory");
+        Self::start_in(new_directory(), address, store, hooks).await
+    }
+
+    async fn start_in(directory: TempDir, address: IpAddr, store: Location, hooks: HooksConfig) -> Self {
         let (api, cluster) = (listen(address, 0).await, listen(address, 0).await);
         let (api_port, cluster_port) = (port_of(&api), port_of(&cluster));
         let daemon = run_root(directory.path(), &store, &hooks, api, cluster);
-        let api = Api::log_in(format!("http://{}", SocketAddr::new(address, api_port)), PASSWORD).await;
+        let base = format!("{}://{}", api_tls::scheme(directory.path()), SocketAddr::new(address, api_port));
+        let api = Api::log_in(base, api_tls::client(directory.path(), None), PASSWORD).await;
         Self { directory, address, api_port, cluster_port, hooks, store, daemon: Some(daemon), api }
     }
 
     /// What another root says that is to have its documents there and cannot; as one line.
     pub async fn refused_on(store: Location) -> String {
-        let directory = tempfile::tempdir().expect("a directory");
-        let address = Ipv4Addr::LOCALHOST.into();
+        let (directory, address) = (new_directory(), Ipv4Addr::LOCALHOST.into());
         let (api, cluster) = (listen(address, 0).await, listen(address, 0).await);
         run_root(directory.path(), &store, &HooksConfig::default(), api, cluster).failure().await
     }
@@ -117,7 +127,14 @@ impl Root {
             (listen(self.address, self.api_port).await, listen(self.address, self.cluster_port).await);
         let start = || run_root(self.directory.path(), &self.store, &self.hooks, api, cluster);
         self.daemon = Some(unlocked(self.directory.path(), start).await);
-        self.api = Api::log_in(self.api.base().to_owned(), PASSWORD).await;
+        let client = api_tls::client(self.directory.path(), None);
+        self.api = Api::log_in(self.api.base().to_owned(), client, PASSWORD).await;
+    }
+
+    /// Somebody without a login who shows the certificate of the daemon with this state directory to an API that speaks TLS.
+    #[must_use]
+    pub fn showing(&self, state: &Path) -> Api {
+        self.api.anonymous().with_client(api_tls::client(self.directory.path(), Some(state)))
     }
 
     /// Where clusters dial it.
@@ -159,7 +176,7 @@ impl Root {
 
     async fn joining(&self, name: &str, certificate_life: Span) -> (Cluster, TcpListener) {
         let token = self.api.token(json!({"kind": "cluster", "cluster": name})).await;
-        let directory = tempfile::tempdir().expect("a directory");
+        let directory = new_directory();
         let listener = listen(self.address, 0).await;
         let cluster = Cluster {
             directory,
@@ -186,8 +203,7 @@ fn run_root(
         state_dir: directory.join("state"),
         store: store.clone(),
         api_listen: api.local_addr().expect("bound"),
-        // Some tests have an address that is not a loopback one.
-        api_tls: root_orchestrator::ApiTlsConfig { api_plain: true, ..Default::default() },
+        api_tls: api_tls::config(directory),
         cluster_listen: cluster.local_addr().expect("bound"),
         relay_port: 0,
         relay_address: None,
@@ -312,7 +328,7 @@ impl Cluster {
     pub async fn device(&self, api: &Api, name: &str) -> Worker {
         let token = api.token(json!({"kind": "worker", "cluster": self.name})).await;
         Worker {
-            directory: tempfile::tempdir().expect("a directory"),
+            directory: new_directory(),
             address: self.address,
             cluster_port: self.worker_port,
             name: name.to_owned(),
@@ -383,7 +399,7 @@ impl Worker {
     #[must_use]
     pub fn twin(&self, name: &str) -> Self {
         Self {
-            directory: tempfile::tempdir().expect("a directory"),
+            directory: new_directory(),
             address: self.address,
             cluster_port: self.cluster_port,
             name: name.to_owned(),
@@ -442,7 +458,7 @@ impl Worker {
     #[must_use]
     pub fn identity(&self) -> link::Identity {
         // A copy: the running daemon has the directory for itself.
-        let copy = tempfile::tempdir().expect("a directory");
+        let copy = new_directory();
         for file in ["identity.key", "identity.pem", "ca.pem"] {
             let kept = self.directory.path().join("state").join(file);
             std::fs::copy(kept, copy.path().join(file)).expect("it has joined");

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 
 use crate::{
-    layers, sources,
+    hostile, layers, sources,
     workspace::{self, Workspace},
 };
 
@@ -21,6 +21,8 @@ pub(crate) enum Part {
     Layers,
     /// Length and header of source files.
     Sources,
+    /// Whether each message that a peer may send is fed to who reads it.
+    Hostile,
 }
 
 /// Something wrong, where it is and what to do about it.
@@ -55,6 +57,7 @@ pub(crate) fn run(only: &[Part]) -> Result<ExitCode> {
             }
             Part::Layers => report(&layers::check(&workspace)),
             Part::Sources => report(&sources::check(&workspace.root)?),
+            Part::Hostile => report(&hostile::check(&workspace.root)?),
         };
         if !passed {
             failed.push(name);

@@ -1,7 +1,7 @@
 //! Who may depend on whom. Pure crates decide and touch nothing; shells touch and decide nothing.
 //!
 //! ```text
-//!   model ◄── placement, addressing, liveness ◄── <daemon>/core ◄── its shell ──► control, daemon, store, link, proto
+//!   model ◄── placement, addressing, liveness, workflow ◄── <daemon>/core ◄── its shell ──► control, daemon, store, link, proto
 //! ```
 
 use std::{
@@ -38,7 +38,7 @@ enum Layer {
 }
 
 /// Every package of the workspace. One that is missing here is a finding, so that its place is decided.
-const LAYERS: [(&str, Layer); 27] = [
+const LAYERS: [(&str, Layer); 28] = [
     ("model", Layer::Model),
     // The form of its records, for who writes them and for who only checks them.
     ("audit", Layer::Model),
@@ -46,6 +46,7 @@ const LAYERS: [(&str, Layer); 27] = [
     ("addressing", Layer::Policy),
     ("liveness", Layer::Policy),
     ("resources", Layer::Policy),
+    ("workflow", Layer::Policy),
     ("root-core", Layer::Core),
     ("cluster-core", Layer::Core),
     ("node-core", Layer::Core),

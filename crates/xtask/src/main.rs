@@ -1,6 +1,6 @@
 //! `cargo xtask check | bench | lab`: how the workspace is checked, measured and tried out.
 //!
-//! The rules of the layers live in `layers.rs`, those of single files in `sources.rs`; each benchmark is a file
+//! The rules of the layers live in `layers.rs`, those of single files in `sources.rs`, that of hostile input in `hostile.rs`; each benchmark is a file
 //! in `bench/`, and `lab/` has the hosts that can be cut off and powered off.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool speaks on both")]
@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod check;
+mod hostile;
 mod lab;
 mod layers;
 mod sim;
@@ -28,7 +29,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Checks formatting, lints, layers and source files; fails if anything is found.
+    /// Checks formatting, lints, layers, source files and hostile input; fails if anything is found.
     Check {
         /// Only these parts, instead of all.
         #[arg(long, value_enum)]

@@ -91,6 +91,7 @@ fn members(addresses: impl Iterator<Item = IpAddr>, of: Membership) -> impl Iter
 pub struct Isolation {
     members: BTreeMap<IpAddr, Membership>,
     admitted: BTreeSet<(u32, u32)>,
+    known: BTreeSet<IpAddr>,
 }
 
 impl Isolation {
@@ -106,8 +107,10 @@ impl Isolation {
                 Element::Admitted { application, service } => {
                     isolation.admitted.insert((*application, *service));
                 }
+                Element::Known(address) => {
+                    isolation.known.insert(*address);
+                }
                 Element::Subnet(_)
-                | Element::Known(_)
                 | Element::Single { .. }
                 | Element::Spread { .. }
                 | Element::Backend { .. }
@@ -120,10 +123,13 @@ impl Isolation {
     }
 
     /// Whether a connection that `caller` made to `called`, and that was led to `callee`, may not go on. As the rules do,
-    /// it leaves alone what came through a port of the device, and what others than instances and devices have to do
-    /// with.
+    /// it ends those to addresses that nobody has, and leaves alone what came through a port of the device, and what others
+    /// than instances and devices have to do with.
     #[must_use]
     pub fn forbids(&self, caller: IpAddr, called: IpAddr, callee: IpAddr) -> bool {
+        if is_stable(callee) && !self.known.contains(&callee) {
+            return true;
+        }
         let (Some(from), Some(to)) = (self.members.get(&caller), self.members.get(&callee)) else {
             return false;
         };
@@ -192,6 +198,9 @@ mod tests {
     fn isolation(surroundings: &Surroundings) -> Isolation {
         let mut desired = DesiredKernel::default();
         desired.isolate(surroundings, &[]);
+        let instances = surroundings.services.values().flat_map(|service| &service.instances);
+        let stable = instances.filter_map(|it| StableAddress::of(AddressKind::Instance, it.address));
+        desired.elements.extend(stable.flat_map(|address| address.all()).map(Element::Known));
         Isolation::of(&desired.elements)
     }
 
@@ -233,6 +242,19 @@ mod tests {
         assert!(!isolation.forbids(gateway, stable(5)[0], stable(5)[0]), "a device");
         let stranger = "192.0.2.7".parse().expect("v4");
         assert!(!isolation.forbids(stranger, stable(5)[0], stable(5)[0]));
+    }
+
+    #[test]
+    fn nobody_goes_on_calling_an_address_that_is_gone() {
+        let isolation = isolation(&surroundings());
+        let (caller, by_service) = (stable(3)[0], "10.30.0.5".parse().expect("v4"));
+        for gone in stable(6) {
+            assert!(isolation.forbids(caller, gone, gone));
+            assert!(isolation.forbids(caller, by_service, gone), "by its service");
+            assert!(isolation.forbids("192.0.2.7".parse().expect("v4"), gone, gone), "from outside");
+        }
+        let world = "192.0.2.7".parse().expect("v4");
+        assert!(!isolation.forbids(stable(6)[0], world, world), "what it called itself ends with its cable");
     }
 
     proptest! {

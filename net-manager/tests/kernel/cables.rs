@@ -1,6 +1,6 @@
 //! One device: cables, ports, and what others do to them.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, net::UdpSocket, time::Duration};
 
 use crate::support::{Lab, Place, echo, index_of, instance, lease, parse};
 use ipnet::IpNet;
@@ -11,7 +11,7 @@ use nlink::netlink::{
     Connection, Nftables,
     addr::{Ipv4Address, Ipv6Address},
     link::VethLink,
-    nftables::{BaseChain, Chain, Family, FilterHook, Policy, Priority, Rule, Verdict},
+    nftables::{BaseChain, Chain, Family, FilterHook, Policy, Priority, Rule, Stmt, Verdict},
     types::route::RouteProtocol,
 };
 
@@ -108,9 +108,35 @@ async fn a_packet_with_somebody_elses_address_is_dropped() {
 }
 
 #[tokio::test]
+async fn nobody_speaks_in_a_flow_of_others() {
+    let mut lab = Lab::new().await;
+    lab.hear(&[], &[]).await;
+    let (caller, _) = lab.attach(0, "").await;
+    let (server, _) = lab.attach(1, "").await;
+    let (liar, _) = lab.attach(2, "").await;
+    let (calls, serves) = (caller.udp("10.18.0.2:7"), server.udp("10.18.0.3:9"));
+    let mut said = [0; 8];
+    let mut hears = |from: &UdpSocket, to: &str, at: &UdpSocket| {
+        from.send_to(b"flow", to).expect("it leaves the instance");
+        at.recv(&mut said).is_ok()
+    };
+    assert!(hears(&calls, "10.18.0.3:9", &serves) && hears(&serves, "10.18.0.2:7", &calls));
+
+    let eth0 = index_of(&liar.route(), "eth0").await;
+    liar.route()
+        .add_address(Ipv4Address::with_index(eth0, parse("10.18.0.2"), 32))
+        .await
+        .expect("an address");
+    assert!(!hears(&liar.udp("10.18.0.2:7"), "10.18.0.3:9", &serves), "another spoke for the caller");
+    assert!(hears(&calls, "10.18.0.3:9", &serves), "the flow goes on");
+}
+
+#[tokio::test]
 async fn what_the_device_offers_only_to_itself_stays_its_own() {
     let mut lab = Lab::new().await;
     let (inside, _) = lab.attach(0, "").await;
+    let (mapped, _) = lab.attach(1, "8080:80/udp").await;
+    let behind_a_port = mapped.udp("0.0.0.0:80");
     let private = lab.device.run(|| std::net::UdpSocket::bind("127.0.0.1:9")).expect("a free port");
     private.set_nonblocking(true).expect("a setting");
     // Without a loopback address of its own, what the instance sends there goes to its gateway.
@@ -119,6 +145,26 @@ async fn what_the_device_offers_only_to_itself_stays_its_own() {
     inside.udp("10.18.0.2:0").send_to(b"?", "127.0.0.1:9").expect("it leaves the instance");
     std::thread::sleep(crate::support::PATIENCE / 4);
     assert!(private.recv(&mut [0; 8]).is_err(), "127.0.0.1 of the device was reached");
+    inside.udp("10.18.0.2:0").send_to(b"?", "127.0.0.1:8080").expect("it leaves the instance");
+    assert!(behind_a_port.recv(&mut [0; 8]).is_err(), "a port of 127.0.0.1 was reached");
+    inside.udp("10.18.0.2:0").send_to(b"?", "192.0.2.1:8080").expect("it leaves the instance");
+    assert!(behind_a_port.recv(&mut [0; 8]).is_ok(), "a port of the device");
+
+    // Rules that see connections only do not see this.
+    let nftables: Connection<Nftables> = Connection::new_in(&lab.device.netns).expect("netlink");
+    let chain = Chain::new("others", "untracked").expect("a name").family(Family::Inet);
+    let rule = Rule::new("others", "untracked").family(Family::Inet).then(Stmt::Notrack);
+    nftables
+        .transaction()
+        .add_table("others", Family::Inet)
+        .add_chain(chain.base(BaseChain::filter(FilterHook::Prerouting, Priority::Raw)))
+        .add_rule(rule)
+        .commit(&nftables)
+        .await
+        .expect("rules");
+    inside.udp("10.18.0.2:0").send_to(b"?", "127.0.0.1:9").expect("it leaves the instance");
+    std::thread::sleep(crate::support::PATIENCE / 4);
+    assert!(private.recv(&mut [0; 8]).is_err(), "127.0.0.1 of the device was reached untracked");
 }
 
 #[tokio::test]

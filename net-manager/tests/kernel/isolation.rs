@@ -10,6 +10,10 @@ use std::{
 use crate::support::{Lab, PATIENCE, Place, TILL, echo, lease, parse, ping, shop, till, worker};
 use model::{AddressKind, Peer, Way, WorkerId};
 use net_manager::datapath::{Datapath, KernelDatapath};
+use nlink::netlink::{
+    Connection, Nftables,
+    nftables::{Family, Set, SetElement, SetKeyType},
+};
 
 const HERE: u8 = 1;
 const THERE: u8 = 2;
@@ -358,6 +362,32 @@ async fn a_restart_ends_what_was_forbidden_meanwhile() {
         panic!("{effects:?}");
     };
     lab.datapath.apply(changed).await.expect("entries");
+    let netns = lab.device.netns.try_clone().expect("a namespace");
+    lab.datapath = KernelDatapath::open_in(netns).await.expect("a datapath");
+    flow.goes_on().expect("it was judged before");
+    lab.settle().await;
+    assert_eq!(flow.is_cut(), Some(ErrorKind::ConnectionReset));
+}
+
+#[tokio::test]
+async fn a_restart_ends_connections_to_who_went_meanwhile() {
+    let mut scene = Scene::new(2).await;
+    scene.allow(&["till.prod"]).await;
+    let listener = scene.server.run(|| TcpListener::bind(("::", 7))).expect("a free port");
+    let mut flow = Flow::open(&scene.till, &listener, "10.30.0.1:7");
+    flow.goes_on().expect("allowed");
+    // Nobody has the address any more, and before connections to it were forgotten NetManager is killed.
+    let lab = &mut scene.labs[1];
+    let (id, service) = till(worker(THERE), &[]);
+    lab.state.hear(model::NetworkNews {
+        whole: true,
+        services: [(id, Some(service.into()))].into(),
+        ..model::NetworkNews::default()
+    });
+    let nftables: Connection<Nftables> = Connection::new_in(&lab.device.netns).expect("netlink");
+    let known = Set::new("mangrove", "known4").family(Family::Inet).key_type(SetKeyType::Ipv4Addr);
+    let gone = [SetElement::ipv4(parse("10.30.1.1"))];
+    nftables.transaction().del_set_elements(&known, &gone).commit(&nftables).await.expect("an entry");
     let netns = lab.device.netns.try_clone().expect("a namespace");
     lab.datapath = KernelDatapath::open_in(netns).await.expect("a datapath");
     flow.goes_on().expect("it was judged before");

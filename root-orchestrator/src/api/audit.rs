@@ -374,3 +374,32 @@ fn store_failed(error: StoreError) -> Error {
     let message = "the records cannot be read now; the root's log says why";
     Error::new(StatusCode::SERVICE_UNAVAILABLE, "no_records", message)
 }
+
+#[cfg(test)]
+mod tests {
+    use audit::{Checkpoint, Head};
+    use store::{Expect, History, SqliteStore, Write};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_put_in_before_the_first_that_is_left_is_found() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store =
+            SqliteStore::open(&directory.path().join("store.sqlite"), History::USUAL).expect("a store");
+        let put = |record: &Record| {
+            let (key, value) = (record_key(record.sequence), Some(record.line()));
+            store.commit(vec![Write { collection: AUDIT, key, value, expect: Expect::Anything }])
+        };
+        let gone = Head::default().append(rfc3339(0), Checkpoint(Head::default()).entry());
+        let forgotten = Head::from(&gone);
+        let left = forgotten.append(rfc3339(0), Checkpoint(forgotten).entry());
+        let ends = AuditEnds { forgotten, newest: Head::from(&left) };
+        put(&left).await.expect("durable");
+        let whole = verified(&store, ends).await.expect("readable");
+        assert_eq!((whole.whole, whole.records, whole.first), (true, 1, 2));
+        put(&gone).await.expect("durable");
+        let broken = verified(&store, ends).await.expect("readable").broken.expect("it is back");
+        assert_eq!(broken.sequence, 2, "{}", broken.reason);
+    }
+}

@@ -142,3 +142,15 @@ fn unseen(mut response: Response) -> Response {
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cookie_goes_back_to_the_root_alone_and_no_page_reads_it() {
+        let expected = "mangrove_oidc=x; Path=/api/auth/oidc; Max-Age=600; HttpOnly; SameSite=Lax";
+        assert_eq!(set("x", COOKIE_SECONDS, false), expected);
+        assert_eq!(set("x", COOKIE_SECONDS, true), format!("{expected}; Secure"));
+    }
+}

@@ -235,11 +235,12 @@ mod tests {
     ) -> std::io::Result<TlsStream<TcpStream>> {
         let mut roots = RootCertStore::empty();
         roots.add(trusted.clone()).expect("a certificate");
-        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .expect("known")
             .with_root_certificates(roots)
             .with_no_client_auth();
+        config.alpn_protocols = vec![b"h2".to_vec(), ALPN.to_vec()];
         let stream = TcpStream::connect(address).await.expect("it listens");
         let name = ServerName::try_from(NAME).expect("a name");
         TlsConnector::from(Arc::new(config)).connect(name, stream).await
@@ -259,6 +260,7 @@ mod tests {
         let given = Given::new();
         let address = serving(&given.config()).await;
         let mut stream = connect(address, &given.certificate).await.expect("trusted");
+        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(ALPN), "nothing else is promised");
         let answer = ask(&mut stream).await;
         assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("hello 127.0.0.1"), "{answer}");
         let other = Given::new();

@@ -218,6 +218,15 @@ mod tests {
     }
 
     #[test]
+    fn what_is_longer_than_any_token_is_not_looked_at() {
+        let signer = Signer::new(Algorithm::ES256, "one");
+        let mut long = said();
+        long["groups"] = json!("g".repeat(LONGEST));
+        let keys = [signer.public.clone()];
+        assert_eq!(check(&signer.sign(&long), &keys), Err(IdTokenError::Malformed));
+    }
+
+    #[test]
     fn a_secret_everybody_can_read_signs_nothing() {
         let signer = Signer::new(Algorithm::ES256, "one");
         let public = serde_json::to_vec(&signer.public).expect("it serialises");

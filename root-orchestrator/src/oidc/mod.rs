@@ -14,6 +14,8 @@ mod config;
 mod http;
 mod id_token;
 mod provider;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

@@ -264,3 +264,31 @@ fn refused(answer: &Answer) -> OidcError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{super::tests::saying, *};
+
+    /// What comes of a provider that says it is that issuer; without it, the one it is asked as.
+    async fn discovered(issuer: Option<&str>) -> Result<(), OidcError> {
+        let said = |address: &str| {
+            json!({
+                "issuer": issuer.unwrap_or(address), "authorization_endpoint": address, "token_endpoint": address,
+                "jwks_uri": address, "keys": [],
+            })
+        };
+        let address = saying(said).await;
+        let config = OidcConfig { oidc_allow_http: true, ..OidcConfig::default() };
+        let provider = Provider::new(&address, "mangrove", &config).expect("usable");
+        provider.discovery().await.map(drop)
+    }
+
+    #[tokio::test]
+    async fn a_provider_is_who_it_is_asked_as() {
+        discovered(None).await.expect("it is");
+        let other = discovered(Some("https://other.example")).await.expect_err("it is another");
+        assert!(matches!(other, OidcError::Http(HttpError::Incomprehensible { .. })), "{other}");
+    }
+}

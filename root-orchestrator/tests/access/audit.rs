@@ -109,6 +109,15 @@ async fn what_is_refused_is_recorded_once_and_told_with_its_id() {
 }
 
 #[tokio::test]
+async fn a_login_that_only_seems_to_read_is_recorded() {
+    let site = Site::start().await;
+    let path = "/api/auth/oidc/callback";
+    assert_eq!(site.ada().anonymous().get(path).await.status, 404, "there is no identity provider");
+    let seen = listed(site.ada(), "").await;
+    assert!(seen.iter().any(|record| record["action"] == format!("GET {path}")), "{seen:?}");
+}
+
+#[tokio::test]
 async fn an_organisation_sees_its_own_records_only() {
     let site = Site::start().await;
     deploy(&site.bob, "shop").await;
@@ -132,6 +141,8 @@ async fn an_organisation_sees_its_own_records_only() {
     }
     let of_acme = listed(site.ada(), "&organization=acme").await;
     assert_eq!(of_acme.len(), listed(&site.eve, "").await.len());
+    let exported = site.ada().get("/api/v1/audit/export?organization=acme").await.body;
+    assert_eq!(exported.as_str().expect("lines").lines().count(), of_acme.len());
     let of_bob = listed(&site.eve, "&organization=acme&user=bob").await;
     assert!(!of_bob.is_empty() && of_bob.iter().all(|record| record["actor"]["name"] == "bob"), "{of_bob:?}");
     assert!(listed(&site.eve, "&since=2999-01-01T00:00:00Z").await.is_empty());
@@ -187,6 +198,14 @@ async fn no_secret_is_in_any_record() {
     secrets.push("cmd-s3cret".to_owned());
     let created = bob.post("/api/application", &sla).await;
     assert_eq!(created.status, 200, "{}", created.body);
+    bob.post("/api/v1/custom-resources", &json!({"resource_type": "device"})).await;
+    bob.post("/api/v1/custom-resources/device", &json!({"key": "device-s3cret"})).await.ok();
+    let hook = json!({
+        "hook_name": "told", "webhook_url": "https://hooks.example/path-s3cret", "entity": "jobs", "events": ["post_create"],
+        "secret": "hook-s3cret-hook-s3cret",
+    });
+    assert_eq!(bob.post("/api/v1/hooks", &hook).await.status, 201);
+    secrets.extend(["device-s3cret", "path-s3cret", "hook-s3cret"].map(str::to_owned));
 
     let kim = register(&site.eve, "kim", &[]).await;
     secrets.push(password("kim"));
@@ -216,9 +235,13 @@ async fn no_secret_is_in_any_record() {
     bob.post("/api/user/bob", &change).await;
 
     let text = exported(ada).await;
-    for action in
-        ["POST /api/v1/secrets", "PUT /api/v1/secrets/{name}", "POST /api/auth/tokens", "POST /api/tokens"]
-    {
+    for action in [
+        "POST /api/v1/secrets",
+        "PUT /api/v1/secrets/{name}",
+        "POST /api/auth/tokens",
+        "POST /api/tokens",
+        "POST /api/v1/hooks",
+    ] {
         assert!(text.contains(action), "{action} is recorded");
     }
     assert!(

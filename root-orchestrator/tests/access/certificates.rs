@@ -176,7 +176,7 @@ async fn every_method_is_for_whom_the_table_says() {
 #[tokio::test]
 async fn no_certificate_opens_a_route_of_the_api() {
     let fleet = Fleet::start().await;
-    // Its port takes no certificates: it does not speak TLS.
+    // Its port takes no certificates: it does not speak TLS. One that does is tried in `routes.rs`.
     let api = fleet.root.api.base().trim_start_matches("http://").to_owned();
     for caller in ["none", "cluster", "worker"] {
         let dialled = connect(&api, fleet.states.get(caller).map(PathBuf::as_path)).await;

@@ -4,7 +4,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use testkit::{Answer, Api};
 
-use super::Site;
+use super::{Site, enlist, password, register};
 
 async fn patch(api: &Api, path: &str, body: &Value) -> Answer {
     api.send(Method::PATCH, path, Some(body.to_string())).await
@@ -160,4 +160,14 @@ async fn what_an_organisation_keeps_is_nobody_elses_affair() {
     assert_eq!(site.mallory.delete(&path).await.status, 404);
     let wrong = patch(&site.eve, &path, &json!({"events": ["post_create", "pre_create"]})).await;
     assert_eq!((wrong.status, fields(&wrong)), (422, vec!["events[1]"]));
+
+    // Who deploys in the organisation that looks after the platform does not look after it.
+    let all = site.ada().get("/api/organization/").await.ok();
+    let root = all.as_array().expect("a list").iter().find(|known| known["name"] == "root").expect("there");
+    let kim = register(site.ada(), "kim", &[]).await;
+    enlist(site.ada(), root["_id"]["$oid"].as_str().expect("an id"), &kim, "Application_Provider").await;
+    let kim = site.ada().as_user("kim", &password("kim"), "root").await;
+    assert_eq!(kim.post("/api/v1/hooks", &hook("kims", "jobs")).await.status, 201);
+    let refused = kim.post("/api/v1/hooks", &hook("clusters2", "resources")).await;
+    assert_eq!((refused.status, &refused.body["error"]), (403, &json!("forbidden")));
 }

@@ -26,7 +26,10 @@ struct Site {
 
 impl Site {
     async fn start() -> Self {
-        let root = Root::start().await;
+        Self::of(Root::start().await).await
+    }
+
+    async fn of(root: Root) -> Self {
         let [acme, other] = [organization(&root.api, "acme").await, organization(&root.api, "other").await];
         let people = [
             (&acme, "acme", "eve", "Admin"),

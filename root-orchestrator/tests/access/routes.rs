@@ -1,16 +1,17 @@
-//! Every route the root describes, by every kind of caller, against the table in `routes.txt`. A route that is not in the
-//! table fails the test: who adds one decides whom it is for.
+//! Every route the root describes, by every kind of caller over TLS, against the table in `routes.txt`. A route that is not
+//! in the table fails the test: who adds one decides whom it is for. What certificates do open, `certificates.rs` says.
 
 use std::collections::BTreeMap;
 
-use reqwest::{Client, Method};
+use reqwest::Method;
 use serde_json::{Value, json};
-use testkit::Api;
+use testkit::{Api, Cluster, Root, Worker};
 
 use super::{Site, deploy, register};
 
 const TABLE: &str = include_str!("routes.txt");
-const CALLERS: [&str; 6] = ["anonymous", "expired", "other", "member", "admin", "platform"];
+const CALLERS: [&str; 8] =
+    ["anonymous", "cluster", "worker", "expired", "other", "member", "admin", "platform"];
 /// Ends the logins of those who try it, so it is tried last.
 const LAST: &str = "/api/auth/logout";
 
@@ -45,6 +46,8 @@ pub(super) async fn routes(api: &Api) -> Vec<Route> {
 /// What the routes are tried with; made anew where a caller may have removed it.
 struct Things {
     site: Site,
+    /// They have certificates of this root, and no part in what is tried.
+    machines: (Cluster, Worker),
     expired: Api,
     bob: String,
     /// An application and its service, which has one instance.
@@ -54,7 +57,17 @@ struct Things {
 
 impl Things {
     async fn new() -> Self {
-        let site = Site::start().await;
+        let root = Root::start_over_tls().await;
+        let mut cluster = root.cluster("one").await;
+        let mut worker = cluster.worker(&root.api, "good").await;
+        worker.kill();
+        cluster.kill();
+        testkit::wait_until("the cluster to be gone", async || {
+            let active = root.api.get("/api/clusters/active").await.ok();
+            if active == json!([]) { Ok(()) } else { Err(active.to_string()) }
+        })
+        .await;
+        let site = Site::of(root).await;
         register(&site.eve, "kim", &[]).await;
         let soon = json!({"name": "soon over", "ttl_seconds": 1});
         let token = site.ada().post("/api/auth/tokens", &soon).await.ok();
@@ -68,12 +81,14 @@ impl Things {
         .await;
         let bob = site.bob.get("/api/user/bob").await.ok();
         let bob = bob["_id"]["$oid"].as_str().expect("an id").to_owned();
-        Self { site, expired, bob, shop: None, shops: 0 }
+        Self { site, machines: (cluster, worker), expired, bob, shop: None, shops: 0 }
     }
 
     fn caller(&self, name: &str) -> Api {
         match name {
             "anonymous" => self.site.ada().anonymous(),
+            "cluster" => self.site.root.showing(&self.machines.0.state()),
+            "worker" => self.site.root.showing(&self.machines.1.state()),
             "expired" => self.expired.clone(),
             "other" => self.site.mallory.clone(),
             "member" => self.site.bob.clone(),
@@ -219,9 +234,9 @@ fn body(path: &str) -> Value {
 }
 
 /// The status alone: some answers never end.
-async fn status(client: &Client, caller: &Api, method: &str, path: &str, body: Value) -> u16 {
+async fn status(caller: &Api, method: &str, path: &str, body: Value) -> u16 {
     let method: Method = method.parse().expect("a method");
-    let mut request = client.request(method.clone(), format!("{}{path}", caller.base()));
+    let mut request = caller.client().request(method.clone(), format!("{}{path}", caller.base()));
     if !caller.bearer().is_empty() {
         request = request.bearer_auth(caller.bearer());
     }
@@ -235,7 +250,7 @@ async fn status(client: &Client, caller: &Api, method: &str, path: &str, body: V
 async fn every_route_is_for_whom_the_table_says() {
     let mut things = Things::new().await;
     let mut table = table();
-    let client = Client::new();
+    let callers = CALLERS.map(|name| things.caller(name));
     let mut wrong = Vec::new();
     for (method, path) in routes(things.site.ada()).await {
         let Some(wanted) = table.remove(&(method.clone(), path.clone())) else {
@@ -243,14 +258,16 @@ async fn every_route_is_for_whom_the_table_says() {
             continue;
         };
         let mut seen = Vec::new();
-        for name in CALLERS {
+        for caller in &callers {
             let filled = things.fill(&path).await;
-            seen.push(status(&client, &things.caller(name), &method, &filled, body(&path)).await);
+            seen.push(status(caller, &method, &filled, body(&path)).await);
             if method == "DELETE" {
                 things.shop = None;
             }
         }
-        if seen != wanted {
+        // Whatever the table says: a certificate is no login.
+        let opened = seen[1..3].iter().any(|by_machine| *by_machine != seen[0]);
+        if seen != wanted || opened {
             wrong.push(format!("{method} {path} answers {seen:?}, and not {wanted:?}"));
         }
     }

@@ -401,9 +401,15 @@ fn till() -> InstanceId {
 
 /// What the root wants of both applications; `app` lets these connect.
 fn assign_both(cluster: &mut Cluster, allowed: &[&str]) {
+    assign_both_and(cluster, allowed, &[(till(), Desired::Running)]);
+}
+
+/// The same with these instances of `till`.
+fn assign_both_and(cluster: &mut Cluster, allowed: &[&str], tills: &[(InstanceId, Desired)]) {
     let allowed: AllowedCallers = allowed.iter().map(|caller| caller.parse().expect("a caller")).collect();
     let mut instances: Vec<_> = [0, 1].map(|number| addressed(number, Desired::Running)).into();
-    instances.push(AssignedInstance { id: till(), ..addressed(9, Desired::Running) });
+    instances
+        .extend(tills.iter().map(|(id, desired)| AssignedInstance { id: *id, ..addressed(9, *desired) }));
     let mut assignment = cluster.assignment(small(), instances);
     let app = assignment.services.get_mut(&REVISION).expect("it is there");
     let mut other = app.clone();
@@ -413,6 +419,31 @@ fn assign_both(cluster: &mut Cluster, allowed: &[&str]) {
     assignment.services.insert(RevisionId { service: till().service, number: 1 }, other);
     let changes = cluster.state.take_on(assignment, cluster.now).expect("newer");
     cluster.apply(changes);
+}
+
+#[test]
+fn a_device_that_loses_and_gets_services_is_led_to_whom_one_that_connects_is_led_to() {
+    let mut cluster = two_applications(&["*"]);
+    told(&mut cluster);
+    cluster.state.network_connected(worker(3), 2, Some(reach(3)));
+    let mut third = Surroundings::default();
+    let mut hear = |cluster: &mut Cluster| {
+        third.take(told(cluster).remove(&worker(3)).unwrap_or_default());
+        let services: BTreeSet<ServiceId> = third.services.keys().copied().collect();
+        (services, third.peers.keys().copied().collect::<BTreeSet<WorkerId>>())
+    };
+    let all = (BTreeSet::from([instance(0).service, till().service]), BTreeSet::from([worker(1), worker(2)]));
+    assert_eq!(hear(&mut cluster), all);
+
+    let before = cluster.state.instances[&till()].tenure.role(worker(3));
+    let (_, generation) = before.expect("it is placed");
+    let another = InstanceId { number: 1, ..till() };
+    assign_both_and(&mut cluster, &["*"], &[(till(), Desired::Removed)]);
+    cluster.report_of(3, till(), generation, Phase::Removed);
+    assert_eq!(hear(&mut cluster), (BTreeSet::new(), BTreeSet::new()));
+    assign_both_and(&mut cluster, &["*"], &[(another, Desired::Running)]);
+    assert_eq!(hear(&mut cluster), all);
+    assert_eq!(sees(&mut cluster, 3, 3), all, "as one that connects now");
 }
 
 /// Which services and devices a NetManager that connects now is told of.

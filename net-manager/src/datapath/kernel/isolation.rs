@@ -1,10 +1,8 @@
 //! The rules that keep applications apart. What they look things up in is made by `net_core` (`isolation`).
 //!
-//! In the words of nft, at the end of chain `forward`:
+//! In the words of nft, at the end of chain `forward`, where only first packets of connections come:
 //!
 //! ```text
-//!   ct state established,related meta l4proto != ipv6-icmp accept    # judged at their first packet
-//!   ct state established,related ct direction reply accept           # pings by IPv6: at each
 //!   iifname != "mgv*" accept                                         # from the world, or from the device
 //!   oifname != "mgv*" accept                                         # to the world
 //!   ct status dnat ip  daddr != 10.30.0.0/15 accept                  # through a port of the device
@@ -22,8 +20,8 @@
 use std::net::IpAddr;
 
 use nlink::netlink::nftables::{
-    CtDirection, CtState, CtStatus, Expr, Field, IcmpxCode, LookupExpr, Match, PayloadBase, Register, Reject,
-    RuleSpec, Stmt, Value, Verdict, config::DeclaredTableBuilder,
+    CtStatus, Expr, Field, IcmpxCode, LookupExpr, Match, PayloadBase, Register, Reject, RuleSpec, Stmt,
+    Value, Verdict, config::DeclaredTableBuilder,
 };
 
 use super::{
@@ -32,9 +30,6 @@ use super::{
     link_prefix,
     ruleset::TCP,
 };
-
-/// Its number in IP headers.
-const ICMPV6: u8 = 58;
 
 /// What is particular to a version of IP.
 struct Version {
@@ -81,13 +76,8 @@ fn versions() -> [Version; 2] {
 pub(super) fn declare(table: DeclaredTableBuilder) -> DeclaredTableBuilder {
     const CHAIN: &str = "forward";
     let rule = RuleSpec::new;
-    let known = || rule().then(Match::eq(Field::CtState, CtState::ESTABLISHED | CtState::RELATED));
-    let judged = known().then(Match::ne(Field::L4Proto, ICMPV6));
-    let answer = known().then(Match::eq(Field::CtDirection, CtDirection::Reply));
     let ours = || Value::NamePrefix(link_prefix().to_owned());
     let mut table = table
-        .push_rule_keyed(CHAIN, "judged", judged.then(Verdict::Accept))
-        .push_rule_keyed(CHAIN, "answer", answer.then(Verdict::Accept))
         .push_rule_keyed(
             CHAIN,
             "from-others",

@@ -23,11 +23,12 @@ mod ruleset;
 mod spread;
 mod subnets;
 mod sysctl;
+mod ways;
 mod wireguard;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt,
+    fmt, mem,
     net::IpAddr,
     path::Path,
     sync::Arc,
@@ -250,7 +251,10 @@ impl Datapath for KernelDatapath {
             Effect::InstallRuleset => ruleset::install(&self.nftables).await,
             Effect::ChangeElements { remove, add, close, open } => {
                 elements::change(&self.nftables, remove, add, close, open).await?;
+                // If this fails, all connections are looked through instead.
+                let isolated = mem::replace(&mut self.isolated, false);
                 connections::forget(&self.conntrack, &elements::no_longer_known(remove, add)).await?;
+                self.isolated = isolated;
                 connections::forget_unmapped_flows(&self.route, &self.conntrack, add).await
             }
             Effect::EndForbidden(isolation) => {

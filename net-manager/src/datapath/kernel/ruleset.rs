@@ -5,24 +5,30 @@
 //! ```text
 //! table inet mangrove {
 //!   chain guard       { type filter hook prerouting priority raw
-//!     iifname "mgv*" ip daddr 127.0.0.0/8 drop
-//!     iifname "mgv*" iifname != "mgvsecure" iifname != "mgvkernel"
-//!       fib saddr . iif oif missing drop                                # every instance speaks for itself only
-//!     iifname "mgvsecure" fib saddr oifname != "mgvsecure"              # and every other device, by either carrier
-//!       fib saddr oifname != "mgvkernel" drop                           # of encrypted links; the same for mgvkernel
+//!     iifname "mgv*" goto source
 //!     udp dport 50104 notrack }                                         # what is inside is a connection, not this
+//!   chain source {
+//!     fib saddr . iif oif exists accept                                 # who sends is led to by where it came from
+//!     iifname "mgvsecure" fib saddr oifname "mgvkernel" accept          # of encrypted links by either carrier
+//!     iifname "mgvkernel" fib saddr oifname "mgvsecure" accept
+//!     drop }
 //!   chain direct      { type filter hook output priority raw
 //!     udp dport 50104 notrack }
 //!   chain input       { type filter hook input priority filter
-//!     udp dport 50104 ip  saddr != @peers4 drop                         # only other devices of the site
-//!     udp dport 50104 ip6 saddr != @peers6 drop
+//!     udp dport 50104 goto site
+//!     iifname "mgv*" ip daddr 127.0.0.0/8 ct direction reply accept     # curl http://127.0.0.1:8080
+//!     iifname "mgv*" ip daddr 127.0.0.0/8 drop                          # what the device offers to itself
 //!     ip daddr 169.254.1.1 iifname != "mgv*" iifname != "lo" drop }     # names are told to instances only
+//!   chain site        { ip saddr @peers4 accept; ip6 saddr @peers6 accept; drop }
 //!   chain forward     { type filter hook forward priority filter        # and `local`, the same for the device itself
-//!     oifname "mgvsecure" tcp option maxseg size set rt mtu             # not in `local`
-//!     oifname "mgvdirect6" tcp option maxseg size set rt mtu            # nor this
+//!     ct status assured accept                                          # these four not in `local`; most packets
+//!     tcp flags syn jump narrow
+//!     ct state established,related meta l4proto != ipv6-icmp accept     # judged at their first packet
+//!     ct state established,related ct direction reply accept            # pings by IPv6: at each
 //!     ip  daddr 10.30.0.0/15 ip  daddr != @known4 goto nobody           # is not waited for
 //!     ip6 daddr fdff::/16    ip6 daddr != @known6 goto nobody
 //!     … }                                                               # only `forward`: `isolation`
+//!   chain narrow      { oifname "mgvsecure" tcp option maxseg size set rt mtu; the same for mgvkernel and mgvdirect6 }
 //!   chain nobody      { reject with tcp reset; reject }
 //!   chain prerouting  { type nat hook prerouting priority dstnat
 //!     ip daddr 169.254.1.1 accept                                       # whatever ports are mapped
@@ -30,9 +36,10 @@
 //!     dnat ip6 to ip6 daddr map @single6
 //!     ip  daddr vmap @spread4                                           # services with several (`spread`)
 //!     ip6 daddr vmap @spread6
+//!     iifname "mgv*" ip daddr 127.0.0.0/8 drop                          # nor by a port
 //!     meta nfproto ipv4 fib daddr type local dnat ip  to meta l4proto . th dport map @ports4
 //!     meta nfproto ipv6 fib daddr type local dnat ip6 to meta l4proto . th dport map @ports6 }
-//!   chain output      { type nat hook output priority dstnat; the same, but ports not for ::1 }
+//!   chain output      { type nat hook output priority dstnat; the same, but no drop, and ports not for ::1 }
 //!   chain postrouting { type nat hook postrouting priority srcnat
 //!     oifname "mgv*" ip saddr 127.0.0.0/8 masquerade                    # curl http://127.0.0.1:8080
 //!     oifname "mgv*" ip saddr . ip daddr @self4 masquerade              # an instance that calls its own port
@@ -41,6 +48,10 @@
 //!     oifname != "mgv*" oifname != "lo" ip6 saddr @subnets6 masquerade }
 //! }
 //! ```
+//!
+//! Every expression costs every packet, and names of interfaces cost most. So chains that see packets of known connections
+//! end for them after the first rule; an address is judged in `guard` all the same, as anybody can write what belongs to a
+//! connection of others.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -48,9 +59,9 @@ use net_core::NAME_SERVER;
 use nlink::netlink::{
     Connection, Nftables,
     nftables::{
-        BaseChain, ChainName, CmpOp, Expr, Family, FibFlags, FibResult, Field, FilterHook, IcmpxCode,
-        LookupExpr, Match, MetaKey, NatHook, NatStatement, PacketField, PayloadBase, Priority, Register,
-        Reject, RuleSpec, Stmt, Value, Verdict,
+        BaseChain, ChainName, CmpOp, CtDirection, CtState, CtStatus, Expr, Family, FibFlags, FibResult,
+        Field, FilterHook, IcmpxCode, LookupExpr, Match, MetaKey, NatHook, NatStatement, PacketField,
+        PayloadBase, Priority, Register, Reject, RuleSpec, Stmt, TcpFlags, Value, Verdict,
         config::{DeclaredSetBuilder, DeclaredTableBuilder, NftablesConfig, SetElementMode, TableMode},
     },
     types::route::RouteType,
@@ -67,12 +78,19 @@ use crate::{datapath::DatapathError, secure::INTERFACE};
 
 /// The name of our table, of family inet.
 pub(super) const TABLE: &str = "mangrove";
+/// The chain of what says how much TCP may send.
+const NARROW: &str = "narrow";
 /// The chain of what goes to nobody.
 const NOBODY: &str = "nobody";
+/// The chain of what comes from instances and over links.
+const SOURCE: &str = "source";
+/// The chain of what comes by the port of direct links.
+const SITE: &str = "site";
 /// As long as the kernel takes names of interfaces for, with what ends them.
 const INTERFACE_NAME: usize = 16;
 /// Its number in IP headers.
 pub(super) const TCP: u8 = 6;
+const ICMPV6: u8 = 58;
 
 /// Makes the table as declared in one transaction; entries of its sets stay.
 pub(super) async fn install(nftables: &Connection<Nftables>) -> Result<(), DatapathError> {
@@ -88,12 +106,14 @@ pub(super) fn declare() -> nlink::Result<NftablesConfig> {
     let destination_v4 = map_destination(IpVersion::V4)?;
     let destination_v6 = map_destination(IpVersion::V6)?;
     let services = services()?;
-    let refuse = Verdict::GotoTo(ChainName::new(NOBODY)?);
+    let goto = |chain| Ok::<_, nlink::Error>(Verdict::GotoTo(ChainName::new(chain)?));
+    let (refuse, source, site) = (goto(NOBODY)?, goto(SOURCE)?, goto(SITE)?);
+    let narrow = Verdict::JumpTo(ChainName::new(NARROW)?);
     Ok(NftablesConfig::new().table(TABLE, Family::Inet, |table| {
         // The chains of services come and go (`spread`).
         let table = table.mode(TableMode::Shared);
         let table = SetName::ALL.into_iter().fold(table, declare_set);
-        let table = isolation::declare(nobody(guard(table), &refuse));
+        let table = isolation::declare(forward(input(guard(table, source), site), narrow, &refuse));
         let table = table
             .chain("prerouting", |chain| chain.base(BaseChain::nat(NatHook::Prerouting, Priority::DstNat)))
             .chain("output", |chain| chain.base(BaseChain::nat(NatHook::Output, Priority::DstNat)));
@@ -102,6 +122,7 @@ pub(super) fn declare() -> nlink::Result<NftablesConfig> {
             services.iter().fold(table, |table, (key, rule)| table.push_rule_keyed(chain, *key, rule.clone()))
         });
         let table = table
+            .push_rule_keyed("prerouting", "loopback", to_loopback().then(Verdict::Drop))
             .push_rule_keyed("prerouting", "ports-4", to_this_device(IpVersion::V4, &destination_v4))
             .push_rule_keyed("prerouting", "ports-6", to_this_device(IpVersion::V6, &destination_v6))
             .push_rule_keyed("output", "ports-4", to_this_device(IpVersion::V4, &destination_v4))
@@ -122,48 +143,68 @@ fn declare_set(table: DeclaredTableBuilder, name: SetName) -> DeclaredTableBuild
     })
 }
 
-fn guard(table: DeclaredTableBuilder) -> DeclaredTableBuilder {
-    let to_loopback = from_instance()
-        .then(Match::eq(Field::Ip4Daddr, Value::Prefix(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8)))
-        .then(Verdict::Drop);
-    // Link-local sources too, as no route leads to them: neither advertisements of a router nor redirects are heard.
-    let not_routed_back = from_instance()
-        .then(Match::ne(Field::Iifname, INTERFACE))
-        .then(Match::ne(Field::Iifname, wireguard::NAME))
-        .then(Match::eq(Field::Fib { flags: FibFlags::SADDR | FibFlags::IIF, result: FibResult::Oif }, false))
-        .then(Verdict::Drop);
+fn guard(table: DeclaredTableBuilder, source: Verdict) -> DeclaredTableBuilder {
+    // Link-local sources lead nowhere, so neither advertisements of a router nor redirects are heard.
+    let led_back = RuleSpec::new()
+        .then(Match::eq(Field::Fib { flags: FibFlags::SADDR | FibFlags::IIF, result: FibResult::Oif }, true))
+        .then(Verdict::Accept);
     // Of an encrypted link each end decides what carries what it sends; from either it may come.
-    let not_of_a_device = |interface| {
+    let by_either = |interface, other| {
         let rule = RuleSpec::new().then(Match::eq(Field::Iifname, interface));
-        let rule =
-            [INTERFACE, wireguard::NAME].into_iter().flat_map(unless_led_by).fold(rule, RuleSpec::then);
-        rule.then(Verdict::Drop)
+        led_by(other).into_iter().fold(rule, RuleSpec::then).then(Verdict::Accept)
     };
     // Of each connection within, both directions would be connections of their own, on both devices.
     let direct = || RuleSpec::new().then(Match::eq(Field::UdpDport, super::direct::PORT)).then(Stmt::Notrack);
     table
+        .chain(SOURCE, |chain| chain)
+        .push_rule_keyed(SOURCE, "led-back", led_back)
+        .push_rule_keyed(SOURCE, "engine", by_either(INTERFACE, wireguard::NAME))
+        .push_rule_keyed(SOURCE, "kernel", by_either(wireguard::NAME, INTERFACE))
+        .push_rule_keyed(SOURCE, "drop", RuleSpec::new().then(Verdict::Drop))
         .chain("guard", |chain| chain.base(BaseChain::filter(FilterHook::Prerouting, Priority::Raw)))
-        .push_rule_keyed("guard", "loopback", to_loopback)
-        .push_rule_keyed("guard", "source", not_routed_back)
-        .push_rule_keyed("guard", "engine", not_of_a_device(INTERFACE))
-        .push_rule_keyed("guard", "kernel", not_of_a_device(wireguard::NAME))
+        .push_rule_keyed("guard", "source", from_instance().then(source))
         .push_rule_keyed("guard", "direct", direct())
         .chain("direct", |chain| chain.base(BaseChain::filter(FilterHook::Output, Priority::Raw)))
         .push_rule_keyed("direct", "direct", direct())
 }
 
-/// `fib saddr oifname != interface`, which the library compares with numbers of interfaces only.
-fn unless_led_by(interface: &str) -> [Expr; 2] {
+/// `fib saddr oifname interface`, which the library compares with numbers of interfaces only.
+fn led_by(interface: &str) -> [Expr; 2] {
     let mut name = interface.as_bytes().to_vec();
     name.resize(INTERFACE_NAME, 0);
     [
         Expr::Fib { dreg: Register::R0, result: FibResult::OifName, flags: FibFlags::SADDR },
-        Expr::Cmp { sreg: Register::R0, op: CmpOp::Neq, data: name },
+        Expr::Cmp { sreg: Register::R0, op: CmpOp::Eq, data: name },
     ]
 }
 
-/// Addresses of services and instances that nobody has, and packets from devices that are not of the site.
-fn nobody(table: DeclaredTableBuilder, refuse: &Verdict) -> DeclaredTableBuilder {
+/// What the device itself is asked.
+fn input(table: DeclaredTableBuilder, site: Verdict) -> DeclaredTableBuilder {
+    let direct = RuleSpec::new().then(Match::eq(Field::UdpDport, super::direct::PORT)).then(site);
+    let peer = |field: Field, peers: SetName| {
+        RuleSpec::new().then(Match::eq(field, Value::set(peers.as_str()))).then(Verdict::Accept)
+    };
+    let answer = to_loopback().then(Match::eq(Field::CtDirection, CtDirection::Reply)).then(Verdict::Accept);
+    table
+        .chain(SITE, |chain| chain)
+        .push_rule_keyed(SITE, "peer-4", peer(Field::Ip4Saddr, SetName::Peers4))
+        .push_rule_keyed(SITE, "peer-6", peer(Field::Ip6Saddr, SetName::Peers6))
+        .push_rule_keyed(SITE, "stranger", RuleSpec::new().then(Verdict::Drop))
+        .chain("input", |chain| chain.base(BaseChain::filter(FilterHook::Input, Priority::Filter)))
+        .push_rule_keyed("input", "direct", direct)
+        .push_rule_keyed("input", "answer", answer)
+        .push_rule_keyed("input", "loopback", to_loopback().then(Verdict::Drop))
+        .push_rule_keyed("input", "names", names_from_outside())
+}
+
+/// From an instance to what the device offers to itself.
+fn to_loopback() -> RuleSpec {
+    from_instance()
+        .then(Match::eq(Field::Ip4Daddr, Value::Prefix(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8)))
+}
+
+/// What goes on at once, how much narrow links carry, and addresses of services and instances that nobody has.
+fn forward(table: DeclaredTableBuilder, narrow: Verdict, refuse: &Verdict) -> DeclaredTableBuilder {
     let unknown = |field: Field, (net, length): (IpAddr, u8), known: SetName| {
         RuleSpec::new()
             .then(Match::eq(field.clone(), Value::Prefix(net, length)))
@@ -175,14 +216,8 @@ fn nobody(table: DeclaredTableBuilder, refuse: &Verdict) -> DeclaredTableBuilder
         ("nobody-4", unknown(Field::Ip4Daddr, v4, SetName::Known4)),
         ("nobody-6", unknown(Field::Ip6Daddr, v6, SetName::Known6)),
     ];
-    let stranger = |field: Field, peers: SetName| {
-        RuleSpec::new()
-            .then(Match::eq(Field::UdpDport, super::direct::PORT))
-            .then(Match::ne(field, Value::set(peers.as_str())))
-            .then(Verdict::Drop)
-    };
     // An instance thinks that 1450 bytes go everywhere.
-    let narrow = |interface: &str| {
+    let clamp = |interface: &str| {
         RuleSpec::new()
             .then(Match::eq(Field::Oifname, interface))
             .then(Match::eq(Field::L4Proto, TCP))
@@ -190,18 +225,26 @@ fn nobody(table: DeclaredTableBuilder, refuse: &Verdict) -> DeclaredTableBuilder
     };
     let tcp = Match::eq(Field::L4Proto, TCP);
     let unreachable = Reject::Icmpx(IcmpxCode::HostUnreachable);
+    let rule = RuleSpec::new;
+    let connects = rule().then(Match::eq(Field::TcpFlags, TcpFlags::SYN)).then(narrow);
+    // Connections of addresses that go, or that are no longer allowed, are forgotten (`connections`).
+    let assured = rule().then(Match::eq(Field::CtStatus, CtStatus::ASSURED)).then(Verdict::Accept);
+    let known = || rule().then(Match::eq(Field::CtState, CtState::ESTABLISHED | CtState::RELATED));
+    let judged = known().then(Match::ne(Field::L4Proto, ICMPV6)).then(Verdict::Accept);
+    let answer = known().then(Match::eq(Field::CtDirection, CtDirection::Reply)).then(Verdict::Accept);
     let table = table
+        .chain(NARROW, |chain| chain)
+        .push_rule_keyed(NARROW, "narrow", clamp(INTERFACE))
+        .push_rule_keyed(NARROW, "narrow-kernel", clamp(wireguard::NAME))
+        .push_rule_keyed(NARROW, "narrow-6", clamp(NAME_V6))
         .chain(NOBODY, |chain| chain)
         .push_rule_keyed(NOBODY, "reset", RuleSpec::new().then(tcp).then(Stmt::Reject(Reject::TcpReset)))
         .push_rule_keyed(NOBODY, "reject", RuleSpec::new().then(Stmt::Reject(unreachable)))
-        .chain("input", |chain| chain.base(BaseChain::filter(FilterHook::Input, Priority::Filter)))
-        .push_rule_keyed("input", "stranger-4", stranger(Field::Ip4Saddr, SetName::Peers4))
-        .push_rule_keyed("input", "stranger-6", stranger(Field::Ip6Saddr, SetName::Peers6))
-        .push_rule_keyed("input", "names", names_from_outside())
         .chain("forward", |chain| chain.base(BaseChain::filter(FilterHook::Forward, Priority::Filter)))
-        .push_rule_keyed("forward", "narrow", narrow(INTERFACE))
-        .push_rule_keyed("forward", "narrow-kernel", narrow(wireguard::NAME))
-        .push_rule_keyed("forward", "narrow-6", narrow(NAME_V6))
+        .push_rule_keyed("forward", "assured", assured)
+        .push_rule_keyed("forward", "connects", connects)
+        .push_rule_keyed("forward", "judged", judged)
+        .push_rule_keyed("forward", "answer", answer)
         .chain("local", |chain| chain.base(BaseChain::filter(FilterHook::Output, Priority::Filter)));
     ["forward", "local"].into_iter().fold(table, |table, chain| {
         rules.iter().fold(table, |table, (key, rule)| table.push_rule_keyed(chain, *key, rule.clone()))

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ::audit::{Actor, Outcome, Record, Repeated, Start, Verified, Verifier, rfc3339};
-use model::{AddedFile, Sealed, UserId};
+use model::{AddedFile, Check, Probe, Sealed, UserId};
 
 use super::{
     membership::{ADA, BOB, EVE, as_member, people, user},
@@ -136,6 +136,8 @@ fn what_a_service_becomes_is_shown_but_for_what_its_user_wrote_freely() {
     let mut spec = small();
     spec.environment.insert("DB_PASSWORD".to_owned(), "hunter2".to_owned());
     spec.command = vec!["serve".to_owned(), "--key=hunter3".to_owned()];
+    let check = Check::Exec { command: vec!["hunter6".to_owned()] };
+    spec.health.live = Some(Probe::new(check));
     let content = "hunter4".to_owned();
     spec.added_files = vec![AddedFile { path: "/etc/key".to_owned(), content, mode: 0o600 }];
     let wanted = SlaApplication {
@@ -216,6 +218,17 @@ fn no_record_shows_a_secret_a_hash_or_a_token() {
     let changes = root.state.end_session("hunter-session".to_owned(), later, root.now.date);
     root.recorded(&mut book, call.clone(), changes);
     assert_eq!(book.last().entry.objects[0].kind, "login");
+    let wanted = crate::HookWish {
+        name: "hook".to_owned(),
+        url: "https://hooks.example/hunter-path".to_owned(),
+        entity: "jobs".to_owned(),
+        events: [crate::HookEvent::PostCreate].into(),
+    };
+    let made = root.state.create_hook(model::HookId::from_bytes([6; 12]), ROOT, wanted, Some(sealed));
+    root.recorded(&mut book, call.clone(), made.expect("it is free").1);
+    let made = &book.last().entry.objects[0];
+    assert_eq!(made.after.as_ref().expect("it is new")["origin"], "https://hooks.example");
+    assert_eq!(made.hidden, ["url"]);
     let token = Token {
         id: uuid(8),
         kind: JoinKind::Worker { cluster: None },
@@ -227,7 +240,7 @@ fn no_record_shows_a_secret_a_hash_or_a_token() {
     root.recorded(&mut book, call, vec![Change::Token(token.id, Some(token))]);
     let text = book.text();
     assert!(!text.contains("hunter") && !text.contains("aHVudGVy"), "{text}");
-    assert_eq!(book.verify(&root).records, 7);
+    assert_eq!(book.verify(&root).records, 8);
 }
 
 #[test]
@@ -239,15 +252,19 @@ fn what_is_refused_again_is_counted_and_the_count_is_written_down() {
     }
     let elsewhere = Call { from: Some("192.0.2.10".parse().expect("an address")), ..anonymous("one") };
     assert!(root.noted(&mut book, elsewhere, refused()), "another address");
+    let from = |address: &str| Call { from: address.parse().ok(), ..anonymous("six") };
+    assert!(root.noted(&mut book, from("2001:db8::1"), refused()));
+    assert!(!root.noted(&mut book, from("2001:db8::2"), refused()), "who has one of a /64 has all of it");
     assert!(root.noted(&mut book, anonymous("two"), refused()), "something else");
     root.later(&mut book, 59_999);
-    assert_eq!(book.0.len(), 3);
+    assert_eq!(book.0.len(), 4);
     let last = rfc3339(BEGINNING.date.0);
     root.later(&mut book, 1);
-    assert_eq!(book.0.len(), 4, "only what came again");
-    let Record { entry, .. } = book.last();
+    assert_eq!(book.0.len(), 6, "only what came again");
+    let counted = |it: &&Record| it.entry.parameters["id"] == "one" && it.entry.repeated.is_some();
+    let Record { entry, .. } = book.0.values().find(counted).expect("it is written down");
     assert_eq!(entry.repeated, Some(Repeated { times: 1000, until: last }));
-    assert_eq!((&entry.outcome, entry.parameters["id"].as_str()), (&refused(), "one"));
+    assert_eq!(entry.outcome, refused());
     assert!(root.noted(&mut book, anonymous("one"), refused()), "after a minute it is news");
     book.verify(&root);
 }
@@ -265,6 +282,9 @@ fn nobody_fills_the_disk_by_being_refused_and_nobody_hides_behind_another() {
     assert!(book.0.len() <= most, "{} records", book.0.len());
     let counted: u64 = book.0.values().map(|it| it.entry.repeated.as_ref().map_or(1, |it| it.times)).sum();
     assert_eq!(counted, 60 * 500, "each is in some record");
+    for number in 0..500 {
+        root.noted(&mut book, anonymous(&format!("again.{number}")), refused());
+    }
     let call = root.call_of(BOB, "DELETE /api/application/{id}");
     assert!(root.noted(&mut book, call, refused()), "who is known has a budget of his own");
     assert!(root.noted(&mut book, root_call(), Outcome::Done), "what is done is always recorded");
@@ -288,6 +308,18 @@ fn logins_are_recorded_once_a_minute_whoever_else_is_refused() {
     root.later(&mut book, 60_000);
     assert!(root.noted(&mut book, login(), Outcome::Done));
     assert!(book.0.values().any(|it| it.entry.outcome == Outcome::Done && it.entry.repeated.is_some()));
+}
+
+#[test]
+fn so_many_kinds_of_calls_are_remembered_and_no_more() {
+    let (mut root, mut book) = (people(), Book::default());
+    for number in 0..4096 {
+        let login = Call { is_routine: true, ..anonymous(&number.to_string()) };
+        assert!(root.noted(&mut book, login, Outcome::Done));
+    }
+    assert!(!root.noted(&mut book, anonymous("more"), refused()), "it is counted with others");
+    root.later(&mut book, 600_000);
+    assert_eq!(book.last().entry.action, "many calls");
 }
 
 #[test]

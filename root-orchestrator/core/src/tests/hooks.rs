@@ -8,7 +8,7 @@ use crate::{
     SecretWish,
 };
 use HookEvent::{PostCreate, PostDelete, PostUpdate};
-use model::{HookId, SecretVersionId};
+use model::{HookId, Sealed, SecretVersionId};
 
 const DAY: u64 = 24 * 3_600_000;
 /// No attempt may take so long.
@@ -246,6 +246,36 @@ fn what_fails_for_a_day_is_given_up_and_what_waited_for_the_root_is_not() {
 }
 
 #[test]
+fn what_is_on_its_way_is_not_given_up_meanwhile() {
+    let mut root = Root::new();
+    let hook = root.hook(1, ROOT, "applications", &[PostCreate]);
+    root.application_of(ROOT, "shop");
+    let first = delivery(hook, 1);
+    assert_eq!(root.deliveries_due(), [first]);
+    root.failed(first);
+    root.pass(DAY - 1);
+    assert_eq!(root.deliveries_due(), [first]);
+    root.pass(1);
+    root.application_of(ROOT, "bank");
+    assert_eq!(root.deliveries_due(), []);
+    root.taken(first);
+    assert_eq!(root.deliveries_due(), [delivery(hook, 2)]);
+    let status = root.status(hook);
+    assert_eq!((status.given_up, status.delivered), (0, Some(root.now.date)));
+}
+
+#[test]
+fn of_a_long_reason_the_beginning_is_kept() {
+    let mut root = Root::new();
+    let hook = root.hook(1, ROOT, "applications", &[PostCreate]);
+    root.application_of(ROOT, "shop");
+    let [id] = root.deliveries_due()[..] else { panic!("one is due") };
+    let changes = root.state.delivered(id, Err("\u{e9}".repeat(1000)), root.now);
+    root.apply(changes);
+    assert_eq!(root.status(hook).error.expect("it says so").reason, "\u{e9}".repeat(300));
+}
+
+#[test]
 fn one_of_which_nothing_is_heard_is_made_again() {
     let mut root = Root::new();
     let hook = root.hook(1, ROOT, "applications", &[PostCreate]);
@@ -314,6 +344,41 @@ fn receivers_of_one_organisation_do_not_take_the_places_of_another() {
     root.deliveries_due();
     root.taken(delivery(many[0], 1));
     assert_eq!(root.deliveries_due(), [delivery(many[8], 1)]);
+}
+
+#[test]
+fn only_so_many_are_told_at_once() {
+    let mut root = Root::new();
+    for of in 1..=5 {
+        let of = OrganizationId::from_bytes([of; 12]);
+        for number in 0..8 {
+            let number = of.to_bytes()[0] * 10 + number;
+            root.hook(number, of, "applications", &[PostCreate]);
+        }
+        root.application_of(of, "shop");
+    }
+    let told = root.deliveries_due();
+    assert_eq!(told.len(), 32, "of 40");
+    root.taken(told[0]);
+    assert_eq!(root.deliveries_due().len(), 1);
+}
+
+#[test]
+fn each_secret_of_a_hook_has_a_number_of_its_own() {
+    let mut root = Root::new();
+    let hook = root.hook(1, ROOT, "applications", &[PostCreate]);
+    let mut numbers = Vec::new();
+    for _ in 0..3 {
+        let before = root.state.hook(hook).expect("there").clone();
+        let seal = |version: SecretVersionId| {
+            numbers.push(version.number);
+            Envelope { key: String::new(), data_key: Sealed(Vec::new()), value: Sealed(Vec::new()) }
+        };
+        let same = wish(1, "applications", &[PostCreate]);
+        let changed = root.state.update_hook(&before, same, SecretWish::Set(seal));
+        root.apply(changed.expect("it may").1);
+    }
+    assert_eq!(numbers, [1, 2, 3], "none is opened as another");
 }
 
 #[test]

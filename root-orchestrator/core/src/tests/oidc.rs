@@ -148,6 +148,7 @@ fn who_is_said_nothing_of_is_given_nothing() {
         json!({}),
         json!({"groups": []}),
         json!({"groups": ["OPS", "op", "ops "]}),
+        json!({"groups": "ops-of-another"}),
         json!({"groups": {"ops": true}}),
         json!({"Groups": ["ops"]}),
         json!({"email": "kim@id.example"}),

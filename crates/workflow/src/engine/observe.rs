@@ -1,0 +1,280 @@
+//! What is seen: how attempts went, what came of calls, and what happened elsewhere.
+
+use std::collections::BTreeMap;
+
+use model::{Now, Timestamp};
+use serde_json::Value;
+
+use super::{
+    AttemptId, CallId, CallPhase, Change, Counters, Ended, FireCause, ItemPhase, Outcome, TaskRun, Workflow,
+};
+use crate::{EventSelector, MAX_DATA_BYTES};
+
+/// Bytes of what a task run may write as its output, all of its items together.
+pub const MAX_OUTPUT_BYTES: usize = 256 << 10;
+/// A call is given up this long after it was first due: receivers are mended within a day, or not soon.
+const GIVE_UP_MILLIS: u64 = 24 * 3_600_000;
+/// Before the second attempt of a call; each further one waits twice as long.
+const FIRST_PAUSE_MILLIS: u64 = 1000;
+/// Between attempts of a call at most.
+const LONGEST_PAUSE_MILLIS: u64 = 600_000;
+/// Characters of a reason that are kept.
+const REASON_LENGTH: usize = 300;
+
+/// Something that was seen. The same may be said twice.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Fact {
+    /// An instance of that name was made.
+    Confirmed(AttemptId),
+    /// It has ended.
+    Ended(AttemptId, AttemptEnd),
+    /// A call was made: it was taken, or why not.
+    Called(CallId, Result<(), String>),
+    /// Something happened that ignitors may wait for.
+    Happened(Event),
+}
+
+/// How an instance ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttemptEnd {
+    /// In which way.
+    pub exit: Exit,
+    /// When, as far as is known.
+    pub at: Timestamp,
+    /// What it wrote to the termination log.
+    pub data: String,
+    /// What it wrote to the file of its output, if anything.
+    pub output: Option<String>,
+}
+
+/// In which way an instance ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Exit {
+    /// Its process did, with that code; 128 + n after signal n.
+    Code(i64),
+    /// Its device is lost for good, or it vanished.
+    Lost(String),
+    /// It could not be made.
+    Refused(String),
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    /// Counts up in the order of the log they are read from.
+    pub number: u64,
+    /// Whose.
+    pub namespace: String,
+    /// Which kind, such as `instance.failed`.
+    pub event: String,
+    /// Which kind of thing it is about.
+    pub kind: String,
+    /// The name of the thing.
+    pub name: String,
+    /// The labels of the thing.
+    pub labels: BTreeMap<String, String>,
+    /// When.
+    pub at: Timestamp,
+}
+
+impl EventSelector {
+    /// Whether it waits for this event.
+    #[must_use]
+    pub fn selects(&self, event: &Event) -> bool {
+        self.event == event.event
+            && self.kind.as_ref().is_none_or(|kind| *kind == event.kind)
+            && self.name.as_ref().is_none_or(|name| *name == event.name)
+            && self.labels.iter().all(|(label, value)| event.labels.get(label) == Some(value))
+    }
+}
+
+impl Workflow {
+    /// Takes in what was seen.
+    pub fn observe(&mut self, fact: Fact, now: Now) -> Vec<Change> {
+        match fact {
+            Fact::Confirmed(attempt) => {
+                let wanted = |part: &&TaskRun| part.is_wanted(&attempt);
+                if self.task_runs.get(&attempt.task_run).filter(wanted).is_some() {
+                    self.confirm(&attempt);
+                }
+                Vec::new()
+            }
+            Fact::Ended(attempt, end) => self.attempt_ended(&attempt, &end, now),
+            Fact::Called(id, outcome) => self.called(id, outcome, now),
+            Fact::Happened(event) => self.happened(&event, now),
+        }
+    }
+
+    /// Whether an instance of that name is wanted, or was and is remembered. Others are nobody's, and can go.
+    #[must_use]
+    pub fn owns(&self, attempt: &AttemptId) -> bool {
+        self.task_runs.get(&attempt.task_run).is_some_and(|part| {
+            let index = usize::try_from(attempt.item).unwrap_or(usize::MAX);
+            part.items.get(index).is_some_and(|item| (1..=item.attempts).contains(&attempt.attempt))
+        })
+    }
+
+    fn attempt_ended(&self, attempt: &AttemptId, end: &AttemptEnd, now: Now) -> Vec<Change> {
+        let Some(mut part) = self.task_runs.get(&attempt.task_run).cloned() else { return Vec::new() };
+        // What is said of an earlier attempt, or said again, is known.
+        if !part.is_under_way(attempt) {
+            return Vec::new();
+        }
+        let outcome = self.outcome(&part, attempt.item, end, now.date);
+        part.end_attempt(attempt.item, outcome, end.at);
+        vec![Change::TaskRun(part.id.clone(), Some(part))]
+    }
+
+    fn called(&self, id: CallId, outcome: Result<(), String>, now: Now) -> Vec<Change> {
+        let Some(mut call) = self.calls.get(&id).cloned() else { return Vec::new() };
+        if !matches!(call.phase, CallPhase::Due(_)) {
+            return Vec::new();
+        }
+        match outcome {
+            Ok(()) => call.phase = CallPhase::Done,
+            Err(reason) => {
+                call.failures = call.failures.saturating_add(1);
+                call.error = reason.chars().take(REASON_LENGTH).collect();
+                let pause = FIRST_PAUSE_MILLIS.saturating_mul(1 << (call.failures - 1).min(20));
+                call.phase = if now.date.millis_since(call.at) >= GIVE_UP_MILLIS {
+                    CallPhase::GivenUp
+                } else {
+                    CallPhase::Due(now.date.plus_millis(pause.min(LONGEST_PAUSE_MILLIS)))
+                };
+            }
+        }
+        vec![Change::Call(id, Some(call))]
+    }
+
+    /// Ignitors that wait for it fire. Of an event that was taken in before, nothing follows.
+    fn happened(&self, event: &Event, now: Now) -> Vec<Change> {
+        if event.number <= self.counters.events {
+            return Vec::new();
+        }
+        let waiting = self.ignitors.values().filter(|ignitor| {
+            ignitor.name.namespace == event.namespace
+                && !ignitor.spec.suspend
+                // What happened before there was anybody to wait for it is past.
+                && ignitor.armed_at() <= event.at
+                && ignitor.spec.on.iter().any(|selector| selector.selects(event))
+        });
+        let mut changes = Vec::new();
+        let mut counters = Counters { events: event.number, ..self.counters };
+        for ignitor in waiting {
+            let mut ignitor = ignitor.clone();
+            for change in self.fire_now(&mut ignitor, FireCause::Event(event.number), now.date) {
+                // Each is given the number after the last; several fire at once here.
+                if let Change::Run(_, Some(mut run)) = change {
+                    counters.runs += 1;
+                    run.id = super::RunId(counters.runs);
+                    changes.push(Change::Run(run.id, Some(run)));
+                }
+            }
+            changes.push(Change::Ignitor(ignitor.name.clone(), Some(ignitor)));
+        }
+        if !changes.is_empty() {
+            changes.push(Change::Counters(counters));
+        }
+        changes
+    }
+
+    /// What an attempt came to.
+    fn outcome(&self, part: &TaskRun, item: u32, end: &AttemptEnd, now: Timestamp) -> Outcome {
+        let data = clean(&end.data);
+        let mut outcome =
+            Outcome { ended: Ended::Failed, code: None, detail: String::new(), at: now, data, output: None };
+        match &end.exit {
+            Exit::Code(0) => {
+                outcome.code = Some(0);
+                match self.output(part, item, end.output.as_deref()) {
+                    Ok(output) => {
+                        outcome.ended = Ended::Succeeded;
+                        outcome.output = output;
+                    }
+                    Err(refusal) => outcome.detail = refusal,
+                }
+            }
+            Exit::Code(code) => {
+                outcome.code = Some(*code);
+                outcome.detail = format!("it ended with exit code {code}");
+                // What went wrong may be told in it; it need not be as it must be after a success.
+                outcome.output = end
+                    .output
+                    .as_deref()
+                    .filter(|text| text.len() <= room(part, item))
+                    .and_then(|text| serde_json::from_str(text).ok());
+            }
+            Exit::Lost(why) => outcome.detail = format!("it was lost: {}", shortened(why)),
+            Exit::Refused(why) => outcome.detail = format!("it could not be started: {}", shortened(why)),
+        }
+        outcome
+    }
+
+    /// The output of an attempt that succeeded, or why it is not as it must be.
+    fn output(&self, part: &TaskRun, item: u32, text: Option<&str>) -> Result<Option<Value>, String> {
+        let output = match text {
+            None => None,
+            Some(text) if text.len() > room(part, item) => {
+                return Err(format!(
+                    "its output has {} bytes; all outputs of a task run may have {MAX_OUTPUT_BYTES}",
+                    text.len()
+                ));
+            }
+            Some(text) => {
+                let read = serde_json::from_str(text);
+                Some(read.map_err(|error| format!("its output is not JSON: {error}"))?)
+            }
+        };
+        match (&part.spec.outputs, &output) {
+            (None, _) => {}
+            (Some(_), None) => {
+                return Err("it wrote no output, and its task says what it must be like".to_owned());
+            }
+            (Some(schema), Some(output)) => {
+                let judged = self.ensure_valid(schema, output);
+                judged.map_err(|wrong| format!("its output is not as it must be: {}", shortened(&wrong)))?;
+            }
+        }
+        Ok(output)
+    }
+}
+
+impl TaskRun {
+    fn is_under_way(&self, attempt: &AttemptId) -> bool {
+        let item = usize::try_from(attempt.item).ok().and_then(|index| self.items.get(index));
+        item.is_some_and(|item| {
+            item.attempts == attempt.attempt && matches!(item.phase, ItemPhase::Active { .. })
+        })
+    }
+
+    /// Whether it is under way and not to be stopped.
+    fn is_wanted(&self, attempt: &AttemptId) -> bool {
+        let item = usize::try_from(attempt.item).ok().and_then(|index| self.items.get(index));
+        self.is_under_way(attempt)
+            && item.is_some_and(|item| matches!(item.phase, ItemPhase::Active { stopping: None, .. }))
+    }
+}
+
+/// Bytes that the output of an item may have beside those of the others.
+fn room(part: &TaskRun, item: u32) -> usize {
+    let others = (0..).zip(&part.items).filter(|(index, _)| *index != item);
+    let outputs = others.filter_map(|(_, other)| other.outcome.as_ref()?.output.as_ref());
+    let taken: usize =
+        if part.items.len() > 1 { outputs.map(|output| output.to_string().len()).sum() } else { 0 };
+    MAX_OUTPUT_BYTES.saturating_sub(taken)
+}
+
+/// As much of a text as a variable of a container is given.
+fn clean(text: &str) -> String {
+    let mut text = text.replace('\0', "");
+    let mut end = text.len().min(MAX_DATA_BYTES);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.truncate(end);
+    text
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(REASON_LENGTH).collect()
+}
