@@ -217,7 +217,7 @@ impl Fields {
 
     fn part(value: &Value, depth: usize) -> Option<Self> {
         /// Objects are nested less deeply.
-        const DEEPEST: usize = 64;
+        const DEEPEST: usize = 110;
         let map = value.as_object().filter(|_| depth < DEEPEST)?;
         let mut fields = Self { is_in: map.is_empty() || map.contains_key("."), within: BTreeMap::new() };
         for (name, value) in map {

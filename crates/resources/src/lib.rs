@@ -33,7 +33,27 @@ mod typing;
 pub mod watch;
 pub mod write;
 
+use serde_json::Value;
+
 pub use catalog::Catalog;
 pub use kind::Kind;
 pub use schema::{Schema, SchemaProblem};
 pub use status::{Reason, Status};
+
+/// Values within values that are kept. What is stored is read again by a reader that goes 128 deep, and has a few more around it.
+pub const DEEPEST: usize = 100;
+
+/// Whether there are more values within values than are kept.
+#[must_use]
+pub fn is_too_deep(value: &Value) -> bool {
+    is_deeper(value, DEEPEST)
+}
+
+fn is_deeper(value: &Value, than: usize) -> bool {
+    let Some(less) = than.checked_sub(1) else { return true };
+    match value {
+        Value::Object(fields) => fields.values().any(|value| is_deeper(value, less)),
+        Value::Array(entries) => entries.iter().any(|value| is_deeper(value, less)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    }
+}

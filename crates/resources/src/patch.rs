@@ -4,6 +4,11 @@ use serde_json::Value;
 
 use crate::status::{Reason, Status};
 
+/// Steps of one patch: each may nest an object deeper.
+const MOST_STEPS: usize = 1000;
+/// Bytes of what comes of a patch that copies: twice what the largest object may have.
+const MOST_BYTES: usize = 2 * 1024 * 1024;
+
 /// A patch that was understood.
 #[derive(Debug, Clone)]
 pub enum Patch {
@@ -63,14 +68,29 @@ impl Patch {
     pub(crate) fn applied_to(&self, object: &Value) -> Result<Value, Status> {
         let mut patched = object.clone();
         match self {
-            Self::Json(patch) => json_patch::patch(&mut patched, patch).map_err(|error| {
-                Status::new(
-                    Reason::Invalid,
-                    format!("the server rejected our request: the patch cannot be applied: {error}"),
-                )
-            })?,
+            Self::Json(patch) => apply_steps(&mut patched, patch)?,
             Self::Merge(patch) | Self::Apply(patch) => json_patch::merge(&mut patched, patch),
         }
         Ok(patched)
     }
+}
+
+/// Step by step: an object may not become many times what it was by being copied into itself.
+fn apply_steps(object: &mut Value, patch: &json_patch::Patch) -> Result<(), Status> {
+    if patch.len() > MOST_STEPS {
+        let message = format!("the patch has {} steps, and may have {MOST_STEPS}", patch.len());
+        return Err(Status::new(Reason::RequestEntityTooLarge, message));
+    }
+    for step in patch.iter() {
+        json_patch::patch(object, std::slice::from_ref(step)).map_err(|error| {
+            let message = format!("the server rejected our request: the patch cannot be applied: {error}");
+            Status::new(Reason::Invalid, message)
+        })?;
+        let is_copy = matches!(step, json_patch::PatchOperation::Copy(_));
+        if is_copy && object.to_string().len() > MOST_BYTES {
+            let message = format!("by the patch the object has more than {MOST_BYTES} bytes");
+            return Err(Status::new(Reason::RequestEntityTooLarge, message));
+        }
+    }
+    Ok(())
 }

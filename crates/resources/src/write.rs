@@ -4,6 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::{
+    DEEPEST, is_too_deep,
     kind::Kind,
     managed::{self, Manager, Operation},
     metadata,
@@ -321,6 +322,11 @@ impl Writing<'_> {
     }
 
     fn judge(&self, mut object: Value, before: Option<&Value>) -> Result<Written, Status> {
+        if is_too_deep(&object) {
+            let about = self.kind.about_fields(metadata::text(&object, "name"));
+            let message = format!("values are nested deeper than {DEEPEST}");
+            return Err(Status::invalid(about, vec![Cause::invalid("", message)]));
+        }
         let warnings = self.unknown(&mut object)?;
         self.kind.structure.fill_in(&mut object);
         let mut causes = metadata::check(&object);

@@ -216,3 +216,24 @@ fn a_field_that_has_gone_is_nobodys() {
     let owned = &after["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"]["f:settings"];
     assert_eq!(*owned, json!({"f:b": {}}));
 }
+
+#[test]
+fn nothing_grows_beyond_measure_by_a_patch() {
+    let kind = kind();
+    let before = stored(&kind, "ada", json!({"size": 1, "anything": {"note": "x".repeat(1000)}}));
+    let refused = |patch: Value| {
+        patched(&kind, &before, "application/json-patch+json", patch).expect_err("too much").reason
+    };
+    let double = |number: usize| json!({"op": "copy", "from": "/spec/anything", "path": format!("/spec/anything/{number}")});
+    assert_eq!(refused((0..40).map(double).collect()), Reason::RequestEntityTooLarge);
+    let idle = json!({"op": "test", "path": "/spec/size", "value": 1});
+    assert_eq!(refused(vec![idle; 1001].into()), Reason::RequestEntityTooLarge);
+    let nest = |depth: usize| {
+        let path = format!("/spec/anything{}", "/a".repeat(depth));
+        json!({"op": "add", "path": path, "value": {}})
+    };
+    // What is kept deeper than a reader goes could not be read again after a restart.
+    assert_eq!(refused((1..100).map(nest).collect()), Reason::Invalid);
+    let shallow = (1..50).map(nest).collect();
+    assert!(patched(&kind, &before, "application/json-patch+json", shallow).is_ok());
+}
