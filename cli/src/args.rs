@@ -13,8 +13,8 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 pub use audit::{AuditExportArguments, AuditFilterArguments, AuditListArguments, AuditWhat};
 pub use certs::{CertsArguments, CertsWhat};
 pub use people::{
-    ApiTokenArguments, ApiTokenWhat, AuthWhat, Limit, Limits, LoginArguments, OrganizationWhat,
-    PasswordArguments, UserWhat,
+    ApiTokenArguments, ApiTokenWhat, AuthWhat, KubeconfigArguments, Limit, Limits, LoginArguments,
+    OrganizationWhat, PasswordArguments, UserWhat,
 };
 pub use secret::{SecretValueArguments, SecretWhat};
 pub use worker::{DrainArguments, ForgetArguments, WorkerArguments};
@@ -59,6 +59,8 @@ pub enum Command {
         #[command(subcommand)]
         what: AuthWhat,
     },
+    /// Print a kubeconfig, so that kubectl and other clients of Kubernetes use the root
+    Kubeconfig(KubeconfigArguments),
     /// Create, list and delete users, and set what they may do
     User {
         /// What to do with users.

@@ -86,6 +86,9 @@ impl Document for Change {
             Self::Hook(..) | Self::Delivery(..) => unreachable!("nobody listens here"),
             Self::ResourceType(..) | Self::Resource(..) => unreachable!("nobody keeps anything here"),
             Self::Workflow(_) => unreachable!("nobody makes tasks here"),
+            Self::ResourceType(..) | Self::Resource(..) | Self::Object(..) => {
+                unreachable!("nobody keeps anything here")
+            }
             Self::People(_) | Self::AuditRecord(..) | Self::AuditEnds(_) | Self::AuditMark(..) => {
                 unreachable!("nobody logs in here, and nothing is recorded")
             }
@@ -111,6 +114,7 @@ impl Document for Change {
             | Self::ResourceType(..)
             | Self::Resource(..)
             | Self::Workflow(_)
+            | Self::Object(..)
             | Self::AuditRecord(..)
             | Self::AuditEnds(_)
             | Self::AuditMark(..) => false,

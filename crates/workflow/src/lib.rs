@@ -16,6 +16,7 @@
 
 mod engine;
 mod expression;
+mod nesting;
 mod spec;
 mod time;
 

@@ -2,7 +2,7 @@
 
 mod world;
 
-use model::{Desired, Generation, InstanceId, Load, Phase, ServiceSpec, Timestamp, Usage};
+use model::{Desired, Generation, InstanceId, Load, Phase, Timestamp, Usage};
 use node_core::{
     ContainerId, ContainerState, Effect, Exit, Observation, Outcome, RemoveOrder, Settings, StaleAssignment,
     StartOrder, Ticket,
@@ -197,25 +197,6 @@ fn exit_zero_is_a_crash_unless_the_service_is_one_shot() {
     world.rest();
     assert_eq!(world.phase(0), Some(Phase::Completed));
     assert_eq!(world.engine.len(), 1, "it is kept for its logs");
-}
-
-#[test]
-fn what_has_a_single_attempt_is_not_started_again_whatever_it_ended_with() {
-    let mut world = World::new(ENGINE_NETWORK);
-    let once = ServiceSpec { one_shot: true, single_attempt: true, ..spec() };
-    world.assign(assignment(1, [running(0)], once));
-    world.settle();
-    let id = world.engine.keys().next().expect("one was made").clone();
-    world.exit(&id, 137, false);
-    world.rest();
-    assert_eq!(world.phase(0), Some(Phase::Completed));
-    let code = |world: &mut World| world.report(0).and_then(|report| report.last_exit).map(|exit| exit.code);
-    assert_eq!(code(&mut world), Some(137));
-    world.pass(TEN_MINUTES);
-    world.rest();
-    world.snatch(&id, false);
-    world.rest();
-    assert_eq!((world.phase(0), code(&mut world)), (Some(Phase::Completed), Some(137)));
 }
 
 #[test]

@@ -312,7 +312,9 @@ impl State {
         let types = self.resource_types_of(id);
         let types = types.flat_map(|kind| self.delete_resource_type(kind.id));
         let workflows = self.remove_workflows(id);
-        Ok(hooks.chain(types).chain(workflows).chain(people.map(Change::People)).collect())
+        let objects = self.forget_objects_of(id);
+        let kept = types.chain(objects).chain(workflows);
+        Ok(hooks.chain(kept).chain(people.map(Change::People)).collect())
     }
 
     /// Sets what the applications of an organisation may take. What they take already stays.

@@ -263,6 +263,7 @@ impl State {
             | Change::Secret(..)
             | Change::ResourceType(..)
             | Change::Workflow(_)
+            | Change::Object(..)
             | Change::Blocks(_)
             | Change::People(_)
             | Change::Certificate(..)

@@ -8,7 +8,10 @@ use serde_json::Value;
 use super::{
     AttemptId, CallId, CallPhase, Change, Counters, Ended, FireCause, ItemPhase, Outcome, TaskRun, Workflow,
 };
-use crate::{EventSelector, MAX_DATA_BYTES};
+use crate::{
+    EventSelector, MAX_DATA_BYTES,
+    nesting::{DEEPEST, is_too_deep},
+};
 
 /// Bytes of what a task run may write as its output, all of its items together.
 pub const MAX_OUTPUT_BYTES: usize = 256 << 10;
@@ -202,7 +205,8 @@ impl Workflow {
                     .output
                     .as_deref()
                     .filter(|text| text.len() <= room(part, item))
-                    .and_then(|text| serde_json::from_str(text).ok());
+                    .and_then(|text| serde_json::from_str(text).ok())
+                    .filter(|output| !is_too_deep(output));
             }
             Exit::Lost(why) => outcome.detail = format!("it was lost: {}", shortened(why)),
             Exit::Refused(why) => outcome.detail = format!("it could not be started: {}", shortened(why)),
@@ -222,7 +226,11 @@ impl Workflow {
             }
             Some(text) => {
                 let read = serde_json::from_str(text);
-                Some(read.map_err(|error| format!("its output is not JSON: {error}"))?)
+                let read: Value = read.map_err(|error| format!("its output is not JSON: {error}"))?;
+                if is_too_deep(&read) {
+                    return Err(format!("its output is nested deeper than {DEEPEST}"));
+                }
+                Some(read)
             }
         };
         match (&part.spec.outputs, &output) {

@@ -7,6 +7,7 @@ use super::{
     Change, Effect, Heard, Item, ObjectName, RunId, RunPhase, RunReason, Source, StopReason, Task, TaskRun,
     TaskRunId, TaskRunPhase, Told, Trigger, Workflow,
 };
+use crate::nesting::is_too_deep;
 use crate::{Concurrency, Expression, Items, Join, MOST_ITEMS, Question, Reference, TaskSpec};
 
 /// Starts of one run: a circle that branches grows fast.
@@ -206,7 +207,7 @@ impl Workflow {
                 let heard = task_run.inputs.iter().find(|heard| heard.source.name() == source);
                 let output = heard.and_then(|heard| self.output_of(run, heard));
                 let data = || serde_json::from_str(&self.data_of(run, heard?)).ok();
-                match output.or_else(data) {
+                match output.or_else(data).filter(|given| !is_too_deep(given)) {
                     Some(Value::Array(values)) if values.len() <= MOST_ITEMS => values,
                     Some(Value::Array(values)) => {
                         let detail =

@@ -27,6 +27,7 @@ pub use ignitor::{
 };
 pub use task::{Concurrency, ForEach, HistoryLimits, Items, Join, MOST_ITEMS, Retry, TaskSpec};
 
+use crate::nesting;
 use cause::Causes;
 use object::Object;
 
@@ -50,6 +51,11 @@ pub trait Schemas: std::fmt::Debug + Send + Sync {
 
 /// The `spec` of a whole object of `kind`. What the metadata and the status hold is for the resource API.
 fn spec_of<'a>(document: &'a Value, kind: &str, causes: &mut Causes) -> Option<Object<'a>> {
+    if nesting::is_too_deep(document) {
+        let message = format!("values are nested deeper than {}", nesting::DEEPEST);
+        causes.add(CauseReason::TooLong, "", &message);
+        return None;
+    }
     let mut object = Object::of("", document, causes)?;
     for (field, expected) in [("apiVersion", API_VERSION), ("kind", kind)] {
         match object.take(field) {

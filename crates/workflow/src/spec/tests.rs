@@ -329,6 +329,15 @@ fn an_object_of_another_kind_is_refused() {
     );
 }
 
+#[test]
+fn what_could_not_be_read_again_is_refused() {
+    let deep = (0..70).fold(json!(1), |inner, _| json!([inner]));
+    assert_eq!(
+        refused(&json!({"forEach": {"items": [deep]}})),
+        ["FieldValueTooLong : values are nested deeper than 64"]
+    );
+}
+
 /// Values in the fields of both kinds, rarely as they should be.
 fn value() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![

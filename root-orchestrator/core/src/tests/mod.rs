@@ -1,6 +1,5 @@
-//! The rules of the root, one by one. Those of survival are in `survival.rs`, of revisions in `rollout.rs`, of joining in
-//! `enrolment.rs`, of people in `access.rs`, `membership.rs`, `oidc.rs` and `sessions.rs`, of where an instance may run in
-//! `constraints.rs`, of what is recorded in `audit.rs`, and so on.
+//! The rules of the root, one by one: of survival in `survival.rs`, of revisions in `rollout.rs`, of joining in
+//! `enrolment.rs`, of people in `access.rs`, `membership.rs`, `oidc.rs` and `sessions.rs`, and so on.
 
 mod access;
 mod addresses;
@@ -12,6 +11,7 @@ mod hooks;
 mod membership;
 mod names;
 mod neighbours;
+mod objects;
 mod oidc;
 mod quota;
 mod resources;

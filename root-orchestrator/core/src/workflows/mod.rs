@@ -18,13 +18,14 @@ use std::{
     sync::Arc,
 };
 
+use ::resources::Schema;
 use model::{Brain, Desired, Now, Phase, ServiceId};
 use serde_json::Value;
 use workflow::{AttemptEnd, AttemptId, Effect, Exit, Fact, Schemas, TaskRunId, Workflow};
 
 pub use wishes::Accepted;
 
-use crate::{Change, Service, State, reconcile::Plan, schema::Schema};
+use crate::{Change, Service, State, reconcile::Plan};
 
 /// A pass deals so often with what follows from starts that were not possible; what is left is for the next.
 const ROUNDS: usize = 4;

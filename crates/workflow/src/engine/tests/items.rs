@@ -122,3 +122,20 @@ fn a_task_that_is_given_something_else_than_it_must_be_fails_without_a_start() {
     let detail = "what it is given is not as it must be: it does not begin with \"text\"";
     assert_eq!(world.part(run, "one", 1).detail, detail);
 }
+
+#[test]
+fn what_could_not_be_read_again_is_not_kept() {
+    let deep = format!("{}{}", "[".repeat(120), "]".repeat(120));
+    let mut world = World::new();
+    world.task("one", first());
+    world.task("ill", task(&[], &["one"]));
+    world.task("each", TaskSpec { for_each: each(Items::From("i".to_owned()), 1), ..first() });
+    world.ignitor("i", IgnitorSpec { data: deep.clone(), ..IgnitorSpec::by_hand() });
+    let run = world.fire("i");
+    assert_eq!(world.part(run, "each", 1).phase, TaskRunPhase::Failed);
+    world.end("1-one-1-0-1", writing(&deep));
+    assert_eq!(world.part(run, "one", 1).detail, "its output is nested deeper than 64");
+    world.end("1-ill-1-0-1", AttemptEnd { exit: Exit::Code(1), ..writing(&deep) });
+    world.restart_after(10);
+    assert_eq!(world.phase(run), RunPhase::Failed);
+}
