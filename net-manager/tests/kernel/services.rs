@@ -395,7 +395,7 @@ async fn large_answers_pass_an_encrypted_link() {
 #[tokio::test]
 async fn hundreds_of_instances_are_led_to_wherever_they_go() {
     let mut lab = Lab::new().await;
-    lab.attach_stable(0).await;
+    let _caller = lab.attach_stable(0).await;
     let peer = |underlay: &str, v4: &str, v6: &str| Peer {
         way: Way::Direct { underlay: parse(underlay) },
         lease: lease(v4, v6),
@@ -410,7 +410,7 @@ async fn hundreds_of_instances_are_led_to_wherever_they_go() {
         lab.hear(&at(device, &numbers[..125]), &peers).await;
         lab.hear(&at(device, &numbers), &peers).await;
         let routes = lab.device.route().get_routes().await.expect("netlink");
-        for gateway in gateways.map(|gateway| parse::<std::net::IpAddr>(gateway)) {
+        for gateway in gateways.map(parse::<std::net::IpAddr>) {
             let led = routes.iter().filter(|route| route.gateway() == Some(&gateway));
             assert_eq!(led.count(), numbers.len() + 1, "with the range of the device by {gateway}");
         }
