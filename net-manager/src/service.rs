@@ -1,5 +1,6 @@
 //! The one owner of the state and the datapath. Everybody else holds a [`Handle`].
 
+mod keeping;
 mod wanted;
 
 use std::{collections::BTreeSet, os::unix::fs::MetadataExt, sync::Arc, time::Duration};
@@ -25,11 +26,9 @@ use crate::{
     status::{Connection, Facts, Link, Status},
     uplink::{Uplink, UplinkEvent},
 };
+use keeping::{STATE_FILE, SURROUNDINGS_FILE};
 use wanted::Wanted;
 
-const STATE_FILE: &str = "network.json";
-/// What the cluster tells of others, for a start while it is away.
-const SURROUNDINGS_FILE: &str = "surroundings.json";
 /// What the cluster tells is written so long after it came: in a busy cluster it changes many times a second.
 const WRITE_AFTER: Duration = Duration::from_secs(1);
 /// How often the kernel is read and put right unasked. Another program that flushes the firewall or a container that
@@ -268,22 +267,6 @@ impl<D: Datapath> Service<D> {
         failure.map_or(Ok(()), Err)
     }
 
-    /// Keeps the state with `changes` and goes on with it.
-    fn commit(&mut self, changes: Vec<Change>) -> anyhow::Result<()> {
-        if changes.is_empty() {
-            return Ok(());
-        }
-        let mut next = self.state.clone();
-        for change in changes {
-            next.apply(change);
-        }
-        let content = serde_json::to_vec(&next).context("write the network state")?;
-        self.directory.replace_file(STATE_FILE, &content).context("keep the network state")?;
-        self.state = next;
-        self.bulletin.tell(&self.state);
-        Ok(())
-    }
-
     async fn hear(&mut self, event: UplinkEvent) {
         match event {
             UplinkEvent::Connected => self.connection = Connection::Up,
@@ -302,18 +285,6 @@ impl<D: Datapath> Service<D> {
                 self.unwritten_since.get_or_insert_with(Instant::now);
                 self.put_right().await;
             }
-        }
-    }
-
-    fn write_surroundings(&mut self) {
-        if self.unwritten_since.take().is_none() {
-            return;
-        }
-        let written = serde_json::to_vec(self.state.surroundings())
-            .context("write down")
-            .and_then(|content| Ok(self.directory.replace_file(SURROUNDINGS_FILE, &content)?));
-        if let Err(error) = written {
-            tracing::error!(error = format!("{error:#}"), "what the cluster told could not be kept");
         }
     }
 
@@ -375,8 +346,12 @@ impl<D: Datapath> Service<D> {
             }
         }
         let known = changes.is_empty();
-        self.commit(changes).map_err(AttachError::State)?;
-        self.settle(Wanted::Instance(id)).await?;
+        let keeping = self.begin_to_keep(changes).map_err(AttachError::State)?;
+        let settled = self.settle(Wanted::Instance(id)).await;
+        if let Some(keeping) = keeping {
+            self.finish_keeping(keeping, id).await.map_err(AttachError::State)?;
+        }
+        settled?;
         let attachment = self.state.attachment(id).cloned().expect("it was attached just now");
         if !known {
             tracing::info!(instance = %id, v4 = %attachment.addresses.v4, v6 = %attachment.addresses.v6, "attached");

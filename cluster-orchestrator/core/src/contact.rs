@@ -18,6 +18,13 @@ pub const RECONNECT_MILLIS: u64 = 15_000;
 /// One that comes back in that time is not judged for so long: where all come back at once, beats are late.
 pub const RUSH_MILLIS: u64 = 5_000;
 
+/// After a start nobody is judged as long as those that were known before keep coming back, the next within this long of
+/// the last: where thousands come, both they and their beats wait for each other.
+pub const STILL_COMING_MILLIS: u64 = 2_000;
+
+/// But not for longer than this.
+pub const COMING_BACK_AT_MOST_MILLIS: u64 = 120_000;
+
 /// Looks are made at multiples of this, so that many workers share one: a cluster is woken for them twenty times a second
 /// at most, however many it has.
 const STEP_MILLIS: u64 = 50;
@@ -101,14 +108,25 @@ pub(crate) struct Contacts {
     pub(crate) settings: Settings,
     /// Workers that are back or lost since the last look of [`Contacts::take_news`].
     news: BTreeSet<WorkerId>,
+    /// Since when those that were known before are expected.
+    expected_since: Option<Moment>,
+    /// When the last of them came back.
+    last_return: Option<Moment>,
 }
 
 impl Contacts {
     /// Gives workers that are known from before a while to connect.
     pub(crate) fn expect_all(&mut self, workers: &[WorkerId], now: Moment) {
+        self.expected_since = Some(now);
         for worker in workers {
             self.begin(*worker, 0, now, now.plus_millis(RECONNECT_MILLIS));
         }
+    }
+
+    /// Until when nobody is judged, as those that were known before this start are coming back.
+    fn coming_back_until(&self) -> Option<Moment> {
+        let at_most = self.expected_since?.plus_millis(COMING_BACK_AT_MOST_MILLIS);
+        Some(self.last_return?.plus_millis(STILL_COMING_MILLIS).min(at_most))
     }
 
     fn begin(&mut self, worker: WorkerId, session: u64, now: Moment, patience: Moment) {
@@ -139,6 +157,9 @@ impl Contacts {
         let session =
             Session { number, since: now, address, offered: None, observed: Generation::default(), heard: 0 };
         self.sessions.insert(worker, session);
+        if self.pulses.get(&worker).is_some_and(|pulse| pulse.session == 0) {
+            self.last_return = Some(now);
+        }
         let patience = self.pulses.get(&worker).map_or(now, |pulse| pulse.patience.max(now));
         let patience = patience.min(now.plus_millis(RUSH_MILLIS));
         self.begin(worker, number, now, patience);
@@ -236,6 +257,7 @@ impl Contacts {
     /// Looks at those whose time has come.
     pub(crate) fn look(&mut self, now: Moment) -> Findings {
         let mut findings = Findings::default();
+        let coming_back_until = self.coming_back_until().filter(|until| *until > now);
         while let Some(&(due, worker)) = self.schedule.first()
             && due <= now
         {
@@ -245,6 +267,12 @@ impl Contacts {
             if pulse.excused && !was_excused {
                 // The cluster was held up, not the worker: what came meanwhile has yet to be taken in.
                 pulse.scheduled = in_step(now.plus_millis(STALL_MILLIS));
+                self.schedule.insert((pulse.scheduled, worker));
+                continue;
+            }
+            if let Some(until) = coming_back_until.filter(|_| pulse.deadline() <= now) {
+                pulse.patience = until;
+                pulse.scheduled = in_step(until);
                 self.schedule.insert((pulse.scheduled, worker));
                 continue;
             }

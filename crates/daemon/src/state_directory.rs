@@ -66,14 +66,23 @@ impl StateDirectory {
     /// # Errors
     /// When the file system refuses.
     pub fn replace_file(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        self.replace_file_for_now(name, content)?;
+        File::open(&self.path)?.sync_all()
+    }
+
+    /// As [`StateDirectory::replace_file`], but after a crash of the device, other than of the daemon, there may be the old
+    /// content for some seconds yet. That takes a third of the time: for what such a crash makes void.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn replace_file_for_now(&self, name: &str, content: &[u8]) -> io::Result<()> {
         use std::io::Write;
         let temporary = self.path.join(format!("{name}.new"));
         let mut file =
             OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
         file.write_all(content)?;
         file.sync_all()?;
-        std::fs::rename(&temporary, self.path.join(name))?;
-        File::open(&self.path)?.sync_all()
+        std::fs::rename(&temporary, self.path.join(name))
     }
 
     /// Reads a file in it; `None` when there is none.
@@ -109,7 +118,7 @@ mod tests {
         let state = StateDirectory::open(parent.path()).expect("an existing directory");
         assert_eq!(state.read_file("a").expect("readable"), None);
         state.replace_file("a", b"one").expect("writable");
-        state.replace_file("a", b"two").expect("writable");
+        state.replace_file_for_now("a", b"two").expect("writable");
         assert_eq!(state.read_file("a").expect("readable"), Some(b"two".to_vec()));
     }
 }

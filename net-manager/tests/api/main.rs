@@ -79,6 +79,28 @@ async fn a_restart_needs_no_cluster() {
 }
 
 #[tokio::test]
+async fn an_attachment_that_cannot_be_kept_is_taken_back() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let datapath = Remembered::default();
+    let daemon = Daemon::start(&directory, datapath.clone()).await;
+    daemon.lend().await;
+    let before = datapath.kernel.lock().expect("no panic").clone();
+    // Nothing is written to a directory.
+    let in_the_way = directory.path().join("state/network.json.new");
+    std::fs::create_dir(&in_the_way).expect("a directory");
+    let (status, refusal) = daemon.attach(0, &["8080:80"]).await;
+    assert_eq!(status, 500, "{refusal}");
+    assert_eq!(daemon.get("/instances").await, json!([]));
+    assert_eq!(*datapath.kernel.lock().expect("no panic"), before);
+
+    std::fs::remove_dir(&in_the_way).expect("it is empty");
+    assert_eq!(daemon.attach(1, &["8080:80"]).await.0, 200, "its port and its address are free");
+    let kept = std::fs::read_to_string(directory.path().join("state/network.json")).expect("it is kept");
+    assert!(kept.contains("8080"), "{kept}");
+    daemon.stop().await;
+}
+
+#[tokio::test]
 async fn refusals_carry_a_code_and_what_to_do() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let daemon = Daemon::start(&directory, Remembered { busy: Some(22), ..Remembered::default() }).await;

@@ -4,7 +4,8 @@ use model::{ClusterAnswer, OnPartition, OnRejoin, RefusalCode, Scheduling, Span,
 
 use super::*;
 use crate::{
-    BEGIN_WITHIN_MILLIS, Claim, EnrolmentRejected, RECONNECT_MILLIS, RUSH_MILLIS, STOP_MARGIN_MILLIS,
+    BEGIN_WITHIN_MILLIS, Claim, EnrolmentRejected, RECONNECT_MILLIS, RUSH_MILLIS, STILL_COMING_MILLIS,
+    STOP_MARGIN_MILLIS,
 };
 
 /// Two workers, one instance running on the first.
@@ -276,6 +277,38 @@ fn a_restarted_cluster_gives_its_workers_time_to_return() {
     cluster.reconcile();
     cluster.say(1, 0, Phase::Running);
     assert_eq!(cluster.told(1, 0), Some((Generation(1), Desired::Running)), "nothing healthy is restarted");
+}
+
+/// Thousands that come back at once to a machine that is too small for it take longer than anybody's silence may last.
+#[test]
+fn a_restarted_cluster_judges_nobody_while_others_keep_coming_back() {
+    let mut before = running(small());
+    for number in 3..=40 {
+        before.connect(number, 2, 1000);
+    }
+    before.reconcile();
+    let mut cluster = restarted(&before);
+    cluster.connect(2, 2, 1000);
+    cluster.reconcile();
+    for number in 3..=40 {
+        cluster.wait(STILL_COMING_MILLIS - 100);
+        cluster.connect(number, 2, 1000);
+        cluster.reconcile();
+        assert_eq!(
+            (cluster.holder(0), cluster.phase(0)),
+            (Some(worker(1)), Some(Phase::Running)),
+            "{number}"
+        );
+    }
+    cluster.wait(STILL_COMING_MILLIS - 100);
+    assert_eq!(cluster.holder(0), Some(worker(1)));
+    cluster.beat(2);
+    cluster.wait(200);
+    assert_ne!(
+        cluster.holder(0),
+        Some(worker(1)),
+        "nobody came any more, and it has been silent for a minute"
+    );
 }
 
 #[test]

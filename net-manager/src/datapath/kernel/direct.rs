@@ -22,7 +22,7 @@ use nlink::netlink::{
     types::route::{RouteProtocol, RouteScope},
 };
 
-use super::{ROUTE_PROTOCOL, links::MTU, wireguard};
+use super::{ROUTE_PROTOCOL, links::MTU, ways::Way, wireguard};
 use crate::{datapath::DatapathError, secure::INTERFACE};
 
 /// Begin as the names of cables do, so that the rules for what instances may do hold for them.
@@ -174,6 +174,7 @@ pub(super) async fn change(
             take_away(route, path, index).await?;
         }
     }
+    let mut ways = Vec::new();
     for path in add {
         let index = interfaces.of(path).ok_or_else(missing)?;
         match *path {
@@ -186,11 +187,18 @@ pub(super) async fn change(
             Path::Neighbour { gateway: IpAddr::V6(address), mac, .. } => {
                 route.replace_neighbor(Neighbor::with_index_v6(index, address).lladdr(mac).permanent()).await
             }
-            Path::Route { to, via, from, .. } => Way::new(index, to, Some(via), from).set(route).await,
-            Path::Through { to, from, .. } => Way::new(index, to, None, from).set(route).await,
+            Path::Route { to, via, from, .. } => {
+                ways.extend(Way::new(index, to, Some(via), from));
+                Ok(())
+            }
+            Path::Through { to, from, .. } => {
+                ways.extend(Way::new(index, to, None, from));
+                Ok(())
+            }
         }
         .map_err(DatapathError::from_attempt(format!("set the way to another device {path:?}")))?;
     }
+    Way::set_all(route, &ways).await?;
     for path in remove.iter().filter(|path| !replacing.contains_key(&path.place())) {
         // With an interface all that led over it has gone.
         if let Some(index) = interfaces.of(path) {
@@ -211,60 +219,17 @@ async fn take_away(route: &Connection<Route>, path: &Path, index: u32) -> Result
         Path::Neighbour { gateway: IpAddr::V6(address), .. } => {
             route.del_neighbor_v6_by_index(index, address).await
         }
-        Path::Route { to, via, from, .. } => Way::new(index, to, Some(via), from).remove(route).await,
-        Path::Through { to, from, .. } => Way::new(index, to, None, from).remove(route).await,
+        Path::Route { to, via, from, .. } => remove_way(route, Way::new(index, to, Some(via), from)).await,
+        Path::Through { to, from, .. } => remove_way(route, Way::new(index, to, None, from)).await,
     };
     gone.or_else(|error| if error.is_not_found() { Ok(()) } else { Err(error) })
         .map_err(DatapathError::from_attempt(format!("remove the way to another device {path:?}")))
 }
 
-enum Way {
-    V4(Ipv4Route),
-    V6(Ipv6Route),
-    /// The families do not agree, which no brain asks for.
-    Nonsense,
-}
-
-impl Way {
-    fn new(index: u32, to: IpNet, via: Option<IpAddr>, from: IpAddr) -> Self {
-        let protocol = RouteProtocol::from(ROUTE_PROTOCOL);
-        match (to, from) {
-            (IpNet::V4(to), IpAddr::V4(from)) => {
-                let way = Ipv4Route::new(to.network(), to.prefix_len()).dev_index(index);
-                let way = way.prefsrc(from).protocol(protocol);
-                match via {
-                    Some(IpAddr::V4(via)) => Self::V4(way.gateway(via).onlink()),
-                    Some(IpAddr::V6(_)) => Self::Nonsense,
-                    None => Self::V4(way.scope(RouteScope::Link)),
-                }
-            }
-            (IpNet::V6(to), IpAddr::V6(from)) => {
-                let way = Ipv6Route::new(to.network(), to.prefix_len()).dev_index(index);
-                let way = way.prefsrc(from).protocol(protocol);
-                match via {
-                    Some(IpAddr::V6(via)) => Self::V6(way.gateway(via).onlink()),
-                    Some(IpAddr::V4(_)) => Self::Nonsense,
-                    None => Self::V6(way),
-                }
-            }
-            (IpNet::V4(_) | IpNet::V6(_), _) => Self::Nonsense,
-        }
-    }
-
-    async fn set(self, route: &Connection<Route>) -> nlink::netlink::Result<()> {
-        match self {
-            Self::V4(way) => route.replace_route(way).await,
-            Self::V6(way) => route.replace_route(way).await,
-            Self::Nonsense => Ok(()),
-        }
-    }
-
-    async fn remove(self, route: &Connection<Route>) -> nlink::netlink::Result<()> {
-        match self {
-            Self::V4(way) => route.del_route_if_exists(way).await.map(drop),
-            Self::V6(way) => route.del_route_if_exists(way).await.map(drop),
-            Self::Nonsense => Ok(()),
-        }
+async fn remove_way(route: &Connection<Route>, way: Option<Way>) -> nlink::netlink::Result<()> {
+    match way {
+        Some(way) => way.remove(route).await,
+        None => Ok(()),
     }
 }
 

@@ -23,6 +23,7 @@ mod ruleset;
 mod spread;
 mod subnets;
 mod sysctl;
+mod ways;
 mod wireguard;
 
 use std::{
