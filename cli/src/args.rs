@@ -15,8 +15,8 @@ pub use audit::{AuditExportArguments, AuditFilterArguments, AuditListArguments, 
 pub use certs::{CertsArguments, CertsWhat};
 pub use hook::{HookEvent, HookUpdateArguments, HookWhat};
 pub use people::{
-    ApiTokenArguments, ApiTokenWhat, AuthWhat, Limit, Limits, LoginArguments, OrganizationWhat,
-    PasswordArguments, UserWhat,
+    ApiTokenArguments, ApiTokenWhat, AuthWhat, KubeconfigArguments, Limit, Limits, LoginArguments,
+    OrganizationWhat, PasswordArguments, UserWhat,
 };
 pub use secret::{SecretValueArguments, SecretWhat};
 pub use worker::{DrainArguments, ForgetArguments, WorkerArguments};
@@ -61,6 +61,8 @@ pub enum Command {
         #[command(subcommand)]
         what: AuthWhat,
     },
+    /// Print a kubeconfig, so that kubectl and other clients of Kubernetes use the root
+    Kubeconfig(KubeconfigArguments),
     /// Create, list and delete users, and set what they may do
     User {
         /// What to do with users.

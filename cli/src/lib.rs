@@ -54,6 +54,7 @@ async fn dispatch(arguments: Arguments, output: &Output) -> Result<(), Error> {
         Command::Logout => commands::login::logout(ConfigFile::of_this_user()?, output).await,
         Command::Password(password) => commands::auth::password(&connect()?, output, password).await,
         Command::Auth { what } => commands::auth::run(&connect()?, output, what).await,
+        Command::Kubeconfig(kubeconfig) => commands::kubeconfig::run(&connect()?, output, kubeconfig).await,
         Command::User { what } => commands::people::users(&connect()?, output, what).await,
         Command::Organization { what } => commands::people::organizations(&connect()?, output, what).await,
         Command::Deploy(deploy) => commands::deploy::run(&Arc::new(connect()?), output, deploy).await,
