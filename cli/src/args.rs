@@ -2,6 +2,7 @@
 
 mod audit;
 mod certs;
+mod hook;
 mod people;
 mod secret;
 mod worker;
@@ -12,9 +13,10 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 pub use audit::{AuditExportArguments, AuditFilterArguments, AuditListArguments, AuditWhat};
 pub use certs::{CertsArguments, CertsWhat};
+pub use hook::{HookEvent, HookUpdateArguments, HookWhat};
 pub use people::{
-    ApiTokenArguments, ApiTokenWhat, AuthWhat, Limit, Limits, LoginArguments, OrganizationWhat,
-    PasswordArguments, UserWhat,
+    ApiTokenArguments, ApiTokenWhat, AuthWhat, KubeconfigArguments, Limit, Limits, LoginArguments,
+    OrganizationWhat, PasswordArguments, UserWhat,
 };
 pub use secret::{SecretValueArguments, SecretWhat};
 pub use worker::{DrainArguments, ForgetArguments, WorkerArguments};
@@ -59,6 +61,8 @@ pub enum Command {
         #[command(subcommand)]
         what: AuthWhat,
     },
+    /// Print a kubeconfig, so that kubectl and other clients of Kubernetes use the root
+    Kubeconfig(KubeconfigArguments),
     /// Create, list and delete users, and set what they may do
     User {
         /// What to do with users.
@@ -129,6 +133,12 @@ pub enum Command {
         /// What to do with secrets.
         #[command(subcommand)]
         what: SecretWhat,
+    },
+    /// Have programs told when something of the organisation changes
+    Hook {
+        /// What to do with hooks.
+        #[command(subcommand)]
+        what: HookWhat,
     },
     /// List certificates, or revoke those of a cluster or a worker
     Certs(CertsArguments),

@@ -46,6 +46,9 @@ pub(crate) enum Error {
     /// An answer that is a no.
     #[error("you may not {action}: {reason}")]
     MayNot { action: String, reason: String },
+    /// Clients of Kubernetes send tokens over TLS only.
+    #[error("{root} speaks plain HTTP, over which kubectl sends no tokens")]
+    NotEncrypted { root: String },
     /// Something destructive, unconfirmed.
     #[error("{what} needs a confirmation, and there is no terminal to ask on")]
     Unconfirmed { what: String },
@@ -165,6 +168,9 @@ impl Error {
             Self::LoginUnfinished { .. } => Some("run `mangrove login --oidc` again".to_owned()),
             Self::NoPassword => Some("set MANGROVE_PASSWORD or pass --password-stdin".to_owned()),
             Self::Unconfirmed { .. } => Some("pass --yes".to_owned()),
+            Self::NotEncrypted { .. } => Some(
+                "give the root a certificate (--api-certificate, --api-key) and log in at its https:// address".to_owned(),
+            ),
             Self::Config { action: "understand", .. } => {
                 Some("run `mangrove login` to write it anew".to_owned())
             }
@@ -178,10 +184,11 @@ impl Error {
                  or give the application another name or namespace"
             )),
             Self::Unknown { nearest: Some(nearest), .. } => Some(format!("did you mean `{nearest}`?")),
-            Self::Unknown { kind: "secret", .. } => {
-                Some("`mangrove secret list` lists what there is".to_owned())
-            }
-            Self::Unknown { kind: kind @ ("user" | "organization"), nearest: None, .. } => {
+            Self::Unknown {
+                kind: kind @ ("user" | "organization" | "secret" | "hook"),
+                nearest: None,
+                ..
+            } => {
                 Some(format!("`mangrove {kind} list` lists what there is"))
             }
             Self::Unknown { kind: "certificate", nearest: None, .. } => {
@@ -279,6 +286,7 @@ impl Error {
             | Self::LoginRefused { .. }
             | Self::LoginUnfinished { .. }
             | Self::MayNot { .. }
+            | Self::NotEncrypted { .. }
             | Self::Config { .. }
             | Self::NoConfigFolder
             | Self::Differs { .. }

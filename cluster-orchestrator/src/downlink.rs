@@ -1,6 +1,6 @@
 //! What workers may call: enrolment, the connection of each NodeEngine, and that of each NetManager.
 
-use std::{io, pin::Pin, sync::Arc};
+use std::{io, pin::Pin, sync::Arc, time::Duration};
 
 use link::{Identity, Revocations, SealingPublicKey, Subject, peer_of, renewing_peer, require_peer};
 use model::{ClusterId, WorkerId, WorkerInventory, WorkerReport};
@@ -8,15 +8,22 @@ use proto::v1::{
     self, cluster_link_server::ClusterLinkServer, enrolment_server::EnrolmentServer,
     worker_to_cluster::Message,
 };
-use tokio::{net::TcpListener, sync::watch};
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, watch},
+};
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tonic::{Request, Response, Status, Streaming, transport::Channel};
 use uuid::Uuid;
 
 use crate::{Brain, beats::Beats, certifier::Certifier, links::Links};
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// Of those who knock the brain hears as often as this, and only for so long after a start as it may matter.
+const BETWEEN_KNOCKS: Duration = Duration::from_millis(500);
+const KNOCKS_MATTER: Duration = Duration::from_millis(cluster_core::COMING_BACK_AT_MOST_MILLIS);
 
 /// See the module's description. Cheap to clone.
 #[derive(Clone)]
@@ -39,10 +46,16 @@ impl Downlink {
         identity: watch::Receiver<Identity>,
     ) -> io::Result<()> {
         let (shutdown, revocations) = (self.shutdown.clone(), self.revocations.clone());
+        let knocks = Arc::new(Notify::new());
+        let knocked = {
+            let knocks = Arc::clone(&knocks);
+            move || knocks.notify_one()
+        };
+        let _hearing = AbortOnDropHandle::new(tokio::spawn(hear_knocks(knocks, self.brain.clone())));
         let routes = |mut server: tonic::transport::Server| {
             server.add_service(EnrolmentServer::new(self.clone())).add_service(ClusterLinkServer::new(self))
         };
-        link::serve(listener, identity, revocations, routes, shutdown).await
+        link::serve(listener, identity, revocations, knocked, routes, shutdown).await
     }
 
     fn calling_worker<T>(&self, request: &Request<T>) -> Result<WorkerId, Status> {
@@ -268,4 +281,22 @@ impl v1::cluster_link_server::ClusterLink for Downlink {
             self.certifier.certify_network(worker, request_pem, &self.root_channels, &self.brain).await?;
         Ok(Response::new(certificate))
     }
+}
+
+async fn hear_knocks(knocks: Arc<Notify>, brain: Brain) {
+    let hear = async {
+        loop {
+            knocks.notified().await;
+            let noticed = brain.notice(|state, now| {
+                state.somebody_knocked(now);
+                None
+            });
+            if noticed.await.is_err() {
+                return;
+            }
+            tokio::time::sleep(BETWEEN_KNOCKS).await;
+        }
+    };
+    // Whatever ends it: nothing depends on it any more.
+    let _over = tokio::time::timeout(KNOCKS_MATTER, hear).await;
 }

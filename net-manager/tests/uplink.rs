@@ -126,7 +126,7 @@ impl World {
         let identity = watch::channel(self.identity.clone()).1;
         let lender = ClusterLinkServer::new(Lender { hang_up: shutdown.clone() });
         let routes = |mut server: tonic::transport::Server| server.add_service(lender);
-        serve(listener, identity, Revocations::default(), routes, shutdown).await.expect("served");
+        serve(listener, identity, Revocations::default(), || {}, routes, shutdown).await.expect("served");
     }
 }
 

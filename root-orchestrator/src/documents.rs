@@ -1,10 +1,10 @@
 //! The root's documents in the store: one collection per kind.
 
 use root_core::{
-    ApiToken, Application, AuditEnds, Change, CustomResource, Delivery, EndedSession, Hook, Organization,
-    PeopleChange, ResourceType, Secret, State, User, oidc::ProviderLogin,
+    ApiToken, Application, AuditEnds, Change, CustomResource, Delivery, EndedSession, Hook, Object,
+    Organization, PeopleChange, ResourceType, Secret, State, User, oidc::ProviderLogin,
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use store::{Expect, Page, Store, StoreError, Write, decode, put};
 use uuid::Uuid;
 
@@ -33,6 +33,8 @@ const HOOKS: &str = "hooks";
 const DELIVERIES: &str = "deliveries";
 const RESOURCE_TYPES: &str = "resource_types";
 const CUSTOM_RESOURCES: &str = "custom_resources";
+/// Objects of the resource API, by kind, organisation and name.
+pub(crate) const OBJECTS: &str = "objects";
 /// Records of who changed what, by their numbers. They are read from the store only.
 pub(crate) const AUDIT: &str = "audit";
 const AUDIT_ENDS: &str = "audit";
@@ -102,6 +104,7 @@ pub(crate) fn write(change: &Change) -> Write {
         Change::Delivery(id, delivery) => document(DELIVERIES, id, delivery.as_ref()),
         Change::ResourceType(id, kind) => document(RESOURCE_TYPES, id, kind.as_ref()),
         Change::Resource(id, resource) => document(CUSTOM_RESOURCES, id, resource.as_ref()),
+        Change::Object(key, object) => document(OBJECTS, key, object.as_ref()),
         Change::AuditRecord(number, record) => {
             let value = record.as_ref().map(|record| record.line());
             Write { collection: AUDIT, key: record_key(*number), value, expect: Expect::Anything }
@@ -175,7 +178,7 @@ pub(crate) async fn load(store: &dyn Store, settings: &Settings) -> Result<State
     load_all(store, &mut state, AUDIT_MARKS, |it: Head| Change::AuditMark(it.sequence, Some(it))).await?;
     let people = Change::People;
     load_all(store, &mut state, USERS, |it: User| people(PeopleChange::User(it.id, Some(it)))).await?;
-    load_all(store, &mut state, ORGANIZATIONS, |it: Organization| {
+    load_written(store, &mut state, ORGANIZATIONS, |it: Organization| {
         people(PeopleChange::Organization(it.id, Some(it)))
     })
     .await?;
@@ -197,10 +200,27 @@ pub(crate) async fn load(store: &dyn Store, settings: &Settings) -> Result<State
         .await?;
     load_all(store, &mut state, CUSTOM_RESOURCES, |it: CustomResource| Change::Resource(it.id, Some(it)))
         .await?;
+    load_written(store, &mut state, OBJECTS, |it: Object| Change::Object(it.key.clone(), Some(it))).await?;
     load_all(store, &mut state, HOOKS, |it: Hook| Change::Hook(it.id, Some(it))).await?;
     load_all(store, &mut state, DELIVERIES, |it: Delivery| Change::Delivery(it.id, Some(it))).await?;
     state.loaded(daemon::present());
+    state.committed(&[], store.revisions().borrow().0);
     Ok(state)
+}
+
+/// Applies the documents of a collection, with the revisions at which they were written.
+async fn load_written<T: DeserializeOwned>(
+    store: &dyn Store,
+    state: &mut State,
+    collection: &str,
+    change: impl Fn(T) -> Change,
+) -> Result<(), StoreError> {
+    for document in store.list(collection).await? {
+        let change = change(decode(&document)?);
+        state.apply(change.clone());
+        state.committed(&[change], document.revision.0);
+    }
+    Ok(())
 }
 
 /// Where the records begin and end, as they say themselves: what is missing is not written over, but found by a check.

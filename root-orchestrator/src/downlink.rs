@@ -51,7 +51,7 @@ impl Downlink {
                 .add_service(EnrolmentServer::new(self.clone()))
                 .add_service(RootLinkServer::new(self).max_decoding_message_size(LARGEST_MESSAGE))
         };
-        link::serve(listener, identity, revocations, routes, shutdown).await
+        link::serve(listener, identity, revocations, || {}, routes, shutdown).await
     }
 
     fn certificate(&self, request_pem: &str, subject: Subject) -> Result<v1::Certificate, Status> {

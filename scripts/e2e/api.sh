@@ -39,16 +39,14 @@ speak_tls() {
   refusal=$("$(program root-orchestrator)" --state-dir "$STATE_DIR/root" --api-listen 0.0.0.0:10000 \
     --cluster-listen 127.0.0.1:50052 2>&1 || true)
   expect "it is not plain HTTP for everybody by accident" "$refusal" 'plain HTTP on 0\.0\.0\.0:10000.*--api-plain'
-  openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj "/CN=authority" \
-    -keyout "$FOLDER/authority.key" -out "$FOLDER/authority.pem" 2>/dev/null
-  certify
+  make_authority
   MANGROVE_API_CERTIFICATE=$FOLDER/api.pem MANGROVE_API_KEY=$FOLDER/api.key launch_root
-  export SSL_CERT_FILE=$FOLDER/authority.pem CURL_CA_BUNDLE=$FOLDER/authority.pem
   wait_or_show root-orchestrator 30 "the API answers at $API" root_answers
   passed "curl believes the authority"
   log_in || fail "mangrove cannot log in over TLS"
   mangrove get clusters >/dev/null
   passed "so does mangrove"
+  make_hooks
   expect "who does not believe it is told what to do" \
     "$(SSL_CERT_FILE=/dev/null mangrove get clusters 2>&1 || true)" 'SSL_CERT_FILE=authority.pem'
   expect "plain HTTP is answered with what to do" "$(curl --silent http://127.0.0.1:10000/)" 'put https:// before it'
@@ -60,14 +58,17 @@ speak_tls() {
   passed "a renewed certificate is shown without a restart"
 }
 
-# A certificate of the authority for the API, in place of the one there was.
-certify() {
-  openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj "/CN=root" \
-    -keyout "$FOLDER/new.key" -out "$FOLDER/new.csr" 2>/dev/null
-  openssl x509 -req -in "$FOLDER/new.csr" -CA "$FOLDER/authority.pem" -CAkey "$FOLDER/authority.key" -days 1 \
-    -extfile <(printf 'subjectAltName=IP:127.0.0.1') -out "$FOLDER/new.pem" 2>/dev/null
-  mv "$FOLDER/new.key" "$FOLDER/api.key"
-  mv "$FOLDER/new.pem" "$FOLDER/api.pem"
+# By the command line. There may be others, of requests that were made up.
+make_hooks() {
+  local told='.[] | select(.hook_name == "told") | [.entity, .events[], .webhook_url] | join(" ")'
+  expect "no hook leads to the root itself" \
+    "$(mangrove hook create told --url "$API" --entity jobs 2>&1 || true)" 'webhook_url: 127\.0\.0\.1 is not an address'
+  mangrove hook create told --url https://hooks.invalid/ --entity applications --on create
+  mangrove hook update told --on delete
+  expect "a hook is made and changed" "$(mangrove hook list --output json | jq --raw-output "$told")" \
+    '^applications post_delete https://hooks\.invalid/$'
+  mangrove hook delete told
+  expect "and deleted" "$(mangrove hook list --output json | jq --raw-output "[$told] | length")" '^0$'
 }
 
 shown_serial() {

@@ -82,6 +82,24 @@ start_stack() {
   build_hello_image
 }
 
+# An authority as an operator may have one, which all believe from here on, and a certificate of it for the API.
+make_authority() {
+  openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj "/CN=authority" \
+    -keyout "$FOLDER/authority.key" -out "$FOLDER/authority.pem" 2>/dev/null
+  certify
+  export SSL_CERT_FILE=$FOLDER/authority.pem CURL_CA_BUNDLE=$FOLDER/authority.pem
+}
+
+# A certificate of the authority for the API, in place of the one there was.
+certify() {
+  openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj "/CN=root" \
+    -keyout "$FOLDER/new.key" -out "$FOLDER/new.csr" 2>/dev/null
+  openssl x509 -req -in "$FOLDER/new.csr" -CA "$FOLDER/authority.pem" -CAkey "$FOLDER/authority.key" -days 1 \
+    -extfile <(printf 'subjectAltName=IP:127.0.0.1') -out "$FOLDER/new.pem" 2>/dev/null
+  mv "$FOLDER/new.key" "$FOLDER/api.key"
+  mv "$FOLDER/new.pem" "$FOLDER/api.pem"
+}
+
 # answers URL: whether hello answers there.
 answers() { http "$1" | grep '^Hello from'; }
 

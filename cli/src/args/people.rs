@@ -184,6 +184,20 @@ pub enum ApiTokenWhat {
     },
 }
 
+/// Arguments of `mangrove kubeconfig`.
+#[derive(Debug, Args)]
+pub struct KubeconfigArguments {
+    /// Name of the API token that is made for it
+    #[arg(long, default_value = "kubeconfig")]
+    pub name: String,
+    /// Limit it to what a role may, or to a verb and a kind such as `get:custom-resource`; may be given several times
+    #[arg(long = "scope", value_name = "SCOPE")]
+    pub scopes: Vec<String>,
+    /// How long it can be used [default: ninety days]
+    #[arg(long, value_parser = duration, value_name = "DURATION")]
+    pub ttl: Option<Duration>,
+}
+
 /// Arguments of `mangrove auth token create`.
 #[derive(Debug, Args)]
 pub struct ApiTokenArguments {

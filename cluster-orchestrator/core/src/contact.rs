@@ -15,12 +15,9 @@ use model::{Generation, Load, Moment, WorkerId};
 /// attempts to connect.
 pub const RECONNECT_MILLIS: u64 = 15_000;
 
-/// One that comes back in that time is not judged for so long: where all come back at once, beats are late.
-pub const RUSH_MILLIS: u64 = 5_000;
-
-/// After a start nobody is judged as long as those that were known before keep coming back, the next within this long of
-/// the last: where thousands come, both they and their beats wait for each other.
-pub const STILL_COMING_MILLIS: u64 = 2_000;
+/// After a start nobody is judged as long as those that were known before keep coming, the next within this long of the
+/// last: where thousands come back at once, handshakes and beats wait for each other.
+pub const STILL_COMING_MILLIS: u64 = 5_000;
 
 /// But not for longer than this.
 pub const COMING_BACK_AT_MOST_MILLIS: u64 = 120_000;
@@ -110,8 +107,8 @@ pub(crate) struct Contacts {
     news: BTreeSet<WorkerId>,
     /// Since when those that were known before are expected.
     expected_since: Option<Moment>,
-    /// When the last of them came back.
-    last_return: Option<Moment>,
+    /// When the last of them came back, or somebody knocked while they were missing.
+    last_came: Option<Moment>,
 }
 
 impl Contacts {
@@ -123,10 +120,17 @@ impl Contacts {
         }
     }
 
+    /// Somebody asks to be let in. While some are missing it may be one of them, who waits for many others.
+    pub(crate) fn knocked(&mut self, now: Moment) {
+        if self.pulses.values().any(|pulse| pulse.session == 0) {
+            self.last_came = Some(now);
+        }
+    }
+
     /// Until when nobody is judged, as those that were known before this start are coming back.
     fn coming_back_until(&self) -> Option<Moment> {
         let at_most = self.expected_since?.plus_millis(COMING_BACK_AT_MOST_MILLIS);
-        Some(self.last_return?.plus_millis(STILL_COMING_MILLIS).min(at_most))
+        Some(self.last_came?.plus_millis(STILL_COMING_MILLIS).min(at_most))
     }
 
     fn begin(&mut self, worker: WorkerId, session: u64, now: Moment, patience: Moment) {
@@ -158,11 +162,9 @@ impl Contacts {
             Session { number, since: now, address, offered: None, observed: Generation::default(), heard: 0 };
         self.sessions.insert(worker, session);
         if self.pulses.get(&worker).is_some_and(|pulse| pulse.session == 0) {
-            self.last_return = Some(now);
+            self.last_came = Some(now);
         }
-        let patience = self.pulses.get(&worker).map_or(now, |pulse| pulse.patience.max(now));
-        let patience = patience.min(now.plus_millis(RUSH_MILLIS));
-        self.begin(worker, number, now, patience);
+        self.begin(worker, number, now, now);
         self.intervals.insert(worker);
         self.returned(worker, now);
         true

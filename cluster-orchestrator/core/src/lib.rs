@@ -35,7 +35,7 @@ mod weights;
 
 pub use assignment::Stale;
 pub use certificates::RevokedWorkers;
-pub use contact::{COMING_BACK_AT_MOST_MILLIS, RECONNECT_MILLIS, RUSH_MILLIS, STILL_COMING_MILLIS};
+pub use contact::{COMING_BACK_AT_MOST_MILLIS, RECONNECT_MILLIS, STILL_COMING_MILLIS};
 pub use enrolment::{Claim, EnrolmentRejected};
 pub use neighbours::Unacceptable;
 pub use observation::SETTLE_MILLIS;

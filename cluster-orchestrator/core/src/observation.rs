@@ -45,6 +45,11 @@ impl State {
         if known == Some(&worker) { Vec::new() } else { vec![Change::Worker(id, Some(worker))] }
     }
 
+    /// Somebody, who has yet to say who it is, asks to be let in.
+    pub fn somebody_knocked(&mut self, now: Now) {
+        self.contacts.knocked(now.moment);
+    }
+
     /// A connection of a worker ended. Whether the worker is lost, its beats tell.
     pub fn worker_disconnected(&mut self, id: WorkerId, session: u64, _now: Now) {
         self.contacts.disconnect(id, session);

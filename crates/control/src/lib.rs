@@ -246,7 +246,8 @@ impl<B: Brain> Control<B> {
         if !changes.is_empty() {
             // Readers wait here, so that nobody sees what could still be lost.
             let writes = changes.iter().map(|change| surroundings.write(change)).collect();
-            store.commit(last_of_each(writes)).await?;
+            let revision = store.commit(last_of_each(writes)).await?;
+            state.committed(&changes, revision.0);
         }
         let state = state.downgrade();
         replies.into_iter().for_each(|reply| reply());

@@ -143,7 +143,7 @@ pub fn renewing_peer<T>(request: &Request<T>, certificate_request_pem: &str) -> 
 
 /// Serves the routes on `listener` until `shutdown`, as who `identity` is at each connection: those that stand go on when
 /// it is renewed, and end when who is there is revoked. Streams that are open at the end, end with the process; peers
-/// reconnect.
+/// reconnect. `knocked` is called for each connection before it is known who it is from.
 ///
 /// # Errors
 /// When the identity cannot be used for TLS or the port fails.
@@ -151,13 +151,14 @@ pub async fn serve(
     listener: TcpListener,
     identity: watch::Receiver<Identity>,
     revocations: Revocations,
+    knocked: impl Fn() + Send + 'static,
     routes: impl FnOnce(tonic::transport::Server) -> Router,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
     let door = Door::new(identity, revocations).map_err(io::Error::other)?;
     let (accepted, connections) = mpsc::channel(ACCEPT_QUEUE);
     // Ends with this future, however that ends: nobody may be let in whom nobody serves.
-    let _accepting = AbortOnDropHandle::new(tokio::spawn(accept_all(listener, door, accepted)));
+    let _accepting = AbortOnDropHandle::new(tokio::spawn(accept_all(listener, door, knocked, accepted)));
     let router = routes(tonic::transport::Server::builder());
     tokio::select! {
         result = router.serve_with_incoming(ReceiverStream::new(connections)) => {
@@ -194,7 +195,12 @@ impl Door {
     }
 }
 
-async fn accept_all(listener: TcpListener, mut door: Door, accepted: mpsc::Sender<io::Result<Incoming>>) {
+async fn accept_all(
+    listener: TcpListener,
+    mut door: Door,
+    knocked: impl Fn(),
+    accepted: mpsc::Sender<io::Result<Incoming>>,
+) {
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
     let told = Arc::new(Told::default());
     loop {
@@ -207,6 +213,7 @@ async fn accept_all(listener: TcpListener, mut door: Door, accepted: mpsc::Sende
                 continue;
             }
         };
+        knocked();
         let Ok(place) = Arc::clone(&handshakes).acquire_owned().await else { return };
         let (acceptor, accepted, told) = (door.acceptor(), accepted.clone(), Arc::clone(&told));
         let (identity, revocations) = (door.identity.clone(), door.revocations.clone());

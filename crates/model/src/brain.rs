@@ -13,6 +13,9 @@ pub trait Brain: Send + Sync + 'static {
     /// Takes on a change. Infallible.
     fn apply(&mut self, change: Self::Change);
 
+    /// Hears at which revision changes it took on became durable: before anybody else does.
+    fn committed(&mut self, _changes: &[Self::Change], _revision: u64) {}
+
     /// Compares desired with observed. Changes in the plan are applied already.
     ///
     /// Guarantees: called again without news before [`Plan::wake_at`], the plan has no changes and no effects.

@@ -84,7 +84,9 @@ impl Document for Change {
             Self::Secret(id, _) => Key::Secret(*id),
             Self::Blocks(_) => Key::Blocks,
             Self::Hook(..) | Self::Delivery(..) => unreachable!("nobody listens here"),
-            Self::ResourceType(..) | Self::Resource(..) => unreachable!("nobody keeps anything here"),
+            Self::ResourceType(..) | Self::Resource(..) | Self::Object(..) => {
+                unreachable!("nobody keeps anything here")
+            }
             Self::People(_) | Self::AuditRecord(..) | Self::AuditEnds(_) | Self::AuditMark(..) => {
                 unreachable!("nobody logs in here, and nothing is recorded")
             }
@@ -109,6 +111,7 @@ impl Document for Change {
             | Self::Delivery(..)
             | Self::ResourceType(..)
             | Self::Resource(..)
+            | Self::Object(..)
             | Self::AuditRecord(..)
             | Self::AuditEnds(_)
             | Self::AuditMark(..) => false,

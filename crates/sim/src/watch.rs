@@ -39,6 +39,7 @@ impl World {
                 | root_core::Change::Hook(..)
                 | root_core::Change::Delivery(..)
                 | root_core::Change::ResourceType(..)
+                | root_core::Change::Object(..)
                 | root_core::Change::Resource(..)
                 | root_core::Change::Blocks(_)
                 | root_core::Change::AuditRecord(..)

@@ -136,6 +136,7 @@ fn create(
         | Change::Hook(..)
         | Change::Delivery(..)
         | Change::ResourceType(..)
+        | Change::Object(..)
         | Change::Resource(..)
         | Change::Blocks(_)
         | Change::AuditRecord(..)

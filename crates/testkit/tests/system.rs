@@ -11,6 +11,7 @@ mod system {
     mod receiver;
     mod records;
     mod relay;
+    mod resources;
     mod secrets;
     mod stores;
     mod survival;

@@ -38,13 +38,14 @@ enum Layer {
 }
 
 /// Every package of the workspace. One that is missing here is a finding, so that its place is decided.
-const LAYERS: [(&str, Layer); 27] = [
+const LAYERS: [(&str, Layer); 28] = [
     ("model", Layer::Model),
     // The form of its records, for who writes them and for who only checks them.
     ("audit", Layer::Model),
     ("placement", Layer::Policy),
     ("addressing", Layer::Policy),
     ("liveness", Layer::Policy),
+    ("resources", Layer::Policy),
     ("workflow", Layer::Policy),
     ("root-core", Layer::Core),
     ("cluster-core", Layer::Core),

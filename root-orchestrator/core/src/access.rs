@@ -90,6 +90,8 @@ pub enum Kind {
     Hook,
     /// A type of custom resources, or one of them.
     CustomResource,
+    /// A kind of objects that is defined and not built in.
+    ResourceDefinition,
     /// A user, as a member of an organisation.
     User,
     /// An organisation.
@@ -110,7 +112,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Application,
         Self::Service,
         Self::Secret,
@@ -119,6 +121,7 @@ impl Kind {
         Self::User,
         Self::Organization,
         Self::Quota,
+        Self::ResourceDefinition,
         Self::Cluster,
         Self::Worker,
         Self::JoinToken,
@@ -135,6 +138,7 @@ impl Kind {
             Self::Secret => "secret",
             Self::Hook => "hook",
             Self::CustomResource => "custom-resource",
+            Self::ResourceDefinition => "resource-definition",
             Self::User => "user",
             Self::Organization => "organization",
             Self::Quota => "quota",
@@ -349,12 +353,14 @@ const fn enough(verb: Verb, kind: Kind) -> Enough {
         }
         (Kind::Organization, Verb::Create | Verb::Delete)
         | (Kind::Quota, Verb::Create | Verb::Update | Verb::Delete) => Enough::PlatformAdmin,
-        (Kind::Cluster, Verb::Get) => Enough::Anybody,
+        (Kind::Cluster | Kind::ResourceDefinition, Verb::Get) => Enough::Anybody,
         (Kind::Cluster, Verb::Create | Verb::Update | Verb::Delete) | (Kind::Worker | Kind::JoinToken, _) => {
             Enough::Roles(&[InfrastructureProvider])
         }
         // Of oneself only; others' are of no organisation.
         (Kind::ApiToken, _) => Enough::PlatformAdmin,
+        // Every client is told of them.
+        (Kind::ResourceDefinition, Verb::Create | Verb::Update | Verb::Delete) => Enough::PlatformAdmin,
         // Nobody does; there is nothing to do it with.
         (Kind::Audit, Verb::Create | Verb::Update | Verb::Delete) => Enough::PlatformAdmin,
     }
@@ -370,6 +376,7 @@ const fn is_ones_own(verb: Verb, kind: Kind) -> bool {
         | Kind::Secret
         | Kind::Hook
         | Kind::CustomResource
+        | Kind::ResourceDefinition
         | Kind::Organization
         | Kind::Quota
         | Kind::Cluster
@@ -421,7 +428,7 @@ pub const fn usual_owner(rights: &Rights, kind: Kind) -> Of {
         | Kind::Organization
         | Kind::Quota
         | Kind::Audit => Of::Organization(rights.organization),
-        Kind::Cluster | Kind::Worker | Kind::JoinToken => Of::Platform,
+        Kind::Cluster | Kind::Worker | Kind::JoinToken | Kind::ResourceDefinition => Of::Platform,
         Kind::ApiToken => Of::Person(rights.user),
     }
 }

@@ -3,7 +3,7 @@
 //! ```text
 //!   users ────► accept   (command.rs, rollout.rs, enrolment.rs, ─┐
 //!               certificates.rs, membership.rs, sessions.rs,     ├─► changes ──► apply (state.rs)
-//!               secrets.rs, hooks.rs, resources.rs)              │
+//!               secrets.rs, hooks.rs, resources.rs, objects)     │
 //!   clusters ─► observe  (observation.rs) ───────────────────────┘
 //!
 //!   reconcile(now) (reconcile.rs, placing.rs, rollout.rs, outbox.rs) ──► Plan { changes, effects, wake_at }
@@ -25,6 +25,7 @@ mod enrolment;
 mod hooks;
 mod membership;
 mod neighbours;
+mod objects;
 mod observation;
 pub mod oidc;
 mod outbox;
@@ -36,7 +37,6 @@ mod reach;
 mod reconcile;
 mod resources;
 mod rollout;
-mod schema;
 mod secrets;
 mod service;
 mod sessions;
@@ -48,6 +48,7 @@ mod tenancy;
 mod tests;
 mod throttle;
 
+pub use ::resources::SchemaProblem;
 pub use audit::{AuditEnds, AuditFilter, Call, FORGOTTEN_AT_ONCE, actor, seen_by};
 pub use certificates::{Revocation, RevokedId};
 pub use command::{Author, FreshIds, Rejected};
@@ -57,6 +58,10 @@ pub use hooks::{
     MAX_HOOK_URL_LENGTH, MOST_HOOKS, SecretWish, Topic,
 };
 pub use membership::{NewUser, PeopleRejected, UserChange};
+pub use objects::{
+    Deleted, MAX_OBJECT_BYTES, MOST_DEFINITIONS, MOST_OBJECT_BYTES, MOST_OBJECTS, Object, ObjectKey,
+    ObjectRejected, Seen,
+};
 pub use outbox::{Delivery, DeliveryId, MOST_WAITING};
 pub use people::{ApiToken, EndedSession, Organization, PasswordReset, PeopleChange, User};
 pub use placing::SILENT_MILLIS;
@@ -67,7 +72,6 @@ pub use resources::{
     CheckedResource, CustomResource, MAX_RESOURCE_BYTES, MAX_SCHEMA_BYTES, MAX_TYPE_NAME_LENGTH,
     MOST_RESOURCE_BYTES, MOST_RESOURCE_TYPES, MOST_RESOURCES, ResourceCheck, ResourceRejected, ResourceType,
 };
-pub use schema::SchemaProblem;
 pub use secrets::{Envelope, NewSecret, Rotation, Secret, SecretKind, SecretVersion};
 pub use service::{Revision, Rollout, Service, UpdatePolicy};
 pub use sessions::{NewApiToken, Session};

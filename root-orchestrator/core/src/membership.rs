@@ -311,7 +311,8 @@ impl State {
         let hooks = hooks.flat_map(|hook| self.delete_hook(hook.id));
         let types = self.resource_types_of(id);
         let types = types.flat_map(|kind| self.delete_resource_type(kind.id));
-        Ok(hooks.chain(types).chain(people.map(Change::People)).collect())
+        let objects = self.forget_objects_of(id);
+        Ok(hooks.chain(types).chain(objects).chain(people.map(Change::People)).collect())
     }
 
     /// Sets what the applications of an organisation may take. What they take already stays.

@@ -262,6 +262,7 @@ impl State {
             Change::Token(..)
             | Change::Secret(..)
             | Change::ResourceType(..)
+            | Change::Object(..)
             | Change::Blocks(_)
             | Change::People(_)
             | Change::Certificate(..)

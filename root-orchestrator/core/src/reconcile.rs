@@ -84,6 +84,10 @@ impl Brain for State {
         self.take(change);
     }
 
+    fn committed(&mut self, changes: &[Change], revision: u64) {
+        self.note_revision(changes, revision);
+    }
+
     /// Takes steps in changes under way, places what is pending, removes what is gone, and brings clusters up to date.
     fn reconcile(&mut self, now: Now) -> Plan {
         let mut plan = Plan::default();

@@ -6,14 +6,12 @@ use std::{
     sync::Arc,
 };
 
+use ::resources::{Schema, SchemaProblem};
 use model::{OrganizationId, ResourceId, ResourceTypeId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{
-    Change, State,
-    schema::{Schema, SchemaProblem},
-};
+use crate::{Change, State};
 
 /// Types of one organisation.
 pub const MOST_RESOURCE_TYPES: usize = 100;
@@ -128,6 +126,11 @@ impl ResourceCheck {
             let message = format!("{ID_FIELD} is given by the root; leave it out");
             return Err(ResourceRejected::Invalid(vec![problem(ID_FIELD, message)]));
         }
+        let whole = Value::Object(content.clone());
+        if ::resources::is_too_deep(&whole) {
+            let message = format!("values are nested deeper than {}", ::resources::DEEPEST);
+            return Err(ResourceRejected::Invalid(vec![problem("", message)]));
+        }
         let bytes = size(&content);
         if bytes > MAX_RESOURCE_BYTES {
             let message =
@@ -135,7 +138,7 @@ impl ResourceCheck {
             return Err(ResourceRejected::Invalid(vec![problem("", message)]));
         }
         let problems = match &self.schema {
-            Ok(Some(schema)) => schema.check(&Value::Object(content.clone())),
+            Ok(Some(schema)) => schema.check(&whole),
             Ok(None) => Vec::new(),
             Err(problem) => vec![problem.clone()],
         };

@@ -16,10 +16,11 @@ use model::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AuditEnds, CustomResource, Delivery, DeliveryId, Hook, ResourceType, Revocation, RevokedId, Secret,
-    Service, Token,
+    AuditEnds, CustomResource, Delivery, DeliveryId, Hook, Object, ObjectKey, ResourceType, Revocation,
+    RevokedId, Secret, Service, Token,
     audit::Ledger,
     neighbours::Neighbourhood,
+    objects::Objects,
     outbox::Outbox,
     people::{People, PeopleChange},
     resources::Resources as CustomResources,
@@ -135,6 +136,8 @@ pub enum Change {
     ResourceType(ResourceTypeId, Option<ResourceType>),
     /// A custom resource.
     Resource(ResourceId, Option<CustomResource>),
+    /// An object of the resource API.
+    Object(ObjectKey, Option<Object>),
     /// A record of who changed what. Forgotten ones go; the rest is never changed.
     AuditRecord(u64, Option<Arc<Record>>),
     /// Where the records begin and end.
@@ -170,6 +173,11 @@ pub struct State {
     pub(crate) hooks: BTreeMap<HookId, Hook>,
     pub(crate) outbox: Outbox,
     pub(crate) resources: CustomResources,
+    pub(crate) objects: Objects,
+    /// Of organisations: the commits that wrote them.
+    pub(crate) written: BTreeMap<OrganizationId, u64>,
+    /// The newest commit.
+    pub(crate) revision: u64,
     /// Which addresses services and instances have. Follows from their documents.
     pub(crate) stable: StablePlan,
     /// Services and instances without addresses.
@@ -287,6 +295,7 @@ impl State {
             Change::Delivery(id, delivery) => self.outbox.take_delivery(id, delivery),
             Change::ResourceType(id, kind) => self.resources.take_type(id, kind),
             Change::Resource(id, resource) => self.resources.take_resource(id, resource),
+            Change::Object(key, object) => self.objects.take(key, object),
             // It is kept by the store alone.
             Change::AuditRecord(..) => {}
             Change::AuditEnds(ends) => self.audit.ends = ends,

@@ -41,8 +41,8 @@ pub(crate) struct AccessToken {
 pub(crate) struct Question {
     /// `get`, `create`, `update` or `delete`.
     verb: String,
-    /// `application`, `service`, `user`, `organization`, `quota`, `cluster`, `worker`, `join-token`,
-    /// `api-token`, `secret` or `audit`.
+    /// `application`, `service`, `secret`, `hook`, `custom-resource`, `resource-definition`, `user`, `organization`,
+    /// `quota`, `cluster`, `worker`, `join-token`, `api-token` or `audit`.
     resource: String,
 }
 

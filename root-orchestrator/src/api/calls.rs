@@ -23,6 +23,10 @@ use crate::{Brain, audit::Audited};
 pub(super) static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// A UUID has 36 and a trace 32.
 const LONGEST_ID: usize = 64;
+/// Of what kind an error is, in answers that have no [`ErrorBody`].
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ErrorWord(pub(super) &'static str);
+
 /// Of parameters in paths. Ids and names are shorter, and what is longer may be a token that was put there by mistake.
 const LONGEST_PARAMETER: usize = 64;
 /// Reads as if it changed nothing, as browsers are sent there, and logs somebody in.
@@ -131,8 +135,9 @@ fn parameters(route: &str, path: &str) -> BTreeMap<String, String> {
 
 fn outcome_of(response: &Response) -> Outcome {
     let status = response.status();
-    let body = response.extensions().get::<ErrorBody>();
-    let error = body.map_or("other", |body| body.error.as_str()).to_owned();
+    let body = response.extensions().get::<ErrorBody>().map(|body| body.error.as_str());
+    let word = response.extensions().get::<ErrorWord>().map(|word| word.0);
+    let error = body.or(word).unwrap_or("other").to_owned();
     let code = Some(status.as_u16());
     if status.is_server_error() {
         Outcome::Failed { error, status: code }

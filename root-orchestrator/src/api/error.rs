@@ -3,6 +3,7 @@
 //! Every answer of 400 and above is `{"code": 404, "status": "Not Found", "error": "no_application", "message": "…"}`:
 //! the first two as Oakestra sends them, `error` a stable code, `message` what, where, why and what to do.
 
+use ::resources::{Reason, Status, status::Cause};
 use axum::{
     Json,
     extract::rejection::BytesRejection,
@@ -97,6 +98,27 @@ impl Error {
             problems: vec![problem],
             ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_value", message)
         }
+    }
+}
+
+/// The same for clients of Kubernetes.
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        let reason = match error.status {
+            StatusCode::UNAUTHORIZED => Reason::Unauthorized,
+            StatusCode::FORBIDDEN => Reason::Forbidden,
+            StatusCode::NOT_FOUND => Reason::NotFound,
+            StatusCode::METHOD_NOT_ALLOWED => Reason::MethodNotAllowed,
+            StatusCode::CONFLICT => Reason::Conflict,
+            StatusCode::PAYLOAD_TOO_LARGE => Reason::RequestEntityTooLarge,
+            StatusCode::UNPROCESSABLE_ENTITY => Reason::Invalid,
+            StatusCode::SERVICE_UNAVAILABLE => Reason::ServiceUnavailable,
+            status if status.is_client_error() => Reason::BadRequest,
+            _ => Reason::InternalError,
+        };
+        let cause = |problem: Problem| Cause::invalid(problem.field, problem.message);
+        let causes = error.problems.into_iter().map(cause).collect();
+        Self { causes, ..Self::new(reason, error.message) }
     }
 }
 

@@ -18,6 +18,7 @@ mod hooks;
 mod logs;
 mod oidc;
 mod organizations;
+mod resources;
 mod secrets;
 mod serve;
 mod services;
@@ -169,6 +170,7 @@ fn described() -> OpenApiRouter<Context> {
         .routes(routes!(audit::list))
         .routes(routes!(audit::export))
         .routes(routes!(audit::verify))
+        .merge(resources::routes())
 }
 
 /// Everything that is served.

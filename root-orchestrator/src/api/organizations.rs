@@ -248,7 +248,7 @@ fn read_members(members: &[Member]) -> Result<BTreeMap<UserId, BTreeSet<Role>>, 
     members.iter().enumerate().map(read).collect()
 }
 
-fn check_name(name: &str) -> Result<(), Error> {
+pub(super) fn check_name(name: &str) -> Result<(), Error> {
     let allowed = |letter: char| letter.is_ascii_alphanumeric() || "-_. ".contains(letter);
     let is_name = !name.trim().is_empty() && name.len() <= LONGEST_NAME && name.chars().all(allowed);
     if is_name {

@@ -126,8 +126,37 @@ impl Things {
         made.body["_id"].as_str().expect("an id").to_owned()
     }
 
+    /// A kind that is defined, with an object of `acme`; both are made if they are not there.
+    async fn widget(&self) {
+        self.site.ada().post(&format!("/apis/{DEFINITIONS}"), &definition()).await;
+        let widget = json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "one"}});
+        self.site.bob.post("/apis/example.com/v1/namespaces/acme/widgets", &widget).await;
+    }
+
+    /// The path of the resource API with a widget of `acme`, or the definition of widgets.
+    async fn fill_resource(&self, path: &str) -> String {
+        self.widget().await;
+        let is_one = path.contains("{namespace}") || !path.contains("{plural}");
+        let path = if is_one {
+            path.replace("{group}/{version}", "example.com/v1")
+                .replace("{plural}", "widgets")
+                .replace("{name}", "one")
+        } else {
+            path.replace("{group}/{version}/{plural}", DEFINITIONS).replace("{name}", "widgets.example.com")
+        };
+        path.replace("{group}", "example.com").replace("{namespace}", "acme")
+    }
+
     /// The path with something of `acme` in the place of its parameters.
     async fn fill(&mut self, path: &str) -> String {
+        if path.contains("{group}") {
+            return self.fill_resource(path).await;
+        }
+        if path == "/api/v1/namespaces/{name}" {
+            // It is there already, or it is not.
+            self.site.ada().post("/api/organization/", &json!({"name": "spare", "member": []})).await;
+            return path.replace("{name}", "spare");
+        }
         let mut filled = path.to_owned();
         let mut put = |name: &str, value: &str| filled = filled.replace(&format!("{{{name}}}"), value);
         match path.split('/').nth(2).unwrap_or_default() {
@@ -177,6 +206,23 @@ impl Things {
         assert!(!filled.contains('{'), "say with what {path} is tried");
         filled
     }
+}
+
+/// Group, version and plural of definitions.
+const DEFINITIONS: &str = "apiextensions.k8s.io/v1/customresourcedefinitions";
+
+fn definition() -> Value {
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "widgets.example.com"},
+        "spec": {
+            "group": "example.com", "scope": "Namespaced", "names": {"plural": "widgets", "kind": "Widget"},
+            "versions": [{
+                "name": "v1", "served": true, "storage": true, "subresources": {"status": {}},
+                "schema": {"openAPIV3Schema": {"type": "object"}},
+            }],
+        },
+    })
 }
 
 fn body(path: &str) -> Value {

@@ -111,7 +111,7 @@ pub(crate) async fn serve_as(
     let stop = shutdown.clone();
     tokio::spawn(async move {
         let routes = |mut server: tonic::transport::Server| server.add_service(EnrolmentServer::new(doorman));
-        link::serve(listener, identity, revocations, routes, stop).await
+        link::serve(listener, identity, revocations, || {}, routes, stop).await
     });
     (address, shutdown)
 }

@@ -101,6 +101,11 @@ impl State {
                 let object = of("custom-resource", id, before, after.as_ref(), custom_resource)?;
                 Some(named(object, &known.name, Some(known.organization)))
             }
+            Change::Object(key, after) => {
+                let before = self.objects.get(key).map(|seen| &*seen.content);
+                let object = of("object", key, before, after.as_ref().map(|it| &*it.content), object)?;
+                Some(named(object, &key.name, key.organization))
+            }
             // What a hook is still to be told goes with the hook.
             Change::Delivery(..)
             | Change::Blocks(_)
@@ -330,6 +335,18 @@ fn resource_type(kind: &ResourceType) -> View {
 fn custom_resource(resource: &CustomResource) -> View {
     let CustomResource { id: _, of: _, content } = resource;
     View::default().hide("content", value(content))
+}
+
+fn object(content: &Value) -> View {
+    let mut hidden = content.clone();
+    // Follow from the rest.
+    if let Some(metadata) = hidden["metadata"].as_object_mut() {
+        metadata.retain(|name, _| name != "managedFields" && name != "generation");
+    }
+    View::default()
+        .show("generation", content["metadata"]["generation"].clone())
+        .show("deletion", content["metadata"]["deletionTimestamp"].clone())
+        .hide("content", hidden)
 }
 
 fn user(user: &User) -> View {

@@ -32,15 +32,17 @@ fn of(kind: &str, verbs: &[&str]) -> Vec<String> {
 const ALL: [&str; 4] = ["get", "create", "update", "delete"];
 
 #[test]
-fn everybody_may_look_at_clusters_and_keep_api_tokens() {
-    let anybody = [of("cluster", &["get"]), of("api-token", &ALL)].concat();
+fn everybody_may_look_at_clusters_and_definitions_and_keep_api_tokens() {
+    let anybody =
+        [of("resource-definition", &["get"]), of("cluster", &["get"]), of("api-token", &ALL)].concat();
     assert_eq!(allowed(&rights(ACME, &[])), anybody);
     assert_eq!(allowed(&rights(ROOT, &[])), anybody);
 }
 
 #[test]
 fn each_role_may_what_it_is_for_in_its_organisation() {
-    let anybody = || [of("cluster", &["get"]), of("api-token", &ALL)].concat();
+    let anybody =
+        || [of("resource-definition", &["get"]), of("cluster", &["get"]), of("api-token", &ALL)].concat();
     let kept = ["application", "service", "secret", "hook", "custom-resource"];
     let applications = kept.map(|kind| of(kind, &ALL)).concat();
     let provider = [applications.clone(), of("quota", &["get"]), anybody()].concat();
@@ -71,7 +73,13 @@ fn each_role_may_what_it_is_for_in_its_organisation() {
 
 #[test]
 fn the_platform_is_for_the_providers_of_the_first_organisation() {
-    let platform = [of("cluster", &ALL), of("worker", &ALL), of("join-token", &ALL), of("api-token", &ALL)];
+    let platform = [
+        of("resource-definition", &["get"]),
+        of("cluster", &ALL),
+        of("worker", &ALL),
+        of("join-token", &ALL),
+        of("api-token", &ALL),
+    ];
     assert_eq!(allowed(&rights(ROOT, &[Role::InfrastructureProvider])), platform.concat());
     let elsewhere = rights(ACME, &[Role::InfrastructureProvider, Role::Admin]);
     for kind in [Kind::Worker, Kind::JoinToken] {
@@ -118,7 +126,7 @@ fn a_token_may_what_its_user_may_and_its_scopes_say() {
     assert_eq!(allowed(&scoped(admin.clone(), &["get:service"])), ["get:service"]);
     let provider = scoped(admin.clone(), &["Application_Provider"]);
     let kinds = ["application", "service", "secret", "hook", "custom-resource"];
-    let looks = [of("quota", &["get"]), of("cluster", &["get"])];
+    let looks = ["quota", "resource-definition", "cluster"].map(|kind| of(kind, &["get"]));
     assert_eq!(allowed(&provider), [kinds.map(|kind| of(kind, &ALL)).concat(), looks.concat()].concat());
     // What its user may not, its scopes do not give.
     assert_eq!(allowed(&scoped(rights(ACME, &[]), &["Admin", "get:service"])), allowed(&rights(ACME, &[])));

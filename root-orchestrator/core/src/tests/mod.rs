@@ -1,7 +1,7 @@
 //! The rules of the root, one by one. Those of survival are in `survival.rs`, those of revisions in `rollout.rs`,
 //! those of joining in `enrolment.rs`, of certificates in `certificates.rs`, those of neighbours in `neighbours.rs`, those of
 //! people in `access.rs`, `membership.rs`, `oidc.rs` and `sessions.rs`, those of where an instance may run in
-//! `constraints.rs`, those of what is recorded in `audit.rs`.
+//! `constraints.rs`, those of what is recorded in `audit.rs`, those of objects of the resource API in `objects.rs`.
 
 mod access;
 mod addresses;
@@ -13,6 +13,7 @@ mod hooks;
 mod membership;
 mod names;
 mod neighbours;
+mod objects;
 mod oidc;
 mod quota;
 mod resources;

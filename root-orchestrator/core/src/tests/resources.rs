@@ -58,6 +58,10 @@ fn a_resource_is_what_its_type_says_when_it_is_made_and_when_it_is_changed() {
     let late = root.checked(&device, json!({"a": "z"})).expect("valid");
     assert_eq!(root.state.update_resource(&made, late), Err(ResourceRejected::Changed));
     assert_eq!(root.state.custom_resources_of(device.id).collect::<Vec<_>>(), [&changed]);
+    // It could not be read again after a restart.
+    let deep = (0..110).fold(json!(1), |within, _| json!([within]));
+    let deep = root.checked(&device, json!({"a": "x", "deep": deep})).expect_err("nobody reads so deep");
+    assert_eq!(deep.to_string(), "values are nested deeper than 100");
     let own = root.checked(&device, json!({"a": "x", "_id": "1"})).expect_err("ids are given");
     assert_eq!(own.to_string(), "`_id`: _id is given by the root; leave it out");
 }

@@ -4,7 +4,7 @@ use std::{cmp::Ordering, collections::BTreeSet, fmt};
 
 use serde_json::{Map, Number, Value};
 
-use super::{Bound, Count, Node, SchemaProblem, Type};
+use super::{Bound, Count, MISSING, Node, SchemaProblem, Type};
 
 /// Problems that are told at once; who mends these asks again.
 const MOST_PROBLEMS: usize = 20;
@@ -79,7 +79,7 @@ impl Checker {
     fn object(&mut self, schema: &Node, fields: &Map<String, Value>, at: &At<'_>) {
         for name in &schema.required {
             if !fields.contains_key(name) {
-                self.wrong(&At::Field(at, name), "it is missing".to_owned());
+                self.wrong(&At::Field(at, name), MISSING.to_owned());
             }
         }
         self.count(schema.property_count, fields.len(), "fields", at);

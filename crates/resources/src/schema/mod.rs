@@ -1,4 +1,4 @@
-//! JSON Schema, as far as custom resources are described by it: what a document must be. Whatever a schema says is heeded or
+//! JSON Schema, as far as documents are described by it: what a document must be. Whatever a schema says is heeded or
 //! refused by name when the schema is given, never ignored (`read.rs`).
 //!
 //! Why not all of it: checking must end, soon, whoever wrote the schema. Here it takes at most as many steps as the schema
@@ -24,9 +24,26 @@ pub struct SchemaProblem {
     pub message: String,
 }
 
+/// What is said of a field that is required and not there.
+pub(crate) const MISSING: &str = "it is missing";
+
+/// How much of a schema is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// Parts, those it refers to counted at each reference.
+    pub(crate) nodes: usize,
+    /// Patterns, counted likewise: making them ready takes a while.
+    pub(crate) patterns: usize,
+}
+
+impl Limits {
+    /// For descriptions of resources, of which a large one has some hundred parts.
+    const USUAL: Self = Self { nodes: 500, patterns: 20 };
+}
+
 /// A schema that was understood.
 #[derive(Debug, Clone)]
-pub(crate) struct Schema(Node);
+pub struct Schema(Node);
 
 /// One schema of a schema. What it does not say is absent.
 #[derive(Debug, Clone, Default)]
@@ -102,13 +119,18 @@ impl Schema {
     ///
     /// # Errors
     /// What in it cannot be heeded, and where.
-    pub(crate) fn read(schema: &Value) -> Result<Self, SchemaProblem> {
-        read::read(schema).map(Self)
+    pub fn read(schema: &Value) -> Result<Self, SchemaProblem> {
+        Self::read_within(schema, Limits::USUAL)
+    }
+
+    /// The same with other limits.
+    pub(crate) fn read_within(schema: &Value, limits: Limits) -> Result<Self, SchemaProblem> {
+        read::read(schema, limits).map(Self)
     }
 
     /// What is wrong with a document; the first few things.
     #[must_use]
-    pub(crate) fn check(&self, document: &Value) -> Vec<SchemaProblem> {
+    pub fn check(&self, document: &Value) -> Vec<SchemaProblem> {
         check::check(&self.0, document)
     }
 }

@@ -3,14 +3,10 @@
 use regex::{Regex, RegexBuilder};
 use serde_json::{Map, Value};
 
-use super::{Bound, Node, SchemaProblem, Type};
+use super::{Bound, Limits, Node, SchemaProblem, Type};
 
-/// Parts of a schema, those it refers to counted at each reference. A description of a large resource has some hundred.
-const MOST_NODES: usize = 500;
 /// Schemas within schemas; a schema that refers to itself has no end.
 const DEEPEST: usize = 32;
-/// Patterns of a schema, counted likewise: making them ready takes a while.
-const MOST_PATTERNS: usize = 20;
 /// Of a compiled pattern: many times what a name or an address takes.
 const PATTERN_BYTES: usize = 64 * 1024;
 
@@ -34,12 +30,13 @@ const ANNOTATIONS: [&str; 14] = [
 
 struct Reader<'a> {
     whole: &'a Value,
+    limits: Limits,
     nodes: usize,
     patterns: usize,
 }
 
-pub(super) fn read(schema: &Value) -> Result<Node, SchemaProblem> {
-    Reader { whole: schema, nodes: 0, patterns: 0 }.node(schema, "schema", 0)
+pub(super) fn read(schema: &Value, limits: Limits) -> Result<Node, SchemaProblem> {
+    Reader { whole: schema, limits, nodes: 0, patterns: 0 }.node(schema, "schema", 0)
 }
 
 fn wrong<T>(field: &str, message: impl Into<String>) -> Result<T, SchemaProblem> {
@@ -49,11 +46,9 @@ fn wrong<T>(field: &str, message: impl Into<String>) -> Result<T, SchemaProblem>
 impl<'a> Reader<'a> {
     fn node(&mut self, schema: &Value, at: &str, depth: usize) -> Result<Node, SchemaProblem> {
         self.nodes += 1;
-        if self.nodes > MOST_NODES {
-            return wrong(
-                at,
-                format!("the schema has more than {MOST_NODES} parts, references counted each time"),
-            );
+        let most = self.limits.nodes;
+        if self.nodes > most {
+            return wrong(at, format!("the schema has more than {most} parts, references counted each time"));
         }
         if depth > DEEPEST {
             return wrong(at, format!("schemas are nested deeper than {DEEPEST}, or refer to themselves"));
@@ -100,8 +95,9 @@ impl<'a> Reader<'a> {
                 "maxLength" => node.length.most = Some(count(value, &at)?),
                 "pattern" => {
                     self.patterns += 1;
-                    if self.patterns > MOST_PATTERNS {
-                        return wrong(&at, format!("the schema has more than {MOST_PATTERNS} patterns"));
+                    let most = self.limits.patterns;
+                    if self.patterns > most {
+                        return wrong(&at, format!("the schema has more than {most} patterns"));
                     }
                     node.pattern = Some(pattern(value, &at)?);
                 }

@@ -1,0 +1,212 @@
+//! The resource API against a real root: objects and their revisions, lists in parts, watches that resume, and what is kept of
+//! it in the records. `scripts/test kubectl` drives it by the real `kubectl`.
+
+use std::time::Duration;
+
+use reqwest::Client;
+use serde_json::{Value, json};
+use testkit::{Api, Root};
+
+const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+const WIDGETS: &str = "/apis/example.com/v1/namespaces/root/widgets";
+/// A watch that tells nothing for so long has nothing to tell.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn definition() -> Value {
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "widgets.example.com"},
+        "spec": {
+            "group": "example.com", "scope": "Namespaced", "names": {"plural": "widgets", "kind": "Widget"},
+            "versions": [{
+                "name": "v1", "served": true, "storage": true,
+                "schema": {"openAPIV3Schema": {
+                    "type": "object",
+                    "properties": {
+                        "spec": {"type": "object", "properties": {
+                            "size": {"type": "integer", "minimum": 1}, "note": {"type": "string"},
+                        }},
+                    },
+                }},
+            }],
+        },
+    })
+}
+
+fn widget(name: &str, size: u64) -> Value {
+    json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": name}, "spec": {"size": size}})
+}
+
+/// A root that knows widgets, and has these.
+async fn root_with(names: &[&str]) -> Root {
+    let root = Root::start().await;
+    let made = root.api.post(DEFINITIONS, &definition()).await;
+    assert_eq!(made.status, 201, "{}", made.body);
+    for name in names {
+        create(&root.api, name).await;
+    }
+    root
+}
+
+async fn create(api: &Api, name: &str) -> Value {
+    let made = api.post(WIDGETS, &widget(name, 1)).await;
+    assert_eq!(made.status, 201, "{}", made.body);
+    made.body
+}
+
+async fn get(api: &Api, name: &str) -> Value {
+    api.get(&format!("{WIDGETS}/{name}")).await.ok()
+}
+
+/// Gives a widget another size; what it is then.
+async fn resize(api: &Api, name: &str, size: u64) -> Value {
+    let mut widget = get(api, name).await;
+    widget["spec"]["size"] = json!(size);
+    api.put(&format!("{WIDGETS}/{name}"), &widget).await.ok()
+}
+
+fn revision(of: &Value) -> &str {
+    of["metadata"]["resourceVersion"].as_str().expect("a revision")
+}
+
+fn names(list: &Value) -> Vec<&str> {
+    let items = list["items"].as_array().expect("a list").iter();
+    items.map(|item| item["metadata"]["name"].as_str().expect("a name")).collect()
+}
+
+/// The first lines of a watch.
+async fn watch(api: &Api, query: &str, lines: usize) -> Vec<Value> {
+    let url = format!("{}{WIDGETS}?watch=true&{query}", api.base());
+    let request = Client::new().get(url).bearer_auth(api.bearer());
+    let reading = async {
+        let mut response = request.send().await.expect("the root answers");
+        assert_eq!(response.status(), 200);
+        let mut text = String::new();
+        while text.matches('\n').count() < lines {
+            let piece = response.chunk().await.expect("it goes on").expect("it does not end");
+            text.push_str(std::str::from_utf8(&piece).expect("text"));
+        }
+        text.lines().take(lines).map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    };
+    tokio::time::timeout(PATIENCE, reading).await.expect("the lines come in time")
+}
+
+/// What lines tell: of what kind, of which widget, of what size.
+fn told<'a>(lines: &'a [Value]) -> Vec<(&'a str, &'a str, u64)> {
+    let line = |line: &'a Value| {
+        let (of, object) = (line["type"].as_str(), &line["object"]);
+        let name = object["metadata"]["name"].as_str();
+        (of.unwrap_or_default(), name.unwrap_or_default(), object["spec"]["size"].as_u64().unwrap_or(0))
+    };
+    lines.iter().map(line).collect()
+}
+
+#[tokio::test]
+async fn objects_keep_their_revisions_over_a_restart_and_watches_resume() {
+    let mut root = root_with(&["one", "two"]).await;
+    let before = root.api.get(WIDGETS).await.ok();
+    root.kill();
+    root.start_again().await;
+    let after = root.api.get(WIDGETS).await.ok();
+    assert_eq!(after["items"], before["items"]);
+    resize(&root.api, "one", 5).await;
+    root.api.delete(&format!("{WIDGETS}/two")).await.ok();
+    create(&root.api, "three").await;
+    let lines = watch(&root.api, &format!("resourceVersion={}", revision(&before)), 3).await;
+    assert_eq!(told(&lines), [("MODIFIED", "one", 5), ("DELETED", "two", 1), ("ADDED", "three", 1)]);
+    let revisions: Vec<u64> =
+        lines.iter().map(|line| revision(&line["object"]).parse().expect("a number")).collect();
+    assert!(revisions.is_sorted(), "{revisions:?}");
+    let again = watch(&root.api, &format!("resourceVersion={}", revisions[0]), 2).await;
+    assert_eq!(again, lines[1..], "from any of them it goes on");
+}
+
+#[tokio::test]
+async fn a_watch_without_a_revision_begins_with_what_there_is() {
+    let root = root_with(&["one", "two"]).await;
+    let lines = watch(&root.api, "sendInitialEvents=true&allowWatchBookmarks=true", 3).await;
+    assert_eq!(told(&lines[..2]), [("ADDED", "one", 1), ("ADDED", "two", 1)]);
+    assert_eq!(lines[2]["type"], "BOOKMARK");
+    assert_eq!(lines[2]["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"], "true");
+    let selected = watch(&root.api, "fieldSelector=metadata.name%3Dtwo", 1).await;
+    assert_eq!(told(&selected), [("ADDED", "two", 1)]);
+}
+
+#[tokio::test]
+async fn who_is_ahead_of_the_root_has_to_list_anew() {
+    let root = root_with(&[]).await;
+    let ahead = root.api.get(&format!("{WIDGETS}?watch=true&resourceVersion=1000000")).await;
+    assert_eq!((ahead.status, &ahead.body["reason"]), (410, &json!("Expired")));
+    let ahead = root.api.get(&format!("{WIDGETS}?resourceVersion=1000000")).await;
+    assert_eq!((ahead.status, &ahead.body["kind"]), (504, &json!("Status")));
+    let wrong = root.api.get(&format!("{WIDGETS}?continue=x")).await;
+    assert_eq!(wrong.status, 400, "{}", wrong.body);
+}
+
+#[tokio::test]
+async fn pages_of_one_list_belong_together() {
+    let root = root_with(&["a", "b", "c"]).await;
+    let first = root.api.get(&format!("{WIDGETS}?limit=1")).await.ok();
+    assert_eq!((names(&first), &first["metadata"]["remainingItemCount"]), (vec!["a"], &json!(2)));
+    root.api.delete(&format!("{WIDGETS}/b")).await.ok();
+    resize(&root.api, "c", 9).await;
+    create(&root.api, "d").await;
+    let token = first["metadata"]["continue"].as_str().expect("there is more");
+    let rest = root.api.get(&format!("{WIDGETS}?limit=5&continue={token}")).await.ok();
+    assert_eq!(names(&rest), ["b", "c"], "as of when it began");
+    assert_eq!(rest["items"][1]["spec"]["size"], 1);
+    assert_eq!((revision(&rest), &rest["metadata"]["continue"]), (revision(&first), &Value::Null));
+    let anew = root.api.get(WIDGETS).await.ok();
+    assert_eq!(names(&anew), ["a", "c", "d"]);
+    let exact = format!("{WIDGETS}?resourceVersionMatch=Exact&resourceVersion={}", revision(&first));
+    assert_eq!(names(&root.api.get(&exact).await.ok()), ["a", "b", "c"]);
+}
+
+#[tokio::test]
+async fn of_two_who_change_the_same_the_second_is_told() {
+    let root = root_with(&["one"]).await;
+    let mut stale = get(&root.api, "one").await;
+    resize(&root.api, "one", 2).await;
+    stale["spec"]["size"] = json!(3);
+    let refused = root.api.put(&format!("{WIDGETS}/one"), &stale).await;
+    assert_eq!((refused.status, &refused.body["reason"]), (409, &json!("Conflict")));
+    let again = root.api.post(WIDGETS, &widget("one", 1)).await;
+    assert_eq!((again.status, &again.body["reason"]), (409, &json!("AlreadyExists")));
+    let wrong = root.api.post(WIDGETS, &widget("bad", 0)).await;
+    let cause =
+        json!([{"reason": "FieldValueInvalid", "message": "it must be at least 1", "field": "spec.size"}]);
+    assert_eq!((wrong.status, &wrong.body["details"]["causes"]), (422, &cause));
+    let condition = format!("{WIDGETS}/one?propagationPolicy=Background");
+    assert_eq!(root.api.delete(&condition).await.ok()["status"], "Success");
+    assert_eq!(root.api.get(&format!("{WIDGETS}/one")).await.status, 404);
+}
+
+#[tokio::test]
+async fn what_is_only_tried_is_not_kept() {
+    let root = root_with(&["one"]).await;
+    let before = get(&root.api, "one").await;
+    let made = root.api.post(&format!("{WIDGETS}?dryRun=All"), &widget("two", 1)).await;
+    assert_eq!((made.status, &made.body["metadata"]["name"]), (201, &json!("two")));
+    let exists = root.api.post(&format!("{WIDGETS}?dryRun=All"), &widget("one", 1)).await;
+    assert_eq!(exists.status, 409, "{}", exists.body);
+    let mut changed = before.clone();
+    changed["spec"]["size"] = json!(7);
+    let tried = root.api.put(&format!("{WIDGETS}/one?dryRun=All"), &changed).await.ok();
+    assert_eq!(tried["spec"]["size"], 7);
+    root.api.delete(&format!("{WIDGETS}/one?dryRun=All")).await.ok();
+    let all = root.api.get(WIDGETS).await.ok();
+    assert_eq!(all["items"], json!([before]));
+}
+
+#[tokio::test]
+async fn records_tell_who_changed_which_object_and_not_what_is_in_it() {
+    let root = root_with(&[]).await;
+    let mut noted = widget("one", 1);
+    noted["spec"]["note"] = json!("marker-5be1");
+    assert_eq!(root.api.post(WIDGETS, &noted).await.status, 201);
+    assert_eq!(root.api.post(WIDGETS, &noted).await.status, 409);
+    let records = root.api.get("/api/v1/audit").await.ok();
+    let text = records.to_string();
+    assert!(text.contains("widgets.example.com/") && text.contains("\"AlreadyExists\""), "{text}");
+    assert!(!text.contains("marker-5be1"), "what users keep is not shown");
+}

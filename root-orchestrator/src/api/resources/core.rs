@@ -1,0 +1,67 @@
+//! The routes of namespaces, which are organisations.
+
+use super::{
+    super::{Path, body::Body},
+    Answer, Asking, Shared, State,
+    answer::Answers,
+    asked::{self, Asked},
+    read::{self, Place},
+    write,
+};
+
+fn place() -> Place {
+    let [group, version, plural] = ["", "v1", "namespaces"].map(str::to_owned);
+    Place { group, version, namespace: None, plural }
+}
+
+/// List namespaces, or watch them
+///
+/// With `watch=true` the answer is a line for each change, and does not end.
+#[utoipa::path(get, path = "/api/v1/namespaces", tag = "resources",
+    params(
+        ("labelSelector" = Option<String>, Query, description = "Which labels, such as `app=shop`"),
+        ("fieldSelector" = Option<String>, Query, description = "Which fields, such as `metadata.name=one`"),
+        ("limit" = Option<u32>, Query, description = "How many at once"),
+        ("continue" = Option<String>, Query, description = "Where the list before ended"),
+    ), responses(Answers))]
+pub(in crate::api) async fn list(State(context): Shared, caller: Asking, asked: Asked) -> Answer {
+    read::all(context, caller?, place(), asked).await
+}
+
+/// Make a namespace: an organisation without members
+#[utoipa::path(post, path = "/api/v1/namespaces", tag = "resources",
+    request_body(content = Object, description = "The namespace"), responses(Answers))]
+pub(in crate::api) async fn create(
+    State(context): Shared,
+    caller: Asking,
+    asked: Asked,
+    body: Body,
+) -> Answer {
+    write::create(context, caller?, place(), asked, asked::body(body)?).await
+}
+
+/// Show a namespace
+#[utoipa::path(get, path = "/api/v1/namespaces/{name}", tag = "resources",
+    params(("name" = String, Path, description = "Name of the organisation")), responses(Answers))]
+pub(in crate::api) async fn get(
+    State(context): Shared,
+    caller: Asking,
+    Path(name): Path<String>,
+    asked: Asked,
+) -> Answer {
+    read::one(context, caller?, place(), &name, asked).await
+}
+
+/// Delete a namespace with the organisation
+#[utoipa::path(delete, path = "/api/v1/namespaces/{name}", tag = "resources",
+    params(("name" = String, Path, description = "Name of the organisation")),
+    request_body(content = Object, description = "`DeleteOptions`; may be absent"), responses(Answers))]
+pub(in crate::api) async fn delete(
+    State(context): Shared,
+    caller: Asking,
+    Path(name): Path<String>,
+    asked: Asked,
+    body: Body,
+) -> Answer {
+    write::delete(context, caller?, place(), &name, asked, asked::body(body)?).await
+}

@@ -1,0 +1,173 @@
+//! Objects of any kind as lists and watches go through them, wherever they are.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use ::resources::kind::Verb;
+use model::OrganizationId;
+use root_core::{Object, ObjectKey, Organization, State as Truth, access::Verdict};
+use serde_json::{Value, json};
+
+use super::kinds::{Served, Source, Whose};
+use crate::{
+    auth::Caller,
+    documents::{OBJECTS, ORGANIZATIONS},
+};
+
+/// One object.
+#[derive(Debug, Clone)]
+pub(super) struct Row {
+    /// Whose it is.
+    pub(super) organization: Option<OrganizationId>,
+    pub(super) name: String,
+    pub(super) content: Arc<Value>,
+    /// The commit that wrote it.
+    pub(super) revision: u64,
+}
+
+impl Row {
+    /// Where a list goes on behind it.
+    pub(super) fn cursor(&self) -> (Option<OrganizationId>, &str) {
+        (self.organization, &self.name)
+    }
+}
+
+/// What organisations are called.
+pub(super) type Namespaces = BTreeMap<OrganizationId, String>;
+
+/// What organisations are called now.
+pub(super) fn namespaces(state: &Truth) -> Namespaces {
+    state.organizations().map(|it| (it.id, it.name.clone())).collect()
+}
+
+impl Served {
+    /// The collection its objects are documents of.
+    pub(super) const fn collection(&self) -> &'static str {
+        match self.source {
+            Source::Objects => OBJECTS,
+            Source::Organizations => ORGANIZATIONS,
+        }
+    }
+
+    /// Which document an object is, of those that are documents of their own.
+    pub(super) fn key(&self, whose: &Whose, name: &str) -> ObjectKey {
+        let organization = whose.namespace().map(|(id, _)| id);
+        ObjectKey { resource: self.kind.resource(), organization, name: name.to_owned() }
+    }
+
+    /// One object.
+    pub(super) fn row(&self, state: &Truth, whose: &Whose, name: &str) -> Option<Row> {
+        match self.source {
+            Source::Objects => {
+                let key = self.key(whose, name);
+                let seen = state.object(&key)?;
+                let revision = seen.revision.unwrap_or_else(|| state.revision());
+                let content = Arc::clone(&seen.content);
+                Some(Row { organization: key.organization, name: key.name, content, revision })
+            }
+            Source::Organizations => {
+                let organization = state.organization_named(name)?;
+                Some(namespace(
+                    organization,
+                    state.organization_revision(organization.id).unwrap_or_default(),
+                ))
+            }
+        }
+    }
+
+    /// All objects of the kind, whosever they are, in order.
+    pub(super) fn rows(&self, state: &Truth) -> Vec<Row> {
+        match self.source {
+            Source::Objects => {
+                let resource = self.kind.resource();
+                let row = |(key, seen): (&ObjectKey, &root_core::Seen)| Row {
+                    organization: key.organization,
+                    name: key.name.clone(),
+                    content: Arc::clone(&seen.content),
+                    revision: seen.revision.unwrap_or_else(|| state.revision()),
+                };
+                state.objects_of(&resource).map(row).collect()
+            }
+            Source::Organizations => {
+                let revision = |id| state.organization_revision(id).unwrap_or_default();
+                state.organizations().map(|it| namespace(it, revision(it.id))).collect()
+            }
+        }
+    }
+
+    /// Whether a document is one of this kind.
+    pub(super) fn is_of(&self, collection: &str, key: &str) -> bool {
+        let is_of_kind = || match self.source {
+            Source::Objects => {
+                key.strip_prefix(&self.kind.resource()).is_some_and(|rest| rest.starts_with('/'))
+            }
+            Source::Organizations => true,
+        };
+        collection == self.collection() && is_of_kind()
+    }
+
+    /// A document of the kind.
+    pub(super) fn read(&self, value: &[u8], revision: u64) -> Option<Row> {
+        match self.source {
+            Source::Objects => {
+                let Object { key, content } = serde_json::from_slice(value).ok()?;
+                Some(Row { organization: key.organization, name: key.name, content, revision })
+            }
+            Source::Organizations => {
+                let organization: Organization = serde_json::from_slice(value).ok()?;
+                Some(namespace(&organization, revision))
+            }
+        }
+    }
+
+    /// Whether the caller is to see an object.
+    pub(super) fn shows(&self, caller: &Caller, whose: &Whose, row: &Row) -> bool {
+        let may_look = || match row.organization {
+            Some(_) => self.verdict(caller, Verb::Get, row.organization) == Verdict::Allowed,
+            None => true,
+        };
+        match whose {
+            Whose::Organization(organization, _) => row.organization == Some(*organization),
+            Whose::Platform | Whose::All => may_look(),
+        }
+    }
+
+    /// An object as it is shown.
+    pub(super) fn shown(&self, row: &Row, namespaces: &Namespaces) -> Value {
+        let mut object = Value::clone(&row.content);
+        object["apiVersion"] = Value::from(self.kind.api_version());
+        if self.kind.is_namespaced {
+            let name = row.organization.and_then(|id| namespaces.get(&id));
+            object["metadata"]["namespace"] = Value::from(name.map_or("", String::as_str));
+        }
+        object["metadata"]["resourceVersion"] = Value::from(row.revision.to_string());
+        object
+    }
+
+    /// An object as it is stored.
+    pub(super) fn stored(&self, mut object: Value) -> Value {
+        object["apiVersion"] = Value::from(self.stored_api_version());
+        if let Some(metadata) = object["metadata"].as_object_mut() {
+            metadata.remove("namespace");
+            metadata.remove("resourceVersion");
+        }
+        object
+    }
+}
+
+fn namespace(organization: &Organization, revision: u64) -> Row {
+    let content = json!({
+        "apiVersion": "v1", "kind": "Namespace",
+        "metadata": {
+            "name": organization.name, "uid": organization.id.to_string(),
+            "labels": {"kubernetes.io/metadata.name": organization.name},
+        },
+        "spec": {},
+        "status": {"phase": "Active"},
+    });
+    Row {
+        organization: Some(organization.id),
+        name: organization.name.clone(),
+        content: Arc::new(content),
+        revision,
+    }
+}
