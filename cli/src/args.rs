@@ -2,6 +2,7 @@
 
 mod audit;
 mod certs;
+mod hook;
 mod people;
 mod secret;
 mod worker;
@@ -12,6 +13,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 pub use audit::{AuditExportArguments, AuditFilterArguments, AuditListArguments, AuditWhat};
 pub use certs::{CertsArguments, CertsWhat};
+pub use hook::{HookEvent, HookUpdateArguments, HookWhat};
 pub use people::{
     ApiTokenArguments, ApiTokenWhat, AuthWhat, KubeconfigArguments, Limit, Limits, LoginArguments,
     OrganizationWhat, PasswordArguments, UserWhat,
@@ -131,6 +133,12 @@ pub enum Command {
         /// What to do with secrets.
         #[command(subcommand)]
         what: SecretWhat,
+    },
+    /// Have programs told when something of the organisation changes
+    Hook {
+        /// What to do with hooks.
+        #[command(subcommand)]
+        what: HookWhat,
     },
     /// List certificates, or revoke those of a cluster or a worker
     Certs(CertsArguments),

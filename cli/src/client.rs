@@ -193,7 +193,12 @@ impl Client {
         self.answer(request, &Method::PUT, path).await
     }
 
-    /// `DELETE path` as JSON.
+    /// `PATCH path` as JSON.
+    pub(crate) async fn patch(&self, path: &str, body: &Value) -> Result<Value, Error> {
+        self.call(Method::PATCH, path, Some(body)).await
+    }
+
+    /// `DELETE path` as JSON; null where there is nothing to say.
     pub(crate) async fn delete(&self, path: &str) -> Result<Value, Error> {
         self.call(Method::DELETE, path, None).await
     }
@@ -309,6 +314,9 @@ impl Client {
     }
 
     async fn json(&self, response: Response, request: &str) -> Result<Value, Error> {
+        if response.status() == StatusCode::NO_CONTENT {
+            return Ok(Value::Null);
+        }
         let text = response.text().await.map_err(|error| Error::Unfinished {
             root: self.root.clone(),
             request: request.to_owned(),

@@ -184,10 +184,11 @@ impl Error {
                  or give the application another name or namespace"
             )),
             Self::Unknown { nearest: Some(nearest), .. } => Some(format!("did you mean `{nearest}`?")),
-            Self::Unknown { kind: "secret", .. } => {
-                Some("`mangrove secret list` lists what there is".to_owned())
-            }
-            Self::Unknown { kind: kind @ ("user" | "organization"), nearest: None, .. } => {
+            Self::Unknown {
+                kind: kind @ ("user" | "organization" | "secret" | "hook"),
+                nearest: None,
+                ..
+            } => {
                 Some(format!("`mangrove {kind} list` lists what there is"))
             }
             Self::Unknown { kind: "certificate", nearest: None, .. } => {

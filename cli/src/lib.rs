@@ -78,6 +78,7 @@ async fn dispatch(arguments: Arguments, output: &Output) -> Result<(), Error> {
         Command::Delete { what } => commands::delete::run(&connect()?, output, what).await,
         Command::Token { what } => commands::token::run(&connect()?, output, what).await,
         Command::Secret { what } => commands::secret::run(&connect()?, output, what).await,
+        Command::Hook { what } => commands::hook::run(&connect()?, output, what).await,
         Command::Certs(certs) => commands::certs::run(&connect()?, output, certs).await,
         Command::Audit { what } => commands::audit::run(connect, output, what).await,
         Command::Completions { shell } => commands::completions(output, shell),

@@ -2,7 +2,7 @@
 
 use crate::{
     error::Error,
-    objects::{Application, Service},
+    objects::{Application, Hook, Service},
 };
 
 /// Less alike than this, a suggestion is a guess: `hallo` and `hello` are 0.88, `hello` and `help` 0.85,
@@ -39,6 +39,13 @@ pub(crate) fn service<'a>(
         ]
     };
     one_of("service", &services, name, application, spellings, Service::full_name)
+}
+
+/// The hook `name`: its id, `organization/name` or its name.
+pub(crate) fn hook<'a>(hooks: impl IntoIterator<Item = &'a Hook>, name: &str) -> Result<&'a Hook, Error> {
+    let hooks: Vec<&Hook> = hooks.into_iter().collect();
+    let spellings = |hook: &Hook| vec![hook.id.clone(), hook.full_name(), hook.name.clone()];
+    one_of("hook", &hooks, name, None, spellings, Hook::full_name)
 }
 
 /// Whether `name` is the id, the name or `name.namespace` of the application that `service` belongs to.

@@ -12,14 +12,16 @@ mod network;
 mod node;
 mod relay;
 mod root;
+mod schema;
 mod sealing;
 mod sla;
 mod tunnel;
+mod workflow;
 
 /// Takes one input. What must not be panics.
 pub(crate) type Target = fn(&[u8]);
 
-const TARGETS: [(&str, Target); 15] = [
+const TARGETS: [(&str, Target); 17] = [
     ("access_token", access_token::take),
     ("beats", beats::take),
     ("certificate", certificate::take),
@@ -32,9 +34,11 @@ const TARGETS: [(&str, Target); 15] = [
     ("node", node::take),
     ("relay", relay::take),
     ("root", root::take),
+    ("schema", schema::take),
     ("sealing", sealing::take),
     ("sla", sla::take),
     ("tunnel", tunnel::take),
+    ("workflow", workflow::take),
 ];
 
 /// The target of that name.

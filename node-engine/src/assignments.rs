@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use daemon::StateDirectory;
+use daemon::{StateDirectory, TwinFile};
 use node_core::Held;
 
 const FILE: &str = "assignment.json";
@@ -23,40 +23,40 @@ pub trait AssignmentStore: Send + Sync + std::fmt::Debug + 'static {
     fn save(&self, held: &Held) -> anyhow::Result<()>;
 }
 
-/// A file in the state directory.
+/// A file in the state directory. It is replaced before anything new is begun, so what the disk needs for it is waited for.
 #[derive(Debug)]
 pub struct AssignmentFile {
     directory: Arc<StateDirectory>,
+    file: TwinFile,
 }
 
 impl AssignmentFile {
     /// The file in `directory`, which need not be there yet.
     #[must_use]
-    pub const fn new(directory: Arc<StateDirectory>) -> Self {
-        Self { directory }
+    pub fn new(directory: Arc<StateDirectory>) -> Self {
+        Self { file: TwinFile::new(Arc::clone(&directory), FILE), directory }
     }
 }
 
 impl AssignmentStore for AssignmentFile {
     fn load(&self) -> anyhow::Result<Option<Held>> {
         use anyhow::Context;
-        let content = self.directory.read_file(FILE).context("read the last assignment")?;
-        let parse = |content: Vec<u8>| {
-            serde_json::from_slice(&content).with_context(|| {
-                let path = self.directory.path().join(FILE);
-                format!(
-                    "understand the last assignment in {}; move it away to start with none",
-                    path.display()
-                )
-            })
+        let advice = |action: &str| {
+            let path = self.directory.path().join(FILE);
+            format!(
+                "{action} the last assignment in {0} and {0}.other; move both away to start with none",
+                path.display()
+            )
         };
+        let content = self.file.read().with_context(|| advice("read"))?;
+        let parse = |content: Vec<u8>| serde_json::from_slice(&content).with_context(|| advice("understand"));
         content.map(parse).transpose()
     }
 
     fn save(&self, held: &Held) -> anyhow::Result<()> {
         use anyhow::Context;
         let content = serde_json::to_vec(held).context("write the assignment as JSON")?;
-        self.directory.replace_file(FILE, &content).context("save the assignment")
+        self.file.replace(&content).context("save the assignment")
     }
 }
 

@@ -46,6 +46,7 @@ speak_tls() {
   log_in || fail "mangrove cannot log in over TLS"
   mangrove get clusters >/dev/null
   passed "so does mangrove"
+  make_hooks
   expect "who does not believe it is told what to do" \
     "$(SSL_CERT_FILE=/dev/null mangrove get clusters 2>&1 || true)" 'SSL_CERT_FILE=authority.pem'
   expect "plain HTTP is answered with what to do" "$(curl --silent http://127.0.0.1:10000/)" 'put https:// before it'
@@ -55,6 +56,19 @@ speak_tls() {
   [[ $(shown_serial) != "$serial" ]] || fail "the API still shows the certificate of before"
   http "$API/docs/openapi.json" >/dev/null
   passed "a renewed certificate is shown without a restart"
+}
+
+# By the command line. There may be others, of requests that were made up.
+make_hooks() {
+  local told='.[] | select(.hook_name == "told") | [.entity, .events[], .webhook_url] | join(" ")'
+  expect "no hook leads to the root itself" \
+    "$(mangrove hook create told --url "$API" --entity jobs 2>&1 || true)" 'webhook_url: 127\.0\.0\.1 is not an address'
+  mangrove hook create told --url https://hooks.invalid/ --entity applications --on create
+  mangrove hook update told --on delete
+  expect "a hook is made and changed" "$(mangrove hook list --output json | jq --raw-output "$told")" \
+    '^applications post_delete https://hooks\.invalid/$'
+  mangrove hook delete told
+  expect "and deleted" "$(mangrove hook list --output json | jq --raw-output "[$told] | length")" '^0$'
 }
 
 shown_serial() {

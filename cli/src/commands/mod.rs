@@ -7,6 +7,7 @@ pub(crate) mod change;
 pub(crate) mod delete;
 pub(crate) mod deploy;
 pub(crate) mod get;
+pub(crate) mod hook;
 pub(crate) mod kubeconfig;
 pub(crate) mod login;
 pub(crate) mod logs;

@@ -1,4 +1,5 @@
-//! What the fake root answers about users, organisations and API tokens: what a test says, by method and path.
+//! What the fake root answers about users, organisations, API tokens and hooks: what a test says, by method and path;
+//! of null there is nothing to say.
 
 use super::{IntoResponse, Json, Request, Response, Router, Shared, State, StatusCode, json};
 use axum::routing::any;
@@ -15,6 +16,8 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/api/auth/tokens", any(answer))
         .route("/api/auth/tokens/{id}", any(answer))
         .route("/api/user/{name}", any(answer))
+        .route("/api/v1/hooks", any(answer))
+        .route("/api/v1/hooks/{id}", any(answer))
         .route("/api/user/{name}/reset", any(answer))
 }
 
@@ -37,6 +40,7 @@ async fn poll(State(root): State<Shared>, body: String) -> Response {
 async fn answer(State(root): State<Shared>, request: Request) -> Response {
     let asked = format!("{} {}", request.method(), request.uri().path());
     match root.lock().unwrap().people.get(&asked) {
+        Some(serde_json::Value::Null) => StatusCode::NO_CONTENT.into_response(),
         Some(answer) => Json(answer.clone()).into_response(),
         None => (StatusCode::NOT_FOUND, Json(json!({"message": format!("no {asked}")}))).into_response(),
     }

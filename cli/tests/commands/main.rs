@@ -8,6 +8,7 @@ mod certs;
 mod changes;
 mod deploy;
 mod fake_root;
+mod hooks;
 mod login;
 mod people;
 mod reads;

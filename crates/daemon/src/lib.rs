@@ -10,6 +10,7 @@ mod logging;
 mod recent;
 mod remembered;
 mod state_directory;
+mod twin_file;
 
 use std::{future::Future, process::ExitCode};
 
@@ -24,6 +25,7 @@ pub use ids::{
 pub use recent::RecentLines;
 pub use remembered::Remembered;
 pub use state_directory::{StateDirectory, StateDirectoryError};
+pub use twin_file::TwinFile;
 
 /// How many threads a daemon's runtime uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

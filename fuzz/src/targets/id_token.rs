@@ -44,7 +44,10 @@ pub(crate) fn take(data: &[u8]) {
             }
             _ => {
                 let Ok(claims) = serde_json::from_str::<Map<String, Value>>(&text) else { continue };
-                let said = read(&sign(&claims, key), &allowed, &[public.clone()]).expect("it is signed");
+                let said = match read(&sign(&claims, key), &allowed, &[public.clone()]) {
+                    Err(IdTokenError::Content) => continue,
+                    said => said.expect("it is signed"),
+                };
                 assert_eq!(said, Claims::new(claims.clone()));
                 judge(&said, &claims);
             }

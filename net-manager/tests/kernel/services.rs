@@ -391,3 +391,28 @@ async fn large_answers_pass_an_encrypted_link() {
     sender.join().expect("it sent");
     assert_eq!((received.len(), received.iter().all(|byte| *byte == 7)), (3_000_000, true));
 }
+
+#[tokio::test]
+async fn hundreds_of_instances_are_led_to_wherever_they_go() {
+    let mut lab = Lab::new().await;
+    let _caller = lab.attach_stable(0).await;
+    let peer = |underlay: &str, v4: &str, v6: &str| Peer {
+        way: Way::Direct { underlay: parse(underlay) },
+        lease: lease(v4, v6),
+    };
+    let peers = [
+        (worker(THERE), peer("192.0.2.2", "10.18.0.64/26", "fc00::100/120")),
+        (worker(3), peer("192.0.2.3", "10.18.0.128/26", "fc00::200/120")),
+    ];
+    let numbers: Vec<u32> = (1..=250).collect();
+    for (device, gateways) in [(THERE, ["10.18.0.65", "fc00::101"]), (3, ["10.18.0.129", "fc00::201"])] {
+        // Half of them, so that the rest meets those that are there.
+        lab.hear(&at(device, &numbers[..125]), &peers).await;
+        lab.hear(&at(device, &numbers), &peers).await;
+        let routes = lab.device.route().get_routes().await.expect("netlink");
+        for gateway in gateways.map(parse::<std::net::IpAddr>) {
+            let led = routes.iter().filter(|route| route.gateway() == Some(&gateway));
+            assert_eq!(led.count(), numbers.len() + 1, "with the range of the device by {gateway}");
+        }
+    }
+}

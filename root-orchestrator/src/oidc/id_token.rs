@@ -27,6 +27,8 @@ pub(crate) enum IdTokenError {
     UnknownKey,
     #[error("its signature is wrong")]
     Signature,
+    #[error("what it says is no object, or a claim of the standard is not of its type")]
+    Content,
     #[error(transparent)]
     Claim(#[from] ClaimError),
 }
@@ -93,8 +95,14 @@ impl<'a> IdToken<'a> {
         validation.validate_aud = false;
         let token = jsonwebtoken::decode::<Map<String, Value>>(self.text, &key, &validation);
         let token = token.map_err(|error| {
-            let is_signature = matches!(error.kind(), ErrorKind::InvalidSignature);
-            if is_signature { IdTokenError::Signature } else { IdTokenError::Malformed }
+            if matches!(error.kind(), ErrorKind::InvalidSignature) {
+                IdTokenError::Signature
+            } else if matches!(error.kind(), ErrorKind::Json(_)) {
+                // The signature was checked before it was read.
+                IdTokenError::Content
+            } else {
+                IdTokenError::Malformed
+            }
         })?;
         Ok(Claims::new(token.claims))
     }
@@ -215,6 +223,16 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn a_claim_of_another_type_is_told_from_a_token_of_another_form() {
+        let signer = Signer::new(Algorithm::ES256, "one");
+        let mut odd = said();
+        odd["sub"] = json!(["kim"]);
+        let keys = [signer.public.clone()];
+        assert_eq!(check(&signer.sign(&odd), &keys), Err(IdTokenError::Content));
+        assert_eq!(check(&signer.sign(&json!([])), &keys), Err(IdTokenError::Content));
     }
 
     #[test]

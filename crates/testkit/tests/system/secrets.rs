@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use daemon::StateDirectory;
+use daemon::{StateDirectory, TwinFile};
 use data_encoding::BASE64;
 use link::SealingKey;
 use model::{Assignment, RegistryCredentials, Sealed, SecretTarget, SecretVersionId};
@@ -148,7 +148,7 @@ async fn a_value_reaches_the_device_sealed_and_is_seen_nowhere_on_its_way() {
     })
     .await;
     let key = SealingKey::load_or_generate(&state).expect("its own");
-    let kept = state.read_file("assignment.json").expect("readable").expect("there");
+    let kept = TwinFile::new(Arc::new(state), "assignment.json").read().expect("readable").expect("there");
     let kept: Assignment = serde_json::from_slice(&kept).expect("an assignment");
     let opened = |sealed: &BTreeMap<SecretVersionId, Sealed>, version| {
         key.open(version, &sealed[&version]).expect("sealed for this device").reveal().to_vec()
