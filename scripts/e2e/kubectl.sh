@@ -31,8 +31,6 @@ main() {
   apply_at_the_server
   step "kubectl: going"
   let_go
-  step "kubectl: applications"
-  look_at_applications
   step "kubectl: who may do what"
   ask_what_is_allowed
 }
@@ -205,18 +203,6 @@ let_go() {
     "$(refused delete crd widgets.example.com --cascade=orphan)" 'there are 2 widgets'
   expect "delete with what belongs to it" "$(k delete crd widgets.example.com)" 'deleted'
   expect "the kind is gone" "$(refused get widgets)" 'could not find the requested resource|have a resource type'
-}
-
-look_at_applications() {
-  local sla=$REPOSITORY/examples/hello/hello.sla.json
-  k create --raw /api/application/ --filename "$sla" >/dev/null
-  expect "applications" "$(k get applications)" '^hello\.'
-  expect "services" "$(k get services --output wide)" '^hello\..* 1 +0 +0 '
-  expect "all of it" "$(k get all)" '^service\.mangrove\.io/hello\.'
-  expect "explain" "$(k explain services.mangrove.io)" 'its spec is that of the SLA'
-  expect "they are made otherwise" "$(refused label applications --all a=b)" 'MethodNotAllowed'
-  k delete applications --all >/dev/null
-  expect "delete" "$(k get services 2>&1)" 'No resources found'
 }
 
 ask_what_is_allowed() {
