@@ -5,7 +5,7 @@ use root_core::{
     Organization, PeopleChange, ResourceType, Secret, State, User, oidc::ProviderLogin,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use store::{Expect, Page, Store, StoreError, Write, decode, put};
+use store::{Document, Expect, Page, Revision, Store, StoreError, Write, decode, put};
 use uuid::Uuid;
 
 use audit::{Head, Record};
@@ -14,10 +14,10 @@ use model::{ApplicationId, Brain, OrganizationId};
 
 use crate::auth::Keys;
 
-const APPLICATIONS: &str = "applications";
-const SERVICES: &str = "services";
-const INSTANCES: &str = "instances";
-const CLUSTERS: &str = "clusters";
+pub(crate) const APPLICATIONS: &str = "applications";
+pub(crate) const SERVICES: &str = "services";
+pub(crate) const INSTANCES: &str = "instances";
+pub(crate) const CLUSTERS: &str = "clusters";
 const TOKENS: &str = "tokens";
 const SECRETS: &str = "secrets";
 const PLANS: &str = "plans";
@@ -169,13 +169,15 @@ pub(crate) async fn load(store: &dyn Store, settings: &Settings) -> Result<State
     let mut state = State::of(settings.organization);
     load_all(store, &mut state, SECRETS, |it: Secret| Change::Secret(it.id, Some(it))).await?;
     // Clusters and services first: instances refer to them.
-    load_all(store, &mut state, CLUSTERS, |it: root_core::Cluster| Change::Cluster(it.id, Some(it))).await?;
-    load_all(store, &mut state, APPLICATIONS, |it: StoredApplication| {
+    load_written(store, &mut state, CLUSTERS, |it: root_core::Cluster| Change::Cluster(it.id, Some(it)))
+        .await?;
+    load_written(store, &mut state, APPLICATIONS, |it: StoredApplication| {
         Change::Application(it.id, Some(it.of(settings.organization)))
     })
     .await?;
-    load_all(store, &mut state, SERVICES, |it: root_core::Service| Change::Service(it.id, Some(it))).await?;
-    load_all(store, &mut state, INSTANCES, |it: root_core::Instance| Change::Instance(it.id, Some(it)))
+    load_written(store, &mut state, SERVICES, |it: root_core::Service| Change::Service(it.id, Some(it)))
+        .await?;
+    load_written(store, &mut state, INSTANCES, |it: root_core::Instance| Change::Instance(it.id, Some(it)))
         .await?;
     load_all(store, &mut state, TOKENS, |it: root_core::Token| Change::Token(it.id, Some(it))).await?;
     let mut ends = None;
@@ -244,12 +246,40 @@ async fn load_written<T: DeserializeOwned>(
     collection: &str,
     change: impl Fn(T) -> Change,
 ) -> Result<(), StoreError> {
-    for document in store.list(collection).await? {
-        let change = change(decode(&document)?);
+    take_written(state, &store.list(collection).await?, change)
+}
+
+fn take_written<T: DeserializeOwned>(
+    state: &mut State,
+    documents: &[Document],
+    change: impl Fn(T) -> Change,
+) -> Result<(), StoreError> {
+    for document in documents {
+        let change = change(decode(document)?);
         state.apply(change.clone());
         state.committed(&[change], document.revision.0);
     }
     Ok(())
+}
+
+/// What is shown as applications, services, instances and clusters, as of a revision: a state of these alone.
+pub(crate) async fn viewed_at(
+    store: &dyn Store,
+    first: OrganizationId,
+    at: Revision,
+) -> Result<State, StoreError> {
+    let mut state = State::of(first);
+    let clusters = store.list_at(CLUSTERS, at).await?;
+    take_written(&mut state, &clusters, |it: root_core::Cluster| Change::Cluster(it.id, Some(it)))?;
+    let applications = store.list_at(APPLICATIONS, at).await?;
+    take_written(&mut state, &applications, |it: StoredApplication| {
+        Change::Application(it.id, Some(it.of(first)))
+    })?;
+    let services = store.list_at(SERVICES, at).await?;
+    take_written(&mut state, &services, |it: root_core::Service| Change::Service(it.id, Some(it)))?;
+    let instances = store.list_at(INSTANCES, at).await?;
+    take_written(&mut state, &instances, |it: root_core::Instance| Change::Instance(it.id, Some(it)))?;
+    Ok(state)
 }
 
 /// Where the records begin and end, as they say themselves: what is missing is not written over, but found by a check.

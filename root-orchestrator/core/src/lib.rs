@@ -60,8 +60,8 @@ pub use hooks::{
 };
 pub use membership::{NewUser, PeopleRejected, UserChange};
 pub use objects::{
-    Deleted, MAX_OBJECT_BYTES, MOST_DEFINITIONS, MOST_OBJECT_BYTES, MOST_OBJECTS, Object, ObjectKey,
-    ObjectRejected, Seen,
+    Deleted, Document, MAX_OBJECT_BYTES, MOST_DEFINITIONS, MOST_OBJECT_BYTES, MOST_OBJECTS, Object,
+    ObjectKey, ObjectRejected, Seen,
 };
 pub use outbox::{Delivery, DeliveryId, MOST_WAITING};
 pub use people::{ApiToken, EndedSession, Organization, PasswordReset, PeopleChange, User};

@@ -16,8 +16,8 @@ use model::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AuditEnds, CustomResource, Delivery, DeliveryId, Hook, Object, ObjectKey, ResourceType, Revocation,
-    RevokedId, Secret, Service, Token,
+    AuditEnds, CustomResource, Delivery, DeliveryId, Document, Hook, Object, ObjectKey, ResourceType,
+    Revocation, RevokedId, Secret, Service, Token,
     audit::Ledger,
     neighbours::Neighbourhood,
     objects::Objects,
@@ -178,8 +178,8 @@ pub struct State {
     pub(crate) resources: CustomResources,
     pub(crate) workflows: Workflows,
     pub(crate) objects: Objects,
-    /// Of organisations: the commits that wrote them.
-    pub(crate) written: BTreeMap<OrganizationId, u64>,
+    /// The commits that wrote documents that are shown as objects.
+    pub(crate) written: BTreeMap<Document, u64>,
     /// The newest commit.
     pub(crate) revision: u64,
     /// Which addresses services and instances have. Follows from their documents.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use reqwest::Client;
 use serde_json::{Value, json};
-use testkit::{Api, Root};
+use testkit::{Api, Root, hello_sla};
 
 const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 const WIDGETS: &str = "/apis/example.com/v1/namespaces/root/widgets";
@@ -74,19 +74,30 @@ fn names(list: &Value) -> Vec<&str> {
     items.map(|item| item["metadata"]["name"].as_str().expect("a name")).collect()
 }
 
-/// The first lines of a watch.
+/// The first lines of a watch of widgets.
 async fn watch(api: &Api, query: &str, lines: usize) -> Vec<Value> {
-    let url = format!("{}{WIDGETS}?watch=true&{query}", api.base());
+    watch_until(api, &format!("{WIDGETS}?watch=true&{query}"), |told| told.len() == lines).await
+}
+
+/// The lines of a watch up to the first with which it is so.
+async fn watch_until(api: &Api, path: &str, is_so: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+    let url = format!("{}{path}", api.base());
     let request = Client::new().get(url).bearer_auth(api.bearer());
     let reading = async {
         let mut response = request.send().await.expect("the root answers");
         assert_eq!(response.status(), 200);
-        let mut text = String::new();
-        while text.matches('\n').count() < lines {
+        let (mut text, mut lines) = (String::new(), Vec::new());
+        loop {
+            while let Some((line, rest)) = text.split_once('\n') {
+                lines.push(serde_json::from_str(line).expect("JSON"));
+                if is_so(&lines) {
+                    return lines;
+                }
+                text = rest.to_owned();
+            }
             let piece = response.chunk().await.expect("it goes on").expect("it does not end");
             text.push_str(std::str::from_utf8(&piece).expect("text"));
         }
-        text.lines().take(lines).map(|line| serde_json::from_str(line).expect("JSON")).collect()
     };
     tokio::time::timeout(PATIENCE, reading).await.expect("the lines come in time")
 }
@@ -209,4 +220,40 @@ async fn records_tell_who_changed_which_object_and_not_what_is_in_it() {
     let text = records.to_string();
     assert!(text.contains("widgets.example.com/") && text.contains("\"AlreadyExists\""), "{text}");
     assert!(!text.contains("marker-5be1"), "what users keep is not shown");
+}
+
+#[tokio::test]
+async fn applications_services_and_instances_are_objects_too() {
+    const ALL: &str = "/apis/mangrove.io/v1/namespaces/root";
+    let root = Root::start().await;
+    let cluster = root.cluster("one").await;
+    let _worker = cluster.worker(&root.api, "device").await;
+    let service = root.api.create(&hello_sla("shop")).await;
+    let shown = root.api.get(&format!("/api/service/{service}")).await.ok();
+    let name = shown["job_name"].as_str().expect("a name").to_owned();
+    let before = root.api.get(&format!("{ALL}/services")).await.ok();
+    assert_eq!(
+        (names(&before), &before["items"][0]["status"]["instances"]),
+        (vec![name.as_str()], &json!(0))
+    );
+    let number = root.api.deploy(&service).await;
+    let since = format!("watch=true&resourceVersion={}", revision(&before));
+    let services = format!("{ALL}/services?{since}");
+    let is_ready = |lines: &[Value]| lines.last().is_some_and(|line| line["object"]["status"]["ready"] == 1);
+    let lines = watch_until(&root.api, &services, is_ready).await;
+    assert!(lines.iter().all(|line| line["type"] == "MODIFIED"), "{lines:?}");
+    let instance = format!("{name}-{number}");
+    let one = root.api.get(&format!("{ALL}/instances/{instance}")).await.ok();
+    assert_eq!((&one["status"]["phase"], &one["status"]["cluster"]), (&json!("RUNNING"), &json!("one")));
+    let clusters = root.api.get("/apis/mangrove.io/v1/clusters").await.ok();
+    assert_eq!((names(&clusters), &clusters["items"][0]["status"]["workers"]), (vec!["one"], &json!(1)));
+    let made = root.api.post(&format!("{ALL}/services"), &json!({})).await;
+    assert_eq!(made.status, 405, "{}", made.body);
+    root.api.delete(&format!("{ALL}/services/{name}")).await.ok();
+    let is_gone = |lines: &[Value]| lines.last().is_some_and(|line| line["type"] == "DELETED");
+    // From long ago: what it was then is worked out from what was stored then.
+    let lines = watch_until(&root.api, &services, is_gone).await;
+    assert_eq!(lines.last().expect("a line")["object"]["metadata"]["name"], name);
+    assert_eq!(root.api.get(&format!("/api/service/{service}")).await.status, 404);
+    assert_eq!(names(&root.api.get(&format!("{ALL}/applications")).await.ok()).len(), 1, "it stays");
 }

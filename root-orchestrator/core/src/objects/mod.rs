@@ -17,7 +17,7 @@ use ::resources::{
     definition::{self, Definition},
     metadata,
 };
-use model::OrganizationId;
+use model::{ApplicationId, ClusterId, InstanceId, OrganizationId, ServiceId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -63,6 +63,50 @@ pub struct Object {
     pub key: ObjectKey,
     /// All of it.
     pub content: Arc<Value>,
+}
+
+/// A document that is shown as an object, or part of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Document {
+    /// An organisation.
+    Organization(OrganizationId),
+    /// An application.
+    Application(ApplicationId),
+    /// A service.
+    Service(ServiceId),
+    /// An instance.
+    Instance(InstanceId),
+    /// A cluster.
+    Cluster(ClusterId),
+}
+
+impl Document {
+    /// The document a change is of, if it is one of these, and whether it is there after it.
+    fn of(change: &Change) -> Option<(Self, bool)> {
+        match change {
+            Change::Application(id, after) => Some((Self::Application(*id), after.is_some())),
+            Change::Service(id, after) => Some((Self::Service(*id), after.is_some())),
+            Change::Instance(id, after) => Some((Self::Instance(*id), after.is_some())),
+            Change::Cluster(id, after) => Some((Self::Cluster(*id), after.is_some())),
+            Change::People(PeopleChange::Organization(id, after)) => {
+                Some((Self::Organization(*id), after.is_some()))
+            }
+            Change::People(_)
+            | Change::Token(..)
+            | Change::Secret(..)
+            | Change::Blocks(_)
+            | Change::Certificate(..)
+            | Change::Revocation(..)
+            | Change::Hook(..)
+            | Change::Delivery(..)
+            | Change::ResourceType(..)
+            | Change::Resource(..)
+            | Change::Object(..)
+            | Change::AuditRecord(..)
+            | Change::AuditEnds(_)
+            | Change::AuditMark(..) => None,
+        }
+    }
 }
 
 /// An object as somebody saw it.
@@ -200,19 +244,18 @@ impl State {
             if let Change::Object(key, Some(_)) = change {
                 self.objects.committed(key, revision);
             }
-            if let Change::People(PeopleChange::Organization(id, after)) = change {
-                match after {
-                    Some(_) => drop(self.written.insert(*id, revision)),
-                    None => drop(self.written.remove(id)),
-                }
+            match Document::of(change) {
+                Some((document, true)) => drop(self.written.insert(document, revision)),
+                Some((document, false)) => drop(self.written.remove(&document)),
+                None => {}
             }
         }
     }
 
-    /// The commit that wrote an organisation.
+    /// The commit that wrote a document; 0 before it is durable.
     #[must_use]
-    pub fn organization_revision(&self, id: OrganizationId) -> Option<u64> {
-        self.written.get(&id).copied()
+    pub fn written(&self, document: &Document) -> u64 {
+        self.written.get(document).copied().unwrap_or_default()
     }
 
     /// Keeps a new object.

@@ -15,7 +15,7 @@ use root_core::{
 };
 use serde_json::json;
 
-use super::answer::about_namespace;
+use super::{answer::about_namespace, views::View};
 use crate::auth::Caller;
 
 /// Where the objects of a kind are.
@@ -25,6 +25,8 @@ pub(super) enum Source {
     Objects,
     /// They are organisations.
     Organizations,
+    /// They are what the REST API shows.
+    View(View),
 }
 
 /// A kind, with what the root has to know of it.
@@ -65,10 +67,12 @@ static BUILT_IN: LazyLock<Vec<Served>> = LazyLock::new(|| {
         let storage_version = kind.version.clone();
         Served { kind, source, access, storage_version }
     };
-    vec![
+    let mut kinds = vec![
         served(definition::kind(), Source::Objects, access::Kind::ResourceDefinition),
         served(namespaces(), Source::Organizations, access::Kind::Organization),
-    ]
+    ];
+    kinds.extend(View::ALL.map(|view| served(view.kind(), Source::View(view), view.access())));
+    kinds
 });
 
 fn namespaces() -> Kind {

@@ -20,7 +20,7 @@ use super::{
     rows::{self, Namespaces, Row},
     watch,
 };
-use crate::auth::Caller;
+use crate::{auth::Caller, documents};
 
 /// Which kind a path is about, and in which namespace.
 #[derive(Debug, Clone)]
@@ -123,7 +123,7 @@ async fn snapshot(
     exact: Option<u64>,
     least: Option<u64>,
 ) -> Result<(Vec<Row>, Namespaces, u64), Failure> {
-    let namespaces = {
+    let (namespaces, first) = {
         let state = context.brain.read().await;
         let newest = state.revision();
         if let Some(asked) = least.filter(|asked| *asked > newest) {
@@ -133,10 +133,14 @@ async fn snapshot(
         if exact.is_none_or(|exact| exact == newest) {
             return Ok((served.rows(&state), namespaces, newest));
         }
-        namespaces
+        (namespaces, rows::first_organization(&state))
     };
     let revision = exact.unwrap_or_default();
-    let documents = context.store.list_at(served.collection(), Revision(revision)).await?;
+    let Some(collection) = served.collection() else {
+        let state = documents::viewed_at(context.store.as_ref(), first, Revision(revision)).await?;
+        return Ok((served.rows(&state), namespaces, revision));
+    };
+    let documents = context.store.list_at(collection, Revision(revision)).await?;
     let of_kind = documents.iter().filter(|it| served.is_of(&it.collection, &it.key));
     let mut rows: Vec<Row> = of_kind.filter_map(|it| served.read(&it.value, it.revision.0)).collect();
     rows.sort_by(|one, other| one.cursor().cmp(&other.cursor()));

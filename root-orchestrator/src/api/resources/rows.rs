@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use ::resources::kind::Verb;
 use model::OrganizationId;
-use root_core::{Object, ObjectKey, Organization, State as Truth, access::Verdict};
+use root_core::{Document, Object, ObjectKey, Organization, State as Truth, access::Verdict};
 use serde_json::{Value, json};
 
 use super::kinds::{Served, Source, Whose};
@@ -39,12 +39,19 @@ pub(super) fn namespaces(state: &Truth) -> Namespaces {
     state.organizations().map(|it| (it.id, it.name.clone())).collect()
 }
 
+/// The first organisation, whose names are told as they are.
+pub(super) fn first_organization(state: &Truth) -> OrganizationId {
+    let first = state.organizations().map(|it| it.id).find(|id| state.is_root(*id));
+    first.unwrap_or(OrganizationId::from_bytes([0; 12]))
+}
+
 impl Served {
-    /// The collection its objects are documents of.
-    pub(super) const fn collection(&self) -> &'static str {
+    /// The collection its objects are documents of, one each.
+    pub(super) const fn collection(&self) -> Option<&'static str> {
         match self.source {
-            Source::Objects => OBJECTS,
-            Source::Organizations => ORGANIZATIONS,
+            Source::Objects => Some(OBJECTS),
+            Source::Organizations => Some(ORGANIZATIONS),
+            Source::View(_) => None,
         }
     }
 
@@ -66,10 +73,11 @@ impl Served {
             }
             Source::Organizations => {
                 let organization = state.organization_named(name)?;
-                Some(namespace(
-                    organization,
-                    state.organization_revision(organization.id).unwrap_or_default(),
-                ))
+                Some(namespace(organization, state.written(&Document::Organization(organization.id))))
+            }
+            Source::View(view) => {
+                let of = whose.namespace().map(|(id, _)| id);
+                view.named(state, of, name).map(|(_, row)| row)
             }
         }
     }
@@ -88,8 +96,13 @@ impl Served {
                 state.objects_of(&resource).map(row).collect()
             }
             Source::Organizations => {
-                let revision = |id| state.organization_revision(id).unwrap_or_default();
+                let revision = |id| state.written(&Document::Organization(id));
                 state.organizations().map(|it| namespace(it, revision(it.id))).collect()
+            }
+            Source::View(view) => {
+                let mut rows: Vec<Row> = view.rows(state).into_values().collect();
+                rows.sort_by(|one, other| one.cursor().cmp(&other.cursor()));
+                rows
             }
         }
     }
@@ -101,8 +114,9 @@ impl Served {
                 key.strip_prefix(&self.kind.resource()).is_some_and(|rest| rest.starts_with('/'))
             }
             Source::Organizations => true,
+            Source::View(_) => false,
         };
-        collection == self.collection() && is_of_kind()
+        self.collection() == Some(collection) && is_of_kind()
     }
 
     /// A document of the kind.
@@ -116,6 +130,7 @@ impl Served {
                 let organization: Organization = serde_json::from_slice(value).ok()?;
                 Some(namespace(&organization, revision))
             }
+            Source::View(_) => None,
         }
     }
 

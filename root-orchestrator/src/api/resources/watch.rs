@@ -1,6 +1,10 @@
 //! Watching objects: one line for each change, from the revision on that the client has seen.
 
-use std::{collections::VecDeque, convert::Infallible, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    convert::Infallible,
+    time::Duration,
+};
 
 use ::resources::{
     Status, page,
@@ -22,10 +26,11 @@ use super::{
     Answer, Failure,
     answer::Form,
     asked::Asked,
-    kinds::{Served, Whose},
-    rows::{self, Namespaces},
+    kinds::{Served, Source, Whose},
+    rows::{self, Namespaces, Row},
+    views::View,
 };
-use crate::auth::Caller;
+use crate::{auth::Caller, documents};
 
 /// Changes read at once: bounds what one watcher holds in memory.
 const AT_ONCE: usize = 500;
@@ -46,7 +51,7 @@ pub(super) async fn watch(
     let options = &asked.options;
     let news = context.store.revisions();
     let begins_with_all = options.initial_events || options.revision.is_none();
-    let (ready, after) = {
+    let (ready, after, known) = {
         let state = context.brain.read().await;
         let newest = state.revision();
         if let Some(asked) = options.revision.filter(|asked| *asked > newest) {
@@ -56,10 +61,26 @@ pub(super) async fn watch(
         let after = options.revision.filter(|_| !begins_with_all).unwrap_or(newest);
         let rows = if begins_with_all { served.rows(&state) } else { Vec::new() };
         let namespaces = rows::namespaces(&state);
+        let first = rows::first_organization(&state);
+        let viewed = match served.source {
+            Source::View(view) if after == newest => Some(view.rows(&state)),
+            Source::View(_) | Source::Objects | Source::Organizations => None,
+        };
         drop(state);
-        let rows = rows.into_iter().filter(|row| served.shows(&caller, &whose, row));
-        let objects = rows.map(|row| served.shown(&row, &namespaces));
-        (objects.filter(|object| selector.admits(object)).collect::<Vec<_>>(), after)
+        let seen = |row: &Row| {
+            let object = served.shows(&caller, &whose, row).then(|| served.shown(row, &namespaces));
+            object.filter(|object| selector.admits(object))
+        };
+        let viewed = match (served.source, viewed) {
+            (Source::View(view), None) => {
+                let past = documents::viewed_at(context.store.as_ref(), first, Revision(after)).await?;
+                view.rows(&past)
+            }
+            (_, viewed) => viewed.unwrap_or_default(),
+        };
+        let known = viewed.into_iter().filter_map(|(id, row)| Some((id, seen(&row)?)));
+        let known: BTreeMap<String, Value> = known.collect();
+        (rows.iter().filter_map(seen).collect::<Vec<_>>(), after, known)
     };
     let longest = options.timeout_seconds.map_or(LONGEST, Duration::from_secs).min(LONGEST);
     let mut bookmarks = interval_at(Instant::now() + BOOKMARKS, BOOKMARKS);
@@ -69,6 +90,7 @@ pub(super) async fn watch(
         after: Revision(after),
         ends_at: Instant::now() + longest,
         told: after,
+        known,
         has_ended: false,
         form: asked.form,
         wants_bookmarks: options.bookmarks,
@@ -104,6 +126,8 @@ struct Watcher {
     news: tokio::sync::watch::Receiver<Revision>,
     /// All changes up to here were looked at.
     after: Revision,
+    /// Of a kind that is a view: what the client knows, by the ids of documents.
+    known: BTreeMap<String, Value>,
     /// The last revision the client was told.
     told: u64,
     bookmarks: Interval,
@@ -150,6 +174,10 @@ impl Watcher {
         let changes = self.context.store.changes(self.after, AT_ONCE).await?;
         let namespaces = rows::namespaces(&*self.context.brain.read().await);
         self.after = changes.last().map_or(newest, |last| last.revision);
+        if let Source::View(view) = self.served.source {
+            self.consider_view(view, &changes, &namespaces).await;
+            return Ok(());
+        }
         for change in &changes {
             if self.served.is_of(&change.collection, &change.key) {
                 self.consider(change, &namespaces);
@@ -171,6 +199,43 @@ impl Watcher {
         if let Some(object) = after.or(before) {
             self.told = change.revision.0;
             self.tell(event, object);
+        }
+    }
+
+    /// What is a view follows from several documents, so it is looked at as it is now.
+    async fn consider_view(&mut self, view: View, changes: &[Change], namespaces: &Namespaces) {
+        let touched =
+            |change: &Change| Some((view.touched(&change.collection, &change.key)?, change.revision));
+        let mut last: Vec<(Revision, String)> = changes
+            .iter()
+            .filter_map(touched)
+            .collect::<BTreeMap<String, Revision>>()
+            .into_iter()
+            .map(|(id, revision)| (revision, id))
+            .collect();
+        last.sort();
+        for (revision, id) in last {
+            let row = view.row(&*self.context.brain.read().await, &id);
+            let row = row.filter(|row| self.served.shows(&self.caller, &self.whose, row));
+            // Whoever resumes behind it has missed nothing, though it may be newer than that.
+            let row = row.map(|row| Row { revision: revision.0, ..row });
+            let now = row.map(|row| self.served.shown(&row, namespaces));
+            let now = now.filter(|object| self.selector.admits(object));
+            let before = match &now {
+                Some(now) => self.known.insert(id, now.clone()),
+                None => self.known.remove(&id),
+            };
+            let event = match (&before, &now) {
+                (None, None) => continue,
+                (None, Some(_)) => EventType::Added,
+                (Some(_), Some(_)) => EventType::Modified,
+                (Some(_), None) => EventType::Deleted,
+            };
+            if let Some(mut object) = now.or(before) {
+                object["metadata"]["resourceVersion"] = Value::from(revision.0.to_string());
+                self.told = revision.0;
+                self.tell(event, object);
+            }
         }
     }
 

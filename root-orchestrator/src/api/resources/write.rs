@@ -24,6 +24,7 @@ use super::{
     kinds::{self, Served, Source, Whose},
     read::Place,
     rows,
+    views::View,
 };
 use crate::auth::Caller;
 
@@ -265,6 +266,7 @@ pub(super) async fn create(
     match writer.served.source {
         Source::Objects => writer.fulfil(&Wish::Create(object)).await,
         Source::Organizations => create_organization(writer, object).await,
+        Source::View(_) => Err(Status::new(Reason::MethodNotAllowed, "they are made by the REST API").into()),
     }
 }
 
@@ -315,6 +317,7 @@ pub(super) async fn delete(
     match writer.served.source {
         Source::Objects => writer.delete(name).await,
         Source::Organizations => delete_organization(writer).await,
+        Source::View(view) => delete_viewed(writer, view).await,
     }
 }
 
@@ -415,4 +418,24 @@ async fn delete_organization(writer: Writer) -> Answer {
         writer.context.brain.ask(delete).await?.map_err(Error::from)?;
     }
     Ok(answered(StatusCode::OK, &success(&about(), &id.to_string()), &[]))
+}
+
+/// Deletes what the REST API shows, as that does.
+async fn delete_viewed(writer: Writer, view: View) -> Answer {
+    let about = || writer.kind().about(&writer.name);
+    let of = writer.whose.namespace().map(|(id, _)| id);
+    let row = view.named(&*writer.context.brain.read().await, of, &writer.name).map(|(_, row)| row);
+    let row = row.ok_or_else(|| Status::not_found(about()))?;
+    let shown = writer.served.shown(&row, &rows::Namespaces::new());
+    ensure_preconditions(writer.kind(), &writer.asked.options, &shown)?;
+    let uid = metadata::text(&shown, "uid").to_owned();
+    if !writer.asked.options.dry_run {
+        let (name, not_found) = (writer.name.clone(), Status::not_found(about()));
+        let delete = move |state: &root_core::State, now: model::Now| {
+            let Some((id, _)) = view.named(state, of, &name) else { return Err(not_found) };
+            view.delete(state, &id, now.date).map(|changes| ((), changes)).ok_or(not_found)
+        };
+        writer.context.brain.ask(delete).await??;
+    }
+    Ok(answered(StatusCode::OK, &success(&about(), &uid), &[]))
 }
