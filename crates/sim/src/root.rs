@@ -84,7 +84,6 @@ impl Document for Change {
             Self::Secret(id, _) => Key::Secret(*id),
             Self::Blocks(_) => Key::Blocks,
             Self::Hook(..) | Self::Delivery(..) => unreachable!("nobody listens here"),
-            Self::ResourceType(..) | Self::Resource(..) => unreachable!("nobody keeps anything here"),
             Self::Workflow(_) => unreachable!("nobody makes tasks here"),
             Self::ResourceType(..) | Self::Resource(..) | Self::Object(..) => {
                 unreachable!("nobody keeps anything here")

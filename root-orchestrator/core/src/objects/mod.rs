@@ -102,6 +102,7 @@ impl Document {
             | Change::ResourceType(..)
             | Change::Resource(..)
             | Change::Object(..)
+            | Change::Workflow(_)
             | Change::AuditRecord(..)
             | Change::AuditEnds(_)
             | Change::AuditMark(..) => None,
