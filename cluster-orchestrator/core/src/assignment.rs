@@ -1,13 +1,16 @@
-//! What the root wants: taken on whole, or not at all.
+//! Assignments: what the root wants, taken on whole or not at all, and what follows from it for each worker.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use model::{
     AssignedInstance, Assignment, Desired, Generation, InstanceId, InstanceReport, Now, Phase, Resources,
     RevisionId, Tenure, Timestamp,
 };
 
-use crate::{Change, Held, Instance, State};
+use crate::{Change, Held, Instance, State, Worker};
 
 /// An assignment that is not newer than the one held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -20,6 +23,40 @@ pub struct Stale {
 }
 
 impl State {
+    /// The whole of what a worker should have. Secrets are sealed for this cluster still: who sends it seals them anew.
+    #[must_use]
+    pub fn assignment(&self, worker: &Worker) -> Assignment {
+        let copies = self.on_worker(worker.id).filter_map(|instance| {
+            let (generation, desired) = instance.tenure.told(worker.id, instance.desired)?;
+            Some(AssignedInstance {
+                id: instance.id,
+                revision: instance.revision,
+                generation,
+                desired,
+                address: instance.address,
+            })
+        });
+        let instances: Vec<AssignedInstance> = copies.collect();
+        let services: BTreeMap<_, _> = instances
+            .iter()
+            .filter_map(|instance| {
+                let id = instance.revision_id();
+                self.held.services.get(&id).map(|service| (id, service.clone()))
+            })
+            .collect();
+        let network = self.lease_of(worker.id);
+        let assignment = Assignment {
+            generation: worker.generation,
+            services,
+            instances,
+            network,
+            ..Assignment::default()
+        };
+        let sealed = |version| Some((version, self.held.secrets.get(&version)?.clone()));
+        let secrets = assignment.secret_versions().into_iter().filter_map(sealed).collect();
+        Assignment { secrets: Arc::new(secrets), ..assignment }
+    }
+
     /// Takes on an assignment of the root.
     ///
     /// Guarantees: an instance that runs and is missing from it is kept (only a tombstone removes); one that was

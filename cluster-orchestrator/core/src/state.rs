@@ -8,10 +8,10 @@ use std::{
 
 use addressing::{Lent, SubnetPlan};
 use model::{
-    Allowances, ApplicationId, AssignedInstance, AssignedService, Assignment, CertificateRecord, ClusterId,
-    Desired, Generation, Holder, InstanceId, InstanceReport, Moment, NetworkLease, Now, Peer, Phase, Reach,
-    Refusal, Resources, RevisionId, Scheduling, Sealed, SecretVersionId, ServiceId, ServiceSpec,
-    SharedApplication, SpentToken, Tenure, TunnelKey, WorkerId, WorkerInventory, WorkerToken,
+    Allowances, ApplicationId, AssignedService, CertificateRecord, ClusterId, Desired, Generation, Holder,
+    InstanceId, InstanceReport, Moment, NetworkLease, Now, Peer, Phase, Reach, Refusal, Resources,
+    RevisionId, Scheduling, Sealed, SecretVersionId, ServiceId, ServiceSpec, SharedApplication, SpentToken,
+    Tenure, TunnelKey, WorkerId, WorkerInventory, WorkerToken,
 };
 use serde::{Deserialize, Serialize};
 
@@ -474,39 +474,5 @@ impl State {
     /// What an instance needs; `None` for one whose service was never told, which has nothing to run either.
     pub(crate) fn spec(&self, instance: &Instance) -> Option<&Arc<ServiceSpec>> {
         self.held.services.get(&instance.revision_id()).map(|service| &service.spec)
-    }
-
-    /// The whole of what a worker should have. Secrets are sealed for this cluster still: who sends it seals them anew.
-    #[must_use]
-    pub fn assignment(&self, worker: &Worker) -> Assignment {
-        let copies = self.on_worker(worker.id).filter_map(|instance| {
-            let (generation, desired) = instance.tenure.told(worker.id, instance.desired)?;
-            Some(AssignedInstance {
-                id: instance.id,
-                revision: instance.revision,
-                generation,
-                desired,
-                address: instance.address,
-            })
-        });
-        let instances: Vec<AssignedInstance> = copies.collect();
-        let services: BTreeMap<_, _> = instances
-            .iter()
-            .filter_map(|instance| {
-                let id = instance.revision_id();
-                self.held.services.get(&id).map(|service| (id, service.clone()))
-            })
-            .collect();
-        let network = self.lease_of(worker.id);
-        let assignment = Assignment {
-            generation: worker.generation,
-            services,
-            instances,
-            network,
-            ..Assignment::default()
-        };
-        let sealed = |version| Some((version, self.held.secrets.get(&version)?.clone()));
-        let secrets = assignment.secret_versions().into_iter().filter_map(sealed).collect();
-        Assignment { secrets: Arc::new(secrets), ..assignment }
     }
 }
