@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    Cause, CauseReason, Causes, is_name,
+    Cause, CauseReason, Causes,
     object::{Object, cut, shown},
     spec_of,
 };
@@ -140,12 +140,6 @@ impl IgnitorSpec {
     /// All that is wrong with it.
     pub fn parse(document: &Value, before: Option<&Self>, now: Timestamp) -> Result<Self, Vec<Cause>> {
         let mut causes = Causes::default();
-        let own_name = document.pointer("/metadata/name").and_then(Value::as_str);
-        if let Some(name) = own_name.filter(|name| !is_name(name)) {
-            let message =
-                format!("must have at most 63 letters a-z, digits, `-` and `.`, but is \"{}\"", cut(name));
-            causes.invalid("metadata.name", &message);
-        }
         let spec = spec_of(document, "Ignitor", &mut causes);
         let read = spec.map(|spec| read(spec, before, now, &mut causes));
         causes.judge(read)

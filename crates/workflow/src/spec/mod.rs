@@ -29,7 +29,7 @@ pub use task::{Concurrency, ForEach, HistoryLimits, Items, Join, MOST_ITEMS, Ret
 
 use crate::nesting;
 use cause::Causes;
-use object::Object;
+use object::{Object, cut};
 
 /// The group and version of both kinds.
 pub const API_VERSION: &str = "sirocco.cloud/v1alpha1";
@@ -49,8 +49,14 @@ pub trait Schemas: std::fmt::Debug + Send + Sync {
     fn ensure_valid(&self, schema: &Value, document: &Value) -> Result<(), String>;
 }
 
-/// The `spec` of a whole object of `kind`. What the metadata and the status hold is for the resource API.
+/// The `spec` of a whole object of `kind`. What else the metadata and the status hold is for the resource API.
 fn spec_of<'a>(document: &'a Value, kind: &str, causes: &mut Causes) -> Option<Object<'a>> {
+    let name = document.pointer("/metadata/name").and_then(Value::as_str);
+    if let Some(name) = name.filter(|name| !is_name(name)) {
+        let message =
+            format!("must have at most 63 letters a-z, digits, `-` and `.`, but is \"{}\"", cut(name));
+        causes.invalid("metadata.name", &message);
+    }
     if nesting::is_too_deep(document) {
         let message = format!("values are nested deeper than {}", nesting::DEEPEST);
         causes.add(CauseReason::TooLong, "", &message);

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    Action, Cause, CauseReason, Causes, Container, Schemas, action, container, is_name,
+    Action, Cause, CauseReason, Causes, Container, Schemas, action, container,
     object::{Object, cut},
     spec_of, trigger,
 };
@@ -217,13 +217,8 @@ impl TaskSpec {
     /// All that is wrong with it.
     pub fn parse(document: &Value, schemas: &dyn Schemas) -> Result<Self, Vec<Cause>> {
         let mut causes = Causes::default();
-        let own_name = document.pointer("/metadata/name").and_then(Value::as_str);
-        if let Some(name) = own_name.filter(|name| !is_name(name)) {
-            let message =
-                format!("must have at most 63 letters a-z, digits, `-` and `.`, but is \"{}\"", cut(name));
-            causes.invalid("metadata.name", &message);
-        }
         let spec = spec_of(document, "Task", &mut causes);
+        let own_name = document.pointer("/metadata/name").and_then(Value::as_str);
         let read = spec.and_then(|spec| read(spec, own_name, schemas, &mut causes));
         causes.judge(read)
     }
