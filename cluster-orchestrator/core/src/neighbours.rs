@@ -58,6 +58,8 @@ pub(crate) struct Neighbourhood {
     session: u64,
     blocks: BTreeMap<ClusterId, NetworkLease>,
     told: BTreeMap<ClusterId, Told>,
+    /// Who of them heard of each service: a cluster has more neighbours than each service has who hear of it.
+    heard: BTreeMap<ServiceId, BTreeSet<ClusterId>>,
     /// Neighbours that are to be told everything, or may be none any more.
     due: BTreeSet<ClusterId>,
     /// Services of which neighbours may have to be told otherwise, and devices that are reached otherwise.
@@ -131,6 +133,7 @@ impl State {
         let mut applications = named.applications;
         if named.whole {
             known.told.clear();
+            known.heard.clear();
             known.blocks.clear();
             let unnamed: Vec<ApplicationId> =
                 known.shared.keys().filter(|id| !applications.contains_key(id)).copied().collect();
@@ -140,11 +143,11 @@ impl State {
             known.blocks.insert(id, neighbour.blocks);
             match neighbour.epoch {
                 Some(epoch) if known.told.get(&id).is_none_or(|told| told.epoch != epoch) => {
-                    known.told.insert(id, Told::by(epoch));
+                    known.meet(id, epoch);
                     known.due.insert(id);
                 }
                 Some(_) => {}
-                None => drop(known.told.remove(&id)),
+                None => known.part(id),
             }
         }
         let now: BTreeMap<ApplicationId, Option<SharedApplication>> = applications

@@ -20,7 +20,7 @@ use model::{
 
 pub(crate) use self::told::fewer;
 use self::{
-    tables::{Changed, Table, tell_of_services},
+    tables::{Changed, Gained, Table, tell_of_services},
     told::Told,
 };
 use crate::{
@@ -264,18 +264,25 @@ impl State {
         beside.flat_map(BTreeMap::keys).copied().collect()
     }
 
+    /// The connected NetManagers of those.
+    fn callers(&self, id: ServiceId) -> BTreeSet<WorkerId> {
+        let mut callers = self.devices_beside(id);
+        callers.retain(|worker| self.networks.told.contains_key(worker));
+        callers
+    }
+
     /// Makes a service as it is told anew. Whoever may call it and was told of it before is told of this one alone, and
     /// only what is different: a service has many callers and instances, and each caller many services.
     fn renew(&mut self, id: ServiceId, changed: Changed, news: &mut BTreeMap<WorkerId, NetworkNews>) {
-        let mut callers = self.devices_beside(id);
-        callers.retain(|worker| self.networks.told.contains_key(worker));
         let Some(description) = self.described(id) else {
             self.networks.tables.remove(&id);
+            let callers = self.callers(id);
             return self.networks.due.extend(callers);
         };
         let Some(before) = self.networks.tables.get(&id).map(|table| Arc::clone(&table.service)) else {
             let table = Table::of(self.callable(id, description));
             self.networks.tables.insert(id, table);
+            let callers = self.callers(id);
             return self.networks.due.extend(callers);
         };
         let (service, different) = match changed {
@@ -303,14 +310,10 @@ impl State {
         let (service, different) = (Arc::new(service), Arc::new(different));
         let table = self.networks.tables.get_mut(&id).expect("it was there just now");
         let (gained, lost) = table.take(&service, &different);
-        let gained_by = |version| -> Vec<(WorkerId, Option<Peer>)> {
-            gained.iter().map(|device| (*device, self.peer(version, *device))).collect()
-        };
-        let gained = [IpVersion::V4, IpVersion::V6].map(|version| (version, gained_by(version)));
-        let gained = BTreeMap::from(gained);
-        for caller in callers {
+        let gained = Gained::of(&gained, |version, device| self.peer(version, device));
+        for caller in self.callers(id) {
             // It is not led to itself, whose key it has.
-            let gained = gained[&self.version_of(caller)].iter().filter(|(device, _)| *device != caller);
+            let gained = gained.to(|| self.version_of(caller)).iter().filter(|(device, _)| *device != caller);
             let own = self.workers.get(&caller).and_then(Worker::key);
             let Some(told) = self.networks.told.get_mut(&caller) else { continue };
             // Whoever was not told the state before is told all that is new to it.

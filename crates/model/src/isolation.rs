@@ -118,9 +118,10 @@ pub fn may_connect(caller: &ApplicationName, callee: &ApplicationName, allowed: 
 pub struct Allowances {
     applications: BTreeMap<ApplicationName, BTreeSet<ServiceId>>,
     application_of: BTreeMap<ServiceId, ApplicationName>,
-    /// Of those that let others connect; and who lets each of them.
+    /// Of those that let others connect; and who lets each of them, or everybody.
     allowed: BTreeMap<ServiceId, Arc<AllowedCallers>>,
-    open_to: BTreeMap<AllowedCaller, BTreeSet<ServiceId>>,
+    open_to: BTreeMap<ApplicationName, BTreeSet<ServiceId>>,
+    open_to_everybody: BTreeSet<ServiceId>,
 }
 
 impl Allowances {
@@ -142,7 +143,10 @@ impl Allowances {
         let before = self.callers_of(id);
         self.close(id);
         for caller in &**callers {
-            self.open_to.entry(caller.clone()).or_default().insert(id);
+            match caller {
+                AllowedCaller::Everybody => self.open_to_everybody.insert(id),
+                AllowedCaller::Application(name) => self.open_to.entry(name.clone()).or_default().insert(id),
+            };
         }
         if !callers.is_empty() {
             self.allowed.insert(id, Arc::clone(callers));
@@ -162,7 +166,10 @@ impl Allowances {
 
     fn close(&mut self, id: ServiceId) {
         for caller in self.allowed.remove(&id).iter().flat_map(|callers| &**callers) {
-            remove(&mut self.open_to, caller, id);
+            match caller {
+                AllowedCaller::Everybody => drop(self.open_to_everybody.remove(&id)),
+                AllowedCaller::Application(name) => remove(&mut self.open_to, name, id),
+            }
         }
     }
 
@@ -189,10 +196,9 @@ impl Allowances {
 
     /// Services an instance of the application may connect to: those of its own, and those that let it.
     pub fn callees_of(&self, application: &ApplicationName) -> impl Iterator<Item = ServiceId> + '_ {
-        let caller = AllowedCaller::Application(application.clone());
-        let open = [caller, AllowedCaller::Everybody];
-        let open = open.into_iter().filter_map(|caller| self.open_to.get(&caller)).flatten();
-        self.applications.get(application).into_iter().flatten().chain(open).copied()
+        let own = self.applications.get(application).into_iter().flatten();
+        let open = self.open_to.get(application).into_iter().flatten();
+        own.chain(open).chain(&self.open_to_everybody).copied()
     }
 
     /// Services of other applications that one lets connect.

@@ -273,6 +273,16 @@ impl NetworkNews {
 impl Surroundings {
     /// Takes on news. Those of instances of a service that was not told of count for nothing.
     pub fn take(&mut self, news: NetworkNews) {
+        self.take_by(news, |service, news| Arc::new(service.after(news)));
+    }
+
+    /// The same, where `after` tells what a service is after news of its instances: whoever keeps what many NetManagers know
+    /// need not keep one for each.
+    pub fn take_by(
+        &mut self,
+        news: NetworkNews,
+        mut after: impl FnMut(&Arc<CallableService>, &Arc<InstanceNews>) -> Arc<CallableService>,
+    ) {
         if news.whole {
             *self = Self::default();
         }
@@ -284,7 +294,7 @@ impl Surroundings {
         }
         for (id, news) in news.instances {
             if let Some(service) = self.services.get_mut(&id) {
-                *service = Arc::new(service.after(&news));
+                *service = after(service, &news);
             }
         }
         for (id, peer) in news.peers {

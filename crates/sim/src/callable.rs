@@ -7,8 +7,8 @@ use std::{
 };
 
 use model::{
-    ApplicationName, CallableInstance, CallableService, NeighbourNews, NetworkNews, Peer, Phase, Reach,
-    ServiceId, Surroundings, TunnelEnd, TunnelKey, Way, Weight, WorkerId, may_connect,
+    ApplicationName, CallableInstance, CallableService, InstanceNews, NeighbourNews, NetworkNews, Peer,
+    Phase, Reach, ServiceId, Surroundings, TunnelEnd, TunnelKey, Way, Weight, WorkerId, may_connect,
 };
 
 use crate::{ids::WorkerIndex, world::World};
@@ -18,6 +18,25 @@ const PORT: u16 = 50_103;
 
 /// The services that are there, and for each of them those whose instances may connect to its or the other way round.
 type Callable = BTreeMap<ServiceId, (Arc<CallableService>, BTreeSet<ServiceId>)>;
+
+/// What services were made of others by the news that a cluster told last. All who are told the same know one: it is made
+/// once, and there is one of it.
+#[derive(Debug, Default)]
+pub(crate) struct LastMade {
+    /// With what it was made of, which is kept so that nothing else takes its place in memory.
+    made: BTreeMap<(usize, usize), Made>,
+}
+
+/// What a service was, the news of it, and what it is.
+type Made = (Arc<CallableService>, Arc<InstanceNews>, Arc<CallableService>);
+
+impl LastMade {
+    fn after(&mut self, service: &Arc<CallableService>, news: &Arc<InstanceNews>) -> Arc<CallableService> {
+        let key = (Arc::as_ptr(service).addr(), Arc::as_ptr(news).addr());
+        let made = || (Arc::clone(service), Arc::clone(news), Arc::new(service.after(news)));
+        Arc::clone(&self.made.entry(key).or_insert_with(made).2)
+    }
+}
 
 /// Where a device says that it is reached.
 pub(crate) fn reach_of(index: WorkerIndex, address: IpAddr) -> Reach {
@@ -46,10 +65,16 @@ pub(crate) fn in_words(news: &NeighbourNews) -> String {
 impl World {
     /// What a NetManager is told. Nothing of it is late: its stream is as good as its connection, which is what is tried
     /// here.
-    pub(crate) fn surroundings_are_told(&mut self, index: WorkerIndex, session: u64, news: NetworkNews) {
+    pub(crate) fn surroundings_are_told(
+        &mut self,
+        index: WorkerIndex,
+        session: u64,
+        news: NetworkNews,
+        last_made: &mut LastMade,
+    ) {
         let worker = self.worker_mut(index);
         if worker.link.up && worker.link.session == session {
-            worker.surroundings.take(news);
+            worker.surroundings.take_by(news, |service, news| last_made.after(service, news));
         }
     }
 

@@ -17,6 +17,7 @@ use model::{
 
 use self::news::{HEARTBEAT, News};
 use crate::{
+    callable::LastMade,
     daemon::{Daemon, Doom},
     event::{Body, Envelope, Event},
     ids::{Child, ClusterIndex, Host, WorkerIndex},
@@ -323,6 +324,7 @@ impl World {
     }
 
     fn cluster_effects(&mut self, index: ClusterIndex, effects: Vec<Effect>) {
+        let mut last_made = LastMade::default();
         for effect in effects {
             match effect {
                 Effect::SendAssignment { worker, session, assignment } => {
@@ -332,7 +334,7 @@ impl World {
                 Effect::OfferRelay { .. } | Effect::CloseRelay { .. } => {}
                 Effect::TellNetwork { worker, session, lease, news } => {
                     let index = WorkerIndex::of(worker);
-                    self.surroundings_are_told(index, session, news);
+                    self.surroundings_are_told(index, session, news, &mut last_made);
                     if lease.is_some() {
                         let session = self.worker_ref(index).link.session;
                         self.send(Envelope {

@@ -276,10 +276,13 @@ impl State {
     fn pass_on(&self, said: Said) -> Option<Effect> {
         let Said { from, to, epoch, mut news } = said;
         self.sessions.get(&to).filter(|session| session.number == epoch)?;
-        if !self.shared_by(to).any(|(_, application)| application.clusters.contains(&from)) {
+        news.services.retain(|service, _| self.is_shared_by(*service, from, to));
+        // With a service of what they share the others, which are many, need not be looked through.
+        if news.services.is_empty()
+            && !self.shared_by(to).any(|(_, application)| application.clusters.contains(&from))
+        {
             return None;
         }
-        news.services.retain(|service, _| self.is_shared_by(*service, from, to));
         for (service, instances) in &mut news.services {
             if let Some(instances) = instances {
                 Arc::make_mut(instances).retain(|said| self.was_given(from, *service, said));

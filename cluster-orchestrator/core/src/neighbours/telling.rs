@@ -53,7 +53,7 @@ impl Difference {
 }
 
 impl Told {
-    pub(super) fn by(epoch: u64) -> Self {
+    fn by(epoch: u64) -> Self {
         Self { epoch, ..Self::default() }
     }
 
@@ -127,9 +127,38 @@ impl Told {
 }
 
 impl Neighbourhood {
+    /// A neighbour is connected anew: it was told nothing yet.
+    pub(super) fn meet(&mut self, id: ClusterId, epoch: u64) {
+        self.part(id);
+        self.told.insert(id, Told::by(epoch));
+    }
+
+    /// A neighbour is connected no more, or is none.
+    pub(super) fn part(&mut self, id: ClusterId) {
+        for service in self.told.remove(&id).iter().flat_map(|told| told.services.keys()) {
+            self.hears_of(*service, id, false);
+        }
+    }
+
+    /// Whether a neighbour has heard of a service.
+    fn hears_of(&mut self, service: ServiceId, id: ClusterId, hears: bool) {
+        if hears {
+            self.heard.entry(service).or_default().insert(id);
+        } else if let Some(heard) = self.heard.get_mut(&service) {
+            heard.remove(&id);
+            if heard.is_empty() {
+                self.heard.remove(&service);
+            }
+        }
+    }
+
     /// Who has to do with a service is different: some may have dropped what they were told of it, and hear of it again.
     pub(crate) fn hearers_changed(&mut self, id: ServiceId) {
-        self.told.values_mut().for_each(|told| told.drop_service(id));
+        for cluster in self.heard.get(&id).into_iter().flatten() {
+            if let Some(told) = self.told.get_mut(cluster) {
+                told.drop_service(id);
+            }
+        }
         self.changed.insert(id);
     }
 }
@@ -168,7 +197,7 @@ impl State {
         for to in std::mem::take(&mut self.neighbourhood.due) {
             let known = &mut self.neighbourhood;
             if !known.shared_with.contains_key(&to) {
-                known.told.remove(&to);
+                known.part(to);
                 known.blocks.remove(&to);
             }
             let Some(new) = known.told.get_mut(&to).filter(|told| !told.whole) else { continue };
@@ -183,14 +212,17 @@ impl State {
             self.neighbourhood.changed.clear();
             self.neighbourhood.moved.clear();
         }
-        for service in std::mem::take(&mut self.neighbourhood.changed) {
-            let heard =
-                self.neighbourhood.told.iter().filter(|(_, told)| told.services.contains_key(&service));
-            let heard = heard.map(|(to, _)| *to);
-            looks.entry(service).or_default().extend(heard.chain(self.hearers(service)));
+        let changed = std::mem::take(&mut self.neighbourhood.changed);
+        for service in &changed {
+            let heard = self.neighbourhood.heard.get(service).into_iter().flatten();
+            looks.entry(*service).or_default().extend(heard);
         }
-        for (service, whom) in looks {
-            self.tell_service(service, whom, &mut told);
+        for (service, mut whom) in looks {
+            let hearers = self.hearers(service);
+            if changed.contains(&service) {
+                whom.extend(&hearers);
+            }
+            self.tell_service(service, whom, &hearers, &mut told);
         }
         self.tell_devices(&mut told);
         for (to, news) in told {
@@ -200,10 +232,12 @@ impl State {
         }
     }
 
+    /// Tells some of a service, `hearers` being those that are to know of it.
     fn tell_service(
         &mut self,
         id: ServiceId,
         whom: BTreeSet<ClusterId>,
+        hearers: &BTreeSet<ClusterId>,
         told: &mut BTreeMap<ClusterId, NeighbourNews>,
     ) {
         if whom.is_empty() {
@@ -213,7 +247,6 @@ impl State {
         // Where there is no NetManager nobody gets there; to tell of it would cost every cluster.
         here.retain(|it| self.workers.get(&it.instance.worker).is_some_and(|worker| worker.key().is_some()));
         let here = Some(Arc::new(here)).filter(|here| !here.is_empty());
-        let hearers = self.hearers(id);
         let mut last: Option<Difference> = None;
         for to in whom {
             let Some(known) = self.neighbourhood.told.get_mut(&to) else { continue };
@@ -222,6 +255,7 @@ impl State {
             let difference = Difference::between(known.has(id), now, last.take());
             if known.learn(id, now, &difference.numbers) {
                 told.entry(to).or_default().services.insert(id, now.cloned());
+                self.neighbourhood.hears_of(id, to, now.is_some());
             }
             last = Some(difference);
         }

@@ -5,9 +5,10 @@ use std::{
     sync::Arc,
 };
 
-use model::{CallableService, InstanceNews, NetworkNews, ServiceId, WorkerId};
+use model::{CallableService, InstanceNews, NetworkNews, Peer, ServiceId, WorkerId};
 
 use super::fewer;
+use crate::ways::IpVersion;
 
 /// A service as others are told of it, and how many of its instances are on each device.
 #[derive(Debug)]
@@ -46,6 +47,35 @@ impl Table {
         // None that was gained just now: it had none to leave it.
         let lost = left.into_iter().filter(|device| fewer(&mut self.devices, *device)).collect();
         (gained, lost)
+    }
+}
+
+/// Devices that a service has instances on and had none, as they are led to by those of each version of IP. Mostly there are
+/// none: instances come up, go down and move far less often than something about them is different.
+#[derive(Debug)]
+pub(super) struct Gained {
+    by_v4: Vec<(WorkerId, Option<Peer>)>,
+    by_v6: Vec<(WorkerId, Option<Peer>)>,
+}
+
+impl Gained {
+    pub(super) fn of(
+        devices: &BTreeSet<WorkerId>,
+        peer: impl Fn(IpVersion, WorkerId) -> Option<Peer>,
+    ) -> Self {
+        let by = |version| devices.iter().map(|device| (*device, peer(version, *device))).collect::<Vec<_>>();
+        Self { by_v4: by(IpVersion::V4), by_v6: by(IpVersion::V6) }
+    }
+
+    /// As a device of that version is told of them.
+    pub(super) fn to(&self, version: impl FnOnce() -> IpVersion) -> &[(WorkerId, Option<Peer>)] {
+        if self.by_v4.is_empty() {
+            return &[];
+        }
+        match version() {
+            IpVersion::V4 => &self.by_v4,
+            IpVersion::V6 => &self.by_v6,
+        }
     }
 }
 
