@@ -321,12 +321,13 @@ fn trusted_ways(addresses: &[&str]) -> Vec<(Way, Way)> {
         let reach = Reach { address: address.parse().expect("an address"), ..reach(number) };
         cluster.state.network_connected(worker(number), 1, Some(reach));
     }
-    let instances: Vec<u32> = (0..).take(addresses.len()).collect();
-    let wanted = instances.iter().map(|number| addressed(*number, Desired::Running)).collect();
-    cluster.assign(small(), wanted);
+    let mut news = Vec::new();
     // One by one, so that devices are told of those that come later.
-    let mut news = vec![told(&mut cluster)];
-    for number in instances {
+    let mut wanted = Vec::new();
+    for number in (0..).take(addresses.len()) {
+        wanted.push(addressed(number, Desired::Running));
+        cluster.assign(small(), wanted.clone());
+        news.push(told(&mut cluster));
         say(&mut cluster, number, Phase::Running);
         news.push(told(&mut cluster));
     }
