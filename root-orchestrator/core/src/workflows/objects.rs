@@ -146,7 +146,8 @@ impl State {
             for change in self.taken_on(kind, organization, &key, now) {
                 self.change(plan, change);
             }
-            if kind != WorkflowKind::Run && was_there != self.is_in_the_engine(kind, organization, &key.name) {
+            if kind != WorkflowKind::Run && was_there != self.is_in_the_engine(kind, organization, &key.name)
+            {
                 self.stir_those_who_list(organization, &key.name);
             }
             self.stir(kind, organization, &key.name);

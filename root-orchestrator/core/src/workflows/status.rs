@@ -2,9 +2,7 @@
 
 use model::Timestamp;
 use serde_json::{Map, Value, json};
-use workflow::{
-    FireCause, Heard, Ignitor, Run, RunReason, Source, Task, TaskRun, Told, Workflow, rfc3339,
-};
+use workflow::{FireCause, Heard, Ignitor, Run, RunReason, Source, Task, TaskRun, Told, Workflow, rfc3339};
 
 /// Times that are told of an ignitor.
 const MOST_TIMES: usize = 5;

@@ -84,9 +84,8 @@ pub(super) fn kind(of: WorkflowKind) -> Kind {
 
 /// What clients are told of a kind. Tasks and ignitors are read by the engine, which tells of unknown fields by itself.
 fn schema(of: WorkflowKind) -> Value {
-    let texts = |description: &str| {
-        json!({"type": "array", "items": {"type": "string"}, "description": description})
-    };
+    let texts =
+        |description: &str| json!({"type": "array", "items": {"type": "string"}, "description": description});
     let (description, spec) = match of {
         WorkflowKind::Task => (
             "Runs a container to its end when what starts it happens.",

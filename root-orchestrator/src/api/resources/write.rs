@@ -151,7 +151,8 @@ impl Writer {
             let asked = match before {
                 None => self.context.brain.ask(move |state, _| state.create_object(key, stored)).await?,
                 Some((seen, _)) if workflow == Some(WorkflowKind::Run) => {
-                    let update = move |state: &root_core::State, now| state.update_run(key, &seen, stored, now);
+                    let update =
+                        move |state: &root_core::State, now| state.update_run(key, &seen, stored, now);
                     self.context.brain.ask(update).await?
                 }
                 Some((seen, _)) => {
