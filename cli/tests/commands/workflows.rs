@@ -62,10 +62,8 @@ fn ignitors_are_fired_suspended_and_looked_at() {
     let made = json!({"metadata": {"name": "8"}});
     let (root, home) = with(&[("GET", &path, ignitor), ("PUT", &path, json!({})), ("POST", RUNS, made)]);
     assert_eq!(home.run(&["ignitor", "fire", "go", "--data", "x"]), done("8\n", ""));
-    let fired = concat!(
-        r#" {"apiVersion":"sirocco.cloud/v1alpha1","kind":"Run","spec":{"data":"x","ignitor":"go"}}"#
-    );
-    assert_eq!(root.requests(), [format!("POST {RUNS}{fired}")]);
+    let fired = r#"{"apiVersion":"sirocco.cloud/v1alpha1","kind":"Run","spec":{"data":"x","ignitor":"go"}}"#;
+    assert_eq!(root.requests(), [format!("POST {RUNS} {fired}")]);
     assert_eq!(
         home.run(&["ignitor", "next", "go"]),
         done("2026-01-01T00:00:00Z\n2026-01-02T00:00:00Z\n", "")
