@@ -36,7 +36,7 @@ enum Before {
 enum Wanted {
     Application(SlaApplication),
     /// Of an application of that name and namespace. A service that shall be what it is says nothing.
-    Service(String, String, Option<SlaService>),
+    Service(String, String, Option<Box<SlaService>>),
 }
 
 /// Why nothing was written.
@@ -106,15 +106,15 @@ impl Understood {
                 let found = state.applications().find(is_it);
                 let found = found
                     .ok_or_else(|| rejected(Rejected::NoApplication(format!("{application}.{namespace}"))))?;
-                let mut wanted: Vec<SlaService> = wanted.into_iter().collect();
+                let mut wanted: Vec<SlaService> = wanted.into_iter().map(|it| *it).collect();
                 state.find_secrets(organization, &mut wanted).map_err(rejected)?;
                 let made = state.add_services(found, wanted, &mut RandomIds, now.date);
                 Ok(noted(made.map_err(rejected)?.1, &notes))
             }
             (Wanted::Service(_, _, mut wanted), Some(before)) => {
                 let is = before.service(state).ok_or(Refused::Changed)?;
-                state.find_secrets(organization, &mut wanted).map_err(rejected)?;
-                state.rewrite_service(is, wanted, notes, now.date).map_err(rejected)
+                state.find_secrets(organization, wanted.as_deref_mut()).map_err(rejected)?;
+                state.rewrite_service(is, wanted.map(|it| *it), notes, now.date).map_err(rejected)
             }
         }
     }
@@ -360,7 +360,7 @@ fn service(name: &str, spec: &Value, is_same: bool) -> Result<Wanted, Vec<Cause>
         fields.insert((*field).to_owned(), Value::from(*name));
     }
     let read = sla::parse_service("spec", &fields).map_err(|errors| causes_of(&errors))?;
-    Ok(Wanted::Service(application.to_owned(), application_namespace.to_owned(), Some(read)))
+    Ok(Wanted::Service(application.to_owned(), application_namespace.to_owned(), Some(Box::new(read))))
 }
 
 /// The problems of what is written as in an SLA, field by field.
