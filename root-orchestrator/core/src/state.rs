@@ -16,7 +16,7 @@ use model::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AuditEnds, CustomResource, Delivery, DeliveryId, Document, Hook, Object, ObjectKey, ResourceType,
+    AuditEnds, CustomResource, Delivery, DeliveryId, Document, Hook, Notes, Object, ObjectKey, ResourceType,
     Revocation, RevokedId, Secret, Service, Token,
     audit::Ledger,
     neighbours::Neighbourhood,
@@ -43,6 +43,9 @@ pub struct Application {
     pub namespace: String,
     /// For people.
     pub description: String,
+    /// What clients of the resource API note at it.
+    #[serde(default, skip_serializing_if = "Notes::is_empty")]
+    pub notes: Notes,
 }
 
 /// One instance of a service. Durable.

@@ -76,6 +76,7 @@ pub(super) fn kind(of: WorkflowKind) -> Kind {
         is_namespaced: true,
         verbs,
         has_status: true,
+        has_scale: false,
         columns,
         structure: Structure::read(&schema(of), "").unwrap_or_else(|_| Structure::open()),
         selectable,
@@ -189,25 +190,25 @@ pub(super) async fn fire(writer: &Writer, mut object: Value) -> Answer {
     object["metadata"]["name"] = Value::from(WorkflowKind::Run.plural());
     let writing = Writing {
         kind,
-        manager: writer.asked().manager(),
+        manager: writer.asked.manager(),
         now: &now,
-        validation: writer.asked().options.validation,
+        validation: writer.asked.options.validation,
         part: Part::Main,
     };
-    let place = write::Place { namespace: writer.whose().namespace().map(|(_, name)| name), name: "" };
+    let place = write::Place { namespace: writer.whose.namespace().map(|(_, name)| name), name: "" };
     let written = writing.create(object, place, "", "")?;
     let spec = &written.object["spec"];
     let ignitor = spec["ignitor"].as_str().unwrap_or_default().to_owned();
     let data = spec["data"].as_str().map(str::to_owned);
-    let Some((organization, _)) = writer.whose().namespace() else {
+    let Some((organization, _)) = writer.whose.namespace() else {
         return Err(Status::bad_request("runs are of a namespace each; name it in the path").into());
     };
-    let is_dry = writer.asked().options.dry_run;
+    let is_dry = writer.asked.options.dry_run;
     let fired = move |state: &Truth, now: model::Now| -> Result<(RunId, Vec<root_core::Change>), Rejected> {
         let (run, changes) = state.fire(organization, &ignitor, data, now)?;
         Ok((run, if is_dry { Vec::new() } else { changes }))
     };
-    let run = match writer.brain().ask(fired).await? {
+    let run = match writer.context.brain.ask(fired).await? {
         Ok(run) => run,
         Err(Rejected::None { .. }) => {
             let message = "there is no ignitor of that name; `kubectl get ignitors` lists them";
@@ -220,5 +221,5 @@ pub(super) async fn fire(writer: &Writer, mut object: Value) -> Answer {
     };
     let object = if is_dry { None } else { writer.shown(&run.to_string()).await };
     let object = object.unwrap_or(written.object);
-    Ok(answered(StatusCode::CREATED, &writer.asked().form.one(kind, object), &written.warnings))
+    Ok(answered(StatusCode::CREATED, &writer.asked.form.one(kind, object), &written.warnings))
 }
