@@ -68,7 +68,7 @@ spec:
   template:
     spec:
       containers:
-      - {name: first, image: IMAGE, command: [/bin/busybox, sh, -c, "echo from $ORCA_INITIATOR: $ORCA_DATA"]}
+      - {name: first, image: IMAGE, command: [/bin/busybox, sh, -c, "echo noise; echo from $ORCA_INITIATOR: $ORCA_DATA >/dev/termination-log"]}
 ---
 apiVersion: sirocco.cloud/v1alpha1
 kind: Task

@@ -175,6 +175,8 @@ impl State {
             for effect in tasks.effects {
                 facts.extend(self.carry_out(plan, effect, now));
             }
+            // What was stopped before it was anywhere is gone at once.
+            facts.extend(self.task_news());
             if facts.is_empty() {
                 break;
             }
