@@ -77,13 +77,11 @@ async fn ask_all(context: &Context) -> Vec<OfCluster> {
 }
 
 fn text(ends: &[End], clusters: &[OfCluster], now: Timestamp) -> String {
-    let mut text = String::new();
+    let mut lines = Vec::new();
     let mut metric = |name: &str, help: &str, samples: Vec<(Vec<(&str, &str)>, u64)>| {
-        // Writing to a text does not fail.
-        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge");
-        for (labels, value) in samples {
-            let _ = writeln!(text, "{name}{{{}}} {value}", Labels(&labels));
-        }
+        lines.push(format!("# HELP {name} {help}\n# TYPE {name} gauge\n"));
+        let sample = |(labels, value): (Vec<_>, u64)| format!("{name}{{{}}} {value}\n", Labels(&labels));
+        lines.extend(samples.into_iter().map(sample));
     };
     metric(
         "mangrove_certificate_expiry_timestamp_seconds",
@@ -124,7 +122,7 @@ fn text(ends: &[End], clusters: &[OfCluster], now: Timestamp) -> String {
             .map(|it| (vec![("cluster", it.name.as_str())], u64::from(it.certificates.is_some())))
             .collect(),
     );
-    text
+    lines.concat()
 }
 
 const fn seconds(at: Timestamp) -> u64 {
