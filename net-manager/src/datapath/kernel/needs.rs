@@ -196,14 +196,8 @@ pub(super) async fn check(host: &Netns) -> Result<(), DatapathError> {
 
 /// What a kernel says to what it has never heard of.
 fn is_a_lack(error: &nlink::Error) -> bool {
-    let never_heard = [
-        Errno::NOENT,
-        Errno::NODEV,
-        Errno::OPNOTSUPP,
-        Errno::PROTONOSUPPORT,
-        Errno::AFNOSUPPORT,
-        Errno::PROTO,
-    ];
+    let never_heard =
+        [Errno::NOENT, Errno::NODEV, Errno::OPNOTSUPP, Errno::PROTONOSUPPORT, Errno::AFNOSUPPORT];
     error.errno().is_some_and(|errno| never_heard.iter().any(|one| one.raw_os_error() == errno))
 }
 
