@@ -10,7 +10,7 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::{Semaphore, mpsc, watch},
 };
@@ -29,7 +29,7 @@ use crate::{
     record::{key_of, lifetime_of},
     refusal::{Kind, Refusal, Told},
     revocations::Standing,
-    tls,
+    tls, turns,
 };
 
 /// A handshake that takes longer is given up, so that idle connections cannot pile up.
@@ -241,7 +241,18 @@ async fn accept_all(
 
 async fn handshake(stream: TcpStream, acceptor: &TlsAcceptor) -> Result<TlsStream<TcpStream>, Refusal> {
     connection::set_up(&stream)?;
-    let shaken = tokio::time::timeout(HANDSHAKE_DEADLINE, acceptor.accept(stream)).await;
+    let shaken = tokio::time::timeout(HANDSHAKE_DEADLINE, async {
+        // Who says nothing takes nobody's turn.
+        stream.readable().await?;
+        let work = async {
+            if stream.ready(Interest::READABLE).await?.is_read_closed() {
+                return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "it hung up before its turn"));
+            }
+            acceptor.accept(stream).await
+        };
+        turns::HANDSHAKES.take(work).await
+    })
+    .await;
     let slow = |_| io::Error::new(io::ErrorKind::TimedOut, "the handshake took too long");
     Ok(shaken.map_err(slow)??)
 }

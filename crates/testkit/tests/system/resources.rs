@@ -248,7 +248,7 @@ async fn applications_services_and_instances_are_objects_too() {
     let clusters = root.api.get("/apis/mangrove.io/v1/clusters").await.ok();
     assert_eq!((names(&clusters), &clusters["items"][0]["status"]["workers"]), (vec!["one"], &json!(1)));
     let made = root.api.post(&format!("{ALL}/services"), &json!({})).await;
-    assert_eq!(made.status, 405, "{}", made.body);
+    assert_eq!(made.status, 400, "it is no service: {}", made.body);
     root.api.delete(&format!("{ALL}/services/{name}")).await.ok();
     let is_gone = |lines: &[Value]| lines.last().is_some_and(|line| line["type"] == "DELETED");
     // From long ago: what it was then is worked out from what was stored then.

@@ -11,6 +11,7 @@ mod hooks;
 mod membership;
 mod names;
 mod neighbours;
+mod notes;
 mod objects;
 mod oidc;
 mod quota;

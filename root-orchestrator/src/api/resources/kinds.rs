@@ -94,6 +94,7 @@ fn namespaces() -> Kind {
         is_namespaced: false,
         verbs: vec![Verb::Create, Verb::Delete, Verb::Get, Verb::List, Verb::Watch],
         has_status: false,
+        has_scale: false,
         columns: vec![Column::new("Status", ColumnType::Text, ".status.phase"), Column::age()],
         structure: Structure::read(&schema, "").unwrap_or_else(|_| Structure::open()),
         selectable: Vec::new(),

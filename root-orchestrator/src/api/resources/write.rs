@@ -23,35 +23,34 @@ use super::{
     asked::Asked,
     kinds::{self, Served, Source, Whose},
     read::Place,
-    rows,
-    views::View,
+    rows, scale,
 };
 use crate::auth::Caller;
 
 /// Others may change an object while it is worked out what becomes of it; so often it is worked out again.
-const ATTEMPTS: usize = 5;
+pub(super) const ATTEMPTS: usize = 5;
 
 /// What is to become of an object.
 #[derive(Debug, Clone)]
-enum Wish {
+pub(super) enum Wish {
     Create(Value),
     Replace(Value),
     Patch(Patch),
 }
 
 /// A request that writes.
-struct Writer {
-    context: Context,
-    caller: Caller,
-    served: Served,
-    whose: Whose,
-    name: String,
-    asked: Asked,
+pub(super) struct Writer {
+    pub(super) context: Context,
+    pub(super) caller: Caller,
+    pub(super) served: Served,
+    pub(super) whose: Whose,
+    pub(super) name: String,
+    pub(super) asked: Asked,
     part: Part,
 }
 
 impl Writer {
-    async fn new(
+    pub(super) async fn new(
         context: Context,
         caller: Caller,
         place: &Place,
@@ -86,7 +85,7 @@ impl Writer {
         Ok(self)
     }
 
-    fn kind(&self) -> &Kind {
+    pub(super) fn kind(&self) -> &Kind {
         &self.served.kind
     }
 
@@ -96,6 +95,14 @@ impl Writer {
         let seen = state.object(&self.served.key(&self.whose, name))?.clone();
         let row = self.served.row(&state, &self.whose, name)?;
         Some((seen, self.served.shown(&row, &rows::namespaces(&state))))
+    }
+
+    /// Changes what is there, wherever it is.
+    async fn fulfil_any(self, wish: &Wish) -> Answer {
+        match self.served.source {
+            Source::View(view) => self.fulfil_view(view, wish).await,
+            Source::Objects | Source::Organizations => self.fulfil(wish).await,
+        }
     }
 
     /// Works out what becomes of an object, and keeps it.
@@ -144,7 +151,7 @@ impl Writer {
     }
 
     /// Whoever applies makes what is not there, and must be allowed to.
-    fn ensure_may_make(&self, wish: &Wish, is_new: bool) -> Result<(), Failure> {
+    pub(super) fn ensure_may_make(&self, wish: &Wish, is_new: bool) -> Result<(), Failure> {
         if !is_new {
             return Ok(());
         }
@@ -167,8 +174,11 @@ impl Writer {
     }
 
     /// What becomes of an object. Checking it may take a while, so it is not for the time of those who answer requests.
-    async fn work_out(&self, wish: Wish, before: Option<Value>) -> Result<Written, Failure> {
-        let (kind, part) = (self.served.kind.clone(), self.part);
+    pub(super) async fn work_out(&self, wish: Wish, before: Option<Value>) -> Result<Written, Failure> {
+        let mut kind = self.served.kind.clone();
+        // What the REST API shows has a status that nobody writes.
+        kind.has_status |= matches!(self.served.source, Source::View(_));
+        let part = self.part;
         let (name, namespace) = (self.name.clone(), self.whose.namespace().map(|(_, name)| name.to_owned()));
         let (manager, now) = (self.asked.manager().to_owned(), super::now());
         let (validation, force) = (self.asked.options.validation, self.asked.options.force);
@@ -239,7 +249,7 @@ impl Writer {
     }
 }
 
-fn ensure_preconditions(kind: &Kind, options: &Options, object: &Value) -> Result<(), Status> {
+pub(super) fn ensure_preconditions(kind: &Kind, options: &Options, object: &Value) -> Result<(), Status> {
     let wanted =
         [("UID", "uid", &options.uid), ("ResourceVersion", "resourceVersion", &options.only_revision)];
     for (word, field, wanted) in wanted {
@@ -266,7 +276,7 @@ pub(super) async fn create(
     match writer.served.source {
         Source::Objects => writer.fulfil(&Wish::Create(object)).await,
         Source::Organizations => create_organization(writer, object).await,
-        Source::View(_) => Err(Status::new(Reason::MethodNotAllowed, "they are made by the REST API").into()),
+        Source::View(view) => writer.fulfil_view(view, &Wish::Create(object)).await,
     }
 }
 
@@ -283,7 +293,7 @@ pub(super) async fn replace(
     let writer = Writer::new(context, caller, &place, name, asked, Verb::Update).await?;
     let writer = if part == Part::Status { writer.of_status()? } else { writer };
     let object = write::read(writer.asked.content_type.as_deref(), &body)?;
-    writer.fulfil(&Wish::Replace(object)).await
+    writer.fulfil_any(&Wish::Replace(object)).await
 }
 
 /// Changes an object, or its status.
@@ -299,7 +309,28 @@ pub(super) async fn patch(
     let writer = Writer::new(context, caller, &place, name, asked, Verb::Patch).await?;
     let writer = if part == Part::Status { writer.of_status()? } else { writer };
     let patch = Patch::read(writer.asked.content_type.as_deref().unwrap_or_default(), &body)?;
-    writer.fulfil(&Wish::Patch(patch)).await
+    writer.fulfil_any(&Wish::Patch(patch)).await
+}
+
+/// Sets how many there shall be of what an object stands for: in place of what is there, or of some of it.
+pub(super) async fn rescale(
+    context: Context,
+    caller: Caller,
+    place: Place,
+    name: &str,
+    verb: Verb,
+    asked: Asked,
+    body: Bytes,
+) -> Answer {
+    let writer = Writer::new(context, caller, &place, name, asked, verb).await?;
+    scale::ensure_scale(&writer.served)?;
+    let content_type = writer.asked.content_type.as_deref();
+    let wish = if verb == Verb::Patch {
+        Wish::Patch(Patch::read(content_type.unwrap_or_default(), &body)?)
+    } else {
+        Wish::Replace(write::read(content_type, &body)?)
+    };
+    scale::write(writer, wish).await
 }
 
 /// Deletes an object.
@@ -317,7 +348,7 @@ pub(super) async fn delete(
     match writer.served.source {
         Source::Objects => writer.delete(name).await,
         Source::Organizations => delete_organization(writer).await,
-        Source::View(view) => delete_viewed(writer, view).await,
+        Source::View(view) => writer.delete_viewed(view).await,
     }
 }
 
@@ -418,24 +449,4 @@ async fn delete_organization(writer: Writer) -> Answer {
         writer.context.brain.ask(delete).await?.map_err(Error::from)?;
     }
     Ok(answered(StatusCode::OK, &success(&about(), &id.to_string()), &[]))
-}
-
-/// Deletes what the REST API shows, as that does.
-async fn delete_viewed(writer: Writer, view: View) -> Answer {
-    let about = || writer.kind().about(&writer.name);
-    let of = writer.whose.namespace().map(|(id, _)| id);
-    let row = view.named(&*writer.context.brain.read().await, of, &writer.name).map(|(_, row)| row);
-    let row = row.ok_or_else(|| Status::not_found(about()))?;
-    let shown = writer.served.shown(&row, &rows::Namespaces::new());
-    ensure_preconditions(writer.kind(), &writer.asked.options, &shown)?;
-    let uid = metadata::text(&shown, "uid").to_owned();
-    if !writer.asked.options.dry_run {
-        let (name, not_found) = (writer.name.clone(), Status::not_found(about()));
-        let delete = move |state: &root_core::State, now: model::Now| {
-            let Some((id, _)) = view.named(state, of, &name) else { return Err(not_found) };
-            view.delete(state, &id, now.date).map(|changes| ((), changes)).ok_or(not_found)
-        };
-        writer.context.brain.ask(delete).await??;
-    }
-    Ok(answered(StatusCode::OK, &success(&about(), &uid), &[]))
 }
