@@ -60,7 +60,7 @@ pub(super) async fn calls(bench: &mut Bench) -> Result<()> {
         world.delete(&format!("/api/service/{}/instance/{number}", service.id)).await?;
     }
     world.running(&service, 2, RUNS_WITHIN).await?;
-    // All that is on it moves, and back is nobody asked to.
+    // All that is on it moves.
     let left = elsewhere(world, &service, &caller).await?;
     world.schedule(&left, "drain").await?;
     until("nothing is left on the worker", RUNS_WITHIN, async || {
@@ -82,7 +82,7 @@ pub(super) async fn calls(bench: &mut Bench) -> Result<()> {
     let mut held = [connect(&world.lab, &caller, own)?, connect(&world.lab, &caller, own_v6)?];
     world.lab.power_off(&lost)?;
     let known = world.lost(&lost, RUNS_WITHIN).await?;
-    let resets = spawn_blocking(move || held.each_mut().map(|held| hears_a_reset(held)));
+    let resets = spawn_blocking(move || held.each_mut().map(hears_a_reset));
     let all_answered = async || {
         // Each in turn: as many calls as there are instances meet every one of them.
         let traffic = one_each(world, &caller, &addresses)?;
