@@ -1,7 +1,7 @@
 //! The root's documents in the store: one collection per kind.
 
 use root_core::{
-    ApiToken, Application, AuditEnds, Change, CustomResource, Delivery, EndedSession, Hook, Object,
+    ApiToken, Application, AuditEnds, Change, CustomResource, Delivery, EndedSession, Hook, Notes, Object,
     Organization, PeopleChange, ResourceType, Secret, State, User, oidc::ProviderLogin,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -306,13 +306,15 @@ struct StoredApplication {
     name: String,
     namespace: String,
     description: String,
+    #[serde(default)]
+    notes: Notes,
 }
 
 impl StoredApplication {
     fn of(self, first: OrganizationId) -> Application {
-        let Self { id, organization, owner, name, namespace, description } = self;
+        let Self { id, organization, owner, name, namespace, description, notes } = self;
         let organization = organization.unwrap_or(first);
-        Application { id, organization, owner, name, namespace, description }
+        Application { id, organization, owner, name, namespace, description, notes }
     }
 }
 

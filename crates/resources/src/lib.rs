@@ -22,6 +22,7 @@ pub mod page;
 pub mod patch;
 pub mod path;
 mod protobuf;
+pub mod scale;
 mod schema;
 pub mod selector;
 pub mod status;

@@ -15,4 +15,5 @@ mod system {
     mod secrets;
     mod stores;
     mod survival;
+    mod written;
 }

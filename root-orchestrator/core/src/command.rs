@@ -8,7 +8,7 @@ use model::{
 };
 
 use crate::{
-    Application, Change, Instance, Revision, Service, State,
+    Application, Change, Instance, Notes, Revision, Service, State,
     addresses::chosen,
     sla::{SecretWishes, SlaApplication, SlaService},
     tenancy::told_callers,
@@ -195,6 +195,7 @@ impl State {
                 name: application.name,
                 namespace: application.namespace,
                 description: application.description,
+                notes: Notes::default(),
             };
             created.push(document.id);
             for service in application.services {
@@ -360,6 +361,7 @@ impl State {
             next_number: 0,
             deleted: false,
             attempt: None,
+            notes: Notes::default(),
         };
         Change::Service(id, Some(service))
     }

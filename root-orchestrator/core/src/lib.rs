@@ -25,6 +25,7 @@ mod enrolment;
 mod hooks;
 mod membership;
 mod neighbours;
+mod notes;
 mod objects;
 mod observation;
 pub mod oidc;
@@ -59,6 +60,7 @@ pub use hooks::{
     MAX_HOOK_URL_LENGTH, MOST_HOOKS, SecretWish, Topic,
 };
 pub use membership::{NewUser, PeopleRejected, UserChange};
+pub use notes::{Notes, noted};
 pub use objects::{
     Deleted, Document, MAX_OBJECT_BYTES, MOST_DEFINITIONS, MOST_OBJECT_BYTES, MOST_OBJECTS, Object,
     ObjectKey, ObjectRejected, Seen,
@@ -78,4 +80,4 @@ pub use service::{Revision, Rollout, Service, UpdatePolicy};
 pub use sessions::{NewApiToken, Session};
 pub use state::{Application, Change, Cluster, Instance, State};
 pub use throttle::Throttle;
-pub use workflows::Accepted;
+pub use workflows::{Accepted, WorkflowKind};

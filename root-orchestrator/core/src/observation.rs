@@ -29,13 +29,17 @@ impl State {
         observed: Generation,
         now: Now,
     ) -> Vec<Change> {
-        let Some(cluster) = self.clusters.get(&id) else { return Vec::new() };
+        let Some(cluster) = self.clusters.get(&id).cloned() else { return Vec::new() };
         let sight = self.sights.entry(id).or_default();
         if sight.session >= session {
             return Vec::new();
         }
+        let comes_back = sight.session == 0;
         sight.session = session;
         sight.last_heard = now.moment;
+        if comes_back {
+            self.came_back(now.moment);
+        }
         self.sessions.insert(id, Session { number: session, observed, ..Session::default() });
         self.capacity_changed = true;
         self.behind.insert(id);
@@ -45,7 +49,7 @@ impl State {
         if observed > cluster.generation {
             updated.generation = observed.next();
         }
-        let differs = updated != *cluster;
+        let differs = updated != cluster;
         self.meet_neighbours(id);
         if differs { vec![Change::Cluster(id, Some(updated))] } else { Vec::new() }
     }

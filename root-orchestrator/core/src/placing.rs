@@ -217,12 +217,17 @@ impl State {
         (now.millis_since(since) >= SILENT_MILLIS).then_some(since)
     }
 
-    /// The last sign of life of a cluster that is not connected, or connected and silent.
+    /// The last sign of life of a cluster that is not connected, or connected and silent; of one that has not come back
+    /// since the root was started, that of the last one which has.
     #[must_use]
     pub(crate) fn silent_since(&self, cluster: ClusterId, now: Moment) -> Option<Moment> {
         let sight = self.sights.get(&cluster)?;
-        let is_silent = !self.is_connected(cluster) || now.millis_since(sight.last_heard) >= SILENT_MILLIS;
-        is_silent.then_some(sight.last_heard)
+        let since = match sight.session {
+            0 => self.returns.counted_from().map_or(sight.last_heard, |from| from.max(sight.last_heard)),
+            _ => sight.last_heard,
+        };
+        let is_silent = !self.is_connected(cluster) || now.millis_since(since) >= SILENT_MILLIS;
+        is_silent.then_some(since)
     }
 
     pub(crate) fn spec(&self, instance: &Instance) -> Option<&Arc<ServiceSpec>> {

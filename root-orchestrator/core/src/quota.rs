@@ -75,7 +75,8 @@ impl State {
     }
 
     /// How many instances of a service there shall be.
-    pub(crate) fn wanted_instances(&self, service: &Service) -> u32 {
+    #[must_use]
+    pub fn wanted_instances(&self, service: &Service) -> u32 {
         let live = || self.instances_of(service.id).filter(|instance| instance.is_live()).count();
         match &service.rollout {
             Some(rollout) => rollout.instances,

@@ -11,6 +11,8 @@ use model::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::Notes;
+
 /// Revisions that are kept beside those that instances are copies of.
 pub(crate) const HISTORY: usize = 10;
 
@@ -47,6 +49,9 @@ pub struct Service {
     /// The attempt of a task that it is, if it is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<workflow::AttemptId>,
+    /// What clients of the resource API note at it.
+    #[serde(default, skip_serializing_if = "Notes::is_empty")]
+    pub notes: Notes,
 }
 
 /// What a service was at some time.

@@ -3,9 +3,14 @@
 use std::collections::BTreeMap;
 
 use model::{
-    AssignedInstance, AssignedService, ClusterAggregate, Generation, InstanceId, InstanceReport, Moment,
+    AssignedInstance, AssignedService, ClusterAggregate, Generation, InstanceId, InstanceReport, Moment, Now,
     Resources, Timestamp, Usage,
 };
+
+use crate::State;
+
+/// After a start a cluster that comes back delays for so long at most that others are taken for lost.
+pub(crate) const COMING_BACK_AT_MOST_MILLIS: u64 = 120_000;
 
 /// What is known of a connected cluster; gone when the connection is.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -48,4 +53,52 @@ pub(crate) struct Sight {
     pub(crate) in_flight: BTreeMap<InstanceId, Resources>,
     /// When to look again whether its silence has lasted too long for an instance it has; `None` is now.
     pub(crate) look_again: Option<Moment>,
+}
+
+/// Clusters coming back after a start of the root. While a whole fleet does, handshakes and reports wait for each other,
+/// so who has not come yet is not silent as long as others come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Returns {
+    /// Since when those that were known before are expected.
+    expected_since: Option<Moment>,
+    /// When the last of them came.
+    last_came: Option<Moment>,
+}
+
+impl Returns {
+    /// From when on the silence of those counts that have not come yet.
+    pub(crate) fn counted_from(&self) -> Option<Moment> {
+        let at_most = self.expected_since?.plus_millis(COMING_BACK_AT_MOST_MILLIS);
+        Some(self.last_came?.min(at_most))
+    }
+}
+
+impl State {
+    /// A cluster came that had not been here since the start: the others are given more time.
+    pub(crate) fn came_back(&mut self, now: Moment) {
+        self.returns.last_came = Some(now);
+        self.silence_due = None;
+        for missing in self.sights.values_mut().filter(|sight| sight.session == 0) {
+            missing.look_again = None;
+        }
+    }
+
+    /// To be called once after the stored documents were applied: what is told to clusters has not changed, every
+    /// cluster has a while to connect, and everything pending is worth a look.
+    pub fn loaded(&mut self, now: Now) {
+        self.dirty.clear();
+        self.tokens_due.clear();
+        self.revocations_due.clear();
+        self.outbox.loaded();
+        self.stable.go_on_behind();
+        self.capacity_changed = true;
+        self.returns = Returns { expected_since: Some(now.moment), last_came: None };
+        for id in self.clusters.keys() {
+            let sight = self.sights.entry(*id).or_default();
+            sight.last_heard = now.moment;
+            // Reports say what they know.
+            sight.in_flight.clear();
+            self.blocks_due.insert(*id);
+        }
+    }
 }

@@ -10,13 +10,13 @@ use ::audit::{Head, Record};
 use addressing::{BlockPlan, StablePlan};
 use model::{
     ApplicationId, AssignedInstance, AssignedService, CertificateRecord, ClusterId, Desired, Generation,
-    Holder, HookId, InstanceId, InstanceReport, Location, Moment, Now, OrganizationId, Phase, Refusal,
-    ResourceId, ResourceTypeId, Resources, RevisionId, SecretId, ServiceId, SpentToken, Tenure, TokenId,
+    Holder, HookId, InstanceId, InstanceReport, Location, Moment, OrganizationId, Phase, Refusal, ResourceId,
+    ResourceTypeId, Resources, RevisionId, SecretId, ServiceId, SpentToken, Tenure, TokenId,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AuditEnds, CustomResource, Delivery, DeliveryId, Document, Hook, Object, ObjectKey, ResourceType,
+    AuditEnds, CustomResource, Delivery, DeliveryId, Document, Hook, Notes, Object, ObjectKey, ResourceType,
     Revocation, RevokedId, Secret, Service, Token,
     audit::Ledger,
     neighbours::Neighbourhood,
@@ -24,7 +24,7 @@ use crate::{
     outbox::Outbox,
     people::{People, PeopleChange},
     resources::Resources as CustomResources,
-    sight::{HeldCopy, Session, Sight},
+    sight::{HeldCopy, Returns, Session, Sight},
     workflows::Workflows,
 };
 
@@ -43,6 +43,9 @@ pub struct Application {
     pub namespace: String,
     /// For people.
     pub description: String,
+    /// What clients of the resource API note at it.
+    #[serde(default, skip_serializing_if = "Notes::is_empty")]
+    pub notes: Notes,
 }
 
 /// One instance of a service. Durable.
@@ -216,6 +219,8 @@ pub struct State {
     pub(crate) reasons_due: Option<Moment>,
     /// When to look again for clusters that have been silent for too long; `None` is now.
     pub(crate) silence_due: Option<Moment>,
+    /// Clusters that come back after a start.
+    pub(crate) returns: Returns,
     /// Those that were silent at the last look.
     pub(crate) silent: BTreeSet<ClusterId>,
     /// Instances of silent clusters whose time has come, and for which there was no other place.
@@ -301,7 +306,7 @@ impl State {
             Change::ResourceType(id, kind) => self.resources.take_type(id, kind),
             Change::Resource(id, resource) => self.resources.take_resource(id, resource),
             Change::Workflow(change) => self.workflows.take(change),
-            Change::Object(key, object) => self.objects.take(key, object),
+            Change::Object(key, object) => self.take_object(key, object),
             // It is kept by the store alone.
             Change::AuditRecord(..) => {}
             Change::AuditEnds(ends) => self.audit.ends = ends,
@@ -453,24 +458,6 @@ impl State {
 
     fn resources_of(&self, instance: &Instance) -> Option<Resources> {
         Some(self.services.get(&instance.id.service)?.spec_of(instance.revision)?.resources)
-    }
-
-    /// To be called once after the stored documents were applied: what is told to clusters has not changed, every
-    /// cluster has a while to connect, and everything pending is worth a look.
-    pub fn loaded(&mut self, now: Now) {
-        self.dirty.clear();
-        self.tokens_due.clear();
-        self.revocations_due.clear();
-        self.outbox.loaded();
-        self.stable.go_on_behind();
-        self.capacity_changed = true;
-        for id in self.clusters.keys() {
-            let sight = self.sights.entry(*id).or_default();
-            sight.last_heard = now.moment;
-            // Reports say what they know.
-            sight.in_flight.clear();
-            self.blocks_due.insert(*id);
-        }
     }
 }
 

@@ -189,7 +189,7 @@ fn named(object: Object, name: &str, organization: Option<OrganizationId>) -> Ob
 }
 
 fn application(application: &Application) -> View {
-    let Application { id: _, organization, owner, name, namespace, description } = application;
+    let Application { id: _, organization, owner, name, namespace, description, notes: _ } = application;
     View::default()
         .show("organization", organization.to_string())
         .show("owner", owner.as_str())
@@ -212,6 +212,7 @@ fn service(service: &Service) -> View {
         next_number: _,
         deleted: _,
         attempt: _,
+        notes: _,
     } = service;
     // What the user sent is all in the specification, where it is known what may be shown.
     let Revision { number: _, spec, document: _, created: _, failed } = service.current();

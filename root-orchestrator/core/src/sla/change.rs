@@ -47,6 +47,16 @@ pub fn parse_change(body: &[u8], shown: Shown<'_>) -> Result<SlaChange, SlaError
     problems.into_result(SlaChange { application: None, service })
 }
 
+/// Parses a service as it is in `microservices`, which has been JSON text before and is at `path` in its document.
+///
+/// # Errors
+/// All its problems, each with its place.
+pub fn parse_service(path: &str, object: &Map<String, Value>) -> Result<SlaService, SlaErrors> {
+    let mut problems = Problems::default();
+    let service = service::service(path, object, &mut problems);
+    problems.into_result(service)
+}
+
 fn only_service(document: &mut Value, shown: Shown<'_>) -> Result<SlaChange, SlaErrors> {
     let sent = document.pointer_mut("/applications/0/microservices/0").and_then(Value::as_object_mut);
     if let Some(sent) = sent {

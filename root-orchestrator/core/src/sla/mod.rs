@@ -26,7 +26,7 @@ use std::{collections::BTreeSet, net::Ipv4Addr};
 use model::{AllowedCallers, ServiceSpec};
 use serde_json::{Map, Value};
 
-pub use change::{Shown, SlaChange, parse_change};
+pub use change::{Shown, SlaChange, parse_change, parse_service};
 pub use error::{SlaError, SlaErrorCode, SlaErrors};
 pub use reference::reference;
 pub use secrets::{SecretWishes, is_secret_name};

@@ -11,6 +11,7 @@ mod hooks;
 mod membership;
 mod names;
 mod neighbours;
+mod notes;
 mod objects;
 mod oidc;
 mod quota;
@@ -19,6 +20,7 @@ mod rollout;
 mod secrets;
 mod sessions;
 mod survival;
+mod workflow_objects;
 mod workflows;
 
 use model::{

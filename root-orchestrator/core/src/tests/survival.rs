@@ -3,7 +3,7 @@
 use model::{OnPartition, OnRejoin, Span};
 
 use super::*;
-use crate::OFFER_AGAIN_MILLIS;
+use crate::{OFFER_AGAIN_MILLIS, sight::COMING_BACK_AT_MOST_MILLIS};
 
 /// Two clusters, one instance running on the first, which is larger.
 fn running(spec: ServiceSpec) -> (Root, InstanceId, ClusterId, ClusterId) {
@@ -163,9 +163,8 @@ fn an_instance_its_cluster_cannot_keep_goes_to_another_and_stays_if_there_is_non
     assert_eq!(root.told(one, id), Some((FIRST, Desired::Running)), "its worker may yet return first");
 }
 
-#[test]
-fn a_restarted_root_gives_its_clusters_time_to_return() {
-    let (before, id, one, _) = running(small());
+/// A root that has read what the one before had stored.
+fn restarted(before: &Root) -> Root {
     let mut root = Root::new();
     root.now = before.now;
     for (id, cluster) in &before.state.clusters {
@@ -178,9 +177,42 @@ fn a_restarted_root_gives_its_clusters_time_to_return() {
         root.apply(vec![Change::Instance(*id, Some(instance.clone()))]);
     }
     root.state.loaded(root.now);
+    root
+}
+
+#[test]
+fn a_restarted_root_gives_its_clusters_time_to_return() {
+    let (before, id, one, _) = running(small());
+    let mut root = restarted(&before);
     root.reconcile();
     root.wait(59_000);
     assert_eq!((root.holder(id), root.phase(id)), (Some(one), Phase::Running));
+}
+
+#[test]
+fn nobody_is_silent_while_others_come_back_to_a_restarted_root() {
+    let (before, id, one, two) = running(small());
+    let mut root = restarted(&before);
+    root.wait(50_000);
+    root.reconnect(two);
+    root.report(two, aggregate(&[resources(2, 500)]), vec![]);
+    root.wait_with(two, 59);
+    assert_eq!(root.holder(id), Some(one), "the other came less than a minute ago");
+    root.wait_with(two, 2);
+    assert_eq!(root.holder(id), Some(two));
+}
+
+#[test]
+fn clusters_that_come_back_do_not_put_off_for_ever_that_others_are_lost() {
+    let (before, id, one, two) = running(small());
+    let mut root = restarted(&before);
+    root.wait(COMING_BACK_AT_MOST_MILLIS + 30_000);
+    root.reconnect(two);
+    root.report(two, aggregate(&[resources(2, 500)]), vec![]);
+    root.wait_with(two, 29);
+    assert_eq!(root.holder(id), Some(one));
+    root.wait_with(two, 2);
+    assert_eq!(root.holder(id), Some(two));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use serde_json::Map;
 use workflow::{AttemptEnd, AttemptId, Exit, Start};
 
 use crate::{
-    Application, Change, Revision, Service, State, UpdatePolicy, command::one_more, reconcile::Plan,
+    Application, Change, Notes, Revision, Service, State, UpdatePolicy, command::one_more, reconcile::Plan,
     sla::MAX_ADDED_FILES_BYTES,
 };
 
@@ -38,6 +38,7 @@ impl State {
                 name: APPLICATION.to_owned(),
                 namespace: NAMESPACE.to_owned(),
                 description: "Attempts of tasks, one service each".to_owned(),
+                notes: Notes::default(),
             },
         };
         let mut service = self.attempt_service(&application, &start.attempt, spec, now);
@@ -84,6 +85,7 @@ impl State {
             next_number: 0,
             deleted: false,
             attempt: Some(attempt.clone()),
+            notes: Notes::default(),
         }
     }
 

@@ -1,7 +1,8 @@
 //! The resource API, which clients of Kubernetes speak: what there is is found in `discovery.rs`, objects are read in `read.rs`,
 //! watched in `watch.rs` and written in `write.rs`; `kinds.rs` says where the objects of each kind are and who may do what with
-//! them, `views.rs` shows what has a form of its own in the REST API. What becomes of objects is worked out in `crates/resources`. The routes are in `platform.rs`, `namespaced.rs` and
-//! `core.rs`; who may do what is asked in `reviews.rs`.
+//! them. `workflows.rs` says what tasks, ignitors and runs are. `views.rs` shows what has a form of its own in the REST API,
+//! `viewed.rs` writes it, and `scale.rs` how many instances there shall be. What becomes of objects is worked out in
+//! `crates/resources`. The routes are in `platform.rs`, `namespaced.rs` and `core.rs`; who may do what is asked in `reviews.rs`.
 
 mod answer;
 mod asked;
@@ -13,8 +14,11 @@ mod platform;
 mod read;
 mod reviews;
 mod rows;
+mod scale;
+mod viewed;
 mod views;
 mod watch;
+mod workflows;
 mod write;
 
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -51,6 +55,7 @@ pub(super) fn routes() -> OpenApiRouter<Context> {
         .routes(routes!(namespaced::list, namespaced::create, namespaced::delete_all))
         .routes(routes!(namespaced::get, namespaced::replace, namespaced::patch, namespaced::delete))
         .routes(routes!(namespaced::get_status, namespaced::replace_status, namespaced::patch_status))
+        .routes(routes!(namespaced::get_scale, namespaced::replace_scale, namespaced::patch_scale))
 }
 
 /// The present, as objects have it: to the second.

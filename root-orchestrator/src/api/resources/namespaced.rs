@@ -1,6 +1,6 @@
 //! The routes of objects of one organisation.
 
-use ::resources::write::Part;
+use ::resources::{kind::Verb, write::Part};
 
 use super::{
     super::{Path, body::Body},
@@ -8,7 +8,7 @@ use super::{
     answer::Answers,
     asked::{self, Asked},
     read::{self, Place},
-    write,
+    scale, write,
 };
 
 /// List objects of an organisation, or watch them
@@ -195,6 +195,67 @@ pub(in crate::api) async fn patch_status(
 ) -> Answer {
     let place = Place { group, version, namespace: Some(namespace), plural };
     write::patch(context, caller?, place, &name, Part::Status, asked, asked::body(body)?).await
+}
+
+/// Show how many there are of what an object stands for
+#[utoipa::path(get, path = "/apis/{group}/{version}/namespaces/{namespace}/{plural}/{name}/scale", tag = "resources",
+    params(
+        ("group" = String, Path, description = "Such as `example.com`"),
+        ("version" = String, Path, description = "Such as `v1`"),
+        ("namespace" = String, Path, description = "Name of the organisation"),
+        ("plural" = String, Path, description = "Such as `widgets`"),
+        ("name" = String, Path, description = "Name of the object"),
+    ), responses(Answers))]
+pub(in crate::api) async fn get_scale(
+    State(context): Shared,
+    caller: Asking,
+    Path((group, version, namespace, plural, name)): Path<(String, String, String, String, String)>,
+    asked: Asked,
+) -> Answer {
+    let place = Place { group, version, namespace: Some(namespace), plural };
+    scale::get(context, caller?, place, &name, asked).await
+}
+
+/// Set how many there shall be of what an object stands for
+#[utoipa::path(put, path = "/apis/{group}/{version}/namespaces/{namespace}/{plural}/{name}/scale", tag = "resources",
+    params(
+        ("group" = String, Path, description = "Such as `example.com`"),
+        ("version" = String, Path, description = "Such as `v1`"),
+        ("namespace" = String, Path, description = "Name of the organisation"),
+        ("plural" = String, Path, description = "Such as `widgets`"),
+        ("name" = String, Path, description = "Name of the object"),
+    ),
+    request_body(content = Object, description = "A `Scale` of `autoscaling/v1`"), responses(Answers))]
+pub(in crate::api) async fn replace_scale(
+    State(context): Shared,
+    caller: Asking,
+    Path((group, version, namespace, plural, name)): Path<(String, String, String, String, String)>,
+    asked: Asked,
+    body: Body,
+) -> Answer {
+    let place = Place { group, version, namespace: Some(namespace), plural };
+    write::rescale(context, caller?, place, &name, Verb::Update, asked, asked::body(body)?).await
+}
+
+/// Change how many there shall be of what an object stands for
+#[utoipa::path(patch, path = "/apis/{group}/{version}/namespaces/{namespace}/{plural}/{name}/scale", tag = "resources",
+    params(
+        ("group" = String, Path, description = "Such as `example.com`"),
+        ("version" = String, Path, description = "Such as `v1`"),
+        ("namespace" = String, Path, description = "Name of the organisation"),
+        ("plural" = String, Path, description = "Such as `widgets`"),
+        ("name" = String, Path, description = "Name of the object"),
+    ),
+    request_body(content = Object, content_type = "application/merge-patch+json", description = "A patch of this type, or of `application/json-patch+json`, `application/strategic-merge-patch+json` or `application/apply-patch+yaml`"), responses(Answers))]
+pub(in crate::api) async fn patch_scale(
+    State(context): Shared,
+    caller: Asking,
+    Path((group, version, namespace, plural, name)): Path<(String, String, String, String, String)>,
+    asked: Asked,
+    body: Body,
+) -> Answer {
+    let place = Place { group, version, namespace: Some(namespace), plural };
+    write::rescale(context, caller?, place, &name, Verb::Patch, asked, asked::body(body)?).await
 }
 
 /// Delete an object

@@ -8,7 +8,7 @@ use ::resources::{
     structure::Structure,
 };
 use model::{InstanceId, Now, OrganizationId, Timestamp};
-use root_core::{Application, Change, Cluster, Document, Service, State as Truth, access};
+use root_core::{Application, Change, Cluster, Document, Notes, Service, State as Truth, access};
 use serde_json::{Value, json};
 
 use super::{super::views, rows::Row};
@@ -57,7 +57,7 @@ impl View {
                     number("Revision", ".status.revision"),
                     number("Instances", ".status.instances"),
                     number("Ready", ".status.ready"),
-                    wide("Image", ".spec.image"),
+                    wide("Image", ".status.image"),
                 ],
                 "A service of an application; its spec is that of the SLA.",
             ),
@@ -86,15 +86,19 @@ impl View {
         let schema = json!({
             "type": "object", "description": description,
             "properties": {
-                "spec": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
+                "spec": self.spec(),
                 "status": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
             },
         });
         let categories = if self == Self::Clusters { Vec::new() } else { vec!["all".to_owned()] };
         let names = Names { categories, ..names };
         let mut verbs = Verb::READING.to_vec();
-        if self != Self::Clusters {
-            verbs.push(Verb::Delete);
+        match self {
+            Self::Applications | Self::Services => {
+                verbs.extend([Verb::Create, Verb::Update, Verb::Patch, Verb::Delete]);
+            }
+            Self::Instances => verbs.push(Verb::Delete),
+            Self::Clusters => {}
         }
         Kind {
             group: GROUP.to_owned(),
@@ -103,9 +107,28 @@ impl View {
             is_namespaced: self != Self::Clusters,
             verbs,
             has_status: false,
+            has_scale: self == Self::Services,
             columns,
             structure: Structure::read(&schema, "").unwrap_or_else(|_| Structure::open()),
             selectable: Vec::new(),
+        }
+    }
+
+    /// What the specification of one may have.
+    fn spec(self) -> Value {
+        match self {
+            Self::Applications => json!({
+                "type": "object",
+                "properties": {
+                    "name": {"type": "string", "description": "The first part of its name."},
+                    "namespace": {"type": "string", "description": "The second part of its name."},
+                    "description": {"type": "string", "description": "For people."},
+                },
+            }),
+            // Its fields are those of the SLA, and judged as such.
+            Self::Services | Self::Instances | Self::Clusters => {
+                json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
+            }
         }
     }
 
@@ -203,6 +226,18 @@ fn owner(state: &Truth, service: &Service) -> Option<OrganizationId> {
     state.application(service.application).map(|application| application.organization)
 }
 
+/// With what is noted at it.
+fn noted(row: Row, notes: &Notes) -> Row {
+    if notes.is_empty() {
+        return row;
+    }
+    let mut content = Arc::unwrap_or_clone(row.content);
+    for (field, value) in notes.fields() {
+        content["metadata"][field] = value.clone();
+    }
+    Row { content: Arc::new(content), ..row }
+}
+
 fn row(
     organization: Option<OrganizationId>,
     kind: &str,
@@ -226,7 +261,8 @@ fn application(state: &Truth, application: &Application) -> Row {
     });
     let parts = [spec, json!({"owner": application.owner})];
     let id = application.id.to_string();
-    row(Some(application.organization), "Application", &id, name_of(application), revision, parts)
+    let row = row(Some(application.organization), "Application", &id, name_of(application), revision, parts);
+    noted(row, &application.notes)
 }
 
 /// A service as the REST API shows it.
@@ -247,6 +283,7 @@ fn service(state: &Truth, service: &Service, now: Now) -> Option<Row> {
     let mut status = json!({
         "phase": shown["status"], "detail": shown["status_detail"], "revision": service.revision,
         "instances": instances.len(), "ready": ready, "addresses": shown["service_ip_list"],
+        "image": service.spec().image,
     });
     if shown["rollout"].is_object() {
         status["rollout"] = shown["rollout"].clone();
@@ -256,7 +293,8 @@ fn service(state: &Truth, service: &Service, now: Now) -> Option<Row> {
     let revision = of_instances.fold(own, u64::max);
     let parts = [Value::Object(spec), status];
     let name = service.written_names().to_string();
-    Some(row(Some(organization), "Service", &service.id.to_string(), name, revision, parts))
+    let row = row(Some(organization), "Service", &service.id.to_string(), name, revision, parts);
+    Some(noted(row, &service.notes))
 }
 
 fn text(value: &Value) -> &str {

@@ -13,7 +13,7 @@ use ::resources::{
 };
 use axum::http::StatusCode;
 use bytes::Bytes;
-use root_core::{Deleted, ObjectRejected, Organization, PeopleRejected, Quota, Seen};
+use root_core::{Deleted, ObjectRejected, Organization, PeopleRejected, Quota, Seen, WorkflowKind};
 use serde_json::Value;
 
 use super::{
@@ -23,35 +23,34 @@ use super::{
     asked::Asked,
     kinds::{self, Served, Source, Whose},
     read::Place,
-    rows,
-    views::View,
+    rows, scale, workflows,
 };
 use crate::auth::Caller;
 
 /// Others may change an object while it is worked out what becomes of it; so often it is worked out again.
-const ATTEMPTS: usize = 5;
+pub(super) const ATTEMPTS: usize = 5;
 
 /// What is to become of an object.
 #[derive(Debug, Clone)]
-enum Wish {
+pub(super) enum Wish {
     Create(Value),
     Replace(Value),
     Patch(Patch),
 }
 
 /// A request that writes.
-struct Writer {
-    context: Context,
-    caller: Caller,
-    served: Served,
-    whose: Whose,
-    name: String,
-    asked: Asked,
+pub(super) struct Writer {
+    pub(super) context: Context,
+    pub(super) caller: Caller,
+    pub(super) served: Served,
+    pub(super) whose: Whose,
+    pub(super) name: String,
+    pub(super) asked: Asked,
     part: Part,
 }
 
 impl Writer {
-    async fn new(
+    pub(super) async fn new(
         context: Context,
         caller: Caller,
         place: &Place,
@@ -78,6 +77,10 @@ impl Writer {
 
     /// The same for the status alone.
     fn of_status(mut self) -> Result<Self, Failure> {
+        if self.served.workflow().is_some() {
+            let message = format!("the status of {} is written by the root alone", self.kind().names.plural);
+            return Err(Status::new(Reason::MethodNotAllowed, message).into());
+        }
         if !self.served.kind.has_status {
             let message = format!("the status of {} is not written by itself", self.served.kind.names.plural);
             return Err(Status::new(Reason::NotFound, message).into());
@@ -86,8 +89,13 @@ impl Writer {
         Ok(self)
     }
 
-    fn kind(&self) -> &Kind {
+    pub(super) fn kind(&self) -> &Kind {
         &self.served.kind
+    }
+
+    /// The object as it is shown.
+    pub(super) async fn shown(&self, name: &str) -> Option<Value> {
+        self.seen(name).await.map(|(_, shown)| shown)
     }
 
     /// The object as it is now: as it was seen, and as it is shown.
@@ -96,6 +104,14 @@ impl Writer {
         let seen = state.object(&self.served.key(&self.whose, name))?.clone();
         let row = self.served.row(&state, &self.whose, name)?;
         Some((seen, self.served.shown(&row, &rows::namespaces(&state))))
+    }
+
+    /// Changes what is there, wherever it is.
+    async fn fulfil_any(self, wish: &Wish) -> Answer {
+        match self.served.source {
+            Source::View(view) => self.fulfil_view(view, wish).await,
+            Source::Objects | Source::Organizations => self.fulfil(wish).await,
+        }
     }
 
     /// Works out what becomes of an object, and keeps it.
@@ -108,7 +124,13 @@ impl Writer {
             let is_new = before.is_none();
             self.ensure_may_make(wish, is_new)?;
             let shown = before.as_ref().map(|(_, shown)| shown.clone());
-            let written = self.work_out(wish.clone(), shown).await?;
+            let mut written = self.work_out(wish.clone(), shown).await?;
+            let workflow = self.served.workflow();
+            if let Some(of) = workflow {
+                let organization = self.whose.namespace().map(|(id, _)| id);
+                let state = self.context.brain.read().await;
+                written.warnings.extend(workflows::warnings(&state, of, organization, &written.object));
+            }
             let name = metadata::text(&written.object, "name").to_owned();
             let code = if is_new { StatusCode::CREATED } else { StatusCode::OK };
             if self.asked.options.dry_run || !written.is_changed {
@@ -122,6 +144,11 @@ impl Writer {
             let stored = self.served.stored(written.object.clone());
             let asked = match before {
                 None => self.context.brain.ask(move |state, _| state.create_object(key, stored)).await?,
+                Some((seen, _)) if workflow == Some(WorkflowKind::Run) => {
+                    let update =
+                        move |state: &root_core::State, now| state.update_run(key, &seen, stored, now);
+                    self.context.brain.ask(update).await?
+                }
                 Some((seen, _)) => {
                     self.context.brain.ask(move |state, _| state.update_object(key, &seen, stored)).await?
                 }
@@ -144,7 +171,7 @@ impl Writer {
     }
 
     /// Whoever applies makes what is not there, and must be allowed to.
-    fn ensure_may_make(&self, wish: &Wish, is_new: bool) -> Result<(), Failure> {
+    pub(super) fn ensure_may_make(&self, wish: &Wish, is_new: bool) -> Result<(), Failure> {
         if !is_new {
             return Ok(());
         }
@@ -167,13 +194,17 @@ impl Writer {
     }
 
     /// What becomes of an object. Checking it may take a while, so it is not for the time of those who answer requests.
-    async fn work_out(&self, wish: Wish, before: Option<Value>) -> Result<Written, Failure> {
-        let (kind, part) = (self.served.kind.clone(), self.part);
+    pub(super) async fn work_out(&self, wish: Wish, before: Option<Value>) -> Result<Written, Failure> {
+        let mut kind = self.served.kind.clone();
+        // What the REST API shows has a status that nobody writes.
+        kind.has_status |= matches!(self.served.source, Source::View(_));
+        let part = self.part;
         let (name, namespace) = (self.name.clone(), self.whose.namespace().map(|(_, name)| name.to_owned()));
         let (manager, now) = (self.asked.manager().to_owned(), super::now());
         let (validation, force) = (self.asked.options.validation, self.asked.options.force);
         let named_manager = self.asked.options.manager.clone();
         let is_definition = self.served.kind.resource() == definition::RESOURCE;
+        let workflow = self.served.workflow();
         let uid = daemon::fresh_uuid().to_string();
         let work = move || {
             let suffix: String = daemon::random_hex::<3>().chars().take(metadata::SUFFIX_LENGTH).collect();
@@ -197,6 +228,9 @@ impl Writer {
                     Definition::ensure_same_kind(before, &written.object)?;
                 }
                 definition::establish(&mut written.object, &now);
+            }
+            if let Some(of) = workflow {
+                workflows::check(of, &kind, &written.object, before.as_ref(), daemon::now())?;
             }
             Ok(written)
         };
@@ -239,7 +273,7 @@ impl Writer {
     }
 }
 
-fn ensure_preconditions(kind: &Kind, options: &Options, object: &Value) -> Result<(), Status> {
+pub(super) fn ensure_preconditions(kind: &Kind, options: &Options, object: &Value) -> Result<(), Status> {
     let wanted =
         [("UID", "uid", &options.uid), ("ResourceVersion", "resourceVersion", &options.only_revision)];
     for (word, field, wanted) in wanted {
@@ -264,9 +298,12 @@ pub(super) async fn create(
     let writer = Writer::new(context, caller, &place, "", asked, Verb::Create).await?;
     let object = write::read(writer.asked.content_type.as_deref(), &body)?;
     match writer.served.source {
+        Source::Objects if writer.served.workflow() == Some(WorkflowKind::Run) => {
+            workflows::fire(&writer, object).await
+        }
         Source::Objects => writer.fulfil(&Wish::Create(object)).await,
         Source::Organizations => create_organization(writer, object).await,
-        Source::View(_) => Err(Status::new(Reason::MethodNotAllowed, "they are made by the REST API").into()),
+        Source::View(view) => writer.fulfil_view(view, &Wish::Create(object)).await,
     }
 }
 
@@ -283,7 +320,7 @@ pub(super) async fn replace(
     let writer = Writer::new(context, caller, &place, name, asked, Verb::Update).await?;
     let writer = if part == Part::Status { writer.of_status()? } else { writer };
     let object = write::read(writer.asked.content_type.as_deref(), &body)?;
-    writer.fulfil(&Wish::Replace(object)).await
+    writer.fulfil_any(&Wish::Replace(object)).await
 }
 
 /// Changes an object, or its status.
@@ -299,7 +336,28 @@ pub(super) async fn patch(
     let writer = Writer::new(context, caller, &place, name, asked, Verb::Patch).await?;
     let writer = if part == Part::Status { writer.of_status()? } else { writer };
     let patch = Patch::read(writer.asked.content_type.as_deref().unwrap_or_default(), &body)?;
-    writer.fulfil(&Wish::Patch(patch)).await
+    writer.fulfil_any(&Wish::Patch(patch)).await
+}
+
+/// Sets how many there shall be of what an object stands for: in place of what is there, or of some of it.
+pub(super) async fn rescale(
+    context: Context,
+    caller: Caller,
+    place: Place,
+    name: &str,
+    verb: Verb,
+    asked: Asked,
+    body: Bytes,
+) -> Answer {
+    let writer = Writer::new(context, caller, &place, name, asked, verb).await?;
+    scale::ensure_scale(&writer.served)?;
+    let content_type = writer.asked.content_type.as_deref();
+    let wish = if verb == Verb::Patch {
+        Wish::Patch(Patch::read(content_type.unwrap_or_default(), &body)?)
+    } else {
+        Wish::Replace(write::read(content_type, &body)?)
+    };
+    scale::write(writer, wish).await
 }
 
 /// Deletes an object.
@@ -317,7 +375,7 @@ pub(super) async fn delete(
     match writer.served.source {
         Source::Objects => writer.delete(name).await,
         Source::Organizations => delete_organization(writer).await,
-        Source::View(view) => delete_viewed(writer, view).await,
+        Source::View(view) => writer.delete_viewed(view).await,
     }
 }
 
@@ -418,24 +476,4 @@ async fn delete_organization(writer: Writer) -> Answer {
         writer.context.brain.ask(delete).await?.map_err(Error::from)?;
     }
     Ok(answered(StatusCode::OK, &success(&about(), &id.to_string()), &[]))
-}
-
-/// Deletes what the REST API shows, as that does.
-async fn delete_viewed(writer: Writer, view: View) -> Answer {
-    let about = || writer.kind().about(&writer.name);
-    let of = writer.whose.namespace().map(|(id, _)| id);
-    let row = view.named(&*writer.context.brain.read().await, of, &writer.name).map(|(_, row)| row);
-    let row = row.ok_or_else(|| Status::not_found(about()))?;
-    let shown = writer.served.shown(&row, &rows::Namespaces::new());
-    ensure_preconditions(writer.kind(), &writer.asked.options, &shown)?;
-    let uid = metadata::text(&shown, "uid").to_owned();
-    if !writer.asked.options.dry_run {
-        let (name, not_found) = (writer.name.clone(), Status::not_found(about()));
-        let delete = move |state: &root_core::State, now: model::Now| {
-            let Some((id, _)) = view.named(state, of, &name) else { return Err(not_found) };
-            view.delete(state, &id, now.date).map(|changes| ((), changes)).ok_or(not_found)
-        };
-        writer.context.brain.ask(delete).await??;
-    }
-    Ok(answered(StatusCode::OK, &success(&about(), &uid), &[]))
 }
