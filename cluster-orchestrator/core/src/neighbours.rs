@@ -280,10 +280,7 @@ impl State {
             self.share(*service, None);
         }
         for (service, shared) in &*services {
-            // Mostly other clusters have copies than before, and that is all.
-            if before.services.get(service) != Some(shared) {
-                self.share(*service, Some(shared));
-            }
+            self.share(*service, Some(shared));
             self.tell_beside(*service);
         }
     }
