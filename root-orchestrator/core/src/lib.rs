@@ -22,6 +22,7 @@ mod audit;
 mod certificates;
 mod command;
 mod enrolment;
+mod events;
 mod hooks;
 mod membership;
 mod neighbours;
@@ -55,6 +56,7 @@ pub use audit::{AuditEnds, AuditFilter, Call, FORGOTTEN_AT_ONCE, actor, seen_by}
 pub use certificates::{Revocation, RevokedId};
 pub use command::{Author, FreshIds, Rejected};
 pub use enrolment::{Claim, EnrolmentRejected, JoinKind, JoinedAs, Token};
+pub use events::{Event, MOST_EVENTS};
 pub use hooks::{
     Hook, HookError, HookEvent, HookRejected, HookSecret, HookStatus, HookWish, MAX_HOOK_NAME_LENGTH,
     MAX_HOOK_URL_LENGTH, MOST_HOOKS, SecretWish, Topic,

@@ -7,6 +7,7 @@ mod audit;
 mod certificates;
 mod constraints;
 mod enrolment;
+mod events;
 mod hooks;
 mod membership;
 mod names;
