@@ -198,17 +198,23 @@ impl State {
         }
     }
 
-    /// Notes which clusters have been silent for so long that one wonders, and which are heard of again.
+    /// Notes which clusters have been silent for so long that one wonders.
     pub(crate) fn witness_silence(&mut self, now: Moment) {
         let is_long = |id: &&ClusterId| self.given_up_since(**id, now).is_some();
         let silent: BTreeSet<ClusterId> = self.silent.iter().filter(is_long).copied().collect();
-        let before = std::mem::replace(&mut self.events.silent, silent.clone());
-        for id in silent.difference(&before) {
-            let message = "nothing is heard of it; what it has is waited for, as long as each service says";
-            self.events.note(Document::Cluster(*id), "Silent", true, message);
+        for id in silent {
+            if self.events.silent.insert(id) {
+                let message =
+                    "nothing is heard of it; what it has is waited for, as long as each service says";
+                self.events.note(Document::Cluster(id), "Silent", true, message);
+            }
         }
-        for id in before.difference(&silent) {
-            self.events.note(Document::Cluster(*id), "Heard", false, "it is heard of again");
+    }
+
+    /// Notes that a cluster that was silent reports.
+    pub(crate) fn witness_report(&mut self, id: ClusterId) {
+        if self.events.silent.remove(&id) {
+            self.events.note(Document::Cluster(id), "Heard", false, "it reports again");
         }
     }
 
