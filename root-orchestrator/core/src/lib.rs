@@ -12,7 +12,7 @@
 //! ```
 //!
 //! Who may ask for what is decided in [`access`], what an identity provider's word makes of somebody in [`oidc`]; what is
-//! recorded of it in `audit.rs`; what tasks do in `workflows`; how organisations are kept apart below the root in `tenancy.rs`.
+//! recorded of it in `audit.rs`; what clients are told has happened in `events.rs`; what tasks do in `workflows`; how organisations are kept apart below the root in `tenancy.rs`.
 //! The root knows clusters by their aggregates; no worker is ever named here. The shell around it is
 //! `root-orchestrator/src/service.rs`; the SLA documents users write are understood in [`sla`].
 
