@@ -25,8 +25,11 @@ main() {
   step "oidc: what must not be believed"
   refuse_forged_tokens
   believe_rotated_keys
+  believe_another_algorithm
   step "oidc: by the command line"
   log_in_by_device
+  step "oidc: one login used from several places"
+  refresh_at_once
   step "oidc: what the provider says no more"
   lose_what_is_lost
   survive_without_the_provider
@@ -158,6 +161,17 @@ believe_rotated_keys() {
   forge ''
 }
 
+believe_another_algorithm() {
+  local word
+  kill -USR2 "$(pid_of identity-provider)"
+  wait_or_show root-orchestrator 20 "a key for EdDSA is believed" believes
+  for word in audience withdrawn stranger; do
+    forge "$word"
+    expect "and not with it: $word" "$(by_browser kim | jq --raw-output .error)" '^invalid_id_token$'
+  done
+  forge ''
+}
+
 # The command line of kim.
 kims() { XDG_CONFIG_HOME=$FOLDER/kim "$(program mangrove)" --root "$API" "$@"; }
 
@@ -181,11 +195,24 @@ log_in_by_device() {
 
 refreshed() { ask "$REFRESH" POST /api/auth/refresh; }
 
-lose_what_is_lost() {
-  local answer
+# The provider gives out each refresh token once, and ends a login of which it sees one again.
+refresh_at_once() {
+  local answer number asking=()
   # The provider with the new key knows nothing of logins from before.
   answer=$(by_browser kim)
   ACCESS=$(jq --raw-output .token <<<"$answer") REFRESH=$(jq --raw-output .refresh_token <<<"$answer")
+  for number in {1..8}; do
+    refreshed >"$FOLDER/refreshed-$number" &
+    asking+=("$!")
+  done
+  wait "${asking[@]}"
+  expect "eight at once with one login are all answered" \
+    "$(head --quiet --lines 1 "$FOLDER"/refreshed-* | sort --unique | tr '\n' ' ')" '^200 $'
+  expect "and it goes on" "$(refreshed | head -n 1)" '^200$'
+}
+
+lose_what_is_lost() {
+  local answer
   users '{"kim": {"groups": ["leads"]}}'
   expect "another group is known at the next refresh" \
     "$(may "$(refreshed | sed -n 2p | jq --raw-output .token)" create application)" '^false$'

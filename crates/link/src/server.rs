@@ -29,7 +29,8 @@ use crate::{
     record::{key_of, lifetime_of},
     refusal::{Kind, Refusal, Told},
     revocations::Standing,
-    tls, turns,
+    tls,
+    turns::{self, Turns},
 };
 
 /// A handshake that takes longer is given up, so that idle connections cannot pile up.
@@ -202,7 +203,7 @@ async fn accept_all(
     accepted: mpsc::Sender<io::Result<Incoming>>,
 ) {
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
-    let told = Arc::new(Told::default());
+    let (told, turns) = (Arc::new(Told::default()), turns::handshakes());
     loop {
         let (stream, address) = match listener.accept().await {
             Ok(connection) => connection,
@@ -217,8 +218,9 @@ async fn accept_all(
         let Ok(place) = Arc::clone(&handshakes).acquire_owned().await else { return };
         let (acceptor, accepted, told) = (door.acceptor(), accepted.clone(), Arc::clone(&told));
         let (identity, revocations) = (door.identity.clone(), door.revocations.clone());
+        let turns = Arc::clone(&turns);
         tokio::spawn(async move {
-            let shaken = handshake(stream, &acceptor).await;
+            let shaken = handshake(stream, &acceptor, &turns).await;
             drop(place);
             match shaken {
                 Ok(stream) => {
@@ -239,7 +241,11 @@ async fn accept_all(
     }
 }
 
-async fn handshake(stream: TcpStream, acceptor: &TlsAcceptor) -> Result<TlsStream<TcpStream>, Refusal> {
+async fn handshake(
+    stream: TcpStream,
+    acceptor: &TlsAcceptor,
+    turns: &Turns,
+) -> Result<TlsStream<TcpStream>, Refusal> {
     connection::set_up(&stream)?;
     let shaken = tokio::time::timeout(HANDSHAKE_DEADLINE, async {
         // Who says nothing takes nobody's turn.
@@ -250,7 +256,7 @@ async fn handshake(stream: TcpStream, acceptor: &TlsAcceptor) -> Result<TlsStrea
             }
             acceptor.accept(stream).await
         };
-        turns::HANDSHAKES.take(work).await
+        turns.take(work).await
     })
     .await;
     let slow = |_| io::Error::new(io::ErrorKind::TimedOut, "the handshake took too long");

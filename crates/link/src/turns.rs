@@ -3,19 +3,25 @@
 //! When a whole fleet comes back at once, its handshakes would otherwise advance side by side and all end late, half of
 //! them after the other side gave up; and whatever else the process has to do would wait behind thousands of them.
 
-use std::{pin::pin, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use tokio::{sync::Semaphore, time::timeout};
 
-/// What a process works on at once. One handshake takes a third of a millisecond of a processor core, so the last of
+/// What a thread works on at once. One handshake takes a third of a millisecond of a processor core, so the last of
 /// them waits some 20 ms.
 const AT_ONCE: usize = 64;
 /// A peer that answers slowly, because it is far away or wants to be in the way, keeps others waiting for no longer than
 /// this: a thousand handshakes a second begin whatever peers do.
 const KEPT_AT_MOST: Duration = Duration::from_millis(50);
 
-/// Those of all ports of this process, as they share its processor cores.
-pub(crate) static HANDSHAKES: Turns = Turns::new(AT_ONCE, KEPT_AT_MOST);
+thread_local! {
+    static HANDSHAKES: Arc<Turns> = Arc::new(Turns::new(AT_ONCE, KEPT_AT_MOST));
+}
+
+/// Those of all ports that are served from this thread, as they share its processor core.
+pub(crate) fn handshakes() -> Arc<Turns> {
+    HANDSHAKES.with(Arc::clone)
+}
 
 /// Lets a number of pieces of work begin at once, the next when one of them has ended or had its time.
 pub(crate) struct Turns {

@@ -108,11 +108,13 @@ pub enum Kind {
     ApiToken,
     /// Records of who changed what.
     Audit,
+    /// Figures for a collector.
+    Metrics,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Application,
         Self::Service,
         Self::Secret,
@@ -127,6 +129,7 @@ impl Kind {
         Self::JoinToken,
         Self::ApiToken,
         Self::Audit,
+        Self::Metrics,
     ];
 
     /// Its word.
@@ -147,6 +150,7 @@ impl Kind {
             Self::JoinToken => "join-token",
             Self::ApiToken => "api-token",
             Self::Audit => "audit",
+            Self::Metrics => "metrics",
         }
     }
 }
@@ -354,15 +358,15 @@ const fn enough(verb: Verb, kind: Kind) -> Enough {
         (Kind::Organization, Verb::Create | Verb::Delete)
         | (Kind::Quota, Verb::Create | Verb::Update | Verb::Delete) => Enough::PlatformAdmin,
         (Kind::Cluster | Kind::ResourceDefinition, Verb::Get) => Enough::Anybody,
-        (Kind::Cluster, Verb::Create | Verb::Update | Verb::Delete) | (Kind::Worker | Kind::JoinToken, _) => {
-            Enough::Roles(&[InfrastructureProvider])
-        }
+        (Kind::Cluster, Verb::Create | Verb::Update | Verb::Delete)
+        | (Kind::Worker | Kind::JoinToken, _)
+        | (Kind::Metrics, Verb::Get) => Enough::Roles(&[InfrastructureProvider]),
         // Of oneself only; others' are of no organisation.
         (Kind::ApiToken, _) => Enough::PlatformAdmin,
         // Every client is told of them.
         (Kind::ResourceDefinition, Verb::Create | Verb::Update | Verb::Delete) => Enough::PlatformAdmin,
         // Nobody does; there is nothing to do it with.
-        (Kind::Audit, Verb::Create | Verb::Update | Verb::Delete) => Enough::PlatformAdmin,
+        (Kind::Audit | Kind::Metrics, Verb::Create | Verb::Update | Verb::Delete) => Enough::PlatformAdmin,
     }
 }
 
@@ -382,7 +386,8 @@ const fn is_ones_own(verb: Verb, kind: Kind) -> bool {
         | Kind::Cluster
         | Kind::Worker
         | Kind::JoinToken
-        | Kind::Audit => false,
+        | Kind::Audit
+        | Kind::Metrics => false,
     }
 }
 
@@ -428,7 +433,9 @@ pub const fn usual_owner(rights: &Rights, kind: Kind) -> Of {
         | Kind::Organization
         | Kind::Quota
         | Kind::Audit => Of::Organization(rights.organization),
-        Kind::Cluster | Kind::Worker | Kind::JoinToken | Kind::ResourceDefinition => Of::Platform,
+        Kind::Cluster | Kind::Worker | Kind::JoinToken | Kind::ResourceDefinition | Kind::Metrics => {
+            Of::Platform
+        }
         Kind::ApiToken => Of::Person(rights.user),
     }
 }

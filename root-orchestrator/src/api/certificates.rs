@@ -3,8 +3,8 @@
 
 use axum::{Json, http::StatusCode};
 use model::{
-    CertificateRecord, ClusterAnswer, ClusterId, ClusterRequest, Holder, Timestamp, WorkerCertificate,
-    WorkerId,
+    CertificateRecord, ClusterAnswer, ClusterId, ClusterRequest, Holder, Lifetime, Timestamp,
+    WorkerCertificate, WorkerId,
 };
 use root_core::{RevokedId, State as Truth};
 use serde::Serialize;
@@ -40,21 +40,32 @@ pub(crate) struct CertificateView {
 }
 
 /// Whose a certificate is.
-struct Owner {
-    name: String,
+pub(super) struct Owner {
+    pub(super) name: String,
     id: String,
-    kind: &'static str,
-    revoked: bool,
+    pub(super) kind: &'static str,
+    pub(super) revoked: bool,
 }
 
-fn view(owner: Owner, record: &CertificateRecord, now: Timestamp) -> CertificateView {
-    let lifetime = record.lifetime;
-    let state = match owner.revoked {
+/// The newest certificate of the root or a cluster, by its kind.
+pub(super) struct Standing {
+    pub(super) owner: Owner,
+    pub(super) record: CertificateRecord,
+}
+
+/// `revoked`, `expired`, `overdue` if it should have been renewed, or `valid`.
+pub(super) const fn state(lifetime: Lifetime, revoked: bool, now: Timestamp) -> &'static str {
+    match revoked {
         true => "revoked",
         false if lifetime.has_ended(now) => "expired",
         false if lifetime.is_overdue(now) => "overdue",
         false => "valid",
-    };
+    }
+}
+
+fn view(owner: Owner, record: &CertificateRecord, now: Timestamp) -> CertificateView {
+    let lifetime = record.lifetime;
+    let state = state(lifetime, owner.revoked, now);
     CertificateView {
         owner: owner.name,
         id: owner.id,
@@ -77,21 +88,25 @@ pub(super) async fn list(
     caller: Caller,
 ) -> Result<Json<Vec<CertificateView>>, Error> {
     caller.must_be_admin()?;
-    let (now, own) = {
-        let identity = context.own.borrow();
-        (identity.now(), identity.record().clone())
+    let now = context.own.borrow().now();
+    let listed = standing(&context).await.into_iter();
+    Ok(Json(listed.map(|Standing { owner, record }| view(owner, &record, now)).collect()))
+}
+
+/// Those of the root and of all clusters, by whose they are.
+pub(super) async fn standing(context: &Context) -> Vec<Standing> {
+    let own = context.own.borrow().record().clone();
+    let of_root = |kind, record| {
+        let owner = Owner { name: "root".to_owned(), id: String::new(), kind, revoked: false };
+        Standing { owner, record }
     };
-    let of_root = |kind| Owner { name: "root".to_owned(), id: String::new(), kind, revoked: false };
-    let mut listed =
-        vec![view(of_root("authority"), context.authority.record(), now), view(of_root("root"), &own, now)];
+    let mut standing = vec![of_root("authority", context.authority.record().clone()), of_root("root", own)];
     let state = context.brain.read().await;
-    listed.extend(
-        state
-            .certificates()
-            .filter_map(|(holder, record)| Some(view(owner_at(&state, holder)?, record, now))),
-    );
-    listed.sort_by(|one, other| one.owner.cmp(&other.owner));
-    Ok(Json(listed))
+    standing.extend(state.certificates().filter_map(|(holder, record)| {
+        Some(Standing { owner: owner_at(&state, holder)?, record: record.clone() })
+    }));
+    standing.sort_by(|one, other| one.owner.name.cmp(&other.owner.name));
+    standing
 }
 
 /// `None` of a holder the root knows nothing of.

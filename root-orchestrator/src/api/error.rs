@@ -17,6 +17,7 @@ use root_core::{
 };
 use serde::Serialize;
 
+use super::serve::BodyError;
 use crate::{
     auth::{AuthError, LoginError},
     links::AskError,
@@ -135,7 +136,7 @@ impl IntoResponse for Error {
         let mut response = (self.status, Json(&body)).into_response();
         // For who knows the id of the request, and records how it ended.
         response.extensions_mut().insert(body);
-        if self.status == StatusCode::PAYLOAD_TOO_LARGE {
+        if matches!(self.status, StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT) {
             // The rest of the body is not read, so nothing more can be asked over this connection.
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
@@ -334,6 +335,10 @@ impl From<BytesRejection> for Error {
             let limit = root_core::sla::MAX_BODY_BYTES;
             let message = format!("the body has more than {limit} bytes; split the document");
             return Self::new(status, "too_large", message);
+        }
+        if BodyError::is_late(&rejection) {
+            let message = "the body was not there in time, and is waited for no longer; send it again, or over a faster link";
+            return Self::new(StatusCode::REQUEST_TIMEOUT, "body_too_late", message);
         }
         Self::new(status, "unreadable_body", rejection.body_text())
     }

@@ -16,6 +16,7 @@ mod custom_resources;
 mod error;
 mod hooks;
 mod logs;
+mod metrics;
 mod oidc;
 mod organizations;
 mod resources;
@@ -167,6 +168,7 @@ fn described() -> OpenApiRouter<Context> {
         .routes(routes!(certificates::revoke))
         .routes(routes!(certificates::list_of_workers))
         .routes(routes!(certificates::revoke_of_worker))
+        .routes(routes!(metrics::read))
         .routes(routes!(audit::list))
         .routes(routes!(audit::export))
         .routes(routes!(audit::verify))

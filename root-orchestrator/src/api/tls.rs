@@ -160,19 +160,20 @@ fn stamp(path: &Path) -> Stamp {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::{net::Ipv4Addr, time::Duration};
 
     use axum::{Router, extract::ConnectInfo, routing::get};
     use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::{TcpListener, TcpStream},
+        time::timeout,
     };
     use tokio_rustls::{TlsConnector, client::TlsStream};
     use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::api::serve;
+    use crate::api::serve::{Patience, serve_patiently};
 
     const NAME: &str = "root.example";
 
@@ -220,12 +221,17 @@ mod tests {
 
     /// An API with one answer, until the test ends; its port.
     async fn serving(config: &ApiTlsConfig) -> SocketAddr {
+        serving_with(config, Patience::default()).await
+    }
+
+    async fn serving_with(config: &ApiTlsConfig, patience: Patience) -> SocketAddr {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
         let address = listener.local_addr().expect("bound");
         let transport = Transport::open(config, address).expect("usable");
         let who = |ConnectInfo(from): ConnectInfo<SocketAddr>| async move { format!("hello {}", from.ip()) };
         let router = Router::new().route("/", get(who));
-        tokio::spawn(serve(listener, transport, router, CancellationToken::new()));
+        let shutdown = CancellationToken::new();
+        tokio::spawn(serve_patiently(listener, transport, router, shutdown, patience));
         address
     }
 
@@ -265,6 +271,19 @@ mod tests {
         assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("hello 127.0.0.1"), "{answer}");
         let other = Given::new();
         assert!(connect(address, &other.certificate).await.is_err(), "it is not another's");
+    }
+
+    #[tokio::test]
+    async fn who_begins_no_handshake_in_time_loses_the_place() {
+        let given = Given::new();
+        let handshake = Duration::from_millis(200);
+        let address = serving_with(&given.config(), Patience { handshake, ..Patience::default() }).await;
+        for beginning in [&b""[..], &[22, 3, 1]] {
+            let mut stream = TcpStream::connect(address).await.expect("it listens");
+            stream.write_all(beginning).await.expect("sent");
+            let closed = timeout(Duration::from_secs(20), stream.read(&mut [0])).await.expect("it is closed");
+            assert_eq!(closed.ok(), Some(0), "{beginning:?}");
+        }
     }
 
     #[tokio::test]

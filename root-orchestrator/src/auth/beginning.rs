@@ -74,3 +74,82 @@ fn first_user(password: Option<String>) -> anyhow::Result<User> {
         provider: None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use store::{History, SqliteStore};
+
+    use super::*;
+    use crate::{auth::Passwords, documents};
+
+    /// What is logged on this thread while that is done.
+    async fn logged(done: impl Future<Output = anyhow::Result<()>>) -> String {
+        #[derive(Clone, Default)]
+        struct Log(Arc<Mutex<Vec<u8>>>);
+
+        impl std::io::Write for Log {
+            fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+                self.0.lock().expect("no panic").extend_from_slice(line);
+                Ok(line.len())
+            }
+
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber =
+            tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+        let listening = tracing::subscriber::set_default(subscriber);
+        done.await.expect("it begins");
+        drop(listening);
+        String::from_utf8(log.0.lock().expect("no panic").clone()).expect("text")
+    }
+
+    async fn admin(store: &SqliteStore) -> User {
+        let users = store.list(USERS).await.expect("readable");
+        let [user] = &users[..] else { panic!("{} users", users.len()) };
+        decode(user).expect("a user")
+    }
+
+    #[tokio::test]
+    async fn a_password_nobody_gave_is_random_told_once_and_kept_as_a_hash() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("store.sqlite");
+        let store = SqliteStore::open(&path, History::USUAL).expect("a store");
+        let settings = documents::load_or_create_settings(&store, false).await.expect("new");
+        let log = logged(begin(&store, &settings, None)).await;
+        let (_, told) = log.split_once("password=\"").expect("the log tells it");
+        let (password, _) = told.split_once('"').expect("to its end");
+        assert!(password.len() == 24 && password.bytes().all(|byte| byte.is_ascii_hexdigit()), "{password}");
+
+        let made = admin(&store).await;
+        assert!(made.password_hash.starts_with("$argon2id$v=19$m=7168,t=5,p=1$"), "{}", made.password_hash);
+        let passwords = Passwords::new();
+        assert!(passwords.matches(password.to_owned(), Some(made.password_hash.clone())).await);
+        assert!(!passwords.matches(ADMIN.to_owned(), Some(made.password_hash.clone())).await);
+
+        let log = logged(begin(&store, &settings, Some("another".to_owned()))).await;
+        assert_eq!(log, "", "it is shown once");
+        assert_eq!(admin(&store).await.password_hash, made.password_hash, "and stays");
+    }
+
+    #[tokio::test]
+    async fn a_password_that_was_given_is_not_told_and_one_everybody_knows_is_warned_of() {
+        for (given, is_warned) in [("correct horse", false), (ADMIN, true)] {
+            let directory = tempfile::tempdir().expect("a directory");
+            let path = directory.path().join("store.sqlite");
+            let store = SqliteStore::open(&path, History::USUAL).expect("a store");
+            let settings = documents::load_or_create_settings(&store, false).await.expect("new");
+            let log = logged(begin(&store, &settings, Some(given.to_owned()))).await;
+            assert!(!log.contains("correct horse"), "{log}");
+            assert_eq!(log.contains("WARN") && log.contains("which everybody knows"), is_warned, "{log}");
+            let hash = admin(&store).await.password_hash;
+            assert!(Passwords::new().matches(given.to_owned(), Some(hash)).await);
+        }
+    }
+}

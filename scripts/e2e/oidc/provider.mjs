@@ -5,7 +5,7 @@
 //
 // FOLDER/users.json says who there is: {"kim": {"groups": ["…"]}}. It is read each time, so that people come and go.
 // FOLDER/forge has one word, read each time too: what is wrong with the next ID tokens, see forge(). A signal USR1 makes
-// another key the only one, as after a rotation.
+// another key the only one, as after a rotation; USR2 does, too, and signs by EdDSA from then on.
 import { createHmac, generateKeyPairSync } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
@@ -31,10 +31,10 @@ const read = (file, otherwise) => {
 const users = () => JSON.parse(read('users.json', '{}'));
 
 let keys = 0;
-const newKey = () => {
+const newKey = (alg = 'RS256') => {
   keys += 1;
-  const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
-  return { ...privateKey.export({ format: 'jwk' }), kid: `key-${keys}`, alg: 'RS256', use: 'sig' };
+  const { privateKey } = alg === 'EdDSA' ? generateKeyPairSync('ed25519') : generateKeyPairSync('rsa', { modulusLength: 2048 });
+  return { ...privateKey.export({ format: 'jwk' }), kid: `key-${keys}`, alg, use: 'sig' };
 };
 
 // What is wrong with an ID token, by a word. All but the last four are signed by the key that is published.
@@ -42,7 +42,7 @@ const forge = async (word, idToken, key) => {
   const claims = JSON.parse(Buffer.from(idToken.split('.')[1], 'base64url'));
   const now = Math.floor(Date.now() / 1000);
   const sign = async (changes, signer = key, kid = key.kid) => new SignJWT({ ...claims, ...changes })
-    .setProtectedHeader({ alg: 'RS256', kid }).sign(await importJWK(signer, 'RS256'));
+    .setProtectedHeader({ alg: signer.alg, kid }).sign(await importJWK(signer, signer.alg));
   const part = (value) => Buffer.from(JSON.stringify(value)).toString('base64url');
   switch (word) {
     case 'audience': return sign({ aud: 'another' });
@@ -71,12 +71,14 @@ const start = (key) => {
       redirect_uris: ['http://127.0.0.1:10000/api/auth/oidc/callback'],
       grant_types: ['authorization_code', 'refresh_token', 'urn:ietf:params:oauth:grant-type:device_code'],
       response_types: ['code'],
+      id_token_signed_response_alg: key.alg,
     }],
     scopes: ['openid', 'offline_access', 'profile', 'groups'],
     claims: { openid: ['sub'], profile: ['preferred_username'], groups: ['groups'] },
     features: { deviceFlow: { enabled: true } },
     pkce: { required: () => true },
     jwks: { keys: [key] },
+    enabledJWA: { idTokenSigningAlgValues: ['RS256', 'EdDSA'] },
     cookies: { keys: ['of a test'] },
     rotateRefreshToken: true,
     ttl: { AccessToken: 600, AuthorizationCode: 60, DeviceCode: 60, Grant: 3600, IdToken: 600, Interaction: 600, RefreshToken: 3600, Session: 3600 },
@@ -100,9 +102,11 @@ const start = (key) => {
 let withdrawn;
 let current = newKey();
 let handle = start(current);
-process.on('SIGUSR1', () => {
-  [withdrawn, current] = [current, newKey()];
+const rotate = (alg) => {
+  [withdrawn, current] = [current, newKey(alg)];
   handle = start(current);
-  console.error(`the only key is key-${keys}`);
-});
+  console.error(`the only key is key-${keys}, for ${alg}`);
+};
+process.on('SIGUSR1', () => rotate('RS256'));
+process.on('SIGUSR2', () => rotate('EdDSA'));
 createServer((request, response) => handle(request, response)).listen(port, '127.0.0.1');

@@ -76,6 +76,18 @@ fn whoever_is_revoked_is_lost_though_it_beats_and_is_let_in_no_more() {
 }
 
 #[test]
+fn a_revocation_counts_before_the_next_beat() {
+    let mut cluster = running(small());
+    let its_own = cluster.session(1);
+    assert!(cluster.state.contacts.is_connected(worker(1)));
+    revoke(&mut cluster, &[revoked(1)]);
+    assert!(!cluster.state.contacts.is_connected(worker(1)), "no time has passed");
+    let busy = Load { cpu_percent: 90.0, memory_percent: 90.0 };
+    assert!(!cluster.state.worker_beat(worker(1), its_own, 1_000_000, busy, cluster.now));
+    assert_eq!(cluster.state.contacts.load(worker(1)), Load::default(), "what it says is not heard");
+}
+
+#[test]
 fn a_revocation_that_is_over_leaves_nothing_to_come_back_with() {
     let mut cluster = Cluster::default();
     issue(&mut cluster, Holder::Worker(worker(1)), "01");

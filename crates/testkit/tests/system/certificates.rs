@@ -232,3 +232,50 @@ async fn certificates_are_for_administrators_and_unknown_ones_are_refused_with_w
     revoke(&root.api, &format!("/api/cluster/one/certificates/{}", serial(&worker))).await;
     until_alive(&root.api, &worker, false).await;
 }
+
+/// What a collector with a token for nothing else is told.
+async fn metrics(collector: &Api) -> String {
+    let asked =
+        collector.client().get(format!("{}/metrics", collector.base())).bearer_auth(collector.bearer());
+    let answer = asked.send().await.expect("the root answers");
+    assert_eq!(answer.status(), 200);
+    assert_eq!(answer.headers()["content-type"], "text/plain; version=0.0.4; charset=utf-8");
+    answer.text().await.expect("text")
+}
+
+#[tokio::test]
+async fn a_collector_is_told_when_certificates_end_and_of_no_worker_by_name() {
+    let root = Root::start().await;
+    let mut cluster = root.cluster("one").await;
+    let worker = cluster.worker(&root.api, "device").await;
+    let wanted = json!({"name": "collector", "scopes": ["get:metrics"]});
+    let token = root.api.post("/api/auth/tokens", &wanted).await.ok();
+    let collector = root.api.with_token(token["token"].as_str().expect("a token"));
+    assert_eq!(collector.get("/api/certificates").await.status, 403, "the token is for nothing else");
+
+    let told = metrics(&collector).await;
+    let has = |told: &str, line: &str| assert!(told.lines().any(|it| it == line), "{line} is not in\n{told}");
+    let ends = |identity: &link::Identity| identity.lifetime().expires.0 / 1000;
+    let of_cluster = "mangrove_certificate_expiry_timestamp_seconds{owner=\"one\",kind=\"cluster\"}";
+    assert!(told.contains(of_cluster), "{told}");
+    let first = "mangrove_worker_certificate_first_expiry_timestamp_seconds{cluster=\"one\",kind=\"worker\"}";
+    has(&told, &format!("{first} {}", ends(&worker.identity())));
+    has(&told, "mangrove_worker_certificates{cluster=\"one\",kind=\"worker\",state=\"valid\"} 1");
+    has(&told, "mangrove_cluster_answers{cluster=\"one\"} 1");
+    assert!(!told.contains("device") && !told.contains(&worker.id()), "{told}");
+
+    revoke(&root.api, "/api/cluster/one/certificates/device").await;
+    wait_until("it to be told of as revoked", async || {
+        let told = metrics(&collector).await;
+        let revoked = "mangrove_worker_certificates{cluster=\"one\",kind=\"worker\",state=\"revoked\"} 1";
+        if told.contains(revoked) && !told.contains(first) { Ok(()) } else { Err(told) }
+    })
+    .await;
+    cluster.kill();
+    wait_until("it to be told that the cluster is away", async || {
+        let told = metrics(&collector).await;
+        let away = "mangrove_cluster_answers{cluster=\"one\"} 0";
+        if told.contains(away) && told.contains(of_cluster) { Ok(()) } else { Err(told) }
+    })
+    .await;
+}

@@ -79,10 +79,11 @@ fn the_platform_is_for_the_providers_of_the_first_organisation() {
         of("worker", &ALL),
         of("join-token", &ALL),
         of("api-token", &ALL),
+        of("metrics", &["get"]),
     ];
     assert_eq!(allowed(&rights(ROOT, &[Role::InfrastructureProvider])), platform.concat());
     let elsewhere = rights(ACME, &[Role::InfrastructureProvider, Role::Admin]);
-    for kind in [Kind::Worker, Kind::JoinToken] {
+    for kind in [Kind::Worker, Kind::JoinToken, Kind::Metrics] {
         assert_ne!(may(&elsewhere, Verb::Get, kind, Of::Platform), Verdict::Allowed, "{kind:?}");
     }
 }

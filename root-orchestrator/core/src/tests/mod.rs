@@ -21,6 +21,7 @@ mod rollout;
 mod secrets;
 mod sessions;
 mod survival;
+mod workflow_objects;
 mod workflows;
 
 use model::{
