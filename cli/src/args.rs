@@ -6,6 +6,7 @@ mod hook;
 mod people;
 mod secret;
 mod worker;
+mod workflow;
 
 use std::{num::NonZeroU32, time::Duration};
 
@@ -20,6 +21,7 @@ pub use people::{
 };
 pub use secret::{SecretValueArguments, SecretWhat};
 pub use worker::{DrainArguments, ForgetArguments, WorkerArguments};
+pub use workflow::{IgnitorWhat, RunWhat};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -139,6 +141,18 @@ pub enum Command {
         /// What to do with hooks.
         #[command(subcommand)]
         what: HookWhat,
+    },
+    /// Show the runs of tasks, print their logs, try them again or stop them
+    Run {
+        /// What to do with runs.
+        #[command(subcommand)]
+        what: RunWhat,
+    },
+    /// Have ignitors fire, suspend them, or show when they fire next
+    Ignitor {
+        /// What to do with ignitors.
+        #[command(subcommand)]
+        what: IgnitorWhat,
     },
     /// List certificates, or revoke those of a cluster or a worker
     Certs(CertsArguments),

@@ -79,6 +79,8 @@ async fn dispatch(arguments: Arguments, output: &Output) -> Result<(), Error> {
         Command::Token { what } => commands::token::run(&connect()?, output, what).await,
         Command::Secret { what } => commands::secret::run(&connect()?, output, what).await,
         Command::Hook { what } => commands::hook::run(&connect()?, output, what).await,
+        Command::Run { what } => commands::workflow::run(&Arc::new(connect()?), output, what).await,
+        Command::Ignitor { what } => commands::workflow::ignitor(&connect()?, output, what).await,
         Command::Certs(certs) => commands::certs::run(&connect()?, output, certs).await,
         Command::Audit { what } => commands::audit::run(connect, output, what).await,
         Command::Completions { shell } => commands::completions(output, shell),

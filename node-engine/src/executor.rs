@@ -16,7 +16,7 @@ use tokio::{
 use crate::{
     network::{Attachment, InstanceNetwork},
     probe,
-    runtime::{ContainerRuntime, RuntimeError, STOP_GRACE_SECONDS, UNHEALTHY_GRACE_SECONDS},
+    runtime::{ContainerRuntime, LastWords, RuntimeError, STOP_GRACE_SECONDS, UNHEALTHY_GRACE_SECONDS},
 };
 
 /// Starts in flight per core. Above it the engine becomes slower per start and no faster in all (measured on two
@@ -115,7 +115,10 @@ impl Hands {
             Effect::ReadTail { container, after, until } => {
                 let reading = async {
                     match self.runtime.last_words(&container, after, until, LAST_LINES).await {
-                        Ok(words) => Outcome::Tail(tail_of(&words)),
+                        Ok(LastWords::Printed(words)) => Outcome::Tail(tail_of(&words)),
+                        Ok(LastWords::Said(words)) => {
+                            Outcome::Tail(String::from_utf8_lossy(&words).into_owned())
+                        }
                         Err(error) => outcome_of(error, None),
                     }
                 };

@@ -218,6 +218,20 @@ impl Gates {
         write().map_err(|reason| GateError::File { path, reason })
     }
 
+    /// Makes sure that there is a file which the container may write to. What it has written stays.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn keep(&self, instance: InstanceId, generation: Generation, name: &str) -> Result<(), GateError> {
+        let path = self.file(instance, generation, name);
+        let make = || -> io::Result<()> {
+            fs::File::options().create(true).append(true).open(&path)?;
+            // For whatever user the image runs as; the directory around it is ours alone.
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o666))
+        };
+        make().map_err(|reason| GateError::File { path, reason })
+    }
+
     /// Closes the gate: makes sure that the pipe is there.
     ///
     /// # Errors

@@ -63,7 +63,7 @@ async fn copy(client: &Client, output: &Output, path: &str) -> Result<(), Error>
 }
 
 /// One after the other, or, when they never end, line by line as they come.
-async fn merge(
+pub(super) async fn merge(
     client: &Arc<Client>,
     output: &Output,
     instances: &[(String, String)],

@@ -17,6 +17,7 @@ pub(crate) mod secret;
 pub(crate) mod token;
 mod watch;
 pub(crate) mod workers;
+pub(crate) mod workflow;
 
 use clap::CommandFactory as _;
 

@@ -1,4 +1,4 @@
-//! What the fake root answers about users, organisations, API tokens and hooks: what a test says, by method and path;
+//! What the fake root answers about users, organisations, API tokens, hooks and objects: what a test says, by method and path;
 //! of null there is nothing to say.
 
 use super::{IntoResponse, Json, Request, Response, Router, Shared, State, StatusCode, json};
@@ -19,6 +19,7 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/api/v1/hooks", any(answer))
         .route("/api/v1/hooks/{id}", any(answer))
         .route("/api/user/{name}/reset", any(answer))
+        .route("/apis/{*path}", any(answer))
 }
 
 /// Those for everybody.

@@ -15,6 +15,7 @@ mod reads;
 mod secrets;
 mod updates;
 mod workers;
+mod workflows;
 
 use std::{
     io::Write as _,

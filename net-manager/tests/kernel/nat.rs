@@ -257,17 +257,18 @@ impl World {
         }
     }
 
-    /// Whether an instance of one device reaches that of the other over UDP, both ways.
+    /// Whether an instance of one device reaches that of the other over UDP, both ways and by either version of IP.
     fn call(&self, patience: Duration) -> bool {
-        let server = self.instances[1].udp("0.0.0.0:7");
-        let caller = self.instances[0].udp("0.0.0.0:0");
-        for socket in [&server, &caller] {
-            socket.set_read_timeout(Some(patience)).expect("a deadline");
-        }
-        caller.send_to(b"hello", (stable(1), 7)).is_ok_and(|_| {
-            let mut buffer = [0; 64];
-            let Ok((length, from)) = server.recv_from(&mut buffer) else { return false };
-            server.send_to(&buffer[..length], from).is_ok() && caller.recv(&mut buffer).is_ok()
+        let server = self.instances[1].udp("[::]:7");
+        server.set_read_timeout(Some(patience)).expect("a deadline");
+        [("0.0.0.0:0", "10.30.1.1:7"), ("[::]:0", "[fdff::101]:7")].into_iter().all(|(own, address)| {
+            let caller = self.instances[0].udp(own);
+            caller.set_read_timeout(Some(patience)).expect("a deadline");
+            caller.send_to(b"hello", address).is_ok_and(|_| {
+                let mut buffer = [0; 64];
+                let Ok((length, from)) = server.recv_from(&mut buffer) else { return false };
+                server.send_to(&buffer[..length], from).is_ok() && caller.recv(&mut buffer).is_ok()
+            })
         })
     }
 

@@ -8,7 +8,8 @@
 
 use std::{
     io::{Read, Write},
-    net::{TcpListener, TcpStream},
+    net::{IpAddr, Ipv4Addr, TcpListener, TcpStream},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -17,6 +18,11 @@ use net_core::{Effect, EngineReason, NetworkState};
 use net_manager::{
     datapath::Datapath,
     secure::{KERNEL_PORT, PORT},
+};
+use nlink::netlink::{
+    Connection, Wireguard,
+    genl::wireguard::{AllowedIp, WgPeerBuilder},
+    link::WireguardLink,
 };
 use tunnel::PrivateKey;
 
@@ -216,7 +222,6 @@ async fn a_blocked_kernel_port_leaves_the_link_with_the_engine() {
     for index in [0, 1] {
         pair.find(index, Some(EngineReason::NoHandshake)).await;
     }
-    tokio::time::sleep(Duration::from_secs(1)).await;
     for _ in 0..5 {
         pair.now += LATER_MILLIS;
         for index in [0, 1] {
@@ -277,4 +282,92 @@ async fn an_interface_that_is_taken_away_is_put_back_and_a_purge_leaves_none() {
     exchange(&mut connection);
     pair.labs[0].datapath.purge_all().await.expect("a purge");
     assert!(!pair.has_interface(0));
+}
+
+/// What is led into the kernel at one end may be the engine's at the other: a device with a WireGuard of its own, set up by
+/// hand, is as good as one with NetManager.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs WireGuard in the kernel: scripts/test-kernel"]
+async fn the_engine_and_a_kernel_speak_one_protocol_whoever_begins() {
+    for engine_begins in [true, false] {
+        let (mut first, mut second) = Lab::pair().await;
+        second.datapath.purge_all().await.expect("a purge");
+        let keys = [PrivateKey::generate(), PrivateKey::generate()];
+        first.start_engine(&keys[0]).await;
+        let instance = first.attach_stable(0).await;
+        instance.serve("first", 80);
+        let other = second.device.another();
+        set_up_by_hand(&other, &keys).await;
+        other.serve("second", 81);
+        let way = Way::Secure {
+            endpoint: format!("{}:{KERNEL_PORT}", PLACES[1]).parse().expect("an endpoint"),
+            observed: None,
+            relay: None,
+            key: TunnelKey(*keys[1].public().as_bytes()),
+            kernel_port: None,
+        };
+        let (v4, v6) = SUBNETS[1];
+        let peer = (worker(2), Peer { way, lease: lease(v4, v6) });
+        first.hear(&[(0, worker(1), true), (1, worker(2), true)], &[peer]).await;
+
+        let mut calls = [
+            (&instance, "10.30.1.1:81", "second to 10.30.1.0"),
+            (&instance, "[fdff::101]:81", "second to fdff::100"),
+            (&other, "10.30.1.0:80", "first to 10.30.1.1"),
+            (&other, "[fdff::100]:80", "first to fdff::101"),
+        ];
+        if !engine_begins {
+            calls.reverse();
+        }
+        let begun = Instant::now();
+        for (caller, address, answer) in calls {
+            while caller.ask(address).ok().as_deref() != Some(answer) {
+                assert!(begun.elapsed() < FOUND_WITHIN, "{address}, the engine begins: {engine_begins}");
+            }
+        }
+        transfer(&instance, &other, stable(1));
+        transfer(&other, &instance, stable(0));
+    }
+}
+
+/// The second device with the kernel's WireGuard and nothing else, which has the addresses of instance 1 itself.
+async fn set_up_by_hand(place: &Place, keys: &[PrivateKey; 2]) {
+    place.route().add_link(WireguardLink::new("wg0").mtu(1420)).await.expect("an interface");
+    let wireguard = Connection::<Wireguard>::new_in_async(&place.netns).await.expect("generic netlink");
+    let allowed = ["10.18.0.0", "10.30.1.0", "fc00::", "fdff::100"].map(|address| {
+        let addr: IpAddr = address.parse().expect("an address");
+        AllowedIp { addr, cidr: if addr.is_ipv4() { 26 } else { 120 } }
+    });
+    let other = WgPeerBuilder::new(*keys[0].public().as_bytes())
+        .endpoint(format!("{}:{PORT}", PLACES[0]).parse().expect("an endpoint"))
+        .replace_allowed_ips()
+        .allowed_ips(allowed);
+    let key = *keys[1].as_bytes();
+    wireguard
+        .set_device_by_name("wg0", |device| device.private_key(key).listen_port(KERNEL_PORT).peer(other))
+        .await
+        .expect("a WireGuard");
+    run(
+        place,
+        "ip",
+        "link set wg0 up\naddress add 10.30.1.1/32 dev wg0\naddress add fdff::101/128 dev wg0 nodad\n\
+         route add 10.30.1.0/32 dev wg0 src 10.30.1.1\nroute add fdff::100/128 dev wg0 src fdff::101\n",
+    );
+}
+
+/// More than fits into buffers, in packets of full length.
+fn transfer(from: &Place, to: &Place, address: Ipv4Addr) {
+    const LENGTH: usize = 1_000_000;
+    let listener = to.run(|| TcpListener::bind((address, 9))).expect("a free port");
+    let receiver = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a connection");
+        stream.set_read_timeout(Some(FOUND_WITHIN)).expect("a deadline");
+        let mut received = Vec::new();
+        stream.read_to_end(&mut received).map(|_| received)
+    });
+    let mut stream = from.run(|| TcpStream::connect((address, 9))).expect("a connection");
+    stream.set_write_timeout(Some(FOUND_WITHIN)).expect("a deadline");
+    stream.write_all(&vec![7; LENGTH]).expect("all of it");
+    drop(stream);
+    assert!(receiver.join().expect("a receiver").expect("all of it") == vec![7; LENGTH]);
 }

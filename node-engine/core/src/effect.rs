@@ -86,7 +86,7 @@ pub enum Effect {
         /// What to ask, and how long to wait for an answer.
         probe: Probe,
     },
-    /// Read the last lines that a container wrote before it ended.
+    /// Read what a container wrote to its termination log, or else the last lines that it printed before it ended.
     ReadTail {
         /// Which.
         container: ContainerId,
@@ -259,7 +259,7 @@ pub enum Outcome {
     Connections(u32),
     /// `Probe`: it works, or does not for this reason.
     Probed(Result<(), String>),
-    /// `ReadTail`: at most [`model::LastExit::TAIL_BYTES`].
+    /// `ReadTail`: as much as [`model::LastExit::tail`] has.
     Tail(String),
     /// The engine or NetManager said no, for a reason.
     Failed {

@@ -197,6 +197,10 @@ impl Node {
                 let detail = being_started_or_stopped(tracked).or_else(unconfirmed);
                 (Phase::Running, detail.or_else(|| container.unready_because(spec)).unwrap_or_default())
             }
+            // What follows from a single attempt is given its last words, so they are told with its end.
+            ContainerState::Exited(_) if spec.single_attempt && tracked.last_words.is_some() => {
+                (Phase::Running, "it has ended; its last words are being read".to_owned())
+            }
             ContainerState::Exited(_) if tracked.is_completed(spec) => (Phase::Completed, String::new()),
             ContainerState::Exited(exit) => match (failure, self.not_started(wanted, tracked)) {
                 (_, Some(detail)) => (Phase::Dead, detail),

@@ -406,8 +406,11 @@ fn what_has_a_single_attempt_is_not_started_again_whatever_it_ended_with() {
     world.settle();
     let id = world.engine.keys().next().expect("one was made").clone();
     world.exit(&id, 137, false);
+    assert_eq!(world.phase(0), Some(Phase::Running), "its end is told with its last words");
     world.rest();
     assert_eq!(world.phase(0), Some(Phase::Completed));
+    let told = world.report(0).and_then(|report| report.last_exit).expect("told");
+    assert!(told.tail.starts_with("the last words of"), "{told:?}");
     let code = |world: &mut World| world.report(0).and_then(|report| report.last_exit).map(|exit| exit.code);
     assert_eq!(code(&mut world), Some(137));
     world.pass(600_000);

@@ -20,7 +20,7 @@ use node_core::{
 };
 use tokio::sync::{mpsc, watch};
 
-use super::{Bytes, ContainerRuntime, Executed, LogRange, RuntimeError, RuntimeEvent};
+use super::{Bytes, ContainerRuntime, Executed, LastWords, LogRange, RuntimeError, RuntimeEvent};
 
 /// See the module's description. Clones share the engine, so a test keeps one.
 #[derive(Debug, Clone, Default)]
@@ -380,8 +380,9 @@ impl ContainerRuntime for FakeRuntime {
         _after: Option<Timestamp>,
         _until: Timestamp,
         lines: u32,
-    ) -> BoxFuture<'a, Result<Vec<u8>, RuntimeError>> {
-        ready(self.output_of(container).map(|output| last_lines(&output, lines).to_vec())).boxed()
+    ) -> BoxFuture<'a, Result<LastWords, RuntimeError>> {
+        let printed = self.output_of(container).map(|output| last_lines(&output, lines).to_vec());
+        ready(printed.map(LastWords::Printed)).boxed()
     }
 
     fn process<'a>(&'a self, container: &'a ContainerId) -> BoxFuture<'a, Result<Option<u32>, RuntimeError>> {

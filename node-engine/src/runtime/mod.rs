@@ -78,14 +78,15 @@ pub trait ContainerRuntime: Send + Sync + fmt::Debug + 'static {
         timeout: Duration,
     ) -> BoxFuture<'a, Result<Executed, RuntimeError>>;
 
-    /// The last `lines` lines that a container wrote after one moment and up to another, by the engine's clock.
+    /// What a container wrote to its termination log; else the last `lines` lines that it printed after one moment and up
+    /// to another, by the engine's clock.
     fn last_words<'a>(
         &'a self,
         container: &'a ContainerId,
         after: Option<Timestamp>,
         until: Timestamp,
         lines: u32,
-    ) -> BoxFuture<'a, Result<Vec<u8>, RuntimeError>>;
+    ) -> BoxFuture<'a, Result<LastWords, RuntimeError>>;
 
     /// The process of a container; `None` when it does not run. Where NetManager makes the networks, one that is in the
     /// device's own is refused.
@@ -114,6 +115,15 @@ pub trait ContainerRuntime: Send + Sync + fmt::Debug + 'static {
 
     /// Where the engine keeps images and containers.
     fn data_directory(&self) -> BoxFuture<'_, PathBuf>;
+}
+
+/// The last that a container had to say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LastWords {
+    /// What it wrote to its termination log: at most 4096 bytes, and not nothing.
+    Said(Vec<u8>),
+    /// What it printed.
+    Printed(Vec<u8>),
 }
 
 /// How a command in a container ended.

@@ -306,7 +306,7 @@ impl State {
             Change::ResourceType(id, kind) => self.resources.take_type(id, kind),
             Change::Resource(id, resource) => self.resources.take_resource(id, resource),
             Change::Workflow(change) => self.workflows.take(change),
-            Change::Object(key, object) => self.objects.take(key, object),
+            Change::Object(key, object) => self.take_object(key, object),
             // It is kept by the store alone.
             Change::AuditRecord(..) => {}
             Change::AuditEnds(ends) => self.audit.ends = ends,

@@ -257,3 +257,72 @@ async fn applications_services_and_instances_are_objects_too() {
     assert_eq!(root.api.get(&format!("/api/service/{service}")).await.status, 404);
     assert_eq!(names(&root.api.get(&format!("{ALL}/applications")).await.ok()).len(), 1, "it stays");
 }
+
+const WORKFLOWS: &str = "/apis/sirocco.cloud/v1alpha1/namespaces/root";
+
+fn workflow(kind: &str, name: &str, spec: &Value) -> Value {
+    json!({"apiVersion": "sirocco.cloud/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec})
+}
+
+fn task(name: &str, listens: &Value) -> Value {
+    let mut spec = listens.clone();
+    spec["template"] =
+        json!({"spec": {"containers": [{"name": "c", "image": "busybox"}], "restartPolicy": "Never"}});
+    workflow("Task", name, &spec)
+}
+
+#[tokio::test]
+async fn a_task_and_an_ignitor_make_a_run_that_can_be_watched_cancelled_and_fired_again() {
+    let mut root = Root::start().await;
+    let tasks = format!("{WORKFLOWS}/tasks");
+    let made = root.api.post(&tasks, &task("one", &json!({"startOnIgnition": ["now"]}))).await;
+    assert_eq!((made.status, made.body["status"]["state"].as_str()), (201, Some("Pending")), "{}", made.body);
+    assert_eq!(made.body["status"]["conditions"][0]["status"], "False");
+    let ignitors = format!("{WORKFLOWS}/ignitors");
+    let made = root.api.post(&ignitors, &workflow("Ignitor", "now", &json!({"scheduled": "NOW"}))).await;
+    assert_eq!(
+        (made.status, made.body["status"]["state"].as_str()),
+        (201, Some("Completed")),
+        "{}",
+        made.body
+    );
+    let runs = format!("{WORKFLOWS}/runs");
+    let run = format!("{runs}/1");
+    assert_eq!(root.api.get(&run).await.ok()["status"]["phase"], "Running");
+    root.kill();
+    root.start_again().await;
+    assert_eq!(names(&root.api.get(&runs).await.ok()), ["1"], "it does not fire again");
+    let mut wanted = root.api.get(&run).await.ok();
+    wanted["spec"]["cancel"] = json!(true);
+    let cancelled = root.api.put(&run, &wanted).await.ok();
+    assert_eq!(cancelled["status"]["tasks"][0]["name"], "one");
+    let path = format!("{runs}?watch=true&sendInitialEvents=true");
+    let lines = watch_until(&root.api, &path, |told| {
+        told.last().is_some_and(|line| line["object"]["status"]["phase"] == "Cancelled")
+    });
+    lines.await;
+    let again = json!({"apiVersion": "sirocco.cloud/v1alpha1", "kind": "Run", "spec": {"ignitor": "now", "data": "x"}});
+    let fired = root.api.post(&runs, &again).await;
+    assert_eq!((fired.status, fired.body["metadata"]["name"].as_str()), (201, Some("2")), "{}", fired.body);
+    assert_eq!(fired.body["status"]["cause"], json!({"hand": true}));
+    assert_eq!(root.api.delete(&format!("{runs}/2")).await.status, 409, "it is in progress");
+}
+
+#[tokio::test]
+async fn tasks_and_ignitors_that_cannot_be_are_refused_with_their_fields() {
+    let root = Root::start().await;
+    let refused = async |plural: &str, object: Value| {
+        let answer = root.api.post(&format!("{WORKFLOWS}/{plural}"), &object).await;
+        assert_eq!(answer.status, 422, "{}", answer.body);
+        answer.body["details"]["causes"][0]["field"].as_str().unwrap_or_default().to_owned()
+    };
+    let ignitor = |scheduled: &str| workflow("Ignitor", "i", &json!({"scheduled": scheduled}));
+    assert_eq!(refused("ignitors", ignitor("61 * * * *")).await, "spec.scheduled");
+    assert_eq!(refused("ignitors", ignitor("2020-01-01T00:00:00Z")).await, "spec.scheduled");
+    let data = json!({"data": "x".repeat(4097)});
+    assert_eq!(refused("ignitors", workflow("Ignitor", "i", &data)).await, "spec.data");
+    assert_eq!(refused("tasks", task("t", &json!({"startOnSucces": []}))).await, "spec.startOnSucces");
+    assert_eq!(refused("tasks", workflow("Task", "t", &json!({}))).await, "spec.template");
+    let run = json!({"apiVersion": "sirocco.cloud/v1alpha1", "kind": "Run", "spec": {"ignitor": "none"}});
+    assert_eq!(refused("runs", run).await, "spec.ignitor");
+}

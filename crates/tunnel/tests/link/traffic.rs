@@ -1,6 +1,6 @@
 //! Whatever is sent arrives as it was sent.
 
-use std::{io::IoSliceMut, net::SocketAddr, thread, time::Duration};
+use std::{io::IoSliceMut, net::SocketAddr, thread};
 
 use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use tunnel::PeerDrops;
@@ -156,7 +156,8 @@ fn packets_sent_before_the_handshake_arrive_after_it() {
     for number in 0..20_u8 {
         sender.send_to(&[number], receiver.local_addr().expect("a bound socket")).expect("a route");
     }
-    thread::sleep(Duration::from_millis(300));
+    // The first packet asks for keys, and is waited with.
+    wait_until(|| right.tunnel().drops(), |drops| drops.malformed_outside + drops.unknown_sender > 0);
     right.set_peers(vec![left.as_peer()]);
     let mut buffer = [0; 10];
     for number in 0..20_u8 {

@@ -18,6 +18,7 @@ mod forward;
 mod isolation;
 mod links;
 mod names;
+mod needs;
 mod ports;
 mod ruleset;
 mod spread;
@@ -106,17 +107,18 @@ impl KernelDatapath {
     /// The kernel of the namespace this thread is in, ready to forward packets.
     ///
     /// # Errors
-    /// When it cannot be reached or lacks IPv6; the error says what to do.
+    /// When it cannot be reached or lacks something; the error names all of that and says what to do.
     pub async fn open() -> Result<Self, DatapathError> {
         let host = Netns::current()
             .map_err(DatapathError::from_attempt("open the network namespace of this process"))?;
+        needs::check(&host).await?;
         Self::open_in(host).await
     }
 
-    /// The kernel of another namespace.
+    /// The kernel of another namespace, which is taken to have all it needs.
     ///
     /// # Errors
-    /// As of [`KernelDatapath::open`].
+    /// When it cannot be reached or lacks IPv6.
     pub async fn open_in(host: Netns) -> Result<Self, DatapathError> {
         let this = Self::connect(host)?;
         sysctl::enable_forwarding(&this.host, &this.route).await?;

@@ -5,22 +5,26 @@ use std::{net::IpAddr, time::Duration};
 use bollard::{
     Docker,
     exec::{StartExecOptions, StartExecResults},
-    models::{ExecConfig, HealthConfig},
+    models::{ExecConfig, HealthConfig, MountPoint},
     query_parameters::{InspectContainerOptions, LogsOptionsBuilder, StopContainerOptionsBuilder},
 };
 use futures_util::StreamExt;
 use model::Timestamp;
 use node_core::{ContainerId, ContainerSeen, StartOrder};
+use tokio::io::AsyncReadExt;
 
 use super::{
     DockerRuntime,
+    create::TERMINATION_LOG,
     errors::{failure, gone_if_missing, status, unless_missing},
     lock, observe,
 };
-use crate::runtime::{Executed, RuntimeError};
+use crate::runtime::{Executed, LastWords, RuntimeError};
 
 /// Enough of a command's output to tell what went wrong.
 const OUTPUT_BYTES: usize = 256;
+/// As much of a termination log is read, as Kubernetes does.
+const LOG_BYTES: u64 = 4096;
 
 /// Whether a HEALTHCHECK is one: an image may switch off that of the image it is made from.
 pub(super) fn is_carried_out(check: &HealthConfig) -> bool {
@@ -106,8 +110,11 @@ impl DockerRuntime {
         after: Option<Timestamp>,
         until: Timestamp,
         lines: u32,
-    ) -> Result<Vec<u8>, RuntimeError> {
+    ) -> Result<LastWords, RuntimeError> {
         let docker = self.docker()?;
+        if let Some(said) = self.said(&docker, container).await? {
+            return Ok(LastWords::Said(said));
+        }
         let tail = lines.to_string();
         let options =
             LogsOptionsBuilder::default().stdout(true).stderr(true).timestamps(true).tail(&tail).build();
@@ -121,7 +128,29 @@ impl DockerRuntime {
                 words.extend_from_slice(&entry[blank + 1..]);
             }
         }
-        Ok(words)
+        Ok(LastWords::Printed(words))
+    }
+
+    /// What a container wrote to its termination log, if it has one and wrote anything.
+    async fn said(&self, docker: &Docker, container: &ContainerId) -> Result<Option<Vec<u8>>, RuntimeError> {
+        if self.gates.is_none() {
+            return Ok(None);
+        }
+        let inspected = docker.inspect_container(&container.0, None::<InspectContainerOptions>).await;
+        let inspected = inspected.map_err(|error| gone_if_missing(failure(error), container))?;
+        let is_log = |mount: &MountPoint| mount.destination.as_deref() == Some(TERMINATION_LOG.target);
+        let log = inspected.mounts.into_iter().flatten().find(is_log).and_then(|mount| mount.source);
+        let Some(log) = log else { return Ok(None) };
+        let mut said = Vec::new();
+        let read = tokio::fs::File::open(&log).await.map(|file| file.take(LOG_BYTES));
+        let read = match read {
+            Ok(mut file) => file.read_to_end(&mut said).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = read {
+            tracing::warn!(file = %log, %error, "a termination log cannot be read");
+        }
+        Ok((!said.is_empty()).then_some(said))
     }
 }
 

@@ -15,6 +15,19 @@ use crate::{
     secrets::Given,
 };
 
+/// A file that a container writes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Written {
+    /// What it is kept as.
+    pub(super) name: &'static str,
+    /// Its place in the container.
+    pub(super) target: &'static str,
+}
+
+/// What a container with a single attempt has to say to those who come after it; Kubernetes has it there.
+pub(super) const TERMINATION_LOG: Written =
+    Written { name: "termination-log", target: "/dev/termination-log" };
+
 /// What an image runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct ImageCommand {
@@ -64,6 +77,10 @@ pub(super) fn behind_a_gate(
         vec![mount(gates.program(), gate::PROGRAM), mount(gates.pipe(instance, generation), gate::PIPE)];
     let files = name_files(order).into_iter();
     mounts.extend(files.map(|file| mount(gates.file(instance, generation, file.name), file.target)));
+    if order.spec.single_attempt {
+        let log = gates.file(instance, generation, TERMINATION_LOG.name);
+        mounts.push(Mount { read_only: Some(false), ..mount(log, TERMINATION_LOG.target) });
+    }
     let mut body = common(order, given);
     body.entrypoint = Some([vec![gate::PROGRAM.to_owned()], image.entrypoint, command].concat());
     // The runtime alone makes the network namespace, in half the time that the engine needs for `none`. An engine that
@@ -186,6 +203,23 @@ pub(super) mod tests {
             address: None,
             secrets: std::sync::Arc::default(),
         }
+    }
+
+    #[test]
+    fn only_what_has_a_single_attempt_may_write_to_a_termination_log() {
+        let gates = Gates::for_test("/gates");
+        let written = |order: &StartOrder| {
+            let image = ImageCommand { command: vec!["/tool".to_owned()], ..ImageCommand::default() };
+            let body = behind_a_gate(order, &gates, image, Given::default()).expect("it says what to run");
+            let mounts = body.host_config.and_then(|host| host.mounts).unwrap_or_default().into_iter();
+            let writable = mounts.filter(|mount| mount.read_only != Some(true));
+            writable.filter_map(|mount| Some((mount.source?, mount.target?))).collect::<Vec<_>>()
+        };
+        let mut order = order("web");
+        assert_eq!(written(&order), []);
+        std::sync::Arc::make_mut(&mut order.spec).single_attempt = true;
+        let source = format!("/gates/{}.3.2.termination-log", "ab".repeat(12));
+        assert_eq!(written(&order), [(source, "/dev/termination-log".to_owned())]);
     }
 
     #[test]

@@ -38,14 +38,14 @@ use model::{Generation, InstanceId, Timestamp, Usage};
 use node_core::{ContainerId, ContainerSeen, ContainerState, RemoveOrder, SealedSecret, StartOrder};
 
 use self::{
-    create::ImageCommand,
+    create::{ImageCommand, TERMINATION_LOG},
     errors::{
         failure, gone_if_missing, in_words, is_being_removed, is_no_such_container, refused, status,
         unless_missing,
     },
 };
 use super::{
-    Bytes, ContainerRuntime, Executed, INSTANCE_LABEL, LogRange, RuntimeError, RuntimeEvent,
+    Bytes, ContainerRuntime, Executed, INSTANCE_LABEL, LastWords, LogRange, RuntimeError, RuntimeEvent,
     STOP_GRACE_SECONDS, archive, cgroup::Meter,
 };
 use crate::{
@@ -418,7 +418,7 @@ impl ContainerRuntime for DockerRuntime {
         after: Option<Timestamp>,
         until: Timestamp,
         lines: u32,
-    ) -> BoxFuture<'a, Result<Vec<u8>, RuntimeError>> {
+    ) -> BoxFuture<'a, Result<LastWords, RuntimeError>> {
         self.last_words(container, after, until, lines).boxed()
     }
 
@@ -476,6 +476,9 @@ impl ContainerRuntime for DockerRuntime {
 /// Puts in place what a container behind a gate mounts.
 fn prepare(gates: &Gates, order: &StartOrder) -> Result<(), GateError> {
     gates.close(order.instance, order.generation)?;
+    if order.spec.single_attempt {
+        gates.keep(order.instance, order.generation, TERMINATION_LOG.name)?;
+    }
     name_files::name_files(order)
         .into_iter()
         .try_for_each(|file| gates.put(order.instance, order.generation, file.name, &file.content))

@@ -9,7 +9,7 @@ use ::resources::{definition, metadata, options::Propagation};
 use serde_json::Value;
 
 use super::{Object, ObjectKey, ObjectRejected, Seen};
-use crate::{Change, State};
+use crate::{Change, State, WorkflowKind};
 
 /// Holds a definition until its objects are gone.
 const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
@@ -55,6 +55,7 @@ impl State {
                 return Err(ObjectRejected::HasObjects { resource: key.name.clone(), count });
             }
         }
+        self.ensure_over(key)?;
         let mut draft = Draft::of(self, now);
         draft.delete(key, propagation.unwrap_or(Propagation::Background));
         let deleted = match draft.get(key) {
@@ -62,6 +63,25 @@ impl State {
             None => Deleted::Gone(before),
         };
         Ok((deleted, draft.changes()))
+    }
+
+    /// Of a run in progress the object is its own.
+    fn ensure_over(&self, key: &ObjectKey) -> Result<(), ObjectRejected> {
+        let run = WorkflowKind::of(&key.resource).filter(|kind| *kind == WorkflowKind::Run);
+        let run = run.and_then(|_| key.name.parse().ok()).map(workflow::RunId);
+        match run.and_then(|run| self.workflow().run(run)) {
+            Some(run) if !run.phase.is_over() => {
+                Err(ObjectRejected::Run(workflow::Rejected::InProgress(run.id)))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Deletes an object that the root keeps for others to see, with what belongs to it.
+    pub(crate) fn withdraw_object(&self, key: &ObjectKey, now: &str) -> Vec<Change> {
+        let mut draft = Draft::of(self, now);
+        draft.delete(key, Propagation::Background);
+        draft.changes()
     }
 
     /// Removes an object nobody has to agree to any more; `content` is the last of it.

@@ -21,7 +21,7 @@ use model::{ApplicationId, ClusterId, InstanceId, OrganizationId, ServiceId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Change, PeopleChange, State};
+use crate::{Change, PeopleChange, State, WorkflowKind};
 
 pub use deletion::Deleted;
 
@@ -151,6 +151,9 @@ pub enum ObjectRejected {
     /// More than there may be.
     #[error("{0}")]
     TooMuch(String),
+    /// It is a run, of which that cannot be done.
+    #[error(transparent)]
+    Run(workflow::Rejected),
 }
 
 /// See the module's description. What follows from the objects is kept beside them.
@@ -308,7 +311,7 @@ impl State {
     }
 
     fn ensure_kind(&self, key: &ObjectKey) -> Result<(), ObjectRejected> {
-        if key.resource == definition::RESOURCE {
+        if key.resource == definition::RESOURCE || WorkflowKind::of(&key.resource).is_some() {
             return Ok(());
         }
         let of = ObjectKey {

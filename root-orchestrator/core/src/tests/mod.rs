@@ -20,6 +20,7 @@ mod rollout;
 mod secrets;
 mod sessions;
 mod survival;
+mod workflow_objects;
 mod workflows;
 
 use model::{

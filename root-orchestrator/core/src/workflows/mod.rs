@@ -7,10 +7,14 @@
 //!                                        └───── Ended ◄───── its instance's report ┘
 //! ```
 //!
+//! Users write tasks and ignitors as objects of the resource API, and see runs as such (`objects.rs`).
+//!
 //! Guarantee: the service of an attempt is made in the commit that says that the attempt is wanted, so it is there once
 //! whenever the root ends. One that is gone before its attempt has ended was removed by somebody: it is not made again.
 
 mod attempt;
+mod objects;
+mod status;
 mod wishes;
 
 use std::{
@@ -23,7 +27,10 @@ use model::{Brain, Desired, Now, Phase, ServiceId};
 use serde_json::Value;
 use workflow::{AttemptEnd, AttemptId, Effect, Exit, Fact, Schemas, TaskRunId, Workflow};
 
+pub use objects::WorkflowKind;
 pub use wishes::Accepted;
+
+use objects::Stirred;
 
 use crate::{Change, Service, State, reconcile::Plan};
 
@@ -66,6 +73,10 @@ pub(crate) struct Workflows {
     begun: BTreeSet<AttemptId>,
     /// Task runs that are forgotten, whose services go.
     forgotten: Vec<TaskRunId>,
+    /// The objects of tasks, ignitors and runs.
+    seen: objects::Seen,
+    /// What may be otherwise than its object says.
+    stirred: BTreeSet<Stirred>,
     /// What is stored was looked at once.
     is_known: bool,
 }
@@ -79,6 +90,8 @@ impl Default for Workflows {
             news: BTreeSet::new(),
             begun: BTreeSet::new(),
             forgotten: Vec::new(),
+            seen: objects::Seen::default(),
+            stirred: BTreeSet::new(),
             is_known: false,
         }
     }
@@ -91,8 +104,18 @@ impl Workflows {
     }
 
     fn overhear(&mut self, change: &workflow::Change) {
-        if let workflow::Change::TaskRun(id, None) = change {
-            self.forgotten.push(id.clone());
+        match change {
+            workflow::Change::Task(name, _) => _ = self.stirred.insert(Stirred::Task(name.clone())),
+            workflow::Change::Ignitor(name, _) => _ = self.stirred.insert(Stirred::Ignitor(name.clone())),
+            workflow::Change::Run(id, _) => _ = self.stirred.insert(Stirred::Run(*id)),
+            workflow::Change::TaskRun(id, after) => {
+                self.stirred.insert(Stirred::Run(id.run));
+                match after {
+                    Some(after) => _ = self.stirred.insert(Stirred::Task(after.task())),
+                    None => self.forgotten.push(id.clone()),
+                }
+            }
+            workflow::Change::Call(..) | workflow::Change::Counters(_) => {}
         }
     }
 
@@ -133,7 +156,9 @@ impl State {
     pub(crate) fn run_tasks(&mut self, plan: &mut Plan, now: Now) {
         if !self.workflows.is_known {
             self.workflows.look_at_what_is_stored();
+            self.stir_all();
         }
+        self.take_on_objects(plan, now);
         let mut facts = self.task_news();
         for _ in 0..ROUNDS {
             for fact in facts {
@@ -150,6 +175,8 @@ impl State {
             for effect in tasks.effects {
                 facts.extend(self.carry_out(plan, effect, now));
             }
+            // What was stopped before it was anywhere is gone at once.
+            facts.extend(self.task_news());
             if facts.is_empty() {
                 break;
             }
@@ -157,6 +184,7 @@ impl State {
         if !facts.is_empty() {
             plan.wake(now.moment);
         }
+        self.show_workflows(plan, now);
         self.forget_attempts(plan, now);
     }
 

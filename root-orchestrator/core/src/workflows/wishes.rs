@@ -2,10 +2,10 @@
 
 use model::{Now, OrganizationId};
 use serde_json::Value;
-use workflow::{Cause, CauseReason, IgnitorSpec, ObjectName, Rejected, Run, RunId, TaskSpec, Workflow};
+use workflow::{Cause, CauseReason, IgnitorSpec, ObjectName, Rejected, Run, RunId, Workflow};
 
-use super::OurSchemas;
-use crate::{Change, State};
+use super::objects::read_task;
+use crate::{Change, ObjectKey, ObjectRejected, Seen, State};
 
 /// Something that was understood.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,18 +37,20 @@ impl State {
         organization: OrganizationId,
         document: &Value,
     ) -> Result<(Accepted, Vec<Change>), Vec<Cause>> {
-        let spec = TaskSpec::parse(document, &OurSchemas)?;
-        if spec.placement.is_some() {
-            return Err(vec![Cause {
-                field: "spec.placement".to_owned(),
-                reason: CauseReason::NotSupported,
-                message: "is not supported yet: remove the field".to_owned(),
-            }]);
-        }
+        let spec = read_task(document)?;
         let name = named(organization, document)?;
         let warnings = self.workflow().warnings(&name.namespace, &name.name, &spec);
         let changes = ours(self.workflow().set_task(name.clone(), spec));
         Ok((Accepted { name, warnings }, changes))
+    }
+
+    /// What is odd about a task and may be right later; nothing if it is not one.
+    #[must_use]
+    pub fn warnings_of_task(&self, organization: OrganizationId, document: &Value) -> Vec<Cause> {
+        let Some((name, spec)) = named(organization, document).ok().zip(read_task(document).ok()) else {
+            return Vec::new();
+        };
+        self.workflow().warnings(&name.namespace, &name.name, &spec)
     }
 
     /// Forgets a task. What has begun goes on.
@@ -132,6 +134,34 @@ impl State {
         self.workflow().retry(id, now).map(ours)
     }
 
+    /// Gives the object of a run another content, made of what it was when it was `seen`, and does what that asks for:
+    /// `spec.cancel` stops it, and a greater `spec.retries` has what failed in it tried again.
+    ///
+    /// # Errors
+    /// When it is not that any more, or that cannot be done.
+    pub fn update_run(
+        &self,
+        key: ObjectKey,
+        seen: &Seen,
+        content: Value,
+        now: Now,
+    ) -> Result<((), Vec<Change>), ObjectRejected> {
+        let asks_to_cancel = |object: &Value| object["spec"]["cancel"] == true;
+        let retries = |object: &Value| object["spec"]["retries"].as_u64().unwrap_or_default();
+        let is_cancelled = asks_to_cancel(&content) && !asks_to_cancel(&seen.content);
+        let is_retried = retries(&content) > retries(&seen.content);
+        let run = key.organization.zip(key.name.parse().ok().map(RunId));
+        let ((), mut changes) = self.update_object(key, seen, content)?;
+        if let Some((organization, run)) = run {
+            if is_cancelled {
+                changes.extend(self.cancel_run(organization, run, now).map_err(ObjectRejected::Run)?);
+            } else if is_retried {
+                changes.extend(self.retry_run(organization, run, now).map_err(ObjectRejected::Run)?);
+            }
+        }
+        Ok(((), changes))
+    }
+
     /// Forgets a run that is over.
     ///
     /// # Errors
@@ -157,6 +187,6 @@ fn named(organization: OrganizationId, document: &Value) -> Result<ObjectName, V
     }
 }
 
-fn ours(changes: Vec<workflow::Change>) -> Vec<Change> {
+pub(super) fn ours(changes: Vec<workflow::Change>) -> Vec<Change> {
     changes.into_iter().map(Change::Workflow).collect()
 }

@@ -89,6 +89,21 @@ pub(super) fn rejected(kind: &Kind, name: &str, rejected: &ObjectRejected) -> St
         ObjectRejected::NameTaken(why) => Status::conflict(about(), why),
         ObjectRejected::HasObjects { .. } => Status::conflict(about(), &rejected.to_string()),
         ObjectRejected::TooMuch(why) => Status::forbidden(about(), why),
+        ObjectRejected::Run(why) => rejected_run(kind, name, why),
+    }
+}
+
+/// What a wish for a run is refused with.
+pub(super) fn rejected_run(kind: &Kind, name: &str, rejected: &workflow::Rejected) -> Status {
+    let about = kind.about(name);
+    match rejected {
+        workflow::Rejected::None { .. } => Status::not_found(about),
+        workflow::Rejected::Over(_)
+        | workflow::Rejected::InProgress(_)
+        | workflow::Rejected::NothingFailed(_)
+        | workflow::Rejected::NoWebhook(_)
+        | workflow::Rejected::Suspended(_)
+        | workflow::Rejected::Data(_) => Status::conflict(about, &rejected.to_string()),
     }
 }
 

@@ -10,12 +10,12 @@ use ::resources::{
 };
 use model::OrganizationId;
 use root_core::{
-    State as Truth,
+    State as Truth, WorkflowKind,
     access::{self, Of, Verdict},
 };
 use serde_json::json;
 
-use super::{answer::about_namespace, views::View};
+use super::{answer::about_namespace, views::View, workflows};
 use crate::auth::Caller;
 
 /// Where the objects of a kind are.
@@ -71,6 +71,8 @@ static BUILT_IN: LazyLock<Vec<Served>> = LazyLock::new(|| {
         served(definition::kind(), Source::Objects, access::Kind::ResourceDefinition),
         served(namespaces(), Source::Organizations, access::Kind::Organization),
     ];
+    // They have containers run, as services do.
+    kinds.extend(workflows::kinds().map(|(_, kind)| served(kind, Source::Objects, access::Kind::Service)));
     kinds.extend(View::ALL.map(|view| served(view.kind(), Source::View(view), view.access())));
     kinds
 });
@@ -164,6 +166,11 @@ pub(super) const fn counted(verb: Verb) -> access::Verb {
 }
 
 impl Served {
+    /// Which kind of workflows it is, if it is one.
+    pub(super) fn workflow(&self) -> Option<WorkflowKind> {
+        WorkflowKind::of(&self.kind.resource())
+    }
+
     /// The version in which its objects are stored, as they say it.
     pub(super) fn stored_api_version(&self) -> String {
         ::resources::kind::api_version(&self.kind.group, &self.storage_version)

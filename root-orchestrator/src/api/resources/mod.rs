@@ -1,8 +1,8 @@
 //! The resource API, which clients of Kubernetes speak: what there is is found in `discovery.rs`, objects are read in `read.rs`,
 //! watched in `watch.rs` and written in `write.rs`; `kinds.rs` says where the objects of each kind are and who may do what with
-//! them. `views.rs` shows what has a form of its own in the REST API, `viewed.rs` writes it, and `scale.rs` how many instances
-//! there shall be. What becomes of objects is worked out in `crates/resources`. The routes are in `platform.rs`, `namespaced.rs` and
-//! `core.rs`; who may do what is asked in `reviews.rs`.
+//! them. `workflows.rs` says what tasks, ignitors and runs are. `views.rs` shows what has a form of its own in the REST API,
+//! `viewed.rs` writes it, and `scale.rs` how many instances there shall be. What becomes of objects is worked out in
+//! `crates/resources`. The routes are in `platform.rs`, `namespaced.rs` and `core.rs`; who may do what is asked in `reviews.rs`.
 
 mod answer;
 mod asked;
@@ -18,6 +18,7 @@ mod scale;
 mod viewed;
 mod views;
 mod watch;
+mod workflows;
 mod write;
 
 use utoipa_axum::{router::OpenApiRouter, routes};

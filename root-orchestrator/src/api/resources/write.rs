@@ -13,7 +13,7 @@ use ::resources::{
 };
 use axum::http::StatusCode;
 use bytes::Bytes;
-use root_core::{Deleted, ObjectRejected, Organization, PeopleRejected, Quota, Seen};
+use root_core::{Deleted, ObjectRejected, Organization, PeopleRejected, Quota, Seen, WorkflowKind};
 use serde_json::Value;
 
 use super::{
@@ -23,7 +23,7 @@ use super::{
     asked::Asked,
     kinds::{self, Served, Source, Whose},
     read::Place,
-    rows, scale,
+    rows, scale, workflows,
 };
 use crate::auth::Caller;
 
@@ -77,6 +77,10 @@ impl Writer {
 
     /// The same for the status alone.
     fn of_status(mut self) -> Result<Self, Failure> {
+        if self.served.workflow().is_some() {
+            let message = format!("the status of {} is written by the root alone", self.kind().names.plural);
+            return Err(Status::new(Reason::MethodNotAllowed, message).into());
+        }
         if !self.served.kind.has_status {
             let message = format!("the status of {} is not written by itself", self.served.kind.names.plural);
             return Err(Status::new(Reason::NotFound, message).into());
@@ -87,6 +91,11 @@ impl Writer {
 
     pub(super) fn kind(&self) -> &Kind {
         &self.served.kind
+    }
+
+    /// The object as it is shown.
+    pub(super) async fn shown(&self, name: &str) -> Option<Value> {
+        self.seen(name).await.map(|(_, shown)| shown)
     }
 
     /// The object as it is now: as it was seen, and as it is shown.
@@ -115,7 +124,13 @@ impl Writer {
             let is_new = before.is_none();
             self.ensure_may_make(wish, is_new)?;
             let shown = before.as_ref().map(|(_, shown)| shown.clone());
-            let written = self.work_out(wish.clone(), shown).await?;
+            let mut written = self.work_out(wish.clone(), shown).await?;
+            let workflow = self.served.workflow();
+            if let Some(of) = workflow {
+                let organization = self.whose.namespace().map(|(id, _)| id);
+                let state = self.context.brain.read().await;
+                written.warnings.extend(workflows::warnings(&state, of, organization, &written.object));
+            }
             let name = metadata::text(&written.object, "name").to_owned();
             let code = if is_new { StatusCode::CREATED } else { StatusCode::OK };
             if self.asked.options.dry_run || !written.is_changed {
@@ -129,6 +144,11 @@ impl Writer {
             let stored = self.served.stored(written.object.clone());
             let asked = match before {
                 None => self.context.brain.ask(move |state, _| state.create_object(key, stored)).await?,
+                Some((seen, _)) if workflow == Some(WorkflowKind::Run) => {
+                    let update =
+                        move |state: &root_core::State, now| state.update_run(key, &seen, stored, now);
+                    self.context.brain.ask(update).await?
+                }
                 Some((seen, _)) => {
                     self.context.brain.ask(move |state, _| state.update_object(key, &seen, stored)).await?
                 }
@@ -184,6 +204,7 @@ impl Writer {
         let (validation, force) = (self.asked.options.validation, self.asked.options.force);
         let named_manager = self.asked.options.manager.clone();
         let is_definition = self.served.kind.resource() == definition::RESOURCE;
+        let workflow = self.served.workflow();
         let uid = daemon::fresh_uuid().to_string();
         let work = move || {
             let suffix: String = daemon::random_hex::<3>().chars().take(metadata::SUFFIX_LENGTH).collect();
@@ -207,6 +228,9 @@ impl Writer {
                     Definition::ensure_same_kind(before, &written.object)?;
                 }
                 definition::establish(&mut written.object, &now);
+            }
+            if let Some(of) = workflow {
+                workflows::check(of, &kind, &written.object, before.as_ref(), daemon::now())?;
             }
             Ok(written)
         };
@@ -274,6 +298,9 @@ pub(super) async fn create(
     let writer = Writer::new(context, caller, &place, "", asked, Verb::Create).await?;
     let object = write::read(writer.asked.content_type.as_deref(), &body)?;
     match writer.served.source {
+        Source::Objects if writer.served.workflow() == Some(WorkflowKind::Run) => {
+            workflows::fire(&writer, object).await
+        }
         Source::Objects => writer.fulfil(&Wish::Create(object)).await,
         Source::Organizations => create_organization(writer, object).await,
         Source::View(view) => writer.fulfil_view(view, &Wish::Create(object)).await,

@@ -16,8 +16,7 @@ use tokio::time::sleep;
 
 use super::{
     Bench,
-    calls::{own_address, round_robin},
-    traffic::Traffic,
+    calls::{one_each, own_address, round_robin, without_failures},
     world::{RUNS_WITHIN, Seen, Service, World},
 };
 use crate::lab::Lab;
@@ -46,15 +45,15 @@ pub(super) async fn connections(bench: &mut Bench) -> Result<()> {
         let mut hosts = world.copies(&service).await?.into_iter().map(|copy| copy.host);
         let caller = hosts.find(|host| *host != home).context("both instances are on one device")?;
 
-        let own = own_address(world, &service, going).await?;
+        let [own, _] = own_address(world, &service, going).await?;
         let others = round_robin(world, &service).await?;
         let mut held = connect(&world.lab, &caller, own)?;
         world.delete(&format!("/api/service/{}/instance/{going}", service.id)).await?;
         let begun = Instant::now();
         world.seen_until(&service, "the connection is waited for", RUNS_WITHIN, waits).await?;
-        let traffic = Traffic::on(&world.lab, &caller, vec![others])?;
+        let traffic = one_each(world, &caller, &others)?;
         sleep(A_WHILE).await;
-        traffic.end_without_failures().context("new connections go to the other instance")?;
+        without_failures(traffic).context("new connections go to the other instance")?;
         let still = world.seen(&service).await?;
         ensure!(waits(&still), "it goes with its connection open: {still:?}");
 
@@ -97,7 +96,7 @@ async fn gone(world: &mut World, service: &Service) -> Result<()> {
 }
 
 /// A connection from a host of the lab.
-fn connect(lab: &Lab, host: &str, to: SocketAddr) -> Result<TcpStream> {
+pub(super) fn connect(lab: &Lab, host: &str, to: SocketAddr) -> Result<TcpStream> {
     let network = lab.network_of(host)?;
     // The thread's own; it ends there.
     let connecting = thread::spawn(move || -> Result<TcpStream> {

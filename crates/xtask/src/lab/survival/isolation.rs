@@ -36,9 +36,9 @@ pub(super) async fn isolation(bench: &mut Bench) -> Result<()> {
     for service in [&callee, &caller] {
         one_in_each_cluster(world, service).await?;
     }
-    let mut callees = vec![round_robin(world, &callee).await?];
+    let mut callees = round_robin(world, &callee).await?.to_vec();
     for number in [0, 1] {
-        callees.push(own_address(world, &callee, number).await?);
+        callees.extend(own_address(world, &callee, number).await?);
     }
     let calls = Calls { callers: networks(world, &caller).await?, callees };
     let service_of_its_own = calls.callees.clone();
@@ -57,8 +57,10 @@ pub(super) async fn isolation(bench: &mut Bench) -> Result<()> {
     let answered = begun.elapsed();
     sleep(A_WHILE).await;
     calls.all(Asked::Answered).await?.context("they are still allowed")?;
-    let back =
-        Calls { callers: networks(world, &callee).await?, callees: vec![round_robin(world, &caller).await?] };
+    let back = Calls {
+        callers: networks(world, &callee).await?,
+        callees: round_robin(world, &caller).await?.to_vec(),
+    };
     back.all(Asked::Refused).await?.context("nothing is allowed in the other direction")?;
 
     let begun = Instant::now();

@@ -13,6 +13,7 @@ mod first_packet;
 mod garbage;
 mod isolation;
 mod orchestrators;
+mod pings;
 mod power_cuts;
 pub(crate) mod traffic;
 mod translation;

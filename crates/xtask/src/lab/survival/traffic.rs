@@ -105,7 +105,7 @@ impl Traffic {
 }
 
 /// The thread that calls is in that network namespace until it ends.
-fn enter(network: &File) -> Result<()> {
+pub(super) fn enter(network: &File) -> Result<()> {
     move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network)).context("enter a network")
 }
 

@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 use super::{
     Bench,
-    calls::{close, open, own_address, round_robin},
+    calls::{close, ended, one_each, open, own_address, round_robin},
     traffic::Traffic,
     world::{RUNS_WITHIN, World, until},
 };
@@ -21,12 +21,20 @@ use crate::lab::{
 
 /// From the moment both instances run: by the relay if by nothing else.
 const CALLED_WITHIN: f64 = 5.0;
+/// Two registrations without an answer, and a handshake that is repeated.
+const CALLED_BY_ROOT_WITHIN: f64 = 30.0;
 /// A handshake that is repeated after five seconds, and some probes.
 const WAY_WITHIN: Duration = Duration::from_secs(15);
 /// Long enough for calls to meet each instance.
 const A_WHILE: Duration = Duration::from_secs(1);
 /// Where a relay is that has no address of its own.
 const RELAY_PORT: u16 = 50105;
+const RELAY_PORT_OF_ROOT: u16 = 50106;
+/// On the host of a cluster: nothing comes to its relay.
+const BLOCK: &str =
+    "table ip block { chain it { type filter hook input priority -10; udp dport 50105 drop; }; }";
+
+use Way::{ByCluster, ByRoot, Direct, HolePunched};
 
 const HOSTS: [&str; 2] = ["c1w1", "c1w2"];
 
@@ -34,33 +42,64 @@ const HOSTS: [&str; 2] = ["c1w1", "c1w2"];
 struct Case {
     what: &'static str,
     routers: [Option<Translation>; 2],
-    ways: [&'static str; 2],
+    ways: [Way; 2],
+    within: f64,
 }
 
-const CASES: [Case; 3] = [
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Direct,
+    HolePunched,
+    ByCluster,
+    /// What is sent to the relay of the cluster does not arrive.
+    ByRoot,
+}
+
+const CASES: [Case; 4] = [
     Case {
         what: "called, one behind translation",
         routers: [Some(KeepsPorts), None],
-        ways: ["direct", "hole-punched"],
+        ways: [Direct, HolePunched],
+        within: CALLED_WITHIN,
     },
     Case {
         what: "called, both behind translation",
         routers: [Some(KeepsPorts), Some(KeepsPorts)],
-        ways: ["hole-punched", "hole-punched"],
+        ways: [HolePunched, HolePunched],
+        within: CALLED_WITHIN,
     },
     Case {
         what: "called, both behind routers that choose ports by chance",
         routers: [Some(Random), Some(Random)],
-        ways: ["relayed by", "relayed by"],
+        ways: [ByCluster, ByCluster],
+        within: CALLED_WITHIN,
+    },
+    Case {
+        what: "called, the same and the relay of the cluster out of reach",
+        routers: [Some(Random), Some(Random)],
+        ways: [ByRoot, ByRoot],
+        within: CALLED_BY_ROOT_WITHIN,
     },
 ];
 
 pub(super) async fn nat(bench: &mut Bench) -> Result<()> {
     for case in CASES {
-        let called = try_case(&mut bench.world, &case).await.context(case.what)?;
-        bench.took(case.what, called, CALLED_WITHIN);
+        let blocks = case.ways.contains(&ByRoot);
+        if blocks {
+            rules(&bench.world, "c1", BLOCK)?;
+        }
+        let called = try_case(&mut bench.world, &case).await.context(case.what);
+        if blocks {
+            rules(&bench.world, "c1", "delete table ip block")?;
+        }
+        bench.took(case.what, called?, case.within);
     }
     Ok(())
+}
+
+fn rules(world: &World, host: &str, rules: &str) -> Result<()> {
+    let words = ["nft", rules].map(str::to_owned);
+    tool::run(&mut world.lab.command_on(host, &words)?).map(drop)
 }
 
 async fn try_case(world: &mut World, case: &Case) -> Result<Duration> {
@@ -82,16 +121,16 @@ async fn try_case(world: &mut World, case: &Case) -> Result<Duration> {
     world.running(&service, HOSTS.len(), RUNS_WITHIN).await?;
     let begun = Instant::now();
     open(world, &others).await?;
-    let mut addresses = vec![round_robin(world, &service).await?];
+    let mut addresses = round_robin(world, &service).await?.to_vec();
     for number in [0, 1] {
-        addresses.push(own_address(world, &service, number).await?);
+        addresses.extend(own_address(world, &service, number).await?);
     }
     let copies = world.copies(&service).await?;
     ensure!(HOSTS.iter().all(|host| copies.iter().any(|copy| copy.host == *host)), "there are {copies:?}");
     // Each address by itself, from each host.
     let all = || -> Result<Vec<Traffic>> {
-        let pairs = HOSTS.into_iter().flat_map(|host| addresses.iter().map(move |address| (host, *address)));
-        pairs.map(|(host, address)| Traffic::on(&world.lab, host, vec![address])).collect()
+        let [one, two] = HOSTS.map(|host| one_each(world, host, &addresses));
+        Ok(one?.into_iter().chain(two?).collect())
     };
     until("all calls are answered", RUNS_WITHIN, async || {
         let traffic = all()?;
@@ -105,11 +144,13 @@ async fn try_case(world: &mut World, case: &Case) -> Result<Duration> {
     until("packets go the best way there is", WAY_WITHIN, async || {
         for (host, way) in HOSTS.into_iter().zip(case.ways) {
             let told = status(world, host)?;
-            ensure!(told.contains(way), "{host} says: {told}");
-            if way.starts_with("relayed") {
-                let relay = format!("{way}  {}", world.address_of("c1", RELAY_PORT)?);
-                ensure!(told.contains(&relay), "{host} says: {told}");
-            }
+            let way = match way {
+                Direct => "direct".to_owned(),
+                HolePunched => "hole-punched".to_owned(),
+                ByCluster => format!("relayed by  {}", world.address_of("c1", RELAY_PORT)?),
+                ByRoot => format!("relayed by  {}", world.address_of("root", RELAY_PORT_OF_ROOT)?),
+            };
+            ensure!(told.contains(&way), "{host} says: {told}");
         }
         Ok(Some(()))
     })
@@ -117,12 +158,6 @@ async fn try_case(world: &mut World, case: &Case) -> Result<Duration> {
     sleep(A_WHILE).await;
     ended(traffic)?;
     Ok(called)
-}
-
-fn ended(traffic: Vec<Traffic>) -> Result<()> {
-    // All of them, so that none goes on.
-    let outcomes: Vec<Result<_>> = traffic.into_iter().map(Traffic::end_without_failures).collect();
-    outcomes.into_iter().try_for_each(|outcome| outcome.map(drop))
 }
 
 /// What somebody would see who types `NetManager status` on a host.

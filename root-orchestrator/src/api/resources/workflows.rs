@@ -1,0 +1,225 @@
+//! Tasks, ignitors and runs: their kinds, and what is asked of them beyond what is asked of all objects. What becomes of them
+//! is decided in `core/src/workflows`.
+
+use std::sync::OnceLock;
+
+use ::resources::{
+    Kind, Status,
+    kind::{Column, ColumnType, Names, Verb},
+    metadata,
+    status::Cause,
+    structure::Structure,
+    write::{self, Part, Writing},
+};
+use axum::http::StatusCode;
+use model::{OrganizationId, Timestamp};
+use root_core::{State as Truth, WorkflowKind};
+use serde_json::{Value, json};
+use workflow::{CauseReason, Rejected, RunId};
+
+use super::{
+    Answer, Failure,
+    answer::{answered, rejected_run},
+    write::Writer,
+};
+
+const PRESERVE: &str = "x-kubernetes-preserve-unknown-fields";
+
+/// The kind of one of these.
+pub(super) fn kind(of: WorkflowKind) -> Kind {
+    let text = |name: &str, path: &str| Column::new(name, ColumnType::Text, path);
+    let date = |name: &str, path: &str| Column::new(name, ColumnType::Date, path);
+    let (names, mut columns, selectable) = match of {
+        // As ORCA prints them.
+        WorkflowKind::Task => (
+            Names::of("Task", "tasks", &[]),
+            vec![
+                text("State", ".status.state"),
+                date("LastSuccess", ".status.lastSuccess"),
+                date("LastFailure", ".status.lastFailure"),
+                Column::new("FailuresCount", ColumnType::Integer, ".status.failuresCount"),
+                text("Ignitors", ".spec.startOnIgnition[*]"),
+                text("OnSuccessTask", ".spec.startOnSuccess[*]"),
+                text("OnFailureTask", ".spec.startOnFailure[*]"),
+            ],
+            vec![".status.state".to_owned()],
+        ),
+        WorkflowKind::Ignitor => (
+            Names::of("Ignitor", "ignitors", &[]),
+            vec![
+                text("Scheduled", ".spec.scheduled"),
+                text("State", ".status.state"),
+                Column::new("Fired", ColumnType::Integer, ".status.fired"),
+                date("LastFired", ".status.lastFired"),
+                text("Next", ".status.next[0]"),
+            ],
+            vec![".status.state".to_owned()],
+        ),
+        WorkflowKind::Run => (
+            Names::of("Run", "runs", &[]),
+            vec![
+                text("Ignitor", ".spec.ignitor"),
+                text("Phase", ".status.phase"),
+                text("Reason", ".status.reason"),
+                date("Finished", ".status.finished"),
+            ],
+            vec![".spec.ignitor".to_owned(), ".status.phase".to_owned()],
+        ),
+    };
+    columns.push(Column::age());
+    let mut verbs = Verb::ALL.to_vec();
+    verbs.sort_unstable();
+    Kind {
+        group: WorkflowKind::GROUP.to_owned(),
+        version: WorkflowKind::VERSION.to_owned(),
+        names,
+        is_namespaced: true,
+        verbs,
+        has_status: true,
+        has_scale: false,
+        columns,
+        structure: Structure::read(&schema(of), "").unwrap_or_else(|_| Structure::open()),
+        selectable,
+    }
+}
+
+/// What clients are told of a kind. Tasks and ignitors are read by the engine, which tells of unknown fields by itself.
+fn schema(of: WorkflowKind) -> Value {
+    let texts =
+        |description: &str| json!({"type": "array", "items": {"type": "string"}, "description": description});
+    let (description, spec) = match of {
+        WorkflowKind::Task => (
+            "Runs a container to its end when what starts it happens.",
+            json!({
+                "type": "object", PRESERVE: true,
+                "properties": {
+                    "startOnIgnition": texts("Ignitors that start it."),
+                    "startOnSuccess": texts("Tasks that start it when they succeed."),
+                    "startOnFailure": texts("Tasks that start it when they fail."),
+                    "template": {"type": "object", PRESERVE: true, "description": "What runs: spec.containers, one of them."},
+                },
+            }),
+        ),
+        WorkflowKind::Ignitor => (
+            "Says when something begins.",
+            json!({
+                "type": "object", PRESERVE: true,
+                "properties": {
+                    "scheduled": {"type": "string", "description": "NOW, a date of RFC 3339, or a cron expression."},
+                    "data": {"type": "string", "description": "What the tasks that it starts are given."},
+                    "suspend": {"type": "boolean", "description": "Whether it fires by hand only."},
+                },
+            }),
+        ),
+        WorkflowKind::Run => (
+            "What followed from one firing of an ignitor. Creating one fires the ignitor.",
+            json!({
+                "type": "object", "required": ["ignitor"],
+                "properties": {
+                    "ignitor": {"type": "string", "description": "The ignitor that fired."},
+                    "data": {"type": "string", "description": "What its first tasks are given; the ignitor's if left out."},
+                    "cancel": {"type": "boolean", "description": "Set it to true to stop all of the run."},
+                    "retries": {
+                        "type": "integer", "minimum": 0, "maximum": 1_000_000,
+                        "description": "Add one to have what failed in it tried again.",
+                    },
+                },
+            }),
+        ),
+    };
+    json!({
+        "type": "object", "description": description, "required": ["spec"],
+        "properties": {"spec": spec, "status": {"type": "object", PRESERVE: true}},
+    })
+}
+
+/// All kinds of workflows.
+pub(super) fn kinds() -> [(WorkflowKind, Kind); 3] {
+    static KINDS: OnceLock<[(WorkflowKind, Kind); 3]> = OnceLock::new();
+    KINDS.get_or_init(|| WorkflowKind::ALL.map(|of| (of, kind(of)))).clone()
+}
+
+/// Looks at what is to be written.
+pub(super) fn check(
+    of: WorkflowKind,
+    kind: &Kind,
+    object: &Value,
+    before: Option<&Value>,
+    now: Timestamp,
+) -> Result<(), Status> {
+    let cause = |cause: workflow::Cause| match cause.reason {
+        CauseReason::Required => Cause::required(cause.field, cause.message),
+        CauseReason::Invalid
+        | CauseReason::TypeInvalid
+        | CauseReason::NotSupported
+        | CauseReason::TooLong
+        | CauseReason::Duplicate
+        | CauseReason::Unknown
+        | CauseReason::NotFound => Cause::invalid(cause.field, cause.message),
+    };
+    of.check(object, before, now).map_err(|causes| {
+        let about = kind.about_fields(metadata::text(object, "name"));
+        Status::invalid(about, causes.into_iter().map(cause).collect())
+    })
+}
+
+/// What is odd about an object and may be right later.
+pub(super) fn warnings(
+    state: &Truth,
+    of: WorkflowKind,
+    organization: Option<OrganizationId>,
+    object: &Value,
+) -> Vec<String> {
+    match (of, organization) {
+        (WorkflowKind::Task, Some(organization)) => {
+            let warnings = state.warnings_of_task(organization, object);
+            warnings.iter().map(ToString::to_string).collect()
+        }
+        (WorkflowKind::Task | WorkflowKind::Ignitor | WorkflowKind::Run, _) => Vec::new(),
+    }
+}
+
+/// Makes a run: its ignitor fires. Runs are numbered by the root.
+pub(super) async fn fire(writer: &Writer, mut object: Value) -> Answer {
+    let kind = writer.kind();
+    let (now, about) = (super::now(), || kind.about_fields(""));
+    if !metadata::text(&object, "name").is_empty() {
+        let message = "runs are numbered by the root; leave the name out, or say generateName";
+        return Err(Status::invalid(about(), vec![Cause::forbidden("metadata.name", message)]).into());
+    }
+    object["metadata"]["name"] = Value::from(WorkflowKind::Run.plural());
+    let writing = Writing {
+        kind,
+        manager: writer.asked.manager(),
+        now: &now,
+        validation: writer.asked.options.validation,
+        part: Part::Main,
+    };
+    let place = write::Place { namespace: writer.whose.namespace().map(|(_, name)| name), name: "" };
+    let written = writing.create(object, place, "", "")?;
+    let spec = &written.object["spec"];
+    let ignitor = spec["ignitor"].as_str().unwrap_or_default().to_owned();
+    let data = spec["data"].as_str().map(str::to_owned);
+    let Some((organization, _)) = writer.whose.namespace() else {
+        return Err(Status::bad_request("runs are of a namespace each; name it in the path").into());
+    };
+    let is_dry = writer.asked.options.dry_run;
+    let fired = move |state: &Truth, now: model::Now| -> Result<(RunId, Vec<root_core::Change>), Rejected> {
+        let (run, changes) = state.fire(organization, &ignitor, data, now)?;
+        Ok((run, if is_dry { Vec::new() } else { changes }))
+    };
+    let run = match writer.context.brain.ask(fired).await? {
+        Ok(run) => run,
+        Err(Rejected::None { .. }) => {
+            let message = "there is no ignitor of that name; `kubectl get ignitors` lists them";
+            return Err(Status::invalid(about(), vec![Cause::invalid("spec.ignitor", message)]).into());
+        }
+        Err(Rejected::Data(message)) => {
+            return Err(Status::invalid(about(), vec![Cause::invalid("spec.data", message)]).into());
+        }
+        Err(other) => return Err(Failure(rejected_run(kind, "", &other))),
+    };
+    let object = if is_dry { None } else { writer.shown(&run.to_string()).await };
+    let object = object.unwrap_or(written.object);
+    Ok(answered(StatusCode::CREATED, &writer.asked.form.one(kind, object), &written.warnings))
+}
