@@ -182,6 +182,9 @@ use_services() {
   passed "there are two"
   expect "not of another number than there is" "$(refused scale "$one" --current-replicas 5 --replicas 1)" 'Expected replicas to be 5, was 2'
   expect "describe" "$(k describe "$one")" '^  Code: +mangrove/hello:3$'
+  k wait --for jsonpath='{.status.phase}'=TargetClusterNotFound --timeout 10s instances/shop.test.hello.test-0 >/dev/null
+  expect "why it does not run is among the events" "$(k get events)" 'Warning +FailedScheduling +shop\.test\.hello\.test-0 '
+  expect "and shown by describe" "$(k describe instances shop.test.hello.test-0)" '^ +Warning +FailedScheduling '
   expect "delete" "$(k delete "$one")" 'deleted'
   k delete application shop.test >/dev/null
 }

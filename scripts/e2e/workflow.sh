@@ -108,13 +108,13 @@ run_is() {
 
 # started ATTEMPT: how often a container of it was started.
 started() {
-  docker events --since "$SINCE" --until "$(date +%s)" --filter event=start --filter label=mangrove.instance \
+  docker events --since "$SINCE" --until "$(date +%s.%N)" --filter event=start --filter label=mangrove.instance \
     --format '{{.Actor.Attributes.name}}' | grep -c "\.$1\." || true
 }
 
 follow() {
   expect "tasks are created" "$(k apply --filename "$FOLDER/tasks.yaml")" '^task.sirocco.cloud/second created$'
-  expect "what is not there yet is told of" "$(k get task first --output yaml)" 'there is no ignitor .go. yet'
+  expect "what is not there yet is told of" "$(k get task first --output jsonpath='{.status.conditions[0].message}')" 'there is no ignitor .go. yet'
   expect "as ORCA prints them" "$(k get tasks)" \
     '^NAME +STATE +LASTSUCCESS +LASTFAILURE +FAILURESCOUNT +IGNITORS +ONSUCCESSTASK +ONFAILURETASK'
   expect "an ignitor is created, and fires" "$(k apply --filename "$FOLDER/go.yaml")" 'ignitor.sirocco.cloud/go created'
@@ -132,17 +132,17 @@ logs_of() { docker logs "$(docker ps --all --quiet --filter "label=mangrove.inst
 
 be_killed() {
   k apply --filename "$FOLDER/again.yaml" >/dev/null
-  wait_or_show node-engine 60 "the first task runs" is_running 2-slow-1-0-1
+  wait_or_show node-engine 60 "the first task runs" runs_now 2-slow-1-0-1
   kill -KILL "$(pid_of root-orchestrator)"
   wait_until 5 "the root is gone" has_ended root-orchestrator
   start_root
   wait_or_show root-orchestrator 120 "the run has ended" run_is 2 Succeeded
-  [[ $(started 2-slow-1-0-1) == 1 && $(started 2-after-1-0-1) == 1 ]] || fail "an attempt was started more than once"
+  [[ $(started 2-slow-1-0-1) == 1 && $(started 2-after-1-0-1) == 1 ]] || fail "an attempt was not started once"
   [[ $(started 2-slow-1-0-2) == 0 && $(k get runs --output name | wc -l) == 2 ]] || fail "something was started anew"
   passed "each attempt was started once, and the ignitor did not fire again"
 }
 
-is_running() { docker ps --filter label=mangrove.instance --format '{{.Names}}' | grep "\.$1\."; }
+runs_now() { docker ps --filter label=mangrove.instance --format '{{.Names}}' | grep "\.$1\."; }
 
 refuse() {
   local bad=$FOLDER/bad.yaml

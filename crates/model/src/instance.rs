@@ -112,7 +112,8 @@ pub struct LastExit {
     pub code: i64,
     /// When.
     pub at: Timestamp,
-    /// The last lines it wrote, at most [`LastExit::TAIL_BYTES`] bytes; empty when they could not be read.
+    /// The last lines it printed, at most [`LastExit::TAIL_BYTES`] bytes; what a single attempt wrote to its termination
+    /// log in place of them, at most 4096 bytes. Empty when they could not be read.
     pub tail: String,
 }
 

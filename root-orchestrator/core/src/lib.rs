@@ -12,7 +12,7 @@
 //! ```
 //!
 //! Who may ask for what is decided in [`access`], what an identity provider's word makes of somebody in [`oidc`]; what is
-//! recorded of it in `audit.rs`; what tasks do in `workflows`; how organisations are kept apart below the root in `tenancy.rs`.
+//! recorded of it in `audit.rs`; what clients are told has happened in `events.rs`; what tasks do in `workflows`; how organisations are kept apart below the root in `tenancy.rs`.
 //! The root knows clusters by their aggregates; no worker is ever named here. The shell around it is
 //! `root-orchestrator/src/service.rs`; the SLA documents users write are understood in [`sla`].
 
@@ -22,6 +22,7 @@ mod audit;
 mod certificates;
 mod command;
 mod enrolment;
+mod events;
 mod hooks;
 mod membership;
 mod neighbours;
@@ -55,6 +56,7 @@ pub use audit::{AuditEnds, AuditFilter, Call, FORGOTTEN_AT_ONCE, actor, seen_by}
 pub use certificates::{Revocation, RevokedId};
 pub use command::{Author, FreshIds, Rejected};
 pub use enrolment::{Claim, EnrolmentRejected, JoinKind, JoinedAs, Token};
+pub use events::{Event, MOST_EVENTS};
 pub use hooks::{
     Hook, HookError, HookEvent, HookRejected, HookSecret, HookStatus, HookWish, MAX_HOOK_NAME_LENGTH,
     MAX_HOOK_URL_LENGTH, MOST_HOOKS, SecretWish, Topic,

@@ -84,6 +84,7 @@ impl State {
         }
         current.heard = report.sequence;
         current.observed = report.observed_generation;
+        self.witness_report(id);
         if self.clusters.get(&id).is_some_and(|cluster| report.observed_generation >= cluster.generation) {
             self.behind.remove(&id);
         }

@@ -147,12 +147,14 @@ impl State {
             }
             return;
         }
-        self.silent = self
+        let silent = self
             .clusters
             .keys()
             .filter(|id| self.silent_since(**id, now.moment).is_some())
             .copied()
             .collect();
+        self.silent = silent;
+        self.witness_silence(now.moment);
         let mut soonest = Moment(u64::MAX);
         for cluster in self.silent.clone() {
             let look_again = self.sights.get(&cluster).and_then(|sight| sight.look_again);

@@ -121,6 +121,7 @@ impl Brain for State {
         self.enqueue(&mut plan, now);
         self.offer_deliveries(&mut plan, now);
         self.keep_books(&mut plan, now);
+        self.keep_events(now);
         plan
     }
 }

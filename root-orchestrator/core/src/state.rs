@@ -19,6 +19,7 @@ use crate::{
     AuditEnds, CustomResource, Delivery, DeliveryId, Document, Hook, Notes, Object, ObjectKey, ResourceType,
     Revocation, RevokedId, Secret, Service, Token,
     audit::Ledger,
+    events::Events,
     neighbours::Neighbourhood,
     objects::Objects,
     outbox::Outbox,
@@ -181,6 +182,7 @@ pub struct State {
     pub(crate) resources: CustomResources,
     pub(crate) workflows: Workflows,
     pub(crate) objects: Objects,
+    pub(crate) events: Events,
     /// The commits that wrote documents that are shown as objects.
     pub(crate) written: BTreeMap<Document, u64>,
     /// The newest commit.
@@ -241,6 +243,7 @@ impl State {
     /// Takes on a change. Infallible: whatever is decided was decided before.
     pub(crate) fn take(&mut self, change: Change) {
         self.overhear(&change);
+        self.witness(&change);
         match change {
             Change::Application(id, application) => self.apply_application(id, application),
             Change::Service(id, service) => {

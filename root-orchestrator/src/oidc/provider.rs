@@ -114,7 +114,8 @@ impl Provider {
         })
     }
 
-    /// What a genuine ID token says that counts now, and of whom. A key that is not known is fetched first.
+    /// What a genuine ID token says that counts now, and of whom. When the key or the algorithm is not
+    /// known, the provider is asked first.
     pub(super) async fn check(
         &self,
         id_token: &str,
@@ -124,8 +125,12 @@ impl Provider {
             let mut known = self.known.lock().await;
             let now = daemon::present().moment;
             let before = self.fetch_if_needed(&mut known, true, now).await?;
-            let token = IdToken::read(id_token, &before.allowed())?;
-            let is_known = token.key_in(&known.keys).is_some();
+            let is_known = match IdToken::read(id_token, &before.allowed()) {
+                Ok(token) => token.key_in(&known.keys).is_some(),
+                // It may sign otherwise since it was asked.
+                Err(IdTokenError::Algorithm) => false,
+                Err(error) => return Err(error.into()),
+            };
             (self.fetch_if_needed(&mut known, is_known, now).await?, Arc::clone(&known.keys))
         };
         let token = IdToken::read(id_token, &discovery.allowed())?;
@@ -267,6 +272,7 @@ fn refused(answer: &Answer) -> OidcError {
 
 #[cfg(test)]
 mod tests {
+    use root_core::oidc::FETCH_AGAIN_MILLIS;
     use serde_json::json;
 
     use super::{super::tests::saying, *};
@@ -283,6 +289,32 @@ mod tests {
         let config = OidcConfig { oidc_allow_http: true, ..OidcConfig::default() };
         let provider = Provider::new(&address, "mangrove", &config).expect("usable");
         provider.discovery().await.map(drop)
+    }
+
+    #[tokio::test]
+    async fn a_provider_may_sign_by_another_algorithm_than_before() {
+        let said = |address: &str| {
+            json!({
+                "issuer": address, "authorization_endpoint": address, "token_endpoint": address, "jwks_uri": address,
+                "id_token_signing_alg_values_supported": ["EdDSA"], "keys": [],
+            })
+        };
+        let config = OidcConfig { oidc_allow_http: true, ..OidcConfig::default() };
+        let provider = Provider::new(&saying(said).await, "mangrove", &config).expect("usable");
+        let now = provider.discovery().await.expect("it answers");
+        {
+            let mut known = provider.known.lock().await;
+            let before = Some(vec!["RS256".to_owned()]);
+            known.discovery = Some(Arc::new(Discovery {
+                id_token_signing_alg_values_supported: before,
+                ..Discovery::clone(&now)
+            }));
+            known.age.trying(Moment(daemon::present().moment.0.saturating_sub(FETCH_AGAIN_MILLIS)));
+        }
+        let part = |text: &str| data_encoding::BASE64URL_NOPAD.encode(text.as_bytes());
+        let token = format!("{}.{}.{}", part(r#"{"alg":"EdDSA","kid":"one"}"#), part("{}"), part("signed"));
+        let refused = provider.check(&token, None).await.expect_err("the key is not published");
+        assert!(matches!(refused, OidcError::Token(IdTokenError::UnknownKey)), "{refused}");
     }
 
     #[tokio::test]

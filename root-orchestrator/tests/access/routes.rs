@@ -178,6 +178,10 @@ impl Things {
             }
             "v1" if path.starts_with("/api/v1/hooks/") => put("id", &self.hook().await),
             "v1" if path.starts_with("/api/v1/secrets/") => put("name", "nowhere"),
+            "v1" if path.starts_with("/api/v1/namespaces/{namespace}/events") => {
+                put("namespace", "acme");
+                put("name", "nothing");
+            }
             "user" | "permission" => {
                 if self.site.ada().get("/api/user/kim").await.status == 404 {
                     register(&self.site.eve, "kim", &[]).await;

@@ -80,7 +80,7 @@ async fn watch(api: &Api, query: &str, lines: usize) -> Vec<Value> {
 }
 
 /// The lines of a watch up to the first with which it is so.
-async fn watch_until(api: &Api, path: &str, is_so: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+pub(super) async fn watch_until(api: &Api, path: &str, is_so: impl Fn(&[Value]) -> bool) -> Vec<Value> {
     let url = format!("{}{path}", api.base());
     let request = Client::new().get(url).bearer_auth(api.bearer());
     let reading = async {

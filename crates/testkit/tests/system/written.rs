@@ -1,5 +1,5 @@
 //! Applications and services made and changed by the resource API: the same documents as by the REST API, the same checks,
-//! and what clients of Kubernetes note at them.
+//! what clients of Kubernetes note at them, and what they are told has happened.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -233,4 +233,33 @@ async fn managers_that_apply_own_their_fields_of_services_too() {
     let other = SERVICE.replace("hello", "second");
     let made = patch(&root.api, &format!("{other}?fieldManager=one"), APPLY, &wanted).await;
     assert_eq!(made.status, 201, "{}", made.body);
+}
+
+#[tokio::test]
+async fn what_has_happened_is_listed_and_watched() {
+    const EVENTS: &str = "/api/v1/namespaces/root/events";
+    let root = shop().await;
+    let cluster = root.cluster("one").await;
+    let _worker = cluster.worker(&root.api, "device").await;
+    patch(&root.api, &format!("{SERVICE}/scale"), MERGE, &json!({"spec": {"replicas": 1}})).await.ok();
+    let of_instance = format!("{EVENTS}?fieldSelector=involvedObject.name%3Dshop.test.hello.test-0");
+    let started = wait_until("its start to be told", async || {
+        let events = root.api.get(&of_instance).await.ok();
+        let started = events["items"].as_array().expect("a list").iter().find(|it| it["reason"] == "Started");
+        started.cloned().ok_or_else(|| events.to_string())
+    })
+    .await;
+    assert_eq!(started["involvedObject"]["kind"], "Instance");
+    assert_eq!((&started["type"], &started["count"]), (&json!("Normal"), &json!(1)));
+    let name = started["metadata"]["name"].as_str().expect("a name");
+    assert_eq!(root.api.get(&format!("{EVENTS}/{name}")).await.ok()["reason"], "Started");
+    let all = root.api.get("/api/v1/events").await.ok();
+    let since = &all["metadata"]["resourceVersion"].as_str().expect("a revision");
+    patch(&root.api, SERVICE, MERGE, &json!({"spec": {"code": "mangrove/hello:2"}})).await.ok();
+    let path = format!("{EVENTS}?watch=true&resourceVersion={since}");
+    let is_done = |lines: &[Value]| lines.iter().any(|line| line["object"]["reason"] == "RolloutFinished");
+    let lines = super::resources::watch_until(&root.api, &path, is_done).await;
+    let reasons: Vec<&str> = lines.iter().filter_map(|line| line["object"]["reason"].as_str()).collect();
+    assert!(reasons.contains(&"RolloutStarted") && reasons.contains(&"Scheduled"), "{reasons:?}");
+    assert_eq!(root.api.delete(&format!("{EVENTS}/{name}")).await.status, 405, "nobody writes them");
 }

@@ -244,6 +244,7 @@ impl State {
     /// What is durable as of a revision.
     pub(crate) fn note_revision(&mut self, changes: &[Change], revision: u64) {
         self.revision = self.revision.max(revision);
+        self.events.committed(revision);
         for change in changes {
             if let Change::Object(key, Some(_)) = change {
                 self.objects.committed(key, revision);

@@ -1,4 +1,4 @@
-//! The routes of namespaces, which are organisations.
+//! The routes of the core group: namespaces, which are organisations, and events.
 
 use super::{
     super::{Path, body::Body},
@@ -64,4 +64,58 @@ pub(in crate::api) async fn delete(
     body: Body,
 ) -> Answer {
     write::delete(context, caller?, place(), &name, asked, asked::body(body)?).await
+}
+
+fn events(namespace: Option<String>) -> Place {
+    let [group, version, plural] = ["", "v1", "events"].map(str::to_owned);
+    Place { group, version, namespace, plural }
+}
+
+/// List what has happened in all organisations, or watch it
+///
+/// With `watch=true` the answer is a line for each event, and does not end.
+#[utoipa::path(get, path = "/api/v1/events", tag = "resources",
+    params(
+        ("labelSelector" = Option<String>, Query, description = "Which labels, such as `app=shop`"),
+        ("fieldSelector" = Option<String>, Query, description = "Which fields, such as `involvedObject.name=one`"),
+        ("limit" = Option<u32>, Query, description = "How many at once"),
+        ("continue" = Option<String>, Query, description = "Where the list before ended"),
+    ), responses(Answers))]
+pub(in crate::api) async fn list_all_events(State(context): Shared, caller: Asking, asked: Asked) -> Answer {
+    read::all(context, caller?, events(None), asked).await
+}
+
+/// List what has happened in an organisation, or watch it
+///
+/// With `watch=true` the answer is a line for each event, and does not end.
+#[utoipa::path(get, path = "/api/v1/namespaces/{namespace}/events", tag = "resources",
+    params(
+        ("labelSelector" = Option<String>, Query, description = "Which labels, such as `app=shop`"),
+        ("fieldSelector" = Option<String>, Query, description = "Which fields, such as `involvedObject.name=one`"),
+        ("limit" = Option<u32>, Query, description = "How many at once"),
+        ("continue" = Option<String>, Query, description = "Where the list before ended"),
+        ("namespace" = String, Path, description = "Name of the organisation"),
+    ), responses(Answers))]
+pub(in crate::api) async fn list_events(
+    State(context): Shared,
+    caller: Asking,
+    Path(namespace): Path<String>,
+    asked: Asked,
+) -> Answer {
+    read::all(context, caller?, events(Some(namespace)), asked).await
+}
+
+/// Show what has happened
+#[utoipa::path(get, path = "/api/v1/namespaces/{namespace}/events/{name}", tag = "resources",
+    params(
+        ("namespace" = String, Path, description = "Name of the organisation"),
+        ("name" = String, Path, description = "Name of the event"),
+    ), responses(Answers))]
+pub(in crate::api) async fn get_event(
+    State(context): Shared,
+    caller: Asking,
+    Path((namespace, name)): Path<(String, String)>,
+    asked: Asked,
+) -> Answer {
+    read::one(context, caller?, events(Some(namespace)), &name, asked).await
 }

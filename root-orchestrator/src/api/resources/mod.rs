@@ -1,13 +1,15 @@
 //! The resource API, which clients of Kubernetes speak: what there is is found in `discovery.rs`, objects are read in `read.rs`,
 //! watched in `watch.rs` and written in `write.rs`; `kinds.rs` says where the objects of each kind are and who may do what with
 //! them. `workflows.rs` says what tasks, ignitors and runs are. `views.rs` shows what has a form of its own in the REST API,
-//! `viewed.rs` writes it, and `scale.rs` how many instances there shall be. What becomes of objects is worked out in
-//! `crates/resources`. The routes are in `platform.rs`, `namespaced.rs` and `core.rs`; who may do what is asked in `reviews.rs`.
+//! `viewed.rs` writes it, and `scale.rs` how many instances there shall be; `happened.rs` shows what has
+//! happened. What becomes of objects is worked out in `crates/resources`. The routes are in `platform.rs`, `namespaced.rs` and
+//! `core.rs`; who may do what is asked in `reviews.rs`.
 
 mod answer;
 mod asked;
 mod core;
 mod discovery;
+mod happened;
 mod kinds;
 mod namespaced;
 mod platform;
@@ -49,6 +51,9 @@ pub(super) fn routes() -> OpenApiRouter<Context> {
         .routes(routes!(reviews::who_am_i))
         .routes(routes!(core::list, core::create))
         .routes(routes!(core::get, core::delete))
+        .routes(routes!(core::list_all_events))
+        .routes(routes!(core::list_events))
+        .routes(routes!(core::get_event))
         .routes(routes!(platform::list, platform::create, platform::delete_all))
         .routes(routes!(platform::get, platform::replace, platform::patch, platform::delete))
         .routes(routes!(platform::get_status, platform::replace_status, platform::patch_status))

@@ -16,8 +16,9 @@ use super::{
     Answer, Failure,
     answer::answered,
     asked::Asked,
-    kinds::{self, Served, Whose},
+    kinds::{self, Served, Source, Whose},
     rows::{self, Namespaces, Row},
+    views::View,
     watch,
 };
 use crate::{auth::Caller, documents};
@@ -135,6 +136,11 @@ async fn snapshot(
         }
         (namespaces, rows::first_organization(&state))
     };
+    if served.source == Source::View(View::Events) {
+        // Of what has happened there is no past.
+        let state = context.brain.read().await;
+        return Ok((served.rows(&state), namespaces, state.revision()));
+    }
     let revision = exact.unwrap_or_default();
     let Some(collection) = served.collection() else {
         let state = documents::viewed_at(context.store.as_ref(), first, Revision(revision)).await?;

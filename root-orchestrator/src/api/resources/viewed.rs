@@ -142,7 +142,7 @@ impl Writer {
         let before = match view {
             View::Applications => Before::Application(state.application(id.parse().ok()?)?.clone()),
             View::Services => Before::Service(state.service(id.parse().ok()?)?.clone()),
-            View::Instances | View::Clusters => return None,
+            View::Instances | View::Clusters | View::Events => return None,
         };
         Some((before, self.served.shown(&row, &rows::namespaces(&state))))
     }
@@ -216,7 +216,7 @@ impl Writer {
         let wanted = match view {
             View::Applications => application(&self.name, &object["spec"]),
             View::Services => service(&self.name, &object["spec"], is_same),
-            View::Instances | View::Clusters => {
+            View::Instances | View::Clusters | View::Events => {
                 let message = format!("{} are not written", self.kind().names.plural);
                 return Err(Status::new(Reason::MethodNotAllowed, message).into());
             }

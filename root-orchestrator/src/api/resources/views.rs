@@ -11,7 +11,7 @@ use model::{InstanceId, Now, OrganizationId, Timestamp};
 use root_core::{Application, Change, Cluster, Document, Notes, Service, State as Truth, access};
 use serde_json::{Value, json};
 
-use super::{super::views, rows::Row};
+use super::{super::views, happened, rows::Row};
 use crate::documents::{APPLICATIONS, CLUSTERS, INSTANCES, SERVICES};
 
 /// The group of what the root has by itself.
@@ -25,22 +25,27 @@ pub(super) enum View {
     Services,
     Instances,
     Clusters,
+    Events,
 }
 
 impl View {
-    pub(super) const ALL: [Self; 4] = [Self::Applications, Self::Services, Self::Instances, Self::Clusters];
+    pub(super) const ALL: [Self; 5] =
+        [Self::Applications, Self::Services, Self::Instances, Self::Clusters, Self::Events];
 
     /// As what its objects count where it is decided who may do what.
     pub(super) const fn access(self) -> access::Kind {
         match self {
             Self::Applications => access::Kind::Application,
-            Self::Services | Self::Instances => access::Kind::Service,
+            Self::Services | Self::Instances | Self::Events => access::Kind::Service,
             Self::Clusters => access::Kind::Cluster,
         }
     }
 
     /// The kind of its objects.
     pub(super) fn kind(self) -> Kind {
+        if self == Self::Events {
+            return happened::kind();
+        }
         let text = |name: &str, path: &str| Column::new(name, ColumnType::Text, path);
         let wide = |name: &str, path: &str| Column::wide(name, ColumnType::Text, path);
         let number = |name: &str, path: &str| Column::new(name, ColumnType::Integer, path);
@@ -82,6 +87,7 @@ impl View {
                 ],
                 "A cluster, as sums over its workers.",
             ),
+            Self::Events => (Names::default(), Vec::new(), ""),
         };
         let schema = json!({
             "type": "object", "description": description,
@@ -98,7 +104,7 @@ impl View {
                 verbs.extend([Verb::Create, Verb::Update, Verb::Patch, Verb::Delete]);
             }
             Self::Instances => verbs.push(Verb::Delete),
-            Self::Clusters => {}
+            Self::Clusters | Self::Events => {}
         }
         Kind {
             group: GROUP.to_owned(),
@@ -126,7 +132,7 @@ impl View {
                 },
             }),
             // Its fields are those of the SLA, and judged as such.
-            Self::Services | Self::Instances | Self::Clusters => {
+            Self::Services | Self::Instances | Self::Clusters | Self::Events => {
                 json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
             }
         }
@@ -147,6 +153,9 @@ impl View {
             Self::Clusters => {
                 state.clusters().map(|it| (it.id.to_string(), cluster(state, it, now))).collect()
             }
+            Self::Events => {
+                state.events().map(|it| (happened::name_of(it), happened::row(state, it))).collect()
+            }
         }
     }
 
@@ -161,6 +170,10 @@ impl View {
                 instances(state, state.service(instance.service)?, now).remove(id)
             }
             Self::Clusters => Some(cluster(state, state.cluster(id.parse().ok()?)?, now)),
+            Self::Events => {
+                let event = state.events().find(|it| happened::name_of(it) == id)?;
+                Some(happened::row(state, event))
+            }
         }
     }
 
@@ -185,8 +198,10 @@ impl View {
                 InstanceId { service: service_named(service)?.id, number: number.parse().ok()? }.to_string()
             }
             Self::Clusters => state.clusters().find(|it| it.name == name)?.id.to_string(),
+            Self::Events => name.to_owned(),
         };
-        self.row(state, &id).map(|row| (id, row))
+        let row = self.row(state, &id).filter(|row| row.organization == of || self == Self::Clusters);
+        row.map(|row| (id, row))
     }
 
     /// What deletes one of them; nothing if it is not there, or cannot be deleted here.
@@ -201,7 +216,7 @@ impl View {
                 let InstanceId { service, number } = id.parse().ok()?;
                 state.undeploy(service, number, now).ok()
             }
-            Self::Clusters => None,
+            Self::Clusters | Self::Events => None,
         }
     }
 

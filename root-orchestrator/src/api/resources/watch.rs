@@ -26,6 +26,7 @@ use super::{
     Answer, Failure,
     answer::Form,
     asked::Asked,
+    happened,
     kinds::{Served, Source, Whose},
     rows::{self, Namespaces, Row},
     views::View,
@@ -63,6 +64,12 @@ pub(super) async fn watch(
         let namespaces = rows::namespaces(&state);
         let first = rows::first_organization(&state);
         let viewed = match served.source {
+            // Those that are newer are told.
+            Source::View(View::Events) => {
+                let mut rows = View::Events.rows(&state);
+                rows.retain(|_, row| row.revision <= after);
+                Some(rows)
+            }
             Source::View(view) if after == newest => Some(view.rows(&state)),
             Source::View(_) | Source::Objects | Source::Organizations => None,
         };
@@ -114,6 +121,15 @@ pub(super) async fn watch(
     });
     let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
     Ok((headers, Body::from_stream(lines)).into_response())
+}
+
+/// What changes of documents may have changed of a view, and when last, in that order.
+fn touched(view: View, changes: &[Change]) -> Vec<(Revision, String)> {
+    let touched = |change: &Change| Some((view.touched(&change.collection, &change.key)?, change.revision));
+    let last: BTreeMap<String, Revision> = changes.iter().filter_map(touched).collect();
+    let mut last: Vec<(Revision, String)> = last.into_iter().map(|(id, revision)| (revision, id)).collect();
+    last.sort();
+    last
 }
 
 struct Watcher {
@@ -173,9 +189,16 @@ impl Watcher {
         let newest = *self.news.borrow();
         let changes = self.context.store.changes(self.after, AT_ONCE).await?;
         let namespaces = rows::namespaces(&*self.context.brain.read().await);
+        let before = self.after;
         self.after = changes.last().map_or(newest, |last| last.revision);
         if let Source::View(view) = self.served.source {
-            self.consider_view(view, &changes, &namespaces).await;
+            let touched = match view {
+                View::Events => self.happened_since(before).await,
+                View::Applications | View::Services | View::Instances | View::Clusters => {
+                    touched(view, &changes)
+                }
+            };
+            self.consider_view(view, touched, &namespaces).await;
             return Ok(());
         }
         for change in &changes {
@@ -202,19 +225,19 @@ impl Watcher {
         }
     }
 
+    /// What has happened behind a revision, up to where all was looked at.
+    async fn happened_since(&self, before: Revision) -> Vec<(Revision, String)> {
+        let state = self.context.brain.read().await;
+        let newest = state.events().rev().take_while(|it| it.revision.is_none_or(|is| is > before.0));
+        let is_known = newest.filter_map(|it| Some((Revision(it.revision?), happened::name_of(it))));
+        let mut happened: Vec<_> = is_known.filter(|(revision, _)| *revision <= self.after).collect();
+        happened.reverse();
+        happened
+    }
+
     /// What is a view follows from several documents, so it is looked at as it is now.
-    async fn consider_view(&mut self, view: View, changes: &[Change], namespaces: &Namespaces) {
-        let touched =
-            |change: &Change| Some((view.touched(&change.collection, &change.key)?, change.revision));
-        let mut last: Vec<(Revision, String)> = changes
-            .iter()
-            .filter_map(touched)
-            .collect::<BTreeMap<String, Revision>>()
-            .into_iter()
-            .map(|(id, revision)| (revision, id))
-            .collect();
-        last.sort();
-        for (revision, id) in last {
+    async fn consider_view(&mut self, view: View, touched: Vec<(Revision, String)>, namespaces: &Namespaces) {
+        for (revision, id) in touched {
             let row = view.row(&*self.context.brain.read().await, &id);
             let row = row.filter(|row| self.served.shows(&self.caller, &self.whose, row));
             // Whoever resumes behind it has missed nothing, though it may be newer than that.
