@@ -20,7 +20,7 @@ use link::secret_hash;
 use model::{OrganizationId, TokenId, UserId};
 use root_core::{
     Session, State, Throttle, User,
-    access::{Kind, Of, Rights, Verb, Verdict, may, usual_owner},
+    access::{Kind, Of, Rights, Verb, Verdict, may, may_somewhere, usual_owner},
 };
 use serde::Serialize;
 
@@ -58,7 +58,12 @@ impl Caller {
         may(&self.rights, verb, kind, of)
     }
 
-    /// The same without naming whose: of the caller's organisation, or of the platform, or the caller's own.
+    /// Whether the caller may do that to something at all; see [`may_somewhere`].
+    pub(crate) fn may_somewhere(&self, verb: Verb, kind: Kind) -> Verdict {
+        may_somewhere(&self.rights, verb, kind)
+    }
+
+    /// The same as [`Self::may`] without naming whose: of the caller's organisation, or of the platform, or the caller's own.
     pub(crate) fn may_usually(&self, verb: Verb, kind: Kind) -> Verdict {
         self.may(verb, kind, usual_owner(&self.rights, kind))
     }

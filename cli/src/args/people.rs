@@ -46,7 +46,7 @@ pub enum UserWhat {
     Roles {
         /// Its name
         name: String,
-        /// Admin, Organization_Admin, Application_Provider or Infrastructure_Provider
+        /// Admin, Organization_Admin, Application_Provider, Infrastructure_Provider or, for one cluster, Infrastructure_Provider@CLUSTER
         #[arg(value_name = "ROLE")]
         roles: Vec<String>,
     },
@@ -160,6 +160,9 @@ pub enum AuthWhat {
         verb: String,
         /// application, service, secret, hook, custom-resource, user, organization, quota, cluster, worker, join-token or api-token
         resource: String,
+        /// Name or id of a cluster, to ask about that one alone
+        #[arg(long)]
+        cluster: Option<String>,
     },
     /// Create, list and revoke the API tokens by which programs do what you may
     Token {

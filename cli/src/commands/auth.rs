@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::{
     args::{ApiTokenArguments, ApiTokenWhat, AuthWhat, Listing, PasswordArguments, TokenFormat},
-    client::{Client, path_segment},
+    client::{Client, path_segment, with_query},
     commands::{
         get::{Columns, print, time_left},
         passwords::{self, Lines},
@@ -53,7 +53,7 @@ async fn new_password(lines: Option<&mut Lines>) -> Result<String, Error> {
 /// Asks what one may do, or manages API tokens.
 pub(crate) async fn run(client: &Client, output: &Output, what: AuthWhat) -> Result<(), Error> {
     match what {
-        AuthWhat::CanI { verb, resource } => can_i(client, output, &verb, &resource).await,
+        AuthWhat::CanI { verb, resource, cluster } => can_i(client, output, &verb, &resource, cluster).await,
         AuthWhat::Token { what } => match what {
             ApiTokenWhat::Create(arguments) => create(client, output, arguments).await,
             ApiTokenWhat::List(listing) => list(client, output, listing).await,
@@ -63,16 +63,23 @@ pub(crate) async fn run(client: &Client, output: &Output, what: AuthWhat) -> Res
 }
 
 /// `yes` or `no` for a script; why not for people, and exit code 1.
-async fn can_i(client: &Client, output: &Output, verb: &str, resource: &str) -> Result<(), Error> {
-    let word = |text: &str| path_segment(text).unwrap_or_default();
-    let path = format!("/api/auth/can-i?verb={}&resource={}", word(verb), word(resource));
-    let answer = client.get(&path).await?;
+async fn can_i(
+    client: &Client,
+    output: &Output,
+    verb: &str,
+    resource: &str,
+    cluster: Option<String>,
+) -> Result<(), Error> {
+    let place = cluster.as_ref().map(|cluster| format!(" at cluster {cluster}")).unwrap_or_default();
+    let asked = [("verb", verb.to_owned()), ("resource", resource.to_owned())];
+    let asked: Vec<_> = asked.into_iter().chain(cluster.map(|cluster| ("cluster", cluster))).collect();
+    let answer = client.get(&with_query("/api/auth/can-i", &asked)).await?;
     if answer["allowed"] == true {
         return output.data("yes");
     }
     output.data("no")?;
     let reason = answer["reason"].as_str().unwrap_or("the root does not say why");
-    Err(Error::MayNot { action: format!("{verb} {resource}"), reason: reason.to_owned() })
+    Err(Error::MayNot { action: format!("{verb} {resource}{place}"), reason: reason.to_owned() })
 }
 
 async fn create(client: &Client, output: &Output, arguments: ApiTokenArguments) -> Result<(), Error> {

@@ -94,6 +94,11 @@ fn what_one_may_is_told_in_a_word_and_a_reason() {
     let no = home.run(&["auth", "can-i", "delete", "user"]);
     assert_eq!((no.code, no.stdout.as_str()), (1, "no\n"));
     assert_eq!(no.stderr, "error: you may not delete user: ask eve\n");
+    let (root, home) = telling([("GET /api/auth/can-i", json!({"allowed": false, "reason": "ask eve"}))]);
+    let no = home.run(&["auth", "can-i", "update", "worker", "--cluster", "edge"]);
+    assert_eq!(no.stderr, "error: you may not update worker at cluster edge: ask eve\n");
+    let asked = "GET /api/auth/can-i?verb=update&resource=worker&cluster=edge";
+    assert!(root.requests().iter().any(|request| request.starts_with(asked)), "{:?}", root.requests());
 }
 
 #[test]

@@ -1,211 +1,27 @@
 //! Who may do what: the one table, and who falls under it. Everybody else is refused.
 //!
 //! Whoever asks does so for one organisation and holds roles there. Roles count for what belongs to that organisation;
-//! those of the first organisation, `root`, for the platform too: its clusters and workers. An `Admin` of `root` may do
-//! everything everywhere. The handlers of the API ask [`may`]; whom the roles belong to is in `people.rs`.
+//! those of the first organisation, `root`, for the platform too: its clusters and workers, all of them or those of one
+//! cluster. An `Admin` of `root` may do everything everywhere. The handlers of the API ask [`may`]; whom the roles belong
+//! to is in `people.rs`.
+
+mod words;
 
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
-use model::{OrganizationId, UserId};
+use model::{ClusterId, OrganizationId, UserId};
 use serde::{Deserialize, Serialize};
 
-/// What a member is in an organisation, in the words of Oakestra.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Role {
-    /// Everything in the organisation.
-    Admin,
-    /// Its people, and a look at all it has.
-    #[serde(rename = "Organization_Admin")]
-    OrganizationAdmin,
-    /// Its applications.
-    #[serde(rename = "Application_Provider")]
-    ApplicationProvider,
-    /// Clusters and workers; of use in `root` only, as they belong to the platform.
-    #[serde(rename = "Infrastructure_Provider")]
-    InfrastructureProvider,
-}
-
-impl Role {
-    /// All of them.
-    pub const ALL: [Self; 4] =
-        [Self::Admin, Self::OrganizationAdmin, Self::ApplicationProvider, Self::InfrastructureProvider];
-
-    /// Oakestra's word.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Admin => "Admin",
-            Self::OrganizationAdmin => "Organization_Admin",
-            Self::ApplicationProvider => "Application_Provider",
-            Self::InfrastructureProvider => "Infrastructure_Provider",
-        }
-    }
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// What is done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Verb {
-    /// Looking, at one or at all.
-    Get,
-    /// Making a new one.
-    Create,
-    /// Changing one, or what it does.
-    Update,
-    /// Removing one.
-    Delete,
-}
-
-impl Verb {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Get, Self::Create, Self::Update, Self::Delete];
-
-    /// Its word.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Get => "get",
-            Self::Create => "create",
-            Self::Update => "update",
-            Self::Delete => "delete",
-        }
-    }
-}
-
-/// To what it is done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    /// An application.
-    Application,
-    /// A service with its instances and their logs.
-    Service,
-    /// What services are given and nobody is shown.
-    Secret,
-    /// Who is told of changes.
-    Hook,
-    /// A type of custom resources, or one of them.
-    CustomResource,
-    /// A kind of objects that is defined and not built in.
-    ResourceDefinition,
-    /// A user, as a member of an organisation.
-    User,
-    /// An organisation.
-    Organization,
-    /// What the applications of an organisation may take.
-    Quota,
-    /// A cluster.
-    Cluster,
-    /// A worker.
-    Worker,
-    /// What clusters and workers join with.
-    JoinToken,
-    /// What a program logs in with in place of its user.
-    ApiToken,
-    /// Records of who changed what.
-    Audit,
-    /// Figures for a collector.
-    Metrics,
-}
-
-impl Kind {
-    /// All of them.
-    pub const ALL: [Self; 15] = [
-        Self::Application,
-        Self::Service,
-        Self::Secret,
-        Self::Hook,
-        Self::CustomResource,
-        Self::User,
-        Self::Organization,
-        Self::Quota,
-        Self::ResourceDefinition,
-        Self::Cluster,
-        Self::Worker,
-        Self::JoinToken,
-        Self::ApiToken,
-        Self::Audit,
-        Self::Metrics,
-    ];
-
-    /// Its word.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Application => "application",
-            Self::Service => "service",
-            Self::Secret => "secret",
-            Self::Hook => "hook",
-            Self::CustomResource => "custom-resource",
-            Self::ResourceDefinition => "resource-definition",
-            Self::User => "user",
-            Self::Organization => "organization",
-            Self::Quota => "quota",
-            Self::Cluster => "cluster",
-            Self::Worker => "worker",
-            Self::JoinToken => "join-token",
-            Self::ApiToken => "api-token",
-            Self::Audit => "audit",
-            Self::Metrics => "metrics",
-        }
-    }
-}
-
-/// A text that is none of the words it may be.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is not {what}: expected {expected}")]
-pub struct WordError {
-    what: &'static str,
-    text: String,
-    expected: String,
-}
-
-fn word<T: Copy>(
-    what: &'static str,
-    all: &[T],
-    as_str: impl Fn(T) -> &'static str,
-    text: &str,
-) -> Result<T, WordError> {
-    all.iter().copied().find(|one| as_str(*one) == text).ok_or_else(|| WordError {
-        what,
-        text: text.chars().take(40).collect(),
-        expected: all.iter().map(|one| as_str(*one)).collect::<Vec<_>>().join(", "),
-    })
-}
-
-impl FromStr for Role {
-    type Err = WordError;
-
-    fn from_str(text: &str) -> Result<Self, WordError> {
-        word("a role", &Self::ALL, Self::as_str, text)
-    }
-}
-
-impl FromStr for Verb {
-    type Err = WordError;
-
-    fn from_str(text: &str) -> Result<Self, WordError> {
-        word("a verb", &Self::ALL, Self::as_str, text)
-    }
-}
-
-impl FromStr for Kind {
-    type Err = WordError;
-
-    fn from_str(text: &str) -> Result<Self, WordError> {
-        word("a kind of resource", &Self::ALL, Self::as_str, text)
-    }
-}
+use crate::JoinKind;
+pub use words::{Kind, Role, Verb, WordError};
 
 /// Whose something is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Of {
     /// Nobody's alone.
     Platform,
+    /// A cluster's, and so the platform's too.
+    Cluster(ClusterId),
     /// An organisation's.
     Organization(OrganizationId),
     /// A person's own.
@@ -282,11 +98,21 @@ impl Rights {
     /// holds no role.
     #[must_use]
     pub fn holds(&self, role: Role) -> bool {
-        // An administrator holds every role.
-        let is_lent = |scopes: &BTreeSet<Scope>| {
-            [role, Role::Admin].iter().any(|role| scopes.contains(&Scope::Role(*role)))
+        let lends = |scope: &Scope| match scope {
+            Scope::Role(lent) => lent.includes(role),
+            Scope::Action(..) => false,
         };
-        has_one(self, &[role]) && self.scopes.as_ref().is_none_or(is_lent)
+        let is_lent = |scopes: &BTreeSet<Scope>| scopes.iter().any(lends);
+        self.roles.iter().any(|held| held.includes(role)) && self.scopes.as_ref().is_none_or(is_lent)
+    }
+
+    /// The clusters for which alone a role is held or lent.
+    fn clusters(&self) -> impl Iterator<Item = ClusterId> + '_ {
+        let lent = self.scopes.iter().flatten().filter_map(|scope| match scope {
+            Scope::Role(role) => Some(*role),
+            Scope::Action(..) => None,
+        });
+        self.roles.iter().copied().chain(lent).filter_map(Role::cluster)
     }
 }
 
@@ -394,7 +220,7 @@ const fn is_ones_own(verb: Verb, kind: Kind) -> bool {
 /// Whether somebody may do that to something of `of`.
 #[must_use]
 pub fn may(rights: &Rights, verb: Verb, kind: Kind, of: Of) -> Verdict {
-    if !is_in_scope(rights, verb, kind) {
+    if !is_in_scope(rights, verb, kind, of) {
         return Verdict::Refused(Refused::Scope { verb, kind });
     }
     if rights.is_platform_admin() {
@@ -408,9 +234,11 @@ pub fn may(rights: &Rights, verb: Verb, kind: Kind, of: Of) -> Verdict {
             Enough::Roles(roles) => has_one(rights, roles),
             Enough::PlatformAdmin => false,
         },
-        Of::Platform => match enough(verb, kind) {
+        Of::Platform | Of::Cluster(_) => match enough(verb, kind) {
             Enough::Anybody => true,
-            Enough::Roles(roles) => rights.in_root && has_one(rights, roles),
+            Enough::Roles(roles) => {
+                rights.in_root && (has_one(rights, roles) || has_one_there(&rights.roles, roles, of))
+            }
             Enough::PlatformAdmin => false,
         },
     };
@@ -440,12 +268,34 @@ pub const fn usual_owner(rights: &Rights, kind: Kind) -> Of {
     }
 }
 
-/// Whether somebody may give a token that scope: whoever may do it all without the token.
+/// Whether somebody may do that without it being said to which: if not to what is usual, then at a cluster whose role they
+/// hold. What it is done to must still be asked about by [`may`].
+#[must_use]
+pub fn may_somewhere(rights: &Rights, verb: Verb, kind: Kind) -> Verdict {
+    let usually = may(rights, verb, kind, usual_owner(rights, kind));
+    let may_at = |cluster| may(rights, verb, kind, Of::Cluster(cluster)) == Verdict::Allowed;
+    match usually {
+        Verdict::Refused(_) if kind.is_of_clusters() && rights.clusters().any(may_at) => Verdict::Allowed,
+        Verdict::Allowed | Verdict::Hidden | Verdict::Refused(_) => usually,
+    }
+}
+
+/// Whose a join token is: the cluster's, if nothing but a worker of it can join with it.
+#[must_use]
+pub const fn join_token_owner(kind: &JoinKind) -> Of {
+    match kind {
+        JoinKind::Worker { cluster: Some(cluster) } => Of::Cluster(*cluster),
+        JoinKind::Worker { cluster: None } | JoinKind::Cluster { .. } => Of::Platform,
+    }
+}
+
+/// Whether somebody may give a token that scope: whoever may do it all without the token. A token may never do what its user
+/// may not, so that an action at one cluster stays there.
 #[must_use]
 pub fn may_lend(rights: &Rights, scope: Scope) -> bool {
     match scope {
         Scope::Role(role) => rights.holds(role),
-        Scope::Action(verb, kind) => may(rights, verb, kind, usual_owner(rights, kind)) == Verdict::Allowed,
+        Scope::Action(verb, kind) => may_somewhere(rights, verb, kind) == Verdict::Allowed,
     }
 }
 
@@ -453,13 +303,19 @@ fn has_one(rights: &Rights, roles: &[Role]) -> bool {
     rights.roles.contains(&Role::Admin) || roles.iter().any(|role| rights.roles.contains(role))
 }
 
-fn is_in_scope(rights: &Rights, verb: Verb, kind: Kind) -> bool {
+/// Whether one of `held` is one of `roles` for the cluster it is of.
+fn has_one_there(held: &BTreeSet<Role>, roles: &[Role], of: Of) -> bool {
+    let Of::Cluster(cluster) = of else { return false };
+    roles.iter().filter_map(|role| role.at(cluster)).any(|role| held.contains(&role))
+}
+
+fn is_in_scope(rights: &Rights, verb: Verb, kind: Kind, of: Of) -> bool {
     let covers = |scope: &Scope| match scope {
         Scope::Action(this, of) => (*this, *of) == (verb, kind),
         Scope::Role(Role::Admin) => true,
         Scope::Role(role) => match enough(verb, kind) {
             Enough::Anybody => true,
-            Enough::Roles(roles) => roles.contains(role),
+            Enough::Roles(roles) => roles.contains(role) || has_one_there(&[*role].into(), roles, of),
             Enough::PlatformAdmin => false,
         },
     };
@@ -468,7 +324,7 @@ fn is_in_scope(rights: &Rights, verb: Verb, kind: Kind) -> bool {
 
 fn needs(verb: Verb, kind: Kind, of: Of) -> String {
     let place = match of {
-        Of::Platform => "in the organisation `root`",
+        Of::Platform | Of::Cluster(_) => "in the organisation `root`",
         Of::Organization(_) => "in the organisation you are logged in to",
         Of::Person(_) => {
             return "that it is your own, or the role Admin in the organisation `root`".to_owned();
@@ -476,7 +332,12 @@ fn needs(verb: Verb, kind: Kind, of: Of) -> String {
     };
     match enough(verb, kind) {
         Enough::Roles(roles) => {
-            let named: String = roles.iter().map(|role| format!("{role} or ")).collect();
+            let at = |role: &Role| match of {
+                Of::Cluster(cluster) => role.at(cluster),
+                Of::Platform | Of::Organization(_) | Of::Person(_) => None,
+            };
+            let named = roles.iter().flat_map(|role| [Some(*role), at(role)]).flatten();
+            let named: String = named.map(|role| format!("{role} or ")).collect();
             format!("the role {named}Admin {place}")
         }
         Enough::Anybody | Enough::PlatformAdmin => "the role Admin in the organisation `root`".to_owned(),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use axum::Json;
 use model::TokenId;
 use root_core::{
-    NewApiToken, PeopleRejected,
+    NewApiToken, PeopleRejected, State as Truth,
     access::{Kind, Scope, Verb},
 };
 use serde::Deserialize;
@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::{
     Body, Path, Shared, State,
     applications::Message,
-    body,
+    body, clusters,
     error::{Error, ErrorBody},
     views::{self, ApiTokenView},
 };
@@ -84,7 +84,10 @@ pub(super) async fn create(
         let message = format!("ttl_seconds must be from 1 to {LONGEST_SECONDS}, not {seconds}");
         return Err(Error::bad_field("ttl_seconds", message));
     }
-    let scopes = wanted.scopes.map(|scopes| read_scopes(&scopes)).transpose()?;
+    let scopes = match wanted.scopes {
+        Some(scopes) => Some(read_scopes(&*context.brain.read().await, &scopes)?),
+        None => None,
+    };
     let id = TokenId::new(daemon::fresh_uuid());
     let (text, secret_hash) = new_api_token(id);
     context
@@ -100,7 +103,7 @@ pub(super) async fn create(
     Ok(Json(views::api_token(made, Some(text))))
 }
 
-fn read_scopes(texts: &[String]) -> Result<BTreeSet<Scope>, Error> {
+fn read_scopes(state: &Truth, texts: &[String]) -> Result<BTreeSet<Scope>, Error> {
     if texts.is_empty() {
         let message = "scopes names nothing, so the token could do nothing; leave it out for all you may";
         return Err(Error::bad_field("scopes", message));
@@ -112,7 +115,7 @@ fn read_scopes(texts: &[String]) -> Result<BTreeSet<Scope>, Error> {
                 format!("{error}, or a verb, `:` and a kind of resource"),
             )
         };
-        text.parse::<Scope>().map_err(wrong)
+        clusters::with_id(state, text).parse::<Scope>().map_err(wrong)
     };
     texts.iter().enumerate().map(read).collect()
 }

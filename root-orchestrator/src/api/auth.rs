@@ -7,7 +7,7 @@ use axum::{
     extract::{ConnectInfo, Query, rejection::QueryRejection},
     http::HeaderMap,
 };
-use root_core::access::Verdict;
+use root_core::access::{Kind, Of, Verdict};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -16,6 +16,7 @@ use super::{
     applications::Message,
     authorization, body,
     error::{Error, ErrorBody},
+    workers,
 };
 use crate::auth::{Attempt, Caller, TokenPair};
 
@@ -44,6 +45,8 @@ pub(crate) struct Question {
     /// `application`, `service`, `secret`, `hook`, `custom-resource`, `resource-definition`, `user`, `organization`,
     /// `quota`, `cluster`, `worker`, `join-token`, `api-token` or `audit`.
     resource: String,
+    /// Name or id of a cluster: asks about that one alone. For `cluster`, `worker` and `join-token`.
+    cluster: Option<String>,
 }
 
 /// Whether it may.
@@ -101,20 +104,34 @@ pub(super) async fn log_out(State(context): Shared, headers: HeaderMap) -> Resul
     Ok(Json(Message { message: "Logged out".to_owned() }))
 }
 
-/// Ask whether the caller may do that, in the organisation of the login
+/// Ask whether the caller may do that, in the organisation of the login or at one cluster
 #[utoipa::path(get, path = "/api/auth/can-i", tag = "auth", params(Question), responses(
     (status = 200, body = MayI),
     (status = 401, body = ErrorBody),
-    (status = 422, description = "No such verb or kind of resource", body = ErrorBody),
+    (status = 404, description = "No such cluster", body = ErrorBody),
+    (status = 422, description = "No such verb or kind of resource, or a cluster has none of it", body = ErrorBody),
 ))]
 pub(super) async fn can_i(
+    State(context): Shared,
     caller: Caller,
     question: Result<Query<Question>, QueryRejection>,
 ) -> Result<Json<MayI>, Error> {
     let Query(question) = question.map_err(|rejection| Error::bad_field("query", rejection.body_text()))?;
     let verb = question.verb.parse().map_err(|error| Error::bad_field("verb", format!("{error}")))?;
-    let kind = question.resource.parse().map_err(|error| Error::bad_field("resource", format!("{error}")))?;
-    Ok(Json(match caller.may_usually(verb, kind) {
+    let kind: Kind =
+        question.resource.parse().map_err(|error| Error::bad_field("resource", format!("{error}")))?;
+    let verdict = match question.cluster {
+        None => caller.may_usually(verb, kind),
+        Some(_) if !kind.is_of_clusters() => {
+            let message = format!("no {} is of a cluster; ask without `cluster`", kind.as_str());
+            return Err(Error::bad_field("cluster", message));
+        }
+        Some(cluster) => {
+            let cluster = workers::find(&*context.brain.read().await, &cluster)?;
+            caller.may(verb, kind, Of::Cluster(cluster))
+        }
+    };
+    Ok(Json(match verdict {
         Verdict::Allowed => MayI { allowed: true, reason: None },
         Verdict::Hidden => MayI { allowed: false, reason: None },
         Verdict::Refused(refused) => MayI { allowed: false, reason: Some(refused.to_string()) },

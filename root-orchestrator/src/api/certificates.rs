@@ -6,7 +6,10 @@ use model::{
     CertificateRecord, ClusterAnswer, ClusterId, ClusterRequest, Holder, Lifetime, Timestamp,
     WorkerCertificate, WorkerId,
 };
-use root_core::{RevokedId, State as Truth};
+use root_core::{
+    RevokedId, State as Truth,
+    access::{Kind, Verb},
+};
 use serde::Serialize;
 
 use super::{
@@ -131,8 +134,7 @@ pub(super) async fn list_of_workers(
     caller: Caller,
     Path(cluster): Path<String>,
 ) -> Result<Json<Vec<CertificateView>>, Error> {
-    caller.must_be_admin()?;
-    let (id, name) = find(&context, &cluster).await?;
+    let (id, name) = at(&context, &caller, Verb::Get, &cluster).await?;
     let now = context.own.borrow().now();
     let listed = certificates_of(&context, &caller, id).await?.into_iter().map(|certificate| {
         let WorkerCertificate { worker, name: worker_name, network, record, revoked } = certificate;
@@ -206,8 +208,7 @@ pub(super) async fn revoke_of_worker(
     caller: Caller,
     Path((cluster, worker)): Path<(String, String)>,
 ) -> Result<Json<Message>, Error> {
-    caller.must_be_admin()?;
-    let (id, name) = find(&context, &cluster).await?;
+    let (id, name) = at(&context, &caller, Verb::Delete, &cluster).await?;
     // As ids are written: a serial number is as many digits.
     let written = worker.parse::<WorkerId>().ok().filter(|known| known.to_string() == worker);
     let known = match written {
@@ -255,6 +256,22 @@ async fn put_into_force(context: &Context, id: RevokedId, whose: &str) -> Result
 async fn find(context: &Context, cluster: &str) -> Result<(ClusterId, String), Error> {
     let state = context.brain.read().await;
     let id = workers::find(&state, cluster)?;
-    let name = state.cluster(id).map(|found| found.name.clone()).unwrap_or_default();
-    Ok((id, name))
+    Ok((id, name_of(&state, id)))
+}
+
+/// The same, unless the caller may not do that to its workers: a certificate is looked at as its worker is, and revoked by
+/// who may forget the worker.
+async fn at(
+    context: &Context,
+    caller: &Caller,
+    verb: Verb,
+    cluster: &str,
+) -> Result<(ClusterId, String), Error> {
+    let state = context.brain.read().await;
+    let id = caller.must_at(&state, verb, Kind::Worker, cluster)?;
+    Ok((id, name_of(&state, id)))
+}
+
+fn name_of(state: &Truth, cluster: ClusterId) -> String {
+    state.cluster(cluster).map(|found| found.name.clone()).unwrap_or_default()
 }

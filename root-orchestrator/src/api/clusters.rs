@@ -1,12 +1,16 @@
 //! Clusters, as sums over their workers.
 
 use axum::Json;
-use root_core::access::{Kind, Verb};
+use root_core::{
+    State as Truth,
+    access::{Kind, Role, Verb},
+};
 
 use super::{
     Context, Shared, State,
     error::{Error, ErrorBody},
     views::{self, ClusterView},
+    workers,
 };
 use crate::auth::Caller;
 
@@ -33,6 +37,14 @@ pub(super) async fn list_active(
 ) -> Result<Json<Vec<ClusterView>>, Error> {
     caller.must(Verb::Get, Kind::Cluster)?;
     Ok(Json(all(&context).await.into_iter().filter(ClusterView::is_active).collect()))
+}
+
+/// The text of a role or scope with the id of its cluster, if it is for one cluster and names that. Ids are what is kept: a name
+/// may come to be another's.
+pub(super) fn with_id(state: &Truth, text: &str) -> String {
+    let of_cluster = text.split_once(Role::AT);
+    let found = of_cluster.and_then(|(role, name)| Some((role, workers::find(state, name).ok()?)));
+    found.map_or_else(|| text.to_owned(), |(role, id)| format!("{role}{}{id}", Role::AT))
 }
 
 async fn all(context: &Context) -> Vec<ClusterView> {

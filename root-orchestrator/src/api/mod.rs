@@ -39,8 +39,9 @@ use axum::{
     middleware,
 };
 use link::{Authority, Identity};
-use model::OrganizationId;
+use model::{ClusterId, OrganizationId};
 use root_core::{
+    State as Truth,
     access::{Kind, Of, Role, Verb, Verdict},
     sla::MAX_BODY_BYTES,
 };
@@ -225,11 +226,26 @@ impl Caller {
     /// Refuses who may not do that in the caller's organisation, to the platform or to what is the caller's own: whose a
     /// resource of that kind is.
     fn must(&self, verb: Verb, kind: Kind) -> Result<(), Error> {
-        match self.may_usually(verb, kind) {
-            Verdict::Allowed => Ok(()),
-            Verdict::Hidden => Err(Error::forbidden("it is another organisation's")),
-            Verdict::Refused(refused) => Err(Error::forbidden(refused.to_string())),
-        }
+        permit(self.may_usually(verb, kind))
+    }
+
+    /// Refuses who may not do that to anything, neither as by [`Self::must`] nor at a single cluster. Whoever is let
+    /// through must still be asked about by [`Self::must_of`].
+    fn must_somewhere(&self, verb: Verb, kind: Kind) -> Result<(), Error> {
+        permit(self.may_somewhere(verb, kind))
+    }
+
+    /// Refuses who may not do that to something of `of`.
+    fn must_of(&self, verb: Verb, kind: Kind, of: Of) -> Result<(), Error> {
+        permit(self.may(verb, kind, of))
+    }
+
+    /// The cluster of that name or id, unless the caller may not do that to something of it.
+    fn must_at(&self, state: &Truth, verb: Verb, kind: Kind, cluster: &str) -> Result<ClusterId, Error> {
+        let found = workers::find(state, cluster);
+        let of = found.as_ref().map_or(Of::Platform, |id| Of::Cluster(*id));
+        self.must_of(verb, kind, of)?;
+        found
     }
 
     /// Refuses everybody but administrators of the platform.
@@ -261,6 +277,14 @@ impl Caller {
                 Err(absent())
             }
         }
+    }
+}
+
+fn permit(verdict: Verdict) -> Result<(), Error> {
+    match verdict {
+        Verdict::Allowed => Ok(()),
+        Verdict::Hidden => Err(Error::forbidden("it is another organisation's")),
+        Verdict::Refused(refused) => Err(Error::forbidden(refused.to_string())),
     }
 }
 

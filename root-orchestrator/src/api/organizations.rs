@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use axum::Json;
 use model::{OrganizationId, UserId};
 use root_core::{
-    Organization, PeopleRejected, Quota,
+    Organization, PeopleRejected, Quota, State as Truth,
     access::{Kind, Of, Role, Verb, Verdict},
 };
 use serde::Deserialize;
@@ -98,7 +98,7 @@ pub(super) async fn create(
     caller.must(Verb::Create, Kind::Organization)?;
     let wanted: NewOrganization = body::parse(&body?)?;
     check_name(&wanted.name)?;
-    let members = read_members(&wanted.member)?;
+    let members = read_members(&*context.brain.read().await, &wanted.member)?;
     let organization = Organization {
         id: daemon::fresh_organization_id(),
         name: wanted.name,
@@ -139,7 +139,10 @@ pub(super) async fn update(
     if let Some(name) = &wanted.name {
         check_name(name)?;
     }
-    let members = wanted.member.map(|members| read_members(&members)).transpose()?;
+    let members = match wanted.member {
+        Some(members) => Some(read_members(&*context.brain.read().await, &members)?),
+        None => None,
+    };
     context
         .brain
         .ask(move |state, _| {
@@ -233,7 +236,7 @@ fn parse_id(caller: &Caller, verb: Verb, kind: Kind, text: &str) -> Result<Organ
     Ok(parsed?)
 }
 
-fn read_members(members: &[Member]) -> Result<BTreeMap<UserId, BTreeSet<Role>>, Error> {
+fn read_members(state: &Truth, members: &[Member]) -> Result<BTreeMap<UserId, BTreeSet<Role>>, Error> {
     if members.len() > MOST_MEMBERS {
         return Err(Error::bad_field(
             "member",
@@ -243,7 +246,7 @@ fn read_members(members: &[Member]) -> Result<BTreeMap<UserId, BTreeSet<Role>>, 
     let read = |(index, member): (usize, &Member)| {
         let field = format!("member[{index}].user_id");
         let user = member.user_id.parse().map_err(|error| Error::bad_field(&field, format!("{error}")))?;
-        Ok((user, read_roles(&format!("member[{index}].roles"), &member.roles)?))
+        Ok((user, read_roles(state, &format!("member[{index}].roles"), &member.roles)?))
     };
     members.iter().enumerate().map(read).collect()
 }

@@ -4,7 +4,7 @@ use axum::{Json, http::StatusCode};
 use model::TokenId;
 use root_core::{
     Change, JoinKind, State as Truth, Token,
-    access::{Kind as Resource, Verb},
+    access::{Kind as Resource, Verb, Verdict, join_token_owner},
 };
 use serde::{Deserialize, Serialize};
 
@@ -76,16 +76,20 @@ fn view(state: &Truth, token: &Token, text: Option<String>) -> TokenView {
     }
 }
 
-/// List join tokens
+/// List the join tokens the caller may look at: all, or those of the clusters the caller looks after
 #[utoipa::path(get, path = "/api/tokens", tag = "tokens", responses(
     (status = 200, body = Vec<TokenView>),
     (status = 401, body = ErrorBody),
-    (status = 403, description = "For those who look after the platform", body = ErrorBody),
+    (status = 403, description = "For those who look after the platform or that cluster", body = ErrorBody),
 ))]
 pub(super) async fn list(State(context): Shared, caller: Caller) -> Result<Json<Vec<TokenView>>, Error> {
-    caller.must(Verb::Get, Resource::JoinToken)?;
+    caller.must_somewhere(Verb::Get, Resource::JoinToken)?;
     let state = context.brain.read().await;
-    Ok(Json(state.tokens().map(|token| view(&state, token, None)).collect()))
+    let seen = state.tokens().filter(|token| {
+        let of = join_token_owner(&token.kind);
+        caller.may(Verb::Get, Resource::JoinToken, of) == Verdict::Allowed
+    });
+    Ok(Json(seen.map(|token| view(&state, token, None)).collect()))
 }
 
 /// Make a join token
@@ -93,7 +97,7 @@ pub(super) async fn list(State(context): Shared, caller: Caller) -> Result<Json<
     (status = 200, body = TokenView),
     (status = 400, description = "Not JSON", body = ErrorBody),
     (status = 401, body = ErrorBody),
-    (status = 403, description = "For those who look after the platform", body = ErrorBody),
+    (status = 403, description = "For those who look after the platform or that cluster", body = ErrorBody),
     (status = 404, description = "No such cluster", body = ErrorBody),
     (status = 422, description = "A field is missing or out of range", body = ErrorBody),
 ))]
@@ -102,7 +106,7 @@ pub(super) async fn create(
     caller: Caller,
     body: Body,
 ) -> Result<Json<TokenView>, Error> {
-    caller.must(Verb::Create, Resource::JoinToken)?;
+    caller.must_somewhere(Verb::Create, Resource::JoinToken)?;
     let wanted: NewToken = body::parse(&body?)?;
     let uses = wanted.uses.unwrap_or(1);
     if !(1..=MOST_USES).contains(&uses) {
@@ -123,6 +127,7 @@ pub(super) async fn create(
         .brain
         .ask(move |state, now| {
             let kind = join_kind(state, wanted.kind, cluster)?;
+            caller.must_of(Verb::Create, Resource::JoinToken, join_token_owner(&kind))?;
             let expires_at = now.date.plus_millis(seconds * 1000);
             let token = Token { id, kind, secret_hash, uses_left: uses, expires_at, used_by: Vec::new() };
             Ok::<_, Error>((token.clone(), vec![Change::Token(id, Some(token))]))
@@ -161,7 +166,7 @@ fn join_kind(state: &Truth, kind: Kind, cluster: Option<String>) -> Result<JoinK
     params(("id" = String, Path, description = "Token id")), responses(
     (status = 200, body = Message),
     (status = 401, body = ErrorBody),
-    (status = 403, description = "For those who look after the platform", body = ErrorBody),
+    (status = 403, description = "For those who look after the platform or that cluster", body = ErrorBody),
     (status = 404, body = ErrorBody),
 ))]
 pub(super) async fn revoke(
@@ -169,7 +174,7 @@ pub(super) async fn revoke(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<Message>, Error> {
-    caller.must(Verb::Delete, Resource::JoinToken)?;
+    caller.must_somewhere(Verb::Delete, Resource::JoinToken)?;
     context
         .brain
         .ask(move |state, _| {
@@ -178,6 +183,7 @@ pub(super) async fn revoke(
                 let message = format!("there is no token {id}; list them with `mangrove token list`");
                 Error::new(StatusCode::NOT_FOUND, "no_token", message)
             })?;
+            caller.must_of(Verb::Delete, Resource::JoinToken, join_token_owner(&token.kind))?;
             Ok::<_, Error>(((), vec![Change::Token(token.id, None)]))
         })
         .await??;

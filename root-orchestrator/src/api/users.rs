@@ -6,13 +6,13 @@ use axum::{Json, extract::ConnectInfo, http::StatusCode};
 use link::secret_hash;
 use model::{OrganizationId, UserId};
 use root_core::{
-    NewUser, PasswordReset, PeopleRejected, User, UserChange,
+    NewUser, PasswordReset, PeopleRejected, State as Truth, User, UserChange,
     access::{Kind, Role, Verb},
 };
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Body, Context, Path, Shared, State, body,
+    Body, Context, Path, Shared, State, body, clusters,
     error::{Error, ErrorBody},
     views::{self, UserView},
 };
@@ -35,7 +35,8 @@ pub(crate) struct Registration {
     email: String,
     /// `dd/MM/yyyy HH:mm`; now, if not given.
     created_at: Option<String>,
-    /// What it is in the caller's organisation.
+    /// What it is in the caller's organisation. `Infrastructure_Provider@` and the name or id of a cluster is for that one
+    /// alone.
     #[serde(default)]
     roles: Vec<String>,
 }
@@ -112,7 +113,7 @@ pub(super) async fn register(
     check_name(&wanted.name)?;
     check_email(&wanted.email)?;
     check_password("password", &wanted.password)?;
-    let roles = read_roles("roles", &wanted.roles)?;
+    let roles = read_roles(&*context.brain.read().await, "roles", &wanted.roles)?;
     let created_at = wanted.created_at.unwrap_or_else(|| views::date(daemon::now()));
     if created_at.len() > LONGEST_NAME {
         return Err(Error::bad_field("created_at", "created_at must be a date, as dd/MM/yyyy HH:mm"));
@@ -245,7 +246,10 @@ pub(super) async fn update(
         }
         None => None,
     };
-    let roles = wanted.roles.map(|roles| read_roles("roles", &roles)).transpose()?;
+    let roles = match wanted.roles {
+        Some(roles) => Some(read_roles(&*context.brain.read().await, "roles", &roles)?),
+        None => None,
+    };
     let change = UserChange { email: wanted.email, password_hash, roles };
     context
         .brain
@@ -416,10 +420,11 @@ async fn hash(context: &Context, password: String) -> Result<String, Error> {
     })
 }
 
-/// Roles by their words.
-pub(super) fn read_roles(field: &str, texts: &[String]) -> Result<BTreeSet<Role>, Error> {
+/// Roles by their words; a role for one cluster says its name or id.
+pub(super) fn read_roles(state: &Truth, field: &str, texts: &[String]) -> Result<BTreeSet<Role>, Error> {
     let read = |(index, text): (usize, &String)| {
-        text.parse().map_err(|error| Error::bad_field(&format!("{field}[{index}]"), format!("{error}")))
+        let role = clusters::with_id(state, text).parse();
+        role.map_err(|error| Error::bad_field(&format!("{field}[{index}]"), format!("{error}")))
     };
     texts.iter().enumerate().map(read).collect()
 }

@@ -30,7 +30,7 @@ pub(super) enum Refusals {
     /// No valid token
     #[response(status = 401)]
     NotLoggedIn(ErrorBody),
-    /// For those who look after the platform
+    /// For those who look after the platform or that cluster
     #[response(status = 403)]
     Forbidden(ErrorBody),
     /// No such cluster
@@ -189,8 +189,7 @@ pub(super) async fn ask(
         ClusterRequest::Schedule { .. } | ClusterRequest::Rebalance => Verb::Update,
         ClusterRequest::Forget { .. } => Verb::Delete,
     };
-    caller.must(verb, Kind::Worker)?;
-    let id = find(&*context.brain.read().await, cluster)?;
+    let id = caller.must_at(&*context.brain.read().await, verb, Kind::Worker, cluster)?;
     Ok(context.links.ask(id, wish).await?)
 }
 

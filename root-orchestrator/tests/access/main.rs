@@ -1,10 +1,11 @@
 //! Who may do what, with a real root: every route by every kind of caller (`routes.rs`, with its table in `routes.txt`),
 //! organisations that try to get at each other's (`tenants.rs`), what they keep and are told (`keeping.rs`), logins and tokens
-//! (`logins.rs`), certificates (`certificates.rs`, with the table of the protocol's methods in `methods.txt`), and what is
+//! (`logins.rs`), roles for one cluster (`clusters.rs`), certificates (`certificates.rs`, with the table of the protocol's methods in `methods.txt`), and what is
 //! recorded of all that (`audit.rs`).
 
 mod audit;
 mod certificates;
+mod clusters;
 mod keeping;
 mod logins;
 mod routes;

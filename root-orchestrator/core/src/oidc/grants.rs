@@ -29,8 +29,8 @@ pub enum GrantError {
     Shape,
     /// A role nobody can have.
     #[error(
-        "there is no role {0:?}; there are Admin, Organization_Admin, Application_Provider and \
-             Infrastructure_Provider"
+        "there is no role {0:?}; there are Admin, Organization_Admin, Application_Provider, \
+             Infrastructure_Provider, and Infrastructure_Provider@ID with the id of a cluster"
     )]
     Role(String),
 }
@@ -58,7 +58,7 @@ impl FromStr for Grant {
 
 impl fmt::Display for Grant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let roles: Vec<&str> = self.roles.iter().map(|role| role.as_str()).collect();
+        let roles: Vec<String> = self.roles.iter().map(ToString::to_string).collect();
         write!(f, "{}={}:{}:{}", self.claim, self.value, self.organization, roles.join(","))
     }
 }

@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::access::{Kind, Of, Refused, Rights, Role, Scope, Verb, Verdict, may, may_lend, usual_owner};
+use crate::access::{
+    Kind, Of, Refused, Rights, Role, Scope, Verb, Verdict, join_token_owner, may, may_lend, may_somewhere,
+    usual_owner,
+};
 use model::UserId;
 
 const SOMEBODY: UserId = UserId::from_bytes([1; 12]);
@@ -88,6 +91,83 @@ fn the_platform_is_for_the_providers_of_the_first_organisation() {
     }
 }
 
+/// What somebody may do at a cluster: `verb:kind`.
+fn allowed_at(rights: &Rights, cluster: ClusterId) -> Vec<String> {
+    let all = Kind::ALL.into_iter().flat_map(|kind| Verb::ALL.map(|verb| (verb, kind)));
+    all.filter(|(_, kind)| kind.is_of_clusters())
+        .filter(|(verb, kind)| may(rights, *verb, *kind, Of::Cluster(cluster)) == Verdict::Allowed)
+        .map(|(verb, kind)| Scope::Action(verb, kind).to_string())
+        .collect()
+}
+
+fn shop() -> ClusterId {
+    uuid(21)
+}
+
+fn yard() -> ClusterId {
+    uuid(22)
+}
+
+fn of_shop() -> Role {
+    Role::InfrastructureProviderOf(shop())
+}
+
+#[test]
+fn a_role_for_one_cluster_is_for_nothing_else() {
+    let at_one = rights(ROOT, &[of_shop()]);
+    let all = ["cluster", "worker", "join-token"].map(|kind| of(kind, &ALL)).concat();
+    assert_eq!(allowed_at(&at_one, shop()), all);
+    assert_eq!(allowed_at(&at_one, yard()), ["get:cluster"], "as everybody");
+    assert_eq!(allowed(&at_one), allowed(&rights(ROOT, &[])), "nothing of the platform");
+    assert_eq!(allowed_at(&rights(ROOT, &[]), shop()), ["get:cluster"], "what was not given is refused");
+    assert_eq!(
+        allowed_at(&rights(ACME, &[of_shop(), Role::Admin]), shop()),
+        ["get:cluster"],
+        "only in `root`"
+    );
+    assert_eq!(allowed_at(&rights(ROOT, &[Role::InfrastructureProvider]), yard()), all);
+    assert_eq!(may_somewhere(&at_one, Verb::Create, Kind::JoinToken), Verdict::Allowed);
+    assert_ne!(may_somewhere(&at_one, Verb::Get, Kind::Metrics), Verdict::Allowed);
+    assert_ne!(may_somewhere(&rights(ROOT, &[]), Verb::Get, Kind::Worker), Verdict::Allowed);
+}
+
+#[test]
+fn a_join_token_is_of_the_cluster_it_is_for_alone() {
+    for (kind, of) in [
+        (JoinKind::Worker { cluster: Some(shop()) }, Of::Cluster(shop())),
+        (JoinKind::Worker { cluster: None }, Of::Platform),
+        (JoinKind::Cluster { name: "shop".to_owned() }, Of::Platform),
+    ] {
+        assert_eq!(join_token_owner(&kind), of, "{kind:?}");
+    }
+}
+
+#[test]
+fn a_role_for_one_cluster_is_given_by_who_holds_it_or_more() {
+    let other = Role::InfrastructureProviderOf(yard());
+    let holds = |held: &[Role]| {
+        [of_shop(), other, Role::InfrastructureProvider].map(|role| rights(ROOT, held).holds(role))
+    };
+    assert_eq!(holds(&[of_shop()]), [true, false, false]);
+    assert_eq!(holds(&[Role::InfrastructureProvider]), [true, true, true]);
+    assert_eq!(holds(&[Role::Admin]), [true, true, true]);
+    assert_eq!(holds(&[Role::OrganizationAdmin]), [false, false, false]);
+
+    let of_one = of_shop().to_string();
+    let limited = scoped(rights(ROOT, &[Role::InfrastructureProvider]), &[&of_one]);
+    assert_eq!(allowed_at(&limited, yard()), ["get:cluster"]);
+    assert_eq!(allowed_at(&limited, shop()).len(), 12);
+    assert_eq!(may_somewhere(&limited, Verb::Get, Kind::JoinToken), Verdict::Allowed);
+    assert!(limited.holds(of_shop()) && !limited.holds(other));
+
+    let at_one = rights(ROOT, &[of_shop()]);
+    assert!(may_lend(&at_one, Scope::Role(of_shop())) && !may_lend(&at_one, Scope::Role(other)));
+    assert!(may_lend(&at_one, Scope::Action(Verb::Update, Kind::Worker)));
+    let by_action = scoped(at_one, &["update:worker"]);
+    assert_eq!(allowed_at(&by_action, shop()), ["update:worker"]);
+    assert_eq!(allowed_at(&by_action, yard()), [""; 0]);
+}
+
 #[test]
 fn an_admin_of_the_first_organisation_may_everything_everywhere_and_of_another_nothing_elsewhere() {
     let (platform, acme) = (rights(ROOT, &[Role::Admin]), rights(ACME, &[Role::Admin]));
@@ -114,6 +194,13 @@ fn a_refusal_says_what_it_takes() {
         "You have not enough permissions! To create a resource of kind `application` takes the role \
          Application_Provider or Admin in the organisation you are logged in to."
     );
+    let at_another = may(&rights(ROOT, &[of_shop()]), Verb::Update, Kind::Worker, Of::Cluster(yard()));
+    let needs = format!(
+        "the role Infrastructure_Provider or Infrastructure_Provider@{} or Admin in the organisation `root`",
+        yard()
+    );
+    let why = Refused::Role { verb: Verb::Update, kind: Kind::Worker, needs };
+    assert_eq!(at_another, Verdict::Refused(why));
     let limited = scoped(rights(ACME, &[Role::Admin]), &["get:application"]);
     assert_eq!(
         may(&limited, Verb::Delete, Kind::Application, Of::Organization(ACME)),
@@ -171,7 +258,13 @@ fn words_are_read_as_they_are_written() {
     }
     let stored = serde_json::to_string(&Role::OrganizationAdmin).expect("it serialises");
     assert_eq!(stored, "\"Organization_Admin\"", "what the API writes is what is stored");
-    for wrong in ["", "admin", "get", "get:", "get:everything", "*:*"] {
+    let of_one = format!("Infrastructure_Provider@{}", shop());
+    assert_eq!(of_one.parse(), Ok(of_shop()));
+    assert_eq!(serde_json::to_value(of_shop()).expect("it serialises"), of_one);
+    let (for_none, of_applications) =
+        ("Infrastructure_Provider@", format!("Application_Provider@{}", shop()));
+    let twice = format!("{of_one}@{}", shop());
+    for wrong in ["", "admin", "get", "get:", "get:everything", "*:*", for_none, &of_applications, &twice] {
         assert!(wrong.parse::<Scope>().is_err(), "{wrong}");
     }
 }
