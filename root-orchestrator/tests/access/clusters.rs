@@ -129,7 +129,12 @@ async fn nobody_gives_a_cluster_they_do_not_hold_and_roles_are_told_by_its_id() 
         assert!(is_refused(&olga.post("/api/auth/tokens", &scope).await), "{more}");
     }
     let unknown = olga.put("/api/user/max", &json!({"roles": ["Infrastructure_Provider@nowhere"]})).await;
-    assert_eq!((unknown.status, &unknown.body["field"]), (422, &json!("roles[0]")), "{}", unknown.body);
+    assert_eq!(
+        (unknown.status, &unknown.body["problems"][0]["field"]),
+        (422, &json!("roles[0]")),
+        "{}",
+        unknown.body
+    );
     // As it is shown it is taken.
     olga.put("/api/user/max", &json!({"roles": [held]})).await.ok();
     let max = fleet.root.api.as_user("max", &password("max"), "root").await;
@@ -154,5 +159,10 @@ async fn what_one_may_is_asked_about_one_cluster() {
     assert_eq!(may("verb=update&resource=worker").await, false, "not at all of them");
     assert_eq!(asked("verb=get&resource=worker&cluster=nowhere").await.status, 404);
     let wrong = asked("verb=get&resource=service&cluster=shop").await;
-    assert_eq!((wrong.status, &wrong.body["field"]), (422, &json!("cluster")), "{}", wrong.body);
+    assert_eq!(
+        (wrong.status, &wrong.body["problems"][0]["field"]),
+        (422, &json!("cluster")),
+        "{}",
+        wrong.body
+    );
 }
