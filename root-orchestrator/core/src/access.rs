@@ -237,7 +237,9 @@ pub fn may(rights: &Rights, verb: Verb, kind: Kind, of: Of) -> Verdict {
         Of::Platform | Of::Cluster(_) => match enough(verb, kind) {
             Enough::Anybody => true,
             Enough::Roles(roles) => {
-                rights.in_root && (has_one(rights, roles) || has_one_there(&rights.roles, roles, of))
+                rights.in_root
+                    && (has_one(rights, roles)
+                        || rights.roles.iter().any(|held| is_one_there(*held, roles, of)))
             }
             Enough::PlatformAdmin => false,
         },
@@ -303,10 +305,10 @@ fn has_one(rights: &Rights, roles: &[Role]) -> bool {
     rights.roles.contains(&Role::Admin) || roles.iter().any(|role| rights.roles.contains(role))
 }
 
-/// Whether one of `held` is one of `roles` for the cluster it is of.
-fn has_one_there(held: &BTreeSet<Role>, roles: &[Role], of: Of) -> bool {
+/// Whether a role is one of `roles` for the cluster alone that something is of.
+fn is_one_there(held: Role, roles: &[Role], of: Of) -> bool {
     let Of::Cluster(cluster) = of else { return false };
-    roles.iter().filter_map(|role| role.at(cluster)).any(|role| held.contains(&role))
+    roles.iter().any(|role| role.at(cluster) == Some(held))
 }
 
 fn is_in_scope(rights: &Rights, verb: Verb, kind: Kind, of: Of) -> bool {
@@ -315,7 +317,7 @@ fn is_in_scope(rights: &Rights, verb: Verb, kind: Kind, of: Of) -> bool {
         Scope::Role(Role::Admin) => true,
         Scope::Role(role) => match enough(verb, kind) {
             Enough::Anybody => true,
-            Enough::Roles(roles) => roles.contains(role) || has_one_there(&[*role].into(), roles, of),
+            Enough::Roles(roles) => roles.contains(role) || is_one_there(*role, roles, of),
             Enough::PlatformAdmin => false,
         },
     };
