@@ -105,7 +105,7 @@ async fn join_tokens_of_one_cluster_are_made_listed_and_revoked_by_who_looks_aft
     let theirs = ada.post("/api/tokens", &worker_token(Some("yard"))).await.ok();
     let theirs = format!("/api/tokens/{}", theirs["id"].as_str().expect("an id"));
     let seen: Vec<String> = listed(olga).await.into_iter().filter(|id| !before.contains(id)).collect();
-    assert_eq!(seen, [mine.clone()]);
+    assert_eq!(seen, [mine.as_str()]);
     let all = ada.get("/api/tokens").await.ok();
     let of_shop =
         all.as_array().expect("a list").iter().filter(|it| it["kind"] == "worker" && it["cluster"] == "shop");
