@@ -82,6 +82,9 @@ fn apply_steps(object: &mut Value, patch: &json_patch::Patch) -> Result<(), Stat
         return Err(Status::new(Reason::RequestEntityTooLarge, message));
     }
     for step in patch.iter() {
+        if holds_as_there_is_nothing(object, step) {
+            continue;
+        }
         json_patch::patch(object, std::slice::from_ref(step)).map_err(|error| {
             let message = format!("the server rejected our request: the patch cannot be applied: {error}");
             Status::new(Reason::Invalid, message)
@@ -93,4 +96,14 @@ fn apply_steps(object: &mut Value, patch: &json_patch::Patch) -> Result<(), Stat
         }
     }
     Ok(())
+}
+
+/// A test for null says that a field is not there, as it does to Kubernetes: how clients add the first entry of a list. The
+/// RFC has no such test.
+fn holds_as_there_is_nothing(object: &Value, step: &json_patch::PatchOperation) -> bool {
+    let json_patch::PatchOperation::Test(test) = step else { return false };
+    let holder = test.path.parent().and_then(|holder| object.pointer(holder.as_str()));
+    test.value.is_null()
+        && holder.is_some_and(Value::is_object)
+        && object.pointer(test.path.as_str()).is_none()
 }

@@ -7,6 +7,7 @@ mod system {
     mod contract;
     mod deployment;
     mod hooks;
+    mod kube_client;
     mod loss;
     mod receiver;
     mod records;

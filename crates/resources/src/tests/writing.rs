@@ -171,6 +171,22 @@ fn each_type_of_patch_does_what_it_says() {
 }
 
 #[test]
+fn a_test_for_null_holds_where_there_is_nothing() {
+    let kind = kind();
+    let before = stored(&kind, "ada", json!({"size": 1, "settings": {"a": "1"}}));
+    let add_where_none_is = |path: &str| {
+        let steps = json!([
+            {"op": "test", "path": path, "value": null}, {"op": "add", "path": path, "value": "2"},
+        ]);
+        let patched = patched(&kind, &before, "application/json-patch+json", steps);
+        patched.map(|object| object["spec"]["settings"].clone()).map_err(|status| status.reason)
+    };
+    assert_eq!(add_where_none_is("/spec/settings/b"), Ok(json!({"a": "1", "b": "2"})));
+    assert_eq!(add_where_none_is("/spec/settings/a"), Err(Reason::Invalid), "there is something");
+    assert_eq!(add_where_none_is("/spec/none/a"), Err(Reason::Invalid), "what would have it is not there");
+}
+
+#[test]
 fn an_object_on_its_way_out_loses_finalizers_and_gets_none() {
     let kind = kind();
     let mut before = stored(&kind, "ada", json!({"size": 1}));

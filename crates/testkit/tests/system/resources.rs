@@ -12,7 +12,7 @@ const WIDGETS: &str = "/apis/example.com/v1/namespaces/root/widgets";
 /// A watch that tells nothing for so long has nothing to tell.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn definition() -> Value {
+pub(super) fn definition() -> Value {
     json!({
         "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
         "metadata": {"name": "widgets.example.com"},
@@ -33,7 +33,7 @@ fn definition() -> Value {
     })
 }
 
-fn widget(name: &str, size: u64) -> Value {
+pub(super) fn widget(name: &str, size: u64) -> Value {
     json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": name}, "spec": {"size": size}})
 }
 

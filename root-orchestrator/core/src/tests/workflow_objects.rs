@@ -214,4 +214,5 @@ fn what_cannot_be_is_told_with_its_field() {
     assert_eq!(refused(WorkflowKind::Task, &placed, None), ["spec.surprise"]);
     let run = |ignitor: &str| document("Run", "1", 1, &json!({"ignitor": ignitor}));
     assert_eq!(refused(WorkflowKind::Run, &run("other"), Some(&run("start"))), ["spec.ignitor"]);
+    assert_eq!(refused(WorkflowKind::Run, &run("start"), None), ["metadata.name"], "the root numbers runs");
 }

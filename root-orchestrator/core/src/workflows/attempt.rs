@@ -132,8 +132,8 @@ fn specification(start: &Start) -> Result<ServiceSpec, String> {
     Ok(spec)
 }
 
-/// How an instance that has completed ended. What a task said at its end are its last words: nobody reads its termination
-/// log yet.
+/// How an instance that has completed ended. What a task said at its end is what it wrote to its termination log, or else
+/// what it printed last; its node engine tells one of them.
 pub(super) fn end(report: &InstanceReport) -> AttemptEnd {
     let exit = report.last_exit.as_ref();
     AttemptEnd {

@@ -68,7 +68,14 @@ impl WorkflowKind {
                 IgnitorSpec::parse(object, before.as_ref(), now).map(drop)
             }
             Self::Run => {
-                let Some(before) = before else { return Ok(()) };
+                let Some(before) = before else {
+                    // Whoever applies one names it, and nothing would run.
+                    return Err(vec![Cause {
+                        field: "metadata.name".to_owned(),
+                        reason: CauseReason::Invalid,
+                        message: "runs are numbered by the root: create one without a name".to_owned(),
+                    }]);
+                };
                 let is_other = |field: &&str| before["spec"][*field] != object["spec"][*field];
                 let causes: Vec<Cause> = ["ignitor", "data"]
                     .into_iter()

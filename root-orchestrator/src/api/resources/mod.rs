@@ -3,7 +3,7 @@
 //! them. `workflows.rs` says what tasks, ignitors and runs are. `views.rs` shows what has a form of its own in the REST API,
 //! `viewed.rs` writes it, and `scale.rs` how many instances there shall be; `happened.rs` shows what has
 //! happened. What becomes of objects is worked out in `crates/resources`. The routes are in `platform.rs`, `namespaced.rs` and
-//! `core.rs`; who may do what is asked in `reviews.rs`.
+//! `core.rs`, what their paths say in `paths.rs`; who may do what is asked in `reviews.rs`.
 
 mod answer;
 mod asked;
@@ -12,6 +12,7 @@ mod discovery;
 mod happened;
 mod kinds;
 mod namespaced;
+mod paths;
 mod platform;
 mod read;
 mod reviews;

@@ -7,8 +7,8 @@ use super::{
     Answer, Asking, Shared, State,
     answer::Answers,
     asked::{self, Asked},
-    read::{self, Place},
-    write,
+    paths::{Named, OfPlatform},
+    read, write,
 };
 
 /// List objects of all organisations, or of a kind that has no namespaces, or watch them
@@ -20,190 +20,153 @@ use super::{
         ("fieldSelector" = Option<String>, Query, description = "Which fields, such as `metadata.name=one`"),
         ("limit" = Option<u32>, Query, description = "How many at once"),
         ("continue" = Option<String>, Query, description = "Where the list before ended"),
-        ("group" = String, Path, description = "Such as `example.com`"),
-        ("version" = String, Path, description = "Such as `v1`"),
-        ("plural" = String, Path, description = "Such as `widgets`"),
+        OfPlatform,
     ), responses(Answers))]
 pub(in crate::api) async fn list(
     State(context): Shared,
     caller: Asking,
-    Path((group, version, plural)): Path<(String, String, String)>,
+    Path(place): Path<OfPlatform>,
     asked: Asked,
 ) -> Answer {
-    let place = Place { group, version, namespace: None, plural };
-    read::all(context, caller?, place, asked).await
+    read::all(context, caller?, place.into(), asked).await
 }
 
 /// Make an object
 #[utoipa::path(post, path = "/apis/{group}/{version}/{plural}", tag = "resources",
-    params(
-        ("group" = String, Path, description = "Such as `example.com`"),
-        ("version" = String, Path, description = "Such as `v1`"),
-        ("plural" = String, Path, description = "Such as `widgets`"),
-    ),
+    params(OfPlatform),
     request_body(content = Object, description = "The object"), responses(Answers))]
 pub(in crate::api) async fn create(
     State(context): Shared,
     caller: Asking,
-    Path((group, version, plural)): Path<(String, String, String)>,
+    Path(place): Path<OfPlatform>,
     asked: Asked,
     body: Body,
 ) -> Answer {
-    let place = Place { group, version, namespace: None, plural };
-    write::create(context, caller?, place, asked, asked::body(body)?).await
+    write::create(context, caller?, place.into(), asked, asked::body(body)?).await
 }
 
 /// Delete all objects that are selected
 #[utoipa::path(delete, path = "/apis/{group}/{version}/{plural}", tag = "resources",
-    params(
-        ("group" = String, Path, description = "Such as `example.com`"),
-        ("version" = String, Path, description = "Such as `v1`"),
-        ("plural" = String, Path, description = "Such as `widgets`"),
-    ),
+    params(OfPlatform),
     request_body(content = Object, description = "`DeleteOptions`; may be absent"), responses(Answers))]
 pub(in crate::api) async fn delete_all(
     State(context): Shared,
     caller: Asking,
-    Path((group, version, plural)): Path<(String, String, String)>,
+    Path(place): Path<OfPlatform>,
     asked: Asked,
     body: Body,
 ) -> Answer {
-    let place = Place { group, version, namespace: None, plural };
-    write::delete_all(context, caller?, place, asked, asked::body(body)?).await
+    write::delete_all(context, caller?, place.into(), asked, asked::body(body)?).await
 }
 
 /// Show an object
-#[utoipa::path(get, path = "/apis/{group}/{version}/{plural}/{name}", tag = "resources",
-    params(
-        ("group" = String, Path, description = "Such as `example.com`"),
-        ("version" = String, Path, description = "Such as `v1`"),
-        ("plural" = String, Path, description = "Such as `widgets`"),
-        ("name" = String, Path, description = "Name of the object"),
-    ), responses(Answers))]
+#[utoipa::path(
+    get,
+    path = "/apis/{group}/{version}/{plural}/{name}",
+    tag = "resources",
+    params(OfPlatform, Named),
+    responses(Answers)
+)]
 pub(in crate::api) async fn get(
     State(context): Shared,
     caller: Asking,
-    Path((group, version, plural, name)): Path<(String, String, String, String)>,
+    Path(place): Path<OfPlatform>,
+    Path(object): Path<Named>,
     asked: Asked,
 ) -> Answer {
-    let place = Place { group, version, namespace: None, plural };
-    read::one(context, caller?, place, &name, asked).await
+    read::one(context, caller?, place.into(), &object.name, asked).await
 }
 
 /// Replace an object
 #[utoipa::path(put, path = "/apis/{group}/{version}/{plural}/{name}", tag = "resources",
-    params(
-        ("group" = String, Path, description = "Such as `example.com`"),
-        ("version" = String, Path, description = "Such as `v1`"),
-        ("plural" = String, Path, description = "Such as `widgets`"),
-        ("name" = String, Path, description = "Name of the object"),
-    ),
+    params(OfPlatform, Named),
     request_body(content = Object, description = "The object"), responses(Answers))]
 pub(in crate::api) async fn replace(
     State(context): Shared,
     caller: Asking,
-    Path((group, version, plural, name)): Path<(String, String, String, String)>,
+    Path(place): Path<OfPlatform>,
+    Path(object): Path<Named>,
     asked: Asked,
     body: Body,
 ) -> Answer {
-    let place = Place { group, version, namespace: None, plural };
-    write::replace(context, caller?, place, &name, Part::Main, asked, asked::body(body)?).await
+    write::replace(context, caller?, place.into(), &object.name, Part::Main, asked, asked::body(body)?).await
 }
 
 /// Change an object
 #[utoipa::path(patch, path = "/apis/{group}/{version}/{plural}/{name}", tag = "resources",
-    params(
-        ("group" = String, Path, description = "Such as `example.com`"),
-        ("version" = String, Path, description = "Such as `v1`"),
-        ("plural" = String, Path, description = "Such as `widgets`"),
-        ("name" = String, Path, description = "Name of the object"),
-    ),
+    params(OfPlatform, Named),
     request_body(content = Object, content_type = "application/merge-patch+json", description = "A patch of this type, or of `application/json-patch+json`, `application/strategic-merge-patch+json` or `application/apply-patch+yaml`"), responses(Answers))]
 pub(in crate::api) async fn patch(
     State(context): Shared,
     caller: Asking,
-    Path((group, version, plural, name)): Path<(String, String, String, String)>,
+    Path(place): Path<OfPlatform>,
+    Path(object): Path<Named>,
     asked: Asked,
     body: Body,
 ) -> Answer {
-    let place = Place { group, version, namespace: None, plural };
-    write::patch(context, caller?, place, &name, Part::Main, asked, asked::body(body)?).await
+    write::patch(context, caller?, place.into(), &object.name, Part::Main, asked, asked::body(body)?).await
 }
 
 /// Show the status of an object, with the object
-#[utoipa::path(get, path = "/apis/{group}/{version}/{plural}/{name}/status", tag = "resources",
-    params(
-        ("group" = String, Path, description = "Such as `example.com`"),
-        ("version" = String, Path, description = "Such as `v1`"),
-        ("plural" = String, Path, description = "Such as `widgets`"),
-        ("name" = String, Path, description = "Name of the object"),
-    ), responses(Answers))]
+#[utoipa::path(
+    get,
+    path = "/apis/{group}/{version}/{plural}/{name}/status",
+    tag = "resources",
+    params(OfPlatform, Named),
+    responses(Answers)
+)]
 pub(in crate::api) async fn get_status(
     State(context): Shared,
     caller: Asking,
-    Path((group, version, plural, name)): Path<(String, String, String, String)>,
+    Path(place): Path<OfPlatform>,
+    Path(object): Path<Named>,
     asked: Asked,
 ) -> Answer {
-    let place = Place { group, version, namespace: None, plural };
-    read::one(context, caller?, place, &name, asked).await
+    read::one(context, caller?, place.into(), &object.name, asked).await
 }
 
 /// Replace the status of an object
 #[utoipa::path(put, path = "/apis/{group}/{version}/{plural}/{name}/status", tag = "resources",
-    params(
-        ("group" = String, Path, description = "Such as `example.com`"),
-        ("version" = String, Path, description = "Such as `v1`"),
-        ("plural" = String, Path, description = "Such as `widgets`"),
-        ("name" = String, Path, description = "Name of the object"),
-    ),
+    params(OfPlatform, Named),
     request_body(content = Object, description = "The object"), responses(Answers))]
 pub(in crate::api) async fn replace_status(
     State(context): Shared,
     caller: Asking,
-    Path((group, version, plural, name)): Path<(String, String, String, String)>,
+    Path(place): Path<OfPlatform>,
+    Path(object): Path<Named>,
     asked: Asked,
     body: Body,
 ) -> Answer {
-    let place = Place { group, version, namespace: None, plural };
-    write::replace(context, caller?, place, &name, Part::Status, asked, asked::body(body)?).await
+    write::replace(context, caller?, place.into(), &object.name, Part::Status, asked, asked::body(body)?)
+        .await
 }
 
 /// Change the status of an object
 #[utoipa::path(patch, path = "/apis/{group}/{version}/{plural}/{name}/status", tag = "resources",
-    params(
-        ("group" = String, Path, description = "Such as `example.com`"),
-        ("version" = String, Path, description = "Such as `v1`"),
-        ("plural" = String, Path, description = "Such as `widgets`"),
-        ("name" = String, Path, description = "Name of the object"),
-    ),
+    params(OfPlatform, Named),
     request_body(content = Object, content_type = "application/merge-patch+json", description = "A patch of this type, or of `application/json-patch+json`, `application/strategic-merge-patch+json` or `application/apply-patch+yaml`"), responses(Answers))]
 pub(in crate::api) async fn patch_status(
     State(context): Shared,
     caller: Asking,
-    Path((group, version, plural, name)): Path<(String, String, String, String)>,
+    Path(place): Path<OfPlatform>,
+    Path(object): Path<Named>,
     asked: Asked,
     body: Body,
 ) -> Answer {
-    let place = Place { group, version, namespace: None, plural };
-    write::patch(context, caller?, place, &name, Part::Status, asked, asked::body(body)?).await
+    write::patch(context, caller?, place.into(), &object.name, Part::Status, asked, asked::body(body)?).await
 }
 
 /// Delete an object
 #[utoipa::path(delete, path = "/apis/{group}/{version}/{plural}/{name}", tag = "resources",
-    params(
-        ("group" = String, Path, description = "Such as `example.com`"),
-        ("version" = String, Path, description = "Such as `v1`"),
-        ("plural" = String, Path, description = "Such as `widgets`"),
-        ("name" = String, Path, description = "Name of the object"),
-    ),
+    params(OfPlatform, Named),
     request_body(content = Object, description = "`DeleteOptions`; may be absent"), responses(Answers))]
 pub(in crate::api) async fn delete(
     State(context): Shared,
     caller: Asking,
-    Path((group, version, plural, name)): Path<(String, String, String, String)>,
+    Path(place): Path<OfPlatform>,
+    Path(object): Path<Named>,
     asked: Asked,
     body: Body,
 ) -> Answer {
-    let place = Place { group, version, namespace: None, plural };
-    write::delete(context, caller?, place, &name, asked, asked::body(body)?).await
+    write::delete(context, caller?, place.into(), &object.name, asked, asked::body(body)?).await
 }
