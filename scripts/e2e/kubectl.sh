@@ -156,7 +156,7 @@ use_services() {
   expect "the other API has it" "$(mangrove get services)" 'hello'
   expect "create, not twice" "$(refused create --filename "$file")" '"shop\.test\.hello\.test" already exists'
   sed s/memory:/memry:/ "$file" >"$FOLDER/bad.yaml"
-  expect "what is wrong is named" "$(refused apply --filename "$FOLDER/bad.yaml")" 'spec\.memry: is an unknown field; did you mean `memory`'
+  expect "what is wrong is named" "$(refused apply --filename "$FOLDER/bad.yaml")" 'spec\.memry: is an unknown field; did you mean .memory.'
   k label "$one" tier=web >/dev/null
   k annotate "$one" note=seen >/dev/null
   expect "label, annotate, and get by it" "$(k get services --selector tier=web --output jsonpath='{.items[*].metadata.annotations.note}')" '^seen$'

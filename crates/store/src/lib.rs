@@ -2,8 +2,8 @@
 //!
 //! A [`Store`] holds documents by collection and key, each with the revision of the commit that wrote it. A commit is
 //! atomic over any number of documents, checks what it expects of them, and appends to an ordered change log from
-//! which a watcher resumes. Two backends, behind one trait: SQLite in the state directory ([`SqliteStore`]) and MongoDB
-//! ([`MongoStore`]); [`Location`] says which. The contract both pass is in `tests/contract`.
+//! which a watcher resumes. Two backends, behind one trait and one queue (`queued.rs`): SQLite in the state
+//! directory ([`SqliteStore`]) and MongoDB ([`MongoStore`]); [`Location`] says which. The contract both pass is in `tests/contract`.
 //!
 //! A store has one writer. Whoever opens it takes it over: what the writer before still asks for is refused, whatever of
 //! it is on its way.
@@ -15,6 +15,7 @@ mod history;
 mod location;
 mod loss;
 mod mongo;
+mod queued;
 mod settle;
 mod sqlite;
 mod typed;
@@ -26,8 +27,9 @@ use tokio::sync::watch;
 pub use error::StoreError;
 pub use history::History;
 pub use location::Location;
-pub use mongo::{Holder, MongoStore};
-pub use sqlite::SqliteStore;
+pub use mongo::{Holder, Mongo, MongoStore};
+pub use queued::QueuedStore;
+pub use sqlite::{Sqlite, SqliteStore};
 pub use typed::{decode, put, remove};
 
 /// Counts commits from 1; the order of everything that was ever acknowledged. Opening a store may count too.

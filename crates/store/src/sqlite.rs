@@ -6,104 +6,41 @@
 
 mod file;
 
-use std::{
-    path::Path,
-    sync::{
-        Arc,
-        mpsc::{Receiver, Sender, channel},
-    },
-    thread,
-};
+use std::{path::Path, sync::Arc, thread};
 
 use rusqlite::Connection;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
-    BoxFuture, Change, Document, History, Page, Revision, Store, StoreError, Write,
-    loss::{self, Loser, Loss},
+    History, Revision, StoreError, Write,
+    loss::Loser,
+    queued::{Asked, QueuedStore, Reply, Request},
 };
 use file::File;
 
 /// How many waiting commits share one `fsync`: enough for a burst, few enough to keep the wait short.
 const GROUP: usize = 256;
 
-type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
-
-enum Request {
-    List { collection: String, at: Option<Revision>, reply: Reply<Vec<Document>> },
-    Page { collection: String, page: Page, reply: Reply<Vec<Document>> },
-    Commit { writes: Vec<Write>, reply: Reply<Revision> },
-    Changes { after: Revision, limit: usize, reply: Reply<Vec<Change>> },
-}
-
-/// A [`Store`] in one SQLite file. Dropping it closes the file after the last commit.
+/// The backend of a [`SqliteStore`].
 #[derive(Debug)]
-pub struct SqliteStore {
-    requests: Sender<Request>,
-    revisions: watch::Receiver<Revision>,
-    loss: Loss,
-}
+pub enum Sqlite {}
 
-impl SqliteStore {
+/// A [`Store`](crate::Store) in one SQLite file, which is closed after the last commit.
+pub type SqliteStore = QueuedStore<Sqlite>;
+
+impl QueuedStore<Sqlite> {
     /// Opens or makes the file, and takes it over from whoever has it open.
     ///
     /// # Errors
     /// When the file cannot be opened, is not a store, or was written by a later version.
     pub fn open(path: &Path, history: History) -> Result<Self, StoreError> {
         let file = File::open(Connection::open(path).map_err(backend)?, history)?;
-        let (requests, received) = channel();
-        let (announce, revisions) = watch::channel(file.newest());
-        let (lose, loss) = loss::channel();
+        let (store, Asked { requests, announce, lose }) = Self::new(file.newest());
         thread::Builder::new()
             .name("store".to_owned())
-            .spawn(move || Writer { file, announce, lose }.serve(&received))
+            .spawn(move || Writer { file, announce, lose }.serve(requests))
             .map_err(|error| StoreError::Backend(Box::new(error)))?;
-        Ok(Self { requests, revisions, loss })
-    }
-
-    async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, StoreError> {
-        let (reply, answer) = oneshot::channel();
-        self.requests.send(request(reply)).map_err(|_| self.loss.why())?;
-        answer.await.map_err(|_| self.loss.why())?
-    }
-}
-
-impl Store for SqliteStore {
-    fn list<'a>(&'a self, collection: &'a str) -> BoxFuture<'a, Result<Vec<Document>, StoreError>> {
-        Box::pin(self.ask(move |reply| Request::List { collection: collection.to_owned(), at: None, reply }))
-    }
-
-    fn list_at<'a>(
-        &'a self,
-        collection: &'a str,
-        at: Revision,
-    ) -> BoxFuture<'a, Result<Vec<Document>, StoreError>> {
-        let collection = collection.to_owned();
-        Box::pin(self.ask(move |reply| Request::List { collection, at: Some(at), reply }))
-    }
-
-    fn page<'a>(
-        &'a self,
-        collection: &'a str,
-        page: Page,
-    ) -> BoxFuture<'a, Result<Vec<Document>, StoreError>> {
-        Box::pin(self.ask(move |reply| Request::Page { collection: collection.to_owned(), page, reply }))
-    }
-
-    fn commit(&self, writes: Vec<Write>) -> BoxFuture<'_, Result<Revision, StoreError>> {
-        Box::pin(self.ask(move |reply| Request::Commit { writes, reply }))
-    }
-
-    fn changes(&self, after: Revision, limit: usize) -> BoxFuture<'_, Result<Vec<Change>, StoreError>> {
-        Box::pin(self.ask(move |reply| Request::Changes { after, limit, reply }))
-    }
-
-    fn revisions(&self) -> watch::Receiver<Revision> {
-        self.revisions.clone()
-    }
-
-    fn lost(&self) -> BoxFuture<'_, StoreError> {
-        self.loss.told()
+        Ok(store)
     }
 }
 
@@ -114,8 +51,8 @@ struct Writer {
 }
 
 impl Writer {
-    fn serve(mut self, requests: &Receiver<Request>) {
-        while let Ok(first) = requests.recv() {
+    fn serve(mut self, mut requests: mpsc::Receiver<Request>) {
+        while let Some(first) = requests.blocking_recv() {
             let (mut group, mut replies) = (Vec::new(), Vec::new());
             let mut next = Some(first);
             while let Some(request) = next {

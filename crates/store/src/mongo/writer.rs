@@ -10,7 +10,6 @@ use tokio::{
 };
 
 use super::{
-    Reply, Request,
     connection::{Place, Trying},
     copies,
     layout::{self, Entry, EntryEnd, HEAD, Part, StoredVersion, entry_id, revision},
@@ -21,6 +20,7 @@ use crate::{
     Change, Document, History, Revision, StoreError, Write,
     history::Size,
     loss::Loser,
+    queued::{Reply, Request},
     settle::{Settled, settle},
 };
 
