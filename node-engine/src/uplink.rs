@@ -30,9 +30,10 @@ const GOOD: Duration = Duration::from_secs(10);
 const OUTBOX: usize = 64;
 /// An assignment with many services is one message.
 const LARGEST_MESSAGE: usize = 64 << 20;
-/// How long to leave a NetManager alone that could not be introduced to the cluster, and one that was: it may be
-/// replaced by one that knows nothing.
-const INTRODUCE_AGAIN: Duration = Duration::from_secs(2);
+/// How long to leave a NetManager alone that could not be introduced to the cluster, first and later: after a boot it is
+/// there a moment later, and instances wait for it.
+const INTRODUCE_AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+/// And one that was: it may be replaced by one that knows nothing.
 const INTRODUCED: Duration = Duration::from_secs(30);
 
 /// Joins the cluster if this device has not, then keeps the connection until `shutdown`.
@@ -230,12 +231,16 @@ async fn introduce(
     channel: Channel,
 ) -> std::convert::Infallible {
     let Some(net_manager) = net_manager else { return std::future::pending().await };
+    let mut backoff = Backoff::between(INTRODUCE_AGAIN.0, INTRODUCE_AGAIN.1);
     loop {
         match introduce_once(net_manager, &credentials.identity(), address, channel.clone()).await {
-            Ok(()) => sleep(INTRODUCED).await,
+            Ok(()) => {
+                backoff.reset();
+                sleep(INTRODUCED).await;
+            }
             Err(error) => {
                 tracing::warn!(error = format!("{error:#}"), "NetManager has no part in the cluster yet");
-                sleep(INTRODUCE_AGAIN).await;
+                sleep(backoff.wait()).await;
             }
         }
     }

@@ -13,9 +13,10 @@ use crate::{
 
 /// Wait before the engine is dialled again: doubling from the first to the last. After a boot everything waits for it.
 const RECONNECT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
-/// How often NetManager is looked at: instances wait for one that is away, as after a boot.
+/// How often NetManager is looked at: instances wait for one that is away or not ready, as after a boot.
 const NETWORK_AWAY: Duration = Duration::from_millis(250);
-const NETWORK_THERE: Duration = Duration::from_secs(5);
+const NETWORK_READY: Duration = Duration::from_secs(5);
+const READY: &str = "ready";
 
 /// Keeps a connection to the engine and tells its events.
 pub(crate) async fn watch_engine(
@@ -67,7 +68,8 @@ pub(crate) async fn watch_network(
     let mut before = None;
     loop {
         let now = network.status().await.ok().map(essence);
-        let pause = if now.is_some() { NETWORK_THERE } else { NETWORK_AWAY };
+        let is_ready = now.as_ref().is_some_and(|now| now.0 == READY);
+        let pause = if is_ready { NETWORK_READY } else { NETWORK_AWAY };
         if before.as_ref() != Some(&now) {
             tracing::info!(state = now.as_ref().map_or("away", |now| now.0.as_str()), "NetManager");
             let back_or_changed = now.is_some();
@@ -77,5 +79,27 @@ pub(crate) async fn watch_network(
             }
         }
         tokio::time::sleep(pause).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::timeout;
+    use tokio_util::task::AbortOnDropHandle;
+
+    use super::*;
+    use crate::network::{NetworkError, fake::FakeNetwork};
+
+    #[tokio::test]
+    async fn a_network_that_becomes_ready_is_noticed_soon() {
+        let network = FakeNetwork::new();
+        network.refuse(Some(NetworkError::Refused { code: String::new(), message: String::new() }));
+        let (observations, mut told) = mpsc::channel(8);
+        let watching = watch_network(Arc::new(network.clone()), observations);
+        let _watching = AbortOnDropHandle::new(tokio::spawn(watching));
+        assert_eq!(told.recv().await, Some(Observation::NetworkChanged), "it is there");
+        network.refuse(None);
+        let ready = timeout(NETWORK_READY / 2, told.recv()).await;
+        assert_eq!(ready, Ok(Some(Observation::NetworkChanged)), "instances wait for it");
     }
 }

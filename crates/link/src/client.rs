@@ -138,7 +138,8 @@ impl Default for Backoff {
 
 impl Backoff {
     /// Doubling from `first` to `last`.
-    pub(crate) const fn between(first: Duration, last: Duration) -> Self {
+    #[must_use]
+    pub const fn between(first: Duration, last: Duration) -> Self {
         Self { first, next: first, last }
     }
 

@@ -50,7 +50,8 @@ impl FakeNetwork {
         self.open.send_replace(true);
     }
 
-    /// Refuses attachments from now on, or no more. One that is unreachable does not tell how it fares either.
+    /// Refuses attachments from now on, as one that is not ready, or no more. One that is unreachable does not tell how it
+    /// fares either.
     pub fn refuse(&self, refusal: Option<NetworkError>) {
         self.state().refusal = refusal;
     }
@@ -97,11 +98,11 @@ impl InstanceNetwork for FakeNetwork {
     }
 
     fn status(&self) -> BoxFuture<'_, Result<NetworkStatus, NetworkError>> {
+        let in_state = |state: &str| NetworkStatus { state: state.to_owned(), ..NetworkStatus::default() };
         let status = match &self.state().refusal {
             Some(error @ (NetworkError::Unreachable { .. } | NetworkError::Key { .. })) => Err(error.clone()),
-            Some(NetworkError::Refused { .. }) | None => {
-                Ok(NetworkStatus { state: "ready".to_owned(), ..NetworkStatus::default() })
-            }
+            Some(NetworkError::Refused { .. }) => Ok(in_state("waiting_for_node_engine")),
+            None => Ok(in_state("ready")),
         };
         ready(status).boxed()
     }
