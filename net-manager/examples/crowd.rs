@@ -125,7 +125,7 @@ fn news(services: u32) -> Result<NetworkNews, Box<dyn Error>> {
     Ok(NetworkNews {
         whole: true,
         services: all,
-        peers: BTreeMap::from([(other, Some(peer))]),
+        peers: BTreeMap::from([(other, Some(peer.into()))]),
         ..NetworkNews::default()
     })
 }

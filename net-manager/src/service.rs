@@ -402,7 +402,7 @@ impl<D: Datapath> Service<D> {
         let by_engine = self.datapath.encrypted().await;
         let by_kernel = self.datapath.in_kernel().await;
         let peers = &self.state.surroundings().peers;
-        let link = |(worker, peer): (&WorkerId, &Peer)| {
+        let link = |(worker, peer): (&WorkerId, &Arc<Peer>)| {
             let why_by_engine = self.state.why_by_engine(peer.way);
             let carried = if why_by_engine.is_some() { &by_engine } else { &by_kernel };
             Link::of(*worker, peer.way, why_by_engine, carried, self.state.nearness(*worker))

@@ -60,11 +60,12 @@ impl State {
         }
     }
 
-    /// A service that is neither held nor shared any more is forgotten, and whoever it had to do with told so.
+    /// A service that is neither held nor shared any more is forgotten. Devices that still have something of it know
+    /// nothing of its application any more; whoever knew of it is told when it is made anew.
     fn leave(&mut self, id: ServiceId) {
         self.admit(id, &Arc::default());
-        for worker in self.devices_beside(id) {
-            self.networks.tell(worker);
+        for worker in self.spread.get(&id).into_iter().flat_map(BTreeMap::keys) {
+            self.networks.tell(*worker);
         }
         self.allowances.forget(id);
     }

@@ -46,7 +46,7 @@ pub(crate) struct Neighbourhood {
     shared: BTreeMap<ApplicationId, SharedApplication>,
     /// What they said of their instances, and of the devices those run on. Durable.
     instances: BTreeMap<ServiceId, BTreeMap<ClusterId, Elsewhere>>,
-    peers: BTreeMap<WorkerId, BTreeMap<ClusterId, Peer>>,
+    peers: BTreeMap<WorkerId, BTreeMap<ClusterId, Arc<Peer>>>,
     /// The services and devices each of them told of.
     said: BTreeMap<ClusterId, (BTreeSet<ServiceId>, BTreeSet<WorkerId>)>,
     /// The application of each shared service, and the shared applications of each neighbour.
@@ -90,7 +90,7 @@ impl Neighbourhood {
     }
 
     /// The way to a device of a neighbour. One that two clusters say they have is nobody's: one of them is wrong.
-    pub(crate) fn peer(&self, id: WorkerId) -> Option<&Peer> {
+    pub(crate) fn peer(&self, id: WorkerId) -> Option<&Arc<Peer>> {
         let claims = self.peers.get(&id).filter(|claims| claims.len() == 1)?;
         claims.values().next()
     }
@@ -295,7 +295,7 @@ impl State {
         set(&mut known.instances, id, from, instances);
     }
 
-    pub(crate) fn apply_peer_elsewhere(&mut self, from: ClusterId, id: WorkerId, peer: Option<Peer>) {
+    pub(crate) fn apply_peer_elsewhere(&mut self, from: ClusterId, id: WorkerId, peer: Option<Arc<Peer>>) {
         let known = &mut self.neighbourhood;
         list(&mut known.said.entry(from).or_default().1, id, peer.is_some());
         set(&mut known.peers, id, from, peer);

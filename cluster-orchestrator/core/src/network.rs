@@ -20,13 +20,13 @@ use model::{
 
 pub(crate) use self::told::fewer;
 use self::{
-    tables::{Changed, Gained, Table, tell_of_services},
+    tables::{Changed, Gained, Renewed, Table, tell_of_services},
     told::Told,
 };
 use crate::{
     Change, Effect, Instance, State, Worker,
     reconcile::Plan,
-    ways::{IpVersion, seen_elsewhere},
+    ways::{IpVersion, ToldOf, seen_elsewhere},
 };
 
 /// What other devices can see of an instance.
@@ -47,6 +47,7 @@ pub(crate) struct Networks {
     /// Nobody but devices of the site can listen or speak on its network.
     pub(crate) trusted: bool,
     told: BTreeMap<WorkerId, Told>,
+    pub(crate) told_of: ToldOf,
     /// NetManagers that are to be told everything that is new to them: who they may call may be different.
     due: BTreeSet<WorkerId>,
     /// Services as others are told of them.
@@ -62,6 +63,7 @@ pub(crate) struct Networks {
 impl Networks {
     /// A worker is no longer this cluster's, or let in no more.
     pub(crate) fn forgotten(&mut self, id: WorkerId) {
+        self.told_of.forget(id);
         self.left.insert(id);
     }
 
@@ -274,16 +276,13 @@ impl State {
     /// Makes a service as it is told anew. Whoever may call it and was told of it before is told of this one alone, and
     /// only what is different: a service has many callers and instances, and each caller many services.
     fn renew(&mut self, id: ServiceId, changed: Changed, news: &mut BTreeMap<WorkerId, NetworkNews>) {
-        let Some(description) = self.described(id) else {
-            self.networks.tables.remove(&id);
-            let callers = self.callers(id);
-            return self.networks.due.extend(callers);
-        };
+        let Some(description) = self.described(id) else { return self.withdraw(id, news) };
         let Some(before) = self.networks.tables.get(&id).map(|table| Arc::clone(&table.service)) else {
             let table = Table::of(self.callable(id, description));
+            let (service, gained) = (Arc::clone(&table.service), table.devices.keys().copied().collect());
             self.networks.tables.insert(id, table);
-            let callers = self.callers(id);
-            return self.networks.due.extend(callers);
+            let renewed = Renewed { before: None, service, told: None, gained, lost: BTreeSet::new() };
+            return self.tell_callers(id, &renewed, news);
         };
         let (service, different) = match changed {
             Changed::Everything => {
@@ -310,38 +309,57 @@ impl State {
         let (service, different) = (Arc::new(service), Arc::new(different));
         let table = self.networks.tables.get_mut(&id).expect("it was there just now");
         let (gained, lost) = table.take(&service, &different);
-        let gained = Gained::of(&gained, |version, device| self.peer(version, device));
+        let told = is_described_as_before.then_some(different);
+        self.tell_callers(id, &Renewed { before: Some(before), service, told, gained, lost }, news);
+    }
+
+    /// Tells those who may call a service what is new about it.
+    fn tell_callers(&mut self, id: ServiceId, renewed: &Renewed, news: &mut BTreeMap<WorkerId, NetworkNews>) {
+        let Renewed { before, service, told: different, gained, lost } = renewed;
+        let gained = Gained::of(gained, |version, device| self.peer(version, device));
         for caller in self.callers(id) {
             // It is not led to itself, whose key it has.
             let gained = gained.to(|| self.version_of(caller)).iter().filter(|(device, _)| *device != caller);
             let own = self.workers.get(&caller).and_then(Worker::key);
             let Some(told) = self.networks.told.get_mut(&caller) else { continue };
             // Whoever was not told the state before is told all that is new to it.
-            let knows = told.services.get(&id).is_some_and(|known| Arc::ptr_eq(known, &before));
+            let knows = told.services.get(&id).map(Arc::as_ptr) == before.as_ref().map(Arc::as_ptr);
             if told.lease.is_none() || !knows || told.has_doubts(own, gained.clone()) {
                 self.networks.due.insert(caller);
                 continue;
             }
-            told.services.insert(id, Arc::clone(&service));
+            told.services.insert(id, Arc::clone(service));
             let news = news.entry(caller).or_default();
-            if is_described_as_before {
-                news.instances.insert(id, Arc::clone(&different));
-            } else {
-                news.services.insert(id, Some(Arc::clone(&service)));
+            match different {
+                Some(different) => drop(news.instances.insert(id, Arc::clone(different))),
+                None => drop(news.services.insert(id, Some(Arc::clone(service)))),
             }
             for (device, peer) in gained {
                 *told.devices.entry(*device).or_default() += 1;
                 if let Some(peer) = peer
-                    && told.lead(*device, Some(peer.clone()))
+                    && told.lead(*device, Some(Arc::clone(peer)))
                 {
-                    news.peers.insert(*device, Some(peer.clone()));
+                    news.peers.insert(*device, Some(Arc::clone(peer)));
                 }
             }
-            for device in lost.iter().filter(|device| **device != caller) {
-                if fewer(&mut told.devices, *device) && told.lead(*device, None) {
-                    news.peers.insert(*device, None);
-                }
+            told.leave(lost.iter().filter(|device| **device != caller), news);
+        }
+    }
+
+    /// A service is neither held here nor shared any more: those who were told of it are told so.
+    fn withdraw(&mut self, id: ServiceId, news: &mut BTreeMap<WorkerId, NetworkNews>) {
+        self.networks.tables.remove(&id);
+        for (caller, told) in &mut self.networks.told {
+            let Some(known) = told.services.get(&id).cloned() else { continue };
+            if told.disputed {
+                // Another device may be led to from now on.
+                self.networks.due.insert(*caller);
+                continue;
             }
+            told.services.remove(&id);
+            let news = news.entry(*caller).or_default();
+            news.services.insert(id, None);
+            told.leave(devices_of(&known).iter().filter(|device| *device != caller), news);
         }
     }
 
@@ -408,21 +426,16 @@ impl State {
         }
         let (ways, disputed) = self.ways_for(id, needed.keys().copied());
         let gone = told.peers.keys().filter(|device| !ways.contains_key(device));
-        let gone = gone.map(|device| (*device, None));
-        let new = ways.iter().filter(|(device, way)| {
-            let known = told.peers.get(device);
-            !known.is_some_and(|peer| peer.way == **way && self.answers_for(**device, &peer.lease))
-        });
-        let new = new.filter_map(|(device, way)| {
-            let lease = self.ranges_of(*device)?;
-            Some((*device, Some(Peer { way: *way, lease })))
-        });
-        // One gives way to another with its key.
-        let different: Vec<(WorkerId, Option<Peer>)> = gone.chain(new).collect();
+        let gone: Vec<(WorkerId, Option<Arc<Peer>>)> = gone.map(|device| (*device, None)).collect();
+        let version = self.version_of(id);
+        let all: Vec<(WorkerId, Option<Arc<Peer>>)> =
+            ways.into_keys().map(|device| (device, self.peer(version, device))).collect();
         let told = self.networks.told.get_mut(&id)?;
-        for (device, peer) in different {
-            told.lead(device, peer.clone());
-            news.peers.insert(device, peer);
+        // One gives way to another with its key.
+        for (device, peer) in gone.into_iter().chain(all) {
+            if told.lead(device, peer.clone()) {
+                news.peers.insert(device, peer);
+            }
         }
         (told.lease, told.services, told.devices, told.disputed) = (Some(lease), services, needed, disputed);
         if new_lease.is_none() && news.is_empty() {
@@ -437,7 +450,7 @@ impl State {
         &mut self,
         id: WorkerId,
         services: &BTreeMap<ServiceId, Arc<CallableService>>,
-    ) -> Option<BTreeMap<WorkerId, Option<Peer>>> {
+    ) -> Option<BTreeMap<WorkerId, Option<Arc<Peer>>>> {
         let told = self.networks.told.get(&id).filter(|told| told.lease.is_some() && !told.disputed)?;
         let is_as_before =
             |(id, before): (&ServiceId, _)| services.get(id).is_none_or(|now| Arc::ptr_eq(before, now));
@@ -454,7 +467,7 @@ impl State {
             .filter(|device| *device != id && !told.devices.contains_key(device))
             .collect();
         let version = self.version_of(id);
-        let new: Vec<(WorkerId, Option<Peer>)> =
+        let new: Vec<(WorkerId, Option<Arc<Peer>>)> =
             new.into_iter().map(|device| (device, self.peer(version, device))).collect();
         let own = self.workers.get(&id).and_then(Worker::key);
         let told = self.networks.told.get_mut(&id)?;
@@ -470,12 +483,9 @@ impl State {
                 peers.insert(device, peer);
             }
         }
-        for device in lost.into_iter().filter(|device| *device != id) {
-            if fewer(&mut told.devices, device) && told.lead(device, None) {
-                peers.insert(device, None);
-            }
-        }
-        Some(peers)
+        let mut news = NetworkNews { peers, ..NetworkNews::default() };
+        told.leave(lost.iter().filter(|device| **device != id), &mut news);
+        Some(news.peers)
     }
 
     fn services_for(&self, worker: WorkerId) -> BTreeMap<ServiceId, Arc<CallableService>> {

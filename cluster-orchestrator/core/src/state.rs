@@ -141,7 +141,7 @@ pub enum Change {
     /// What another cluster says of its instances of a service.
     Elsewhere(ClusterId, ServiceId, Option<Elsewhere>),
     /// What another cluster says of one of its devices.
-    PeerElsewhere(ClusterId, WorkerId, Option<Peer>),
+    PeerElsewhere(ClusterId, WorkerId, Option<Arc<Peer>>),
     /// The newest certificate of a worker or its NetManager.
     Certificate(Holder, Option<CertificateRecord>),
     /// Workers whose certificates count no more: all of them.

@@ -3,9 +3,10 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
 };
 
-use model::{NetworkLease, Peer, Reach, RelayPlace, TunnelEnd, TunnelKey, Way, WorkerId};
+use model::{Peer, Reach, RelayPlace, TunnelEnd, TunnelKey, Way, WorkerId};
 
 use crate::{State, Worker};
 
@@ -20,6 +21,25 @@ pub(crate) enum IpVersion {
 impl IpVersion {
     pub(crate) fn of(address: IpAddr) -> Self {
         if address.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+}
+
+/// Who is told of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Hearers {
+    /// Devices here that are reached by this version.
+    Here(IpVersion),
+    /// Other clusters.
+    Elsewhere,
+}
+
+/// The devices here as others were told of them last. A device is told to hundreds, who share one of it.
+#[derive(Debug, Default)]
+pub(crate) struct ToldOf(BTreeMap<WorkerId, BTreeMap<Hearers, Arc<Peer>>>);
+
+impl ToldOf {
+    pub(crate) fn forget(&mut self, id: WorkerId) {
+        self.0.remove(&id);
     }
 }
 
@@ -40,8 +60,28 @@ pub(crate) fn seen_elsewhere(reach: Reach, place: SocketAddr) -> Option<SocketAd
 
 impl State {
     /// A device as others are told of it that are reached by this version.
-    pub(crate) fn peer(&self, version: IpVersion, id: WorkerId) -> Option<Peer> {
-        Some(Peer { way: self.way_of(version, id)?, lease: self.ranges_of(id)? })
+    pub(crate) fn peer(&mut self, version: IpVersion, id: WorkerId) -> Option<Arc<Peer>> {
+        if !self.workers.contains_key(&id) {
+            return self.neighbourhood.peer(id).cloned();
+        }
+        let way = self.way_of(version, id)?;
+        self.device_here(Hearers::Here(version), id, way)
+    }
+
+    /// A device here by the way it is told of.
+    pub(crate) fn device_here(&mut self, hearers: Hearers, id: WorkerId, way: Way) -> Option<Arc<Peer>> {
+        let subnet = self.subnets.subnet_of(&id)?;
+        let ToldOf(told) = &mut self.networks.told_of;
+        let told = told.entry(id).or_default();
+        let is_it = |peer: &&Arc<Peer>| {
+            peer.way == way && peer.lease.v4 == [subnet.v4] && peer.lease.v6 == [subnet.v6]
+        };
+        if let Some(known) = told.get(&hearers).filter(is_it) {
+            return Some(Arc::clone(known));
+        }
+        let peer = Arc::new(Peer { way, lease: subnet.into() });
+        told.insert(hearers, Arc::clone(&peer));
+        Some(peer)
     }
 
     /// How packets get to a device from one of this version; `None` for a device that is told to nobody.
@@ -49,23 +89,6 @@ impl State {
         let Some(here) = self.workers.get(&id) else { return Some(self.neighbourhood.peer(id)?.way) };
         self.subnets.subnet_of(&id)?;
         self.way_between(version, here.reach?)
-    }
-
-    /// The ranges a device answers for.
-    pub(crate) fn ranges_of(&self, id: WorkerId) -> Option<NetworkLease> {
-        if self.workers.contains_key(&id) {
-            return self.lease_of(id);
-        }
-        self.neighbourhood.peer(id).map(|peer| peer.lease.clone())
-    }
-
-    /// Whether these are the ranges of a device, without making a copy of them.
-    pub(crate) fn answers_for(&self, id: WorkerId, ranges: &NetworkLease) -> bool {
-        if !self.workers.contains_key(&id) {
-            return self.neighbourhood.peer(id).is_some_and(|peer| peer.lease == *ranges);
-        }
-        let subnet = self.subnets.subnet_of(&id);
-        subnet.is_some_and(|subnet| ranges.v4 == [subnet.v4] && ranges.v6 == [subnet.v6])
     }
 
     /// By which version a device is reached; `V4` while that is not known.

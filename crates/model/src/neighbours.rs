@@ -96,7 +96,7 @@ pub struct NeighbourNews {
     /// Its instances of a service, in order of their numbers; `None` when there are none any more.
     pub services: BTreeMap<ServiceId, Option<Arc<Vec<NeighbourInstance>>>>,
     /// The devices they run on; `None` for one that is not needed any more.
-    pub peers: BTreeMap<WorkerId, Option<Peer>>,
+    pub peers: BTreeMap<WorkerId, Option<Arc<Peer>>>,
 }
 
 impl NeighbourNews {

@@ -245,7 +245,7 @@ pub struct Surroundings {
     /// Services that may be called.
     pub services: BTreeMap<ServiceId, Arc<CallableService>>,
     /// Devices their instances run on, without the device itself.
-    pub peers: BTreeMap<WorkerId, Peer>,
+    pub peers: BTreeMap<WorkerId, Arc<Peer>>,
 }
 
 /// What is different from what was told before over the same connection. The first message of a connection is `whole`:
@@ -259,7 +259,7 @@ pub struct NetworkNews {
     /// Of services that were told before and are not among these, the instances that are different.
     pub instances: BTreeMap<ServiceId, Arc<InstanceNews>>,
     /// Devices likewise.
-    pub peers: BTreeMap<WorkerId, Option<Peer>>,
+    pub peers: BTreeMap<WorkerId, Option<Arc<Peer>>>,
 }
 
 impl NetworkNews {

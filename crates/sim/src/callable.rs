@@ -165,13 +165,13 @@ impl World {
         })
     }
 
-    fn way_to(&self, worker: WorkerId) -> Option<Peer> {
+    fn way_to(&self, worker: WorkerId) -> Option<Arc<Peer>> {
         let index = WorkerIndex::of(worker);
         let reach = reach_of(index, self.worker_ref(index).address());
         let end = reach.tunnel?;
         let endpoint = SocketAddr::new(reach.address, end.port);
         let way = Way::Secure { endpoint, observed: None, relay: None, key: end.key, kernel_port: None };
         let lease = self.cluster_ref(self.cluster_of(index)).daemon.brain.as_ref()?.lease_of(worker)?;
-        Some(Peer { way, lease })
+        Some(Arc::new(Peer { way, lease }))
     }
 }

@@ -45,7 +45,7 @@ mod world;
 pub use invariants::Invariant;
 pub use mutants::Mutant;
 pub use oracle::Violation;
-pub use run::{Options, Outcome, explain, hunt, run, run_all, run_twice, shrink};
+pub use run::{Options, Outcome, Progress, explain, hunt, run, run_all, run_twice, shrink};
 pub use scenario::{Fault, Scenario};
 pub use stats::{Statistics, Times};
 pub use trace::Line;

@@ -80,8 +80,8 @@ pub(crate) struct ServiceRecord {
     pub(crate) changed: Option<Millis>,
     pub(crate) promised: bool,
     pub(crate) may_go: bool,
-    /// How far its rollout has got, and since when it has got no further.
-    rollout: Option<(Far, Millis)>,
+    /// How far its rollout has got, and since when it has got no further; nowhere since it is over.
+    rollout: Option<(Option<Far>, Millis)>,
 }
 
 /// How far a rollout has got: the number of its next instance, and how many are there.
@@ -188,14 +188,14 @@ impl Oracle {
     /// How far the rollout of a service has got, if there is one.
     pub(crate) fn rollout_is(&mut self, now: Millis, service: ServiceId, far: Option<Far>) {
         let Some(known) = self.services.get_mut(&service) else { return };
-        let before = known.rollout;
-        known.rollout = far.map(|far| match before {
-            Some((same, since)) if same == far => (far, since),
-            Some(_) | None => (far, now),
-        });
+        known.rollout = match known.rollout {
+            None if far.is_none() => None,
+            Some((before, since)) if before == far => Some((far, since)),
+            Some(_) | None => Some((far, now)),
+        };
     }
 
-    /// It is in the middle of a rollout that gets further.
+    /// It is in the middle of a rollout that gets further, or the last it gave way to may still be going.
     pub(crate) fn rolls_out(&self, now: Millis, service: ServiceId) -> bool {
         let rollout = self.services.get(&service).and_then(|service| service.rollout);
         rollout.is_some_and(|(_, since)| now < since + REST_WITHIN)

@@ -38,8 +38,19 @@ pub struct Options {
     pub log: bool,
     /// Measure how long the brains take.
     pub timed: bool,
-    /// Called at every virtual minute with its number and the events so far: large worlds take hours.
-    pub each_minute: Option<fn(u64, u64)>,
+    /// Called several times a second: large worlds take an hour.
+    pub progress: Option<fn(Progress)>,
+}
+
+/// How far a run has got.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress {
+    /// Virtual milliseconds since its beginning.
+    pub virtual_millis: u64,
+    /// Everything that has happened.
+    pub events: u64,
+    /// Containers that run.
+    pub running: u64,
 }
 
 /// Runs a scenario to its end, or to the first violation.
@@ -47,7 +58,7 @@ pub struct Options {
 pub fn run(scenario: &Scenario, options: Options) -> Outcome {
     let mut world = World::new(scenario.clone(), options.log);
     world.statistics.timed = options.timed;
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| world.run(options.each_minute))) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| world.run(options.progress))) {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without words");
         let verdict = Err(format!("a brain panics: {text}"));

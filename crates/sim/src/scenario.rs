@@ -20,6 +20,9 @@ pub struct Scenario {
     /// Virtual milliseconds in which time passes. With more than one, what happens at one moment happens cluster by
     /// cluster, and every delay is a multiple of it.
     pub step: u32,
+    /// Applications belong to places, as those of many sites do: most to one, many to a region of ten, and some to none.
+    /// Without, every application may be anywhere.
+    pub places: bool,
     /// What may go wrong.
     pub faults: BTreeSet<Fault>,
     /// What is not judged, to see what else there is.
@@ -148,6 +151,7 @@ impl Scenario {
             minutes: 6,
             instances: 30,
             step: 1,
+            places: false,
             faults,
             ignored: BTreeSet::new(),
             mutant: None,
@@ -185,6 +189,9 @@ impl Scenario {
         );
         if *step > 1 {
             command.push_str(&format!(" --step {step}"));
+        }
+        if self.places {
+            command.push_str(" --places");
         }
         for fault in Self::small(*seed).faults.difference(&self.faults) {
             command.push_str(&format!(" --without {fault}"));

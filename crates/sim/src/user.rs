@@ -22,9 +22,15 @@ use crate::{
 
 /// Workers have joined by then.
 pub(crate) const FIRST_WISH: Millis = 5_000;
-/// Clusters that lie together. Where there are more, an application is for one region of them, as those of real sites
-/// are: the instances of all clusters it is in call each other, and each of those clusters hears of all of them.
+/// Clusters that lie together.
 const REGION: u32 = 10;
+/// Where applications belong to places, so many of a hundred are for one site, and so many for one region. The others may
+/// be anywhere.
+const FOR_ONE_SITE: u64 = 60;
+const FOR_ONE_REGION: u64 = 35;
+/// There, so many services at most are open to everybody at one time, however large the world is: each is told to all
+/// devices, and its own devices are told of all others.
+const OPEN_TO_EVERYBODY: usize = 3;
 pub(crate) const IMAGES: [&str; 4] = ["registry/one", "registry/two", "registry/three", "registry/four"];
 
 /// The services the user knows of, and how many instances of each were asked for.
@@ -72,6 +78,10 @@ pub(crate) struct User {
     /// Instances at most.
     most: u32,
     clusters: u32,
+    /// See [`Scenario::places`].
+    places: bool,
+    /// Services that everybody may connect to.
+    open: BTreeSet<ServiceId>,
     /// Wishes under way.
     waiting: u32,
     /// An answer never came.
@@ -93,6 +103,8 @@ impl User {
             pause,
             most: scenario.instances,
             clusters: scenario.clusters,
+            places: scenario.places,
+            open: BTreeSet::new(),
             waiting: 0,
             uncertain: false,
             kept_free: BTreeSet::new(),
@@ -141,10 +153,10 @@ impl User {
         Wish::Create { name: format!("app{}", self.named), spec: Box::new(self.spec()), callers }
     }
 
-    /// Up to two applications, some to come and some that have gone; now and then everybody, but in a country not more
-    /// often than in a town: whoever may be called by all is told of all.
+    /// Up to two applications, some to come and some that have gone; now and then everybody.
     fn callers(&mut self) -> AllowedCallers {
-        if self.rng.per_mille((100_000 / self.most.max(1)).min(100)) {
+        let enough = self.places && self.open.len() >= OPEN_TO_EVERYBODY;
+        if self.rng.per_mille(100) && !enough {
             return AllowedCallers::from([AllowedCaller::Everybody]);
         }
         let known = u64::from(self.named) + 2;
@@ -179,11 +191,8 @@ impl User {
         if self.rng.per_mille(300) {
             spec.drain = after(&mut self.rng, 30);
         }
-        if self.clusters > REGION {
-            let first = self.rng.below(u64::from(self.clusters - REGION + 1));
-            let first = u32::try_from(first).unwrap_or(0);
-            let clusters = (first..first + REGION).map(|index| ClusterIndex(index).to_string()).collect();
-            spec.constraints = vec![DirectConstraint { clusters, nodes: Vec::new() }];
+        if self.places {
+            spec.constraints = self.place();
         }
         spec.one_shot = self.rng.per_mille(60);
         if self.rng.per_mille(100) {
@@ -191,6 +200,29 @@ impl User {
             spec.ports = vec![PortMapping { host, container: 80, protocol: Protocol::Tcp }];
         }
         spec
+    }
+
+    /// One site, one region, or nothing: anywhere.
+    fn place(&mut self) -> Vec<DirectConstraint> {
+        let draw = self.rng.below(100);
+        let clusters = match draw {
+            0..FOR_ONE_SITE => 1,
+            FOR_ONE_SITE.. if draw < FOR_ONE_SITE + FOR_ONE_REGION => REGION.min(self.clusters),
+            FOR_ONE_SITE.. => return Vec::new(),
+        };
+        let first = self.rng.below(u64::from(self.clusters - clusters + 1));
+        let first = u32::try_from(first).unwrap_or(0);
+        let clusters = (first..first + clusters).map(|index| ClusterIndex(index).to_string()).collect();
+        vec![DirectConstraint { clusters, nodes: Vec::new() }]
+    }
+
+    /// A service lets those connect from now on.
+    fn opened(&mut self, service: ServiceId, callers: &AllowedCallers) {
+        if callers.contains(&AllowedCaller::Everybody) {
+            self.open.insert(service);
+        } else {
+            self.open.remove(&service);
+        }
     }
 }
 
@@ -225,36 +257,41 @@ impl World {
 
     fn answered(&mut self, wish: &Wish, answer: &Answer) {
         let now = self.now;
-        let services = &mut self.user.services;
+        let user = &mut self.user;
         match (wish, answer) {
             (_, Answer::Rejected(_)) => {}
             (_, Answer::Created(service)) => {
-                services.set(*service, 0);
+                user.services.set(*service, 0);
+                if let Wish::Create { callers, .. } = wish {
+                    user.opened(*service, callers);
+                }
                 self.oracle.service_promised(*service);
             }
             (Wish::Deploy(service), Answer::Deployed(instance)) => {
-                services.set(*service, services.of(*service).unwrap_or(0) + 1);
-                self.user.promised.insert(*instance);
+                user.services.set(*service, user.services.of(*service).unwrap_or(0) + 1);
+                user.promised.insert(*instance);
                 self.oracle.instance_promised(now, *instance);
             }
             (Wish::Scale { service, instances, .. }, _) => {
-                services.set(*service, *instances);
+                user.services.set(*service, *instances);
             }
+            (Wish::Allow { service, callers }, _) => user.opened(*service, callers),
             (Wish::Undeploy(instance), _) => {
-                if let Some(known) = services.of(instance.service) {
-                    services.set(instance.service, known.saturating_sub(1));
+                if let Some(known) = user.services.of(instance.service) {
+                    user.services.set(instance.service, known.saturating_sub(1));
                 }
-                self.user.promised.remove(instance);
+                user.promised.remove(instance);
             }
             (Wish::DeleteService(service) | Wish::DeleteApplication(service), _) => {
-                services.remove(*service);
+                user.services.remove(*service);
+                user.open.remove(service);
                 let gone: Vec<InstanceId> =
-                    self.user.promised.range(InstanceId::all_of(*service)).copied().collect();
+                    user.promised.range(InstanceId::all_of(*service)).copied().collect();
                 for instance in gone {
-                    self.user.promised.remove(&instance);
+                    user.promised.remove(&instance);
                 }
             }
-            (Wish::Create { .. } | Wish::Deploy(_) | Wish::Update { .. } | Wish::Allow { .. }, _) => {}
+            (Wish::Create { .. } | Wish::Deploy(_) | Wish::Update { .. }, _) => {}
         }
     }
 

@@ -13,6 +13,7 @@ use crate::{
     queue::{Millis, Queue},
     rng::Rng,
     root::Root,
+    run::Progress,
     scenario::{Fault, Scenario},
     stats::Statistics,
     trace::Trace,
@@ -25,7 +26,8 @@ const FIRST_DATE: u64 = 1_767_225_600_000;
 /// Steady time of a process begins here, as in `crates/daemon`.
 const FIRST_MOMENT: u64 = 3_600_000;
 
-const MINUTE: Millis = 60_000;
+/// Events between two looks at how far a run has got: a fraction of a second.
+const EVENTS_PER_LOOK: u64 = 1 << 14;
 
 #[derive(Debug)]
 pub(crate) struct World {
@@ -140,14 +142,15 @@ impl World {
     }
 
     /// Goes on until everything has come to rest or an invariant is violated.
-    pub(crate) fn run(&mut self, each_minute: Option<fn(u64, u64)>) {
+    pub(crate) fn run(&mut self, progress: Option<fn(Progress)>) {
         while !self.finished && self.oracle.violation.is_none() {
             let clusters = self.scenario.clusters;
             let Some((at, event)) = self.queue.pop(|event| event.site(clusters)) else { break };
-            if let Some(tell) = each_minute
-                && at / MINUTE > self.now / MINUTE
+            if let Some(tell) = progress
+                && self.statistics.events.is_multiple_of(EVENTS_PER_LOOK)
             {
-                tell(at / MINUTE, self.statistics.events);
+                let running = self.statistics.running;
+                tell(Progress { virtual_millis: at, events: self.statistics.events, running });
             }
             self.now = at;
             self.trace.mix(at);

@@ -191,7 +191,7 @@ mod tests {
         Surroundings {
             services: [service("shop", 3, &["till.prod"]), service("shop", 5, &[]), service("till", 4, &[])]
                 .into(),
-            peers: [(WorkerId::new(uuid::Uuid::from_bytes([2; 16])), peer)].into(),
+            peers: [(WorkerId::new(uuid::Uuid::from_bytes([2; 16])), peer.into())].into(),
         }
     }
 

@@ -42,7 +42,7 @@ impl Device {
         };
         let peer = Peer { way, lease: lease("10.18.0.64/26", "fc00::100/120") };
         let worker: WorkerId = parse("00000000-0000-0000-0000-000000000002");
-        let peers = BTreeMap::from([(worker, Some(peer))]);
+        let peers = BTreeMap::from([(worker, Some(peer.into()))]);
         state.hear(NetworkNews { whole: true, peers, ..NetworkNews::default() });
         let kernel = ObservedKernel {
             secure: Some(BTreeMap::new()),

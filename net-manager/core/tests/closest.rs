@@ -92,7 +92,7 @@ fn hear(state: &mut NetworkState, devices: &[u8]) {
         whole: true,
         services: BTreeMap::from([(service(), Some(callable.into()))]),
         peers: peers
-            .map(|number| (worker(*number), Some(Peer { way: way(*number), lease: lease(*number) })))
+            .map(|number| (worker(*number), Some(Peer { way: way(*number), lease: lease(*number) }.into())))
             .collect(),
         ..NetworkNews::default()
     });

@@ -71,7 +71,7 @@ fn hear(state: &mut NetworkState, service: ServiceId, device: WorkerId) {
     state.hear(NetworkNews {
         whole: true,
         services: BTreeMap::from([(service, Some(service_is.into()))]),
-        peers: BTreeMap::from([(worker(2), Some(peer))]),
+        peers: BTreeMap::from([(worker(2), Some(peer.into()))]),
         ..NetworkNews::default()
     });
 }

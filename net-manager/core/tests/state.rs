@@ -234,7 +234,7 @@ fn device_at(underlay: &str) -> NetworkNews {
         v6: vec!["fc00::100/120".parse().expect("a network")],
     };
     let peer = Peer { way: Way::Direct { underlay }, lease };
-    let peers = BTreeMap::from([(WorkerId::new(uuid::Uuid::from_bytes([2; 16])), Some(peer))]);
+    let peers = BTreeMap::from([(WorkerId::new(uuid::Uuid::from_bytes([2; 16])), Some(peer.into()))]);
     NetworkNews { whole: true, peers, ..NetworkNews::default() }
 }
 

@@ -378,7 +378,7 @@ fn two_devices() -> NetworkNews {
             v4: vec![net(&format!("10.18.{number}.0/26"))],
             v6: vec![net(&format!("fc00::{number}00/120"))],
         };
-        (*worker, Some(Peer { way: Way::Direct { underlay: net("192.0.2.1") }, lease }))
+        (*worker, Some(Peer { way: Way::Direct { underlay: net("192.0.2.1") }, lease }.into()))
     };
     NetworkNews {
         whole: true,

@@ -395,7 +395,7 @@ impl Lab {
         self.state.hear(NetworkNews {
             whole: true,
             services: services.into_iter().map(|(id, service)| (id, Some(service.into()))).collect(),
-            peers: peers.iter().map(|(worker, peer)| (*worker, Some(peer.clone()))).collect(),
+            peers: peers.iter().map(|(worker, peer)| (*worker, Some(peer.clone().into()))).collect(),
             ..NetworkNews::default()
         });
         self.settle().await;

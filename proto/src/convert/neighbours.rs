@@ -102,7 +102,7 @@ impl From<&NeighbourNews> for v1::NeighbourNews {
         Self {
             whole: news.whole,
             services: news.services.iter().map(service).collect(),
-            peers: news.peers.iter().map(|(id, peer)| peer_to_wire(*id, peer.as_ref())).collect(),
+            peers: news.peers.iter().map(|(id, peer)| peer_to_wire(*id, peer.as_deref())).collect(),
         }
     }
 }
@@ -257,7 +257,7 @@ mod tests {
                 ),
                 (ServiceId::from_bytes([4; 12]), None),
             ]),
-            peers: BTreeMap::from([(worker, Some(peer)), (WorkerId::new(Uuid::from_u128(78)), None)]),
+            peers: BTreeMap::from([(worker, Some(peer.into())), (WorkerId::new(Uuid::from_u128(78)), None)]),
         }
     }
 

@@ -33,7 +33,7 @@ pub fn network_message(lease: Option<&NetworkLease>, news: &NetworkNews) -> v1::
             .iter()
             .map(|(id, service)| service_to_wire(*id, service.as_deref()))
             .collect(),
-        peers: news.peers.iter().map(|(id, peer)| peer_to_wire(*id, peer.as_ref())).collect(),
+        peers: news.peers.iter().map(|(id, peer)| peer_to_wire(*id, peer.as_deref())).collect(),
         relay: None,
         root_relay: None,
         instances: news.instances.iter().map(|(id, news)| instances_to_wire(*id, news)).collect(),
@@ -321,7 +321,7 @@ pub(super) fn peer_to_wire(id: WorkerId, peer: Option<&Peer>) -> v1::NetworkPeer
     }
 }
 
-pub(super) fn peer_from_wire(wire: v1::NetworkPeer) -> Result<(WorkerId, Option<Peer>), WireError> {
+pub(super) fn peer_from_wire(wire: v1::NetworkPeer) -> Result<(WorkerId, Option<Arc<Peer>>), WireError> {
     let id = worker_from_wire("peer.worker", &wire.worker)?;
     if wire.gone {
         return Ok((id, None));
@@ -338,7 +338,7 @@ pub(super) fn peer_from_wire(wire: v1::NetworkPeer) -> Result<(WorkerId, Option<
         None => Way::Direct { underlay: address },
     };
     let lease = required("peer.lease", wire.lease)?.try_into()?;
-    Ok((id, Some(Peer { way, lease })))
+    Ok((id, Some(Arc::new(Peer { way, lease }))))
 }
 
 fn place(field: &'static str, text: &str) -> Result<Option<SocketAddr>, WireError> {

@@ -10,7 +10,7 @@ use std::{
 use model::{ApplicationId, ClusterId, NeighbourNews, Peer, ServiceId, SharedApplication, WorkerId};
 
 use super::{Elsewhere, Neighbourhood, different, find};
-use crate::{Effect, State, network::fewer, reconcile::Plan};
+use crate::{Effect, State, network::fewer, reconcile::Plan, ways::Hearers};
 
 /// A neighbour that is connected to the root, and what it was told.
 #[derive(Debug, Default)]
@@ -24,7 +24,7 @@ pub(super) struct Told {
     /// How many instances it was told of run on each device.
     devices: BTreeMap<WorkerId, usize>,
     /// `None` for a device likewise.
-    peers: BTreeMap<WorkerId, Option<Peer>>,
+    peers: BTreeMap<WorkerId, Option<Arc<Peer>>>,
     /// Devices it may have to be told of otherwise.
     touched: BTreeSet<WorkerId>,
 }
@@ -64,13 +64,13 @@ impl Told {
     }
 
     /// It is led to a device like this from now on; tells whether that is new to it.
-    fn lead(&mut self, id: WorkerId, now: Option<&Peer>) -> bool {
+    fn lead(&mut self, id: WorkerId, now: Option<&Arc<Peer>>) -> bool {
         let before = self.peers.get(&id);
         if before.map(Option::as_ref) == now.map(Some) {
             return false;
         }
         match now {
-            Some(peer) => self.peers.insert(id, Some(peer.clone())),
+            Some(peer) => self.peers.insert(id, Some(Arc::clone(peer))),
             None => self.peers.remove(&id),
         };
         true
@@ -283,9 +283,9 @@ impl State {
     }
 
     /// A device here as other clusters are told of it.
-    fn peer_for_neighbours(&self, id: WorkerId) -> Option<Peer> {
+    fn peer_for_neighbours(&mut self, id: WorkerId) -> Option<Arc<Peer>> {
         let way = Self::secure_way(self.workers.get(&id)?.reach?, self.neighbourhood.relay)?;
-        Some(Peer { way, lease: self.lease_of(id)? })
+        self.device_here(Hearers::Elsewhere, id, way)
     }
 
     /// The clusters that are to be told of a service: those with copies of applications that have to do with it.

@@ -54,21 +54,22 @@ impl Table {
 /// none: instances come up, go down and move far less often than something about them is different.
 #[derive(Debug)]
 pub(super) struct Gained {
-    by_v4: Vec<(WorkerId, Option<Peer>)>,
-    by_v6: Vec<(WorkerId, Option<Peer>)>,
+    by_v4: Vec<(WorkerId, Option<Arc<Peer>>)>,
+    by_v6: Vec<(WorkerId, Option<Arc<Peer>>)>,
 }
 
 impl Gained {
     pub(super) fn of(
         devices: &BTreeSet<WorkerId>,
-        peer: impl Fn(IpVersion, WorkerId) -> Option<Peer>,
+        mut peer: impl FnMut(IpVersion, WorkerId) -> Option<Arc<Peer>>,
     ) -> Self {
-        let by = |version| devices.iter().map(|device| (*device, peer(version, *device))).collect::<Vec<_>>();
+        let mut by =
+            |version| devices.iter().map(|device| (*device, peer(version, *device))).collect::<Vec<_>>();
         Self { by_v4: by(IpVersion::V4), by_v6: by(IpVersion::V6) }
     }
 
     /// As a device of that version is told of them.
-    pub(super) fn to(&self, version: impl FnOnce() -> IpVersion) -> &[(WorkerId, Option<Peer>)] {
+    pub(super) fn to(&self, version: impl FnOnce() -> IpVersion) -> &[(WorkerId, Option<Arc<Peer>>)] {
         if self.by_v4.is_empty() {
             return &[];
         }
@@ -77,6 +78,19 @@ impl Gained {
             IpVersion::V6 => &self.by_v6,
         }
     }
+}
+
+/// What became of a service as others are told of it.
+#[derive(Debug)]
+pub(super) struct Renewed {
+    /// `None` when there was none.
+    pub(super) before: Option<Arc<CallableService>>,
+    pub(super) service: Arc<CallableService>,
+    /// What of its instances is different; `None` when all of it is told.
+    pub(super) told: Option<Arc<InstanceNews>>,
+    /// Devices that it has instances on and had none, and those the other way round.
+    pub(super) gained: BTreeSet<WorkerId>,
+    pub(super) lost: BTreeSet<WorkerId>,
 }
 
 /// What may be different about a service.

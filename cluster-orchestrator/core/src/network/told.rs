@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use model::{CallableService, NetworkLease, Peer, Reach, ServiceId, TunnelKey, WorkerId};
+use model::{CallableService, NetworkLease, NetworkNews, Peer, Reach, ServiceId, TunnelKey, WorkerId};
 
 use crate::ways::key_of;
 
@@ -18,7 +18,7 @@ pub(super) struct Told {
     pub(super) services: BTreeMap<ServiceId, Arc<CallableService>>,
     /// How many of these services have instances on each device.
     pub(super) devices: BTreeMap<WorkerId, usize>,
-    pub(super) peers: BTreeMap<WorkerId, Peer>,
+    pub(super) peers: BTreeMap<WorkerId, Arc<Peer>>,
     /// How many of the peers have each key.
     pub(super) keys: BTreeMap<TunnelKey, usize>,
     /// Some device may not be led to because of its key.
@@ -31,7 +31,7 @@ impl Told {
     pub(super) fn has_doubts<'a>(
         &mut self,
         own: Option<TunnelKey>,
-        mut ways: impl Iterator<Item = &'a (WorkerId, Option<Peer>)>,
+        mut ways: impl Iterator<Item = &'a (WorkerId, Option<Arc<Peer>>)>,
     ) -> bool {
         self.disputed = self.disputed
             || ways.any(|(id, peer)| peer.as_ref().is_some_and(|peer| self.doubts(own, *id, peer)));
@@ -46,7 +46,7 @@ impl Told {
     }
 
     /// A device is led to like this from now on, or not any more. Tells whether that is different.
-    pub(super) fn lead(&mut self, id: WorkerId, peer: Option<Peer>) -> bool {
+    pub(super) fn lead(&mut self, id: WorkerId, peer: Option<Arc<Peer>>) -> bool {
         if self.peers.get(&id) == peer.as_ref() {
             return false;
         }
@@ -60,6 +60,15 @@ impl Told {
             self.peers.insert(id, peer);
         }
         true
+    }
+
+    /// A service has no instances on those devices any more: they are not led to where no other has.
+    pub(super) fn leave<'a>(&mut self, devices: impl Iterator<Item = &'a WorkerId>, news: &mut NetworkNews) {
+        for device in devices {
+            if fewer(&mut self.devices, *device) && self.lead(*device, None) {
+                news.peers.insert(*device, None);
+            }
+        }
     }
 }
 

@@ -116,7 +116,7 @@ fn said(
 ) -> NeighbourNews {
     let services =
         instances.iter().map(|(id, them)| (*id, (!them.is_empty()).then(|| Arc::new(them.clone()))));
-    let peers = peers.iter().map(|(number, peer)| (worker(*number), Some(peer.clone())));
+    let peers = peers.iter().map(|(number, peer)| (worker(*number), Some(Arc::new(peer.clone()))));
     NeighbourNews { whole, services: services.collect(), peers: peers.collect() }
 }
 
@@ -234,7 +234,7 @@ fn instances_of_a_neighbour_are_called_as_those_here() {
     assert_eq!(site.callable(SERVICE), [(0, worker(1), true), (1, worker(AWAY), true)]);
     assert_eq!(site.callable(BACKEND), [(4, worker(AWAY), true)]);
     let known = &site.known[&worker(1)];
-    assert_eq!(known.peers, BTreeMap::from([(worker(AWAY), peer(1, 5))]));
+    assert_eq!(known.peers, BTreeMap::from([(worker(AWAY), peer(1, 5).into())]));
     let backend = &known.services[&BACKEND];
     assert_eq!(
         (&backend.names, &backend.addresses),
@@ -255,7 +255,7 @@ fn another_way_to_a_device_of_a_neighbour_is_told_on() {
     let mut site = Site::new();
     site.hears(1, said(true, &[(SERVICE, vec![away(1, AWAY, 1, true)])], &[(AWAY, peer(1, 5))]));
     site.hears(1, said(false, &[], &[(AWAY, peer(1, 6))]));
-    assert_eq!(site.known[&worker(1)].peers[&worker(AWAY)], peer(1, 6));
+    assert_eq!(site.known[&worker(1)].peers[&worker(AWAY)], peer(1, 6).into());
 }
 
 #[test]

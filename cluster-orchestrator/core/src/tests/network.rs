@@ -116,7 +116,7 @@ fn who_has_an_instance_is_told_of_all_and_where_before_any_of_them_runs() {
         assert_eq!(instances(news), expected);
         let lease = cluster.state.lease_of(worker(other)).expect("it has a subnet");
         let peer = Peer { way: way(other), lease };
-        assert_eq!(news.peers, BTreeMap::from([(worker(other), Some(peer))]));
+        assert_eq!(news.peers, BTreeMap::from([(worker(other), Some(peer.into()))]));
         assert!(!news.whole, "only what is new");
     }
     for phase in [Phase::NodeScheduled, Phase::Creating] {

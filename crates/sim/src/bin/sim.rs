@@ -4,12 +4,16 @@
 
 use std::{
     process::ExitCode,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use anyhow::{Result, bail};
 use clap::Parser;
-use sim::{Fault, Invariant, Mutant, Options, Outcome, Scenario, Statistics};
+use sim::{Fault, Invariant, Mutant, Options, Outcome, Progress, Scenario, Statistics};
 
 /// Runs the whole hierarchy in virtual time, with faults, and checks the invariants of docs/invariants.md.
 #[derive(Debug, Parser)]
@@ -40,6 +44,10 @@ struct Arguments {
     /// `--scale` is given, then 20.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=50))]
     step: Option<u32>,
+    /// Applications belong to places: most are for one cluster, many for a region of ten, and some may be anywhere. As
+    /// with `--scale`.
+    #[arg(long)]
+    places: bool,
     /// With `--seeds`: goes on after a failure and tells one line of each.
     #[arg(long)]
     survey: bool,
@@ -107,6 +115,7 @@ impl Arguments {
         scenario.clusters = self.clusters.unwrap_or(scenario.clusters).min(scenario.workers);
         scenario.minutes = self.minutes.unwrap_or(scenario.minutes);
         scenario.instances = self.instances.unwrap_or(scenario.instances);
+        scenario.places = self.places;
         scenario.step = self.step.unwrap_or(scenario.step);
         scenario.faults.retain(|fault| !self.without.contains(fault));
         scenario.ignored = self.ignore.iter().copied().collect();
@@ -221,9 +230,10 @@ fn scale(arguments: &Arguments) -> Result<ExitCode> {
             break;
         }
         let step = arguments.step.unwrap_or(SCALE_STEP);
-        let scenario = Scenario { clusters, workers, minutes, instances, step, ..arguments.scenario(1) };
+        let scenario =
+            Scenario { clusters, workers, minutes, instances, step, places: true, ..arguments.scenario(1) };
         let before = processor_time()?;
-        let options = Options { timed: true, each_minute: Some(tell_minute), ..Options::default() };
+        let options = Options { timed: true, progress: Some(tell_progress), ..Options::default() };
         let (outcome, took) = timed(|| sim::run(&scenario, options));
         let used = processor_time()?.saturating_sub(before);
         let Statistics { events, most_running, root, cluster, .. } = &outcome.statistics;
@@ -234,7 +244,7 @@ fn scale(arguments: &Arguments) -> Result<ExitCode> {
              {rate:>9.0} {:>8}  {}; {}",
             took.as_secs_f64(),
             used.as_secs_f64(),
-            peak_memory_mib()?,
+            memory_mib("VmHWM")?,
             times(root),
             times(cluster)
         );
@@ -263,10 +273,22 @@ fn scale(arguments: &Arguments) -> Result<ExitCode> {
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// On the error output, which is no part of the table.
+/// Tells once a minute how far a run has got, on the error output, which is no part of the table.
 #[expect(clippy::print_stderr, reason = "a command line tool speaks on it")]
-fn tell_minute(minute: u64, events: u64) {
-    eprintln!("  {minute} virtual minutes, {events} events");
+#[expect(clippy::disallowed_methods, reason = "when something is told of a run decides nothing in it")]
+fn tell_progress(progress: Progress) {
+    static BEGAN: OnceLock<Instant> = OnceLock::new();
+    static TOLD: AtomicU64 = AtomicU64::new(0);
+    let minutes = BEGAN.get_or_init(Instant::now).elapsed().as_secs() / 60;
+    if TOLD.swap(minutes, Ordering::Relaxed) == minutes {
+        return;
+    }
+    let Progress { virtual_millis, events, running } = progress;
+    let (minute, second) = (virtual_millis / 60_000, virtual_millis / 1000 % 60);
+    let memory = memory_mib("VmRSS").unwrap_or(0);
+    eprintln!(
+        "  after {minutes} min: {minute}:{second:02} virtual, {events} events, {running} containers, {memory} MiB"
+    );
 }
 
 fn growth(small: &sim::Times, large: &sim::Times, rank: u64) -> f64 {
@@ -316,10 +338,10 @@ fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
     (done, began.elapsed())
 }
 
-/// The most memory this process ever had.
-fn peak_memory_mib() -> Result<u64> {
+/// Memory of this process: `VmHWM` is the most it ever had, `VmRSS` what it has now.
+fn memory_mib(field: &str) -> Result<u64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
     let kib: Option<u64> = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse().ok());
-    kib.map(|kib| kib / 1024).ok_or_else(|| anyhow::anyhow!("/proc/self/status has no VmHWM"))
+    kib.map(|kib| kib / 1024).ok_or_else(|| anyhow::anyhow!("/proc/self/status has no {field}"))
 }

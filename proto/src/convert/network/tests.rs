@@ -26,7 +26,7 @@ fn all_places_of_a_device_and_its_relay_arrive() {
         Way::Direct { .. } => panic!("it is encrypted"),
     };
     for peer in [peer(), by(None), by(Some(RelayPlace::Root))] {
-        assert_eq!(peer_from_wire(peer_to_wire(worker(), Some(&peer))), Ok((worker(), Some(peer))));
+        assert_eq!(peer_from_wire(peer_to_wire(worker(), Some(&peer))), Ok((worker(), Some(peer.into()))));
     }
 }
 
