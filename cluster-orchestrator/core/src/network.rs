@@ -318,9 +318,11 @@ impl State {
         let Renewed { before, service, told: different, gained, lost } = renewed;
         let gained = Gained::of(gained, |version, device| self.peer(version, device));
         for caller in self.callers(id) {
+            let gained = gained.to(|| self.version_of(caller));
+            // Mostly there is nobody to be led to.
+            let own = if gained.is_empty() { None } else { self.workers.get(&caller).and_then(Worker::key) };
             // It is not led to itself, whose key it has.
-            let gained = gained.to(|| self.version_of(caller)).iter().filter(|(device, _)| *device != caller);
-            let own = self.workers.get(&caller).and_then(Worker::key);
+            let gained = gained.iter().filter(|(device, _)| *device != caller);
             let Some(told) = self.networks.told.get_mut(&caller) else { continue };
             // Whoever was not told the state before is told all that is new to it.
             let knows = told.services.get(&id).map(Arc::as_ptr) == before.as_ref().map(Arc::as_ptr);

@@ -48,6 +48,8 @@ impl<Event> Queue<Event> {
                 self.waiting -= 1;
                 return Some((self.now, event));
             }
+            // What it held is given back: with all that was ever waiting for one moment, the array would hold most of a world.
+            self.near[slot(self.now)] = VecDeque::new();
             self.now += 1;
             let horizon = self.now + SPAN - 1;
             if let Some(entry) = self.far.first_entry()

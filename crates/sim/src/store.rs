@@ -16,7 +16,8 @@ pub(crate) trait Document: Clone {
 /// Documents by key, changed by whole commits only.
 #[derive(Debug, Clone)]
 pub(crate) struct Store<Change: Document> {
-    documents: BTreeMap<Change::Key, Change>,
+    /// Boxed, as a map keeps room for more of them than it has.
+    documents: BTreeMap<Change::Key, Box<Change>>,
     pub(crate) commits: u64,
 }
 
@@ -32,13 +33,13 @@ impl<Change: Document> Store<Change> {
             if change.removes() {
                 self.documents.remove(&change.key());
             } else {
-                self.documents.insert(change.key(), change.clone());
+                self.documents.insert(change.key(), Box::new(change.clone()));
             }
         }
     }
 
     /// What is loaded at a start.
     pub(crate) fn documents(&self) -> impl Iterator<Item = &Change> {
-        self.documents.values()
+        self.documents.values().map(|change| &**change)
     }
 }

@@ -30,7 +30,7 @@ const FOR_ONE_SITE: u64 = 60;
 const FOR_ONE_REGION: u64 = 35;
 /// There, so many services at most are open to everybody at one time, however large the world is: each is told to all
 /// devices, and its own devices are told of all others.
-const OPEN_TO_EVERYBODY: usize = 3;
+const OPEN_TO_EVERYBODY: usize = 1;
 pub(crate) const IMAGES: [&str; 4] = ["registry/one", "registry/two", "registry/three", "registry/four"];
 
 /// The services the user knows of, and how many instances of each were asked for.

@@ -19,8 +19,9 @@ pub(super) struct Told {
     /// How many of these services have instances on each device.
     pub(super) devices: BTreeMap<WorkerId, usize>,
     pub(super) peers: BTreeMap<WorkerId, Arc<Peer>>,
-    /// How many of the peers have each key.
-    pub(super) keys: BTreeMap<TunnelKey, usize>,
+    /// How many of the peers have a key that begins so. Those are many, and that two begin alike by chance only has them
+    /// looked at.
+    pub(super) keys: BTreeMap<u64, usize>,
     /// Some device may not be led to because of its key.
     pub(super) disputed: bool,
 }
@@ -42,7 +43,7 @@ impl Told {
     fn doubts(&self, own: Option<TunnelKey>, id: WorkerId, peer: &Peer) -> bool {
         let Some(key) = key_of(peer.way) else { return false };
         let itself = self.peers.get(&id).is_some_and(|known| key_of(known.way) == Some(key));
-        own == Some(key) || self.keys.get(&key).is_some_and(|times| *times > usize::from(itself))
+        own == Some(key) || self.keys.get(&beginning(key)).is_some_and(|times| *times > usize::from(itself))
     }
 
     /// A device is led to like this from now on, or not any more. Tells whether that is different.
@@ -51,11 +52,11 @@ impl Told {
             return false;
         }
         if let Some(key) = self.peers.remove(&id).and_then(|before| key_of(before.way)) {
-            fewer(&mut self.keys, key);
+            fewer(&mut self.keys, beginning(key));
         }
         if let Some(peer) = peer {
             if let Some(key) = key_of(peer.way) {
-                *self.keys.entry(key).or_default() += 1;
+                *self.keys.entry(beginning(key)).or_default() += 1;
             }
             self.peers.insert(id, peer);
         }
@@ -70,6 +71,11 @@ impl Told {
             }
         }
     }
+}
+
+const fn beginning(key: TunnelKey) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = key.0;
+    u64::from_be_bytes([a, b, c, d, e, f, g, h])
 }
 
 /// Counts one down; tells whether that was the last.
