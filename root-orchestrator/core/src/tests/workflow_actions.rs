@@ -190,9 +190,8 @@ fn what_is_done_to_a_service_is_in_the_commit_that_says_so_and_recorded() {
     assert_eq!(root.calls(), [(CallPhase::Done, "")]);
     let is_done = |change: &Change| matches!(change, Change::Workflow(workflow::Change::Call(_, Some(call))) if call.phase == CallPhase::Done);
     assert!(changes.iter().any(is_done), "one commit has both");
-    let record = changes.iter().find_map(|change| match change {
-        Change::AuditRecord(_, Some(record)) => Some(&record.entry),
-        _ => None,
+    let record = changes.iter().find_map(|change| {
+        if let Change::AuditRecord(_, Some(record)) = change { Some(&record.entry) } else { None }
     });
     let record = record.expect("it is recorded");
     assert_eq!((&record.actor, record.action.as_str()), (&Actor::Root, "action scaleService of a task"));
