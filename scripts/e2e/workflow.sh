@@ -242,7 +242,7 @@ act() {
   RECEIVER=http://127.0.0.1:$RECEIVER_PORT/
   write_actions
   printf '%s' "$ALARM" >"$FOLDER/alarm"
-  mangrove secret create alarm --from-file "$FOLDER/alarm" >/dev/null
+  mangrove secret create alarm --file "$FOLDER/alarm" >/dev/null
   k apply --filename "$FOLDER/actions.yaml" >/dev/null
   k apply --filename "$FOLDER/roof.yaml" --filename "$FOLDER/bell.yaml" --filename "$FOLDER/watchman.yaml" >/dev/null
   expect "a plugin is listed" "$(k get plugins)" "^office +$RECEIVER +alarm"
