@@ -1,6 +1,7 @@
 //! What other clusters say of their instances, and what they are told of those here.
 
 mod distrust;
+mod open;
 mod pieces;
 mod weights;
 
