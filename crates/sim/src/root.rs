@@ -326,8 +326,11 @@ impl World {
                     let body = Body::FromNeighbour { from, news: Arc::new(news) };
                     self.stream(Envelope { child, session, body });
                 }
-                // Nobody joins or listens in these simulations.
-                Effect::SendTokens { .. } | Effect::SendRevocations { .. } | Effect::Deliver(_) => {}
+                // Nobody joins or listens in these simulations, and there are no tasks.
+                Effect::SendTokens { .. }
+                | Effect::SendRevocations { .. }
+                | Effect::Deliver(_)
+                | Effect::CallAction(_) => {}
             }
         }
     }
