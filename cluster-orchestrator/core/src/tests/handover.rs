@@ -6,7 +6,7 @@ use super::{
     network::{addressed, different, reach, running, say, told},
     *,
 };
-use crate::ARRIVES_WITHIN_MILLIS;
+use crate::{ARRIVES_WITHIN_MILLIS, LONGEST_LAST_CALLS_MILLIS};
 
 /// The first two workers have an instance of a service each, which are called; the others have room.
 fn called(spec: ServiceSpec) -> Cluster {
@@ -75,6 +75,18 @@ fn connections_of_a_service_that_asks_for_it_end_before_the_address_goes_over() 
     cluster.wait(999);
     assert_eq!(cluster.told(1, 0), Some((Generation(1), Desired::Running)));
     cluster.wait(1);
+    assert_eq!(cluster.holder(0), Some(worker(to)));
+}
+
+#[test]
+fn a_move_does_not_wait_for_an_hour() {
+    let mut cluster = called(ServiceSpec { drain: Span::from_millis(3_600_000), ..small() });
+    let to = moving(&mut cluster, 0);
+    cluster.reconcile();
+    for _ in 0..LONGEST_LAST_CALLS_MILLIS / 400 {
+        cluster.wait(400);
+        (1..=4).for_each(|number| cluster.beat(number));
+    }
     assert_eq!(cluster.holder(0), Some(worker(to)));
 }
 
