@@ -59,8 +59,8 @@ pub struct Runs {
 /// Deliberate mistakes in what is around the brain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunsMistake {
-    /// Clusters are told before the commit, and the root ends in between.
-    TellBeforeCommit,
+    /// Of the commit in which the root ends a part is written.
+    TearCommits,
     /// Some commits are not written.
     ForgetCommits,
     /// A cluster that is told of an instance again sometimes starts it again.
@@ -342,8 +342,8 @@ impl World {
         self.statistics.root_decided(began);
         changes.extend(plan.changes);
         if doom == Some(Doom::BeforeCommit) {
-            if mistake == Some(RunsMistake::TellBeforeCommit) {
-                self.effects(plan.effects);
+            if mistake == Some(RunsMistake::TearCommits) {
+                self.root.store.commit(&changes[..changes.len() / 2]);
             }
             self.unanswered += fired;
             return self.root_ends();
