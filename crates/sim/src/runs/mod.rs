@@ -6,6 +6,7 @@
 //! started exactly once.
 
 mod plan;
+mod scenario;
 mod site;
 
 use std::{
@@ -22,9 +23,10 @@ use crate::{
     ids::ClusterIndex,
     queue::{Millis, Queue},
     rng::Rng,
-    stats::{Statistics, Times},
+    stats::Statistics,
     wishes::ORGANIZATION,
 };
+pub use scenario::{Runs, RunsMistake, RunsOutcome};
 use site::Site;
 
 /// All are fired within that time, and none of their first containers ends before the root does.
@@ -38,53 +40,6 @@ const LONGEST: Millis = 3_600_000;
 const BREAKS: u32 = 2;
 /// Mistakes that are told.
 const MOST_TOLD: usize = 10;
-
-/// What is to happen. Everything follows from it.
-#[derive(Debug, Clone)]
-pub struct Runs {
-    /// All chance.
-    pub seed: u64,
-    /// Runs that users ask for.
-    pub runs: u64,
-    /// Clusters that their tasks are placed on.
-    pub clusters: u32,
-    /// How often the root ends.
-    pub ends: u32,
-    /// A deliberate mistake.
-    pub mistake: Option<RunsMistake>,
-    /// Whether the root is timed; that costs a look at the clock for each turn.
-    pub timed: bool,
-}
-
-/// Deliberate mistakes in what is around the brain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RunsMistake {
-    /// Of the commit in which the root ends a part is written.
-    TearCommits,
-    /// Some commits are not written.
-    ForgetCommits,
-    /// A cluster that is told of an instance again sometimes starts it again.
-    StartAgain,
-}
-
-/// How it went.
-#[derive(Debug, Clone, Default)]
-pub struct RunsOutcome {
-    /// Runs in progress when the root ended for the first time.
-    pub in_progress: u64,
-    /// Runs there were in all: those nobody had an answer for were fired again.
-    pub runs: u64,
-    /// Starts of containers.
-    pub starts: u64,
-    /// Virtual milliseconds until all runs were over.
-    pub took: u64,
-    /// Turns of the root.
-    pub turns: u64,
-    /// How long the root took to take in and decide, if it is timed.
-    pub root: Times,
-    /// What is wrong: nothing, or the first of it.
-    pub wrong: Vec<String>,
-}
 
 /// What enters the brain.
 #[derive(Debug)]
@@ -155,12 +110,6 @@ struct World {
 }
 
 impl Runs {
-    /// So many runs on twenty clusters, and one end of the root.
-    #[must_use]
-    pub const fn new(seed: u64, runs: u64) -> Self {
-        Self { seed, runs, clusters: 20, ends: 1, mistake: None, timed: false }
-    }
-
     /// Runs it to its end.
     #[must_use]
     pub fn run(&self) -> RunsOutcome {

@@ -296,3 +296,43 @@ impl Serialize for Metadata<'_> {
         map.end()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use root_core::State;
+
+    use super::{super::kinds, *};
+
+    const OURS: OrganizationId = OrganizationId::from_bytes([7; 12]);
+
+    fn row(content: Value) -> Row {
+        Row { organization: Some(OURS), name: "one".to_owned(), content: Arc::new(content), revision: 9 }
+    }
+
+    #[test]
+    fn an_object_is_written_as_it_is_shown() {
+        let state = State::of(OURS);
+        let namespaces = Namespaces::from([(OURS, "acme".to_owned())]);
+        let rows = [
+            row(
+                json!({"kind": "It", "metadata": {"name": "one", "labels": {"a": "b\"c"}}, "spec": {"size": [1, null]}}),
+            ),
+            row(
+                json!({"apiVersion": "other/v0", "metadata": {"namespace": "old", "resourceVersion": "1"}, "status": {}}),
+            ),
+        ];
+        for (group, plural) in
+            [("sirocco.cloud", "tasks"), ("apiextensions.k8s.io", "customresourcedefinitions")]
+        {
+            let served = kinds::preferred(&state, group, plural).expect("built in");
+            let mut text = b"[".to_vec();
+            write_rows(&mut text, &served, &rows, &namespaces);
+            text.push(b']');
+            let written: Vec<Value> = serde_json::from_slice(&text).expect("JSON");
+            let shown: Vec<Value> = rows.iter().map(|row| served.shown(row, &namespaces)).collect();
+            assert_eq!(written, shown, "{plural}");
+        }
+    }
+}
