@@ -157,11 +157,10 @@ fn formula(node: &Node, operators: &[bool]) -> String {
         format!("{}.{}", named(*source), if *success { "success" } else { "failure" })
     });
     let asked = asked.chain(node.ignition.then(|| "i.fired".to_owned()));
-    let joined = asked.enumerate().fold(String::new(), |before, (index, asked)| match index {
+    asked.enumerate().fold(String::new(), |before, (index, asked)| match index {
         0 => asked,
         _ => format!("({before} {} {asked})", if operators[index - 1] { "&&" } else { "||" }),
-    });
-    joined
+    })
 }
 
 /// The engine, its store, the runtime, and what is on its way between them.
