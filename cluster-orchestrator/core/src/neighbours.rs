@@ -313,6 +313,7 @@ impl State {
         let Appearance { holder, address, is_there, ready, generation } = Self::appearance(Some(instance))?;
         let worker = holder.filter(|worker| is_there && self.contacts.lost_since(*worker).is_none())?;
         let weight = self.weights.of(worker, instance.id);
+        let ready = ready && !self.is_quiet(instance.id);
         let instance =
             CallableInstance { number: instance.id.number, address: address?, worker, ready, weight };
         Some(NeighbourInstance { instance, generation })

@@ -4,11 +4,11 @@ use std::net::IpAddr;
 
 use liveness::Settings;
 use model::{
-    Desired, Generation, InstanceReport, Load, Now, OnRejoin, Phase, Role, WorkerId, WorkerInventory,
+    Desired, Generation, InstanceReport, Load, Moment, Now, OnRejoin, Phase, Role, WorkerId, WorkerInventory,
     WorkerReport,
 };
 
-use crate::{Change, Instance, State, Worker};
+use crate::{Change, Instance, MOVE_WITHIN_MILLIS, State, Worker};
 
 /// A worker that is back has this long to run again a copy that should be kept; then the replacement stays.
 pub const SETTLE_MILLIS: u64 = 60_000;
@@ -99,10 +99,12 @@ impl State {
             }
         }
         let weighs_otherwise = self.weigh(id, &report, now.moment);
+        let moving = self.handovers.len();
         for said in report.instances {
-            changes.extend(self.instance_reported(id, said, address));
+            changes.extend(self.instance_reported(id, said, address, now.moment));
         }
-        (was_lost || weighs_otherwise || !changes.is_empty()).then_some(changes)
+        let moves_on = self.handovers.len() != moving;
+        (was_lost || weighs_otherwise || moves_on || !changes.is_empty()).then_some(changes)
     }
 
     fn instance_reported(
@@ -110,6 +112,7 @@ impl State {
         worker: WorkerId,
         said: InstanceReport,
         address: IpAddr,
+        now: Moment,
     ) -> Option<Change> {
         let instance = self.instances.get_mut(&said.id)?;
         let role = match instance.tenure.role(worker) {
@@ -146,12 +149,19 @@ impl State {
                 }
                 Some(Change::Instance(updated.id, Some(updated)))
             }
-            (Desired::Running, Role::Successor) if said.ready || said.phase == Phase::Completed => {
+            (Desired::Running, Role::Successor) if said.phase == Phase::Completed => {
                 let mut updated = Instance { report: said, ..instance.clone() };
                 updated.tenure.succeed();
                 Some(Change::Instance(updated.id, Some(updated)))
             }
-            (Desired::Running, Role::Successor) => None,
+            (Desired::Running, Role::Successor) => {
+                if said.ready {
+                    self.successor_ready(said);
+                } else {
+                    self.successor_unready(said.id, now.plus_millis(MOVE_WITHIN_MILLIS));
+                }
+                None
+            }
             (Desired::Running, Role::Leftover) => {
                 let instance = instance.clone();
                 self.rejoined(instance, worker, said)

@@ -107,6 +107,7 @@ impl Brain for State {
         let mut plan = Plan::default();
         let mut field = None;
         self.look_at_pulses(&mut plan, now.moment);
+        self.hand_over(&mut plan, now);
         let again = std::mem::take(&mut self.capacity_changed);
         self.place_pending(&mut plan, &mut field, now);
         self.replace_lost(&mut plan, &mut field, again, now);

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     certificates::RevokedWorkers,
     contact::Contacts,
+    handover::Handovers,
     neighbours::{Elsewhere, Neighbourhood},
     network::Networks,
     weights::Weights,
@@ -217,6 +218,8 @@ pub struct State {
     pub(crate) looked_at: BTreeMap<WorkerId, Option<Moment>>,
     /// Instances that move, and when a move is given up.
     pub(crate) moves: BTreeMap<InstanceId, Moment>,
+    /// Those of them that are about to have moved.
+    pub(crate) handovers: Handovers,
     /// Instances whose worker has yet to begin, and when another gets them.
     unbegun: BTreeMap<InstanceId, Moment>,
     /// None of them is due before this, so that they are not looked through in every turn.
@@ -344,6 +347,12 @@ impl State {
         }
         if instance.as_ref().is_none_or(|it| it.tenure.successor.is_none()) {
             self.moves.remove(&id);
+        }
+        let handover = self.handovers.get(&id);
+        if handover.is_some_and(|it| !instance.as_ref().is_some_and(|now| it.concerns(now))) {
+            self.handovers.remove(&id);
+            self.networks.instance_changed(id);
+            self.neighbourhood.service_changed(id.service);
         }
         if instance.as_ref().is_none_or(|it| it.report.phase != Phase::NodeScheduled) {
             self.unbegun.remove(&id);

@@ -6,6 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Generation, InstanceId, Refusal, Timestamp};
 
+/// By then every device that calls an instance has heard that it goes, or that its address goes over to another copy, in
+/// milliseconds: they are told at the same time. Calls that take no longer than this end meanwhile.
+pub const LAST_CALLS_MILLIS: u64 = 250;
+
 /// Where an instance is in its life, as its tier last saw it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -47,7 +47,7 @@ pub use ids::{
     ApplicationId, ClusterId, HookId, IdError, InstanceId, OrganizationId, ResourceId, ResourceTypeId,
     RevisionId, SecretId, SecretVersionId, ServiceId, TokenId, UserId, WorkerId,
 };
-pub use instance::{InstanceReport, LastExit, Phase, Tier, Usage};
+pub use instance::{InstanceReport, LAST_CALLS_MILLIS, LastExit, Phase, Tier, Usage};
 pub use isolation::{
     Allowances, AllowedCaller, AllowedCallerError, AllowedCallers, ApplicationName, may_connect,
 };

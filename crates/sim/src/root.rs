@@ -347,8 +347,11 @@ impl World {
                     let body = Body::FromNeighbour { from, news: Arc::new(news) };
                     self.stream(Envelope { child, session, body });
                 }
-                // Nobody joins or listens in these simulations.
-                Effect::SendTokens { .. } | Effect::SendRevocations { .. } | Effect::Deliver(_) => {}
+                // Nobody joins, listens or is called in these simulations.
+                Effect::SendTokens { .. }
+                | Effect::SendRevocations { .. }
+                | Effect::Deliver(_)
+                | Effect::CallAction(_) => {}
             }
         }
     }

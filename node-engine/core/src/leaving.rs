@@ -1,12 +1,10 @@
 //! The time between the wish that an instance goes and its end: whoever calls it hears of that, and connections finish.
 //! They are counted by NetManager (`net-manager/src/datapath/kernel/connections.rs`).
 
-use model::{Moment, Span};
+use model::{LAST_CALLS_MILLIS, Moment, Span};
 
 use crate::Ticket;
 
-/// By then every device that calls an instance has heard that it goes: it is told at the same time, in milliseconds.
-pub const LAST_CALLS_MILLIS: u64 = 250;
 /// How often connections are counted. The kernel could tell when one ends, but since Linux 5.19 only of those that began
 /// while somebody listened, and listening all the time costs every connection of the device a message.
 const COUNT_EVERY_MILLIS: u64 = 500;

@@ -36,6 +36,6 @@ pub use effect::{
     Submission, Ticket,
 };
 pub use history::{History, KnownRun, Past, Remembered};
-pub use leaving::{LAST_CALLS_MILLIS, TELL_EVERY_MILLIS};
+pub use leaving::TELL_EVERY_MILLIS;
 pub use node::{Accepted, Before, Held, Node, Settings, StaleAssignment};
 pub use reconcile::RESYNC_MILLIS;

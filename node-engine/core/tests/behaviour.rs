@@ -485,7 +485,7 @@ fn a_container_made_while_a_listing_was_under_way_is_not_forgotten() {
 
 #[test]
 fn callers_have_a_moment_to_learn_that_a_running_instance_goes() {
-    for (settings, moment) in [(OVERLAY, node_core::LAST_CALLS_MILLIS), (ENGINE_NETWORK, 0)] {
+    for (settings, moment) in [(OVERLAY, model::LAST_CALLS_MILLIS), (ENGINE_NETWORK, 0)] {
         let (mut world, id) = one_running(settings);
         world.assign(assignment(2, [wanted(0, 1, Desired::Removed)], spec()));
         if moment > 0 {

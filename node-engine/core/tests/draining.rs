@@ -2,8 +2,8 @@
 
 mod world;
 
-use model::{Desired, Generation, Phase, ServiceSpec, Span};
-use node_core::{ContainerId, Effect, LAST_CALLS_MILLIS, Outcome, RemoveOrder, Settings, TELL_EVERY_MILLIS};
+use model::{Desired, Generation, LAST_CALLS_MILLIS, Phase, ServiceSpec, Span};
+use node_core::{ContainerId, Effect, Outcome, RemoveOrder, Settings, TELL_EVERY_MILLIS};
 use world::{Fate, World, assignment, instance, running, spec, wanted};
 
 const OVERLAY: Settings = Settings { overlay: true };

@@ -3,6 +3,7 @@
 mod beats;
 mod certificates;
 mod constraints;
+mod handover;
 mod neighbours;
 mod network;
 mod secrets;

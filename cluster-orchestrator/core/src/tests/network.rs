@@ -26,7 +26,7 @@ fn address(number: u32) -> Ipv4Addr {
     Ipv4Addr::new(10, 30, 1, u8::try_from(number).expect("few"))
 }
 
-fn reach(number: u8) -> Reach {
+pub(super) fn reach(number: u8) -> Reach {
     let tunnel = TunnelEnd { port: 50103, key: TunnelKey([number; 32]), kernel_port: Some(50107) };
     Reach { address: IpAddr::from([192, 0, 2, number]), tunnel: Some(tunnel), observed: None, at_root: None }
 }
@@ -73,7 +73,7 @@ pub(super) fn told(cluster: &mut Cluster) -> BTreeMap<WorkerId, NetworkNews> {
         .collect()
 }
 
-fn running(cluster: &Cluster, number: u32, ready: bool) -> CallableInstance {
+pub(super) fn running(cluster: &Cluster, number: u32, ready: bool) -> CallableInstance {
     let worker = cluster.state.instance(instance(number)).and_then(Instance::holder).expect("it is placed");
     CallableInstance { number, address: address(number), worker, ready, weight: Weight::MOST }
 }
@@ -86,7 +86,7 @@ pub(super) fn say(cluster: &mut Cluster, number: u32, phase: Phase) {
 }
 
 /// What is different about instances of the only service in news.
-fn different(news: &NetworkNews) -> Vec<(u32, Option<CallableInstance>)> {
+pub(super) fn different(news: &NetworkNews) -> Vec<(u32, Option<CallableInstance>)> {
     assert_eq!(news.services, BTreeMap::new(), "nothing else of it is");
     news.instances[&instance(0).service].iter().map(|(number, now)| (*number, *now)).collect()
 }

@@ -345,7 +345,8 @@ impl World {
                 | Effect::SendRevocations { .. }
                 | Effect::TellNeighbours { .. }
                 | Effect::PassOn { .. }
-                | Effect::Deliver(_) => {}
+                | Effect::Deliver(_)
+                | Effect::CallAction(_) => {}
             }
         }
     }

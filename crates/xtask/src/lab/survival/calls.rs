@@ -60,10 +60,19 @@ pub(super) async fn calls(bench: &mut Bench) -> Result<()> {
         world.delete(&format!("/api/service/{}/instance/{number}", service.id)).await?;
     }
     world.running(&service, 2, RUNS_WITHIN).await?;
+    // All that is on it moves.
+    let left = elsewhere(world, &service, &caller).await?;
+    world.schedule(&left, "drain").await?;
+    until("nothing is left on the worker", RUNS_WITHIN, async || {
+        Ok((world.worker(&left).await?.instances == 0).then_some(()))
+    })
+    .await?;
+    world.running(&service, 2, RUNS_WITHIN).await?;
     world.lab.kill("c1", Process::Cluster, Then::Restart)?;
     world.lab.kill("root", Process::Root, Then::Restart)?;
     sleep(A_WHILE * 2).await;
     without_failures(traffic)?;
+    open(world, &[left]).await?;
 
     let lost = elsewhere(world, &service, &caller).await?;
     let copies = world.copies(&service).await?;
