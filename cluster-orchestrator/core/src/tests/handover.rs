@@ -142,7 +142,12 @@ fn a_drain_that_is_taken_back_at_the_last_moment_leaves_it_to_be_called() {
 fn of_those_that_move_at_the_same_time_one_is_always_called() {
     let mut cluster = called(small());
     let to = [0, 1].map(|number| moving(&mut cluster, number));
+    let second = cluster.holder(1);
+    assert_eq!(cluster.holder(0), Some(worker(1)), "its last calls end");
     for _ in 0..20 {
+        if cluster.state.is_quiet(instance(0)) {
+            assert_eq!(cluster.holder(1), second, "it waits for its turn");
+        }
         let ready = cluster.state.instances_anywhere(instance(0).service);
         assert!(ready.iter().any(|it| it.ready), "{ready:?}");
         cluster.wait(50);
