@@ -23,21 +23,8 @@ impl Outward {
     /// # Errors
     /// When the file cannot be read, holds none, or one that is damaged.
     pub(crate) fn trusting(ca_file: Option<&Path>) -> anyhow::Result<Self> {
-        let mut roots = RootCertStore::empty();
-        match ca_file {
-            Some(path) => {
-                let shown = path.display();
-                let read = || format!("read the certificates of authorities in {shown}");
-                for certificate in CertificateDer::pem_file_iter(path).with_context(read)? {
-                    roots.add(certificate.with_context(read)?).with_context(read)?;
-                }
-                ensure!(!roots.is_empty(), "{shown} has no certificate of an authority in it: expected PEM");
-            }
-            None => {
-                // Those of a system are many, and some of them odd.
-                roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            }
-        }
+        // Those of a system are many, and some of them odd.
+        let roots = authorities(ca_file, || rustls_native_certs::load_native_certs().certs)?;
         let has_authorities = !roots.is_empty();
         let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
@@ -45,5 +32,58 @@ impl Outward {
             .with_root_certificates(roots)
             .with_no_client_auth();
         Ok(Self { tls: Arc::new(tls), has_authorities })
+    }
+}
+
+fn authorities(
+    ca_file: Option<&Path>,
+    of_system: impl FnOnce() -> Vec<CertificateDer<'static>>,
+) -> anyhow::Result<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    match ca_file {
+        Some(path) => {
+            let shown = path.display();
+            let read = || format!("read the certificates of authorities in {shown}");
+            for certificate in CertificateDer::pem_file_iter(path).with_context(read)? {
+                roots.add(certificate.with_context(read)?).with_context(read)?;
+            }
+            ensure!(!roots.is_empty(), "{shown} has no certificate of an authority in it: expected PEM");
+        }
+        None => {
+            roots.add_parsable_certificates(of_system());
+        }
+    }
+    Ok(roots)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn authority() -> rcgen::Certificate {
+        rcgen::generate_simple_self_signed(["id.example".to_owned()]).expect("made").cert
+    }
+
+    #[test]
+    fn a_file_takes_the_place_of_the_authorities_of_the_system() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("authorities.pem");
+        let (own, other) = (authority(), authority());
+        let of_system =
+            || vec![other.der().clone(), CertificateDer::from(b"odd".to_vec()), authority().der().clone()];
+        std::fs::write(&path, own.pem()).expect("writable");
+        assert_eq!(authorities(Some(&path), of_system).expect("usable").len(), 1);
+        assert_eq!(authorities(None, of_system).expect("usable").len(), 2, "what is odd is left out");
+
+        for (content, why) in [
+            (String::new(), "no certificate of an authority in it"),
+            (own.pem().replace("MII", "odd"), "read the certificates of authorities in"),
+        ] {
+            std::fs::write(&path, content).expect("writable");
+            let error = authorities(Some(&path), of_system).expect_err(why).to_string();
+            assert!(error.contains(why) && error.contains("authorities.pem"), "{error}");
+        }
+        std::fs::remove_file(&path).expect("it was there");
+        assert!(authorities(Some(&path), of_system).is_err());
     }
 }

@@ -195,14 +195,14 @@ fn is_loopback(host: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use rustls::{ServerConfig, crypto::ring, pki_types::PrivateKeyDer};
+    use serde_json::json;
+    use tempfile::NamedTempFile;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpListener,
     };
-    use tokio_rustls::TlsAcceptor;
 
-    use super::*;
+    use super::{super::tests::saying_over_tls, *};
 
     /// What comes of asking somebody who answers so, and what was asked.
     async fn ask(answer: Vec<u8>, sent: Sent, deadline: Duration) -> (Result<Answer, HttpError>, String) {
@@ -268,39 +268,28 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_provider_at_https_is_believed_if_an_authority_in_the_file_vouches_for_it() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let certificate = |name: &str| {
-            let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("made");
-            let file = directory.path().join(name);
-            std::fs::write(&file, made.cert.pem()).expect("written");
-            (made, file)
+    async fn a_provider_at_https_is_believed_if_an_authority_in_the_file_vouches_for_its_name() {
+        let said = |_: &str| json!({});
+        let (address, own) = saying_over_tls("127.0.0.1", said).await;
+        let (named, for_name) = saying_over_tls("localhost", said).await;
+        let ask = async |address: &str, believed: &NamedTempFile| {
+            let http = Http::new(Some(believed.path()), false).expect("usable");
+            http.send(address, Sent::default()).await
         };
-        let ((made, own), (_, other)) = (certificate("own"), certificate("other"));
-        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
-        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .expect("known")
-            .with_no_client_auth()
-            .with_single_cert(vec![made.cert.der().clone()], key)
-            .expect("a pair");
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = format!("https://{}/", listener.local_addr().expect("bound"));
-        tokio::spawn(async move {
-            let acceptor = TlsAcceptor::from(Arc::new(config));
-            while let Ok((stream, _)) = listener.accept().await {
-                let Ok(mut stream) = acceptor.accept(stream).await else { continue };
-                let _asked = stream.read(&mut [0; 4096]).await;
-                drop(stream.write_all(&answer("200 OK", 2)).await);
-            }
-        });
-        let ask = async |believed: &Path| {
-            let http = Http::new(Some(believed), false).expect("usable");
-            http.send(&address, Sent::default()).await
-        };
-        assert_eq!(ask(&own).await.map(|answer| answer.body.len()).ok(), Some(2));
-        let refused = ask(&other).await.expect_err("nobody vouches for it");
-        assert!(matches!(refused, HttpError::Unreachable { .. }), "{refused}");
+        let by_name = named.replace("127.0.0.1", "localhost");
+        for (address, believed) in [(&address, &own), (&by_name, &for_name)] {
+            let answered = ask(address, believed).await;
+            assert_eq!(answered.expect("it is believed").body.as_ref(), b"{}", "{address}");
+        }
+        // Another authority, and one that vouches for somebody else.
+        for (address, believed) in [(&address, &for_name), (&named, &for_name)] {
+            let refused = ask(address, believed).await.expect_err("nobody vouches for it");
+            assert!(matches!(refused, HttpError::Unreachable { .. }), "{address}: {refused}");
+        }
+        // Who is believed is believed at https alone.
+        let plain = address.replace("https:", "http:");
+        let refused = ask(&plain, &own).await.expect_err("it is not encrypted");
+        assert!(matches!(refused, HttpError::Address(_)), "{refused}");
     }
 
     #[test]
