@@ -28,7 +28,7 @@ use serde_json::Value;
 use workflow::{AttemptEnd, AttemptId, Effect, Exit, Fact, Schemas, TaskRunId, Workflow};
 
 pub use objects::WorkflowKind;
-pub use wishes::Accepted;
+pub use wishes::{Accepted, RunWish};
 
 use objects::Stirred;
 
