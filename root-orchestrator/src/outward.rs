@@ -1,14 +1,24 @@
-//! TLS towards those that are no daemons: receivers of hooks and an identity provider. They are believed if an authority
-//! vouches for them, of the system or of a file.
+//! Requests by HTTP to those that are no daemons: receivers of hooks and an identity provider. Over TLS they are believed if
+//! an authority vouches for them, of the system or of a file. Who may be asked is judged by who asks.
 
-use std::{path::Path, sync::Arc};
+use std::{io, path::Path, sync::Arc};
 
 use anyhow::{Context, ensure};
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{Request, Response, body::Incoming, client::conn::http1};
+use hyper_util::rt::TokioIo;
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::ring,
-    pki_types::{CertificateDer, pem::PemObject},
+    pki_types::{CertificateDer, ServerName, pem::PemObject},
 };
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpStream, ToSocketAddrs},
+};
+use tokio_rustls::TlsConnector;
+use tokio_util::task::AbortOnDropHandle;
 
 /// What TLS is spoken by.
 pub(crate) struct Outward {
@@ -33,6 +43,54 @@ impl Outward {
             .with_no_client_auth();
         Ok(Self { tls: Arc::new(tls), has_authorities })
     }
+}
+
+/// Where a request goes.
+#[derive(Debug)]
+pub(crate) struct Target<A> {
+    pub(crate) address: A,
+    /// As whom it must be vouched for; without a name it is not encrypted.
+    pub(crate) name: Option<ServerName<'static>>,
+}
+
+/// A request that came to nothing.
+#[derive(Debug)]
+pub(crate) enum ExchangeError {
+    Connect(io::Error),
+    Tls(io::Error),
+    Http(hyper::Error),
+}
+
+/// What came back.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    pub(crate) response: Response<Incoming>,
+    /// To be kept while the body is read. Its own errors are those of the request.
+    pub(crate) connection: AbortOnDropHandle<hyper::Result<()>>,
+}
+
+/// Sends a request over a connection of its own. Redirects are not followed, and it takes as long as it takes.
+pub(crate) async fn exchange(
+    tls: &Arc<ClientConfig>,
+    to: Target<impl ToSocketAddrs>,
+    request: Request<Full<Bytes>>,
+) -> Result<Answered, ExchangeError> {
+    let stream = TcpStream::connect(to.address).await.map_err(ExchangeError::Connect)?;
+    let Some(name) = to.name else {
+        return exchange_over(stream, request).await.map_err(ExchangeError::Http);
+    };
+    let connector = TlsConnector::from(Arc::clone(tls));
+    let stream = connector.connect(name, stream).await.map_err(ExchangeError::Tls)?;
+    exchange_over(stream, request).await.map_err(ExchangeError::Http)
+}
+
+async fn exchange_over(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    request: Request<Full<Bytes>>,
+) -> hyper::Result<Answered> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let connection = AbortOnDropHandle::new(tokio::spawn(connection));
+    Ok(Answered { response: sender.send_request(request).await?, connection })
 }
 
 fn authorities(

@@ -6,17 +6,10 @@ use std::{path::Path, sync::Arc, time::Duration};
 use axum::http::{Method, Request, StatusCode, Uri, header};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, pki_types::ServerName};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-    sync::Semaphore,
-};
-use tokio_rustls::TlsConnector;
-use tokio_util::task::AbortOnDropHandle;
+use tokio::sync::Semaphore;
 
-use crate::outward::Outward;
+use crate::outward::{Answered, ExchangeError, Outward, Target, exchange};
 
 /// For all of a request. Who logs in waits for three of them at most.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -130,44 +123,33 @@ impl Http {
     }
 
     async fn exchange(&self, uri: &Uri, host: &str, sent: Sent) -> Result<Answer, HttpError> {
-        let unreachable = |source| HttpError::Unreachable { host: host.to_owned(), source };
         let is_tls = uri.scheme_str() == Some("https");
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         let port = uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
-        let stream = TcpStream::connect((bare, port)).await.map_err(unreachable)?;
-        if !is_tls {
-            return exchange_over(stream, uri, host, sent).await;
-        }
-        let name = ServerName::try_from(bare.to_owned()).map_err(|_| AddressError(host.to_owned()))?;
-        let stream =
-            TlsConnector::from(Arc::clone(&self.tls)).connect(name, stream).await.map_err(unreachable)?;
-        exchange_over(stream, uri, host, sent).await
+        let name = if is_tls {
+            Some(ServerName::try_from(bare.to_owned()).map_err(|_| AddressError(host.to_owned()))?)
+        } else {
+            None
+        };
+        let request = request(uri, sent).map_err(|_| HttpError::Incomprehensible {
+            host: host.to_owned(),
+            problem: "what it gave cannot be sent back to it".to_owned(),
+        })?;
+        let answered = exchange(&self.tls, Target { address: (bare, port), name }, request).await;
+        let Answered { response, connection: _connection } = answered.map_err(|error| match error {
+            ExchangeError::Connect(source) | ExchangeError::Tls(source) => {
+                HttpError::Unreachable { host: host.to_owned(), source }
+            }
+            ExchangeError::Http(source) => HttpError::Broken { host: host.to_owned(), source },
+        })?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), LARGEST_ANSWER).collect().await.map_err(|error| {
+            let is_large = error.downcast_ref::<LengthLimitError>().is_some();
+            tracing::debug!(host, is_large, %error, "an answer of the identity provider is given up");
+            HttpError::Body(host.to_owned())
+        })?;
+        Ok(Answer { status, body: body.to_bytes(), host: host.to_owned() })
     }
-}
-
-async fn exchange_over(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    uri: &Uri,
-    host: &str,
-    sent: Sent,
-) -> Result<Answer, HttpError> {
-    let broken = |source| HttpError::Broken { host: host.to_owned(), source };
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-    // Its own errors are those of the request.
-    let _connection = AbortOnDropHandle::new(tokio::spawn(async move { drop(connection.await) }));
-    let request = request(uri, sent).map_err(|_| HttpError::Incomprehensible {
-        host: host.to_owned(),
-        problem: "what it gave cannot be sent back to it".to_owned(),
-    })?;
-    let response = sender.send_request(request).await.map_err(broken)?;
-    let status = response.status();
-    let body = Limited::new(response.into_body(), LARGEST_ANSWER).collect().await.map_err(|error| {
-        let is_large = error.downcast_ref::<LengthLimitError>().is_some();
-        tracing::debug!(host, is_large, %error, "an answer of the identity provider is given up");
-        HttpError::Body(host.to_owned())
-    })?;
-    Ok(Answer { status, body: body.to_bytes(), host: host.to_owned() })
 }
 
 fn request(uri: &Uri, sent: Sent) -> Result<Request<Full<Bytes>>, axum::http::Error> {
