@@ -49,11 +49,12 @@ impl Handover {
     /// Whether it says anything of an instance that is now like this.
     pub(crate) fn concerns(&self, instance: &Instance) -> bool {
         match self.stage {
-            Stage::Waits | Stage::LastCalls { .. } => instance
-                .tenure
-                .successor
-                .is_some_and(|(_, generation)| generation == self.report.generation),
-            Stage::Arrives { .. } => instance.tenure.holder.is_some_and(|(_, held)| held == self.report.generation),
+            Stage::Waits | Stage::LastCalls { .. } => {
+                instance.tenure.successor.is_some_and(|(_, generation)| generation == self.report.generation)
+            }
+            Stage::Arrives { .. } => {
+                instance.tenure.holder.is_some_and(|(_, held)| held == self.report.generation)
+            }
         }
     }
 }
@@ -146,7 +147,11 @@ impl State {
     }
 
     fn drain_of(&self, id: InstanceId) -> Span {
-        self.instances.get(&id).and_then(|instance| self.spec(instance)).map(|spec| spec.drain).unwrap_or_default()
+        self.instances
+            .get(&id)
+            .and_then(|instance| self.spec(instance))
+            .map(|spec| spec.drain)
+            .unwrap_or_default()
     }
 
     fn called_otherwise(&mut self, id: InstanceId) {
