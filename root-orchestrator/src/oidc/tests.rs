@@ -69,10 +69,12 @@ async fn oidc() -> (TempDir, Oidc) {
 }
 
 async fn oidc_of(issuer: &str) -> (TempDir, Oidc) {
-    oidc_with(issuer, OidcConfig { oidc_allow_http: true, ..OidcConfig::default() }).await
+    let config = OidcConfig { oidc_allow_http: true, ..OidcConfig::default() };
+    let (parent, oidc) = oidc_with(issuer, config).await;
+    (parent, oidc.expect("usable"))
 }
 
-async fn oidc_with(issuer: &str, config: OidcConfig) -> (TempDir, Oidc) {
+async fn oidc_with(issuer: &str, config: OidcConfig) -> (TempDir, anyhow::Result<Oidc>) {
     let parent = tempfile::tempdir().expect("a directory");
     let directory = daemon::StateDirectory::open(parent.path()).expect("usable");
     let store = SqliteStore::open(&parent.path().join("store.sqlite"), History::USUAL).expect("a store");
@@ -83,7 +85,7 @@ async fn oidc_with(issuer: &str, config: OidcConfig) -> (TempDir, Oidc) {
         oidc_redirect_url: Some("https://root.example/api/auth/oidc/callback".to_owned()),
         ..config
     };
-    let oidc = Oidc::new(&config, Arc::new(vault)).expect("usable").expect("a provider");
+    let oidc = Oidc::new(&config, Arc::new(vault)).map(|oidc| oidc.expect("a provider"));
     (parent, oidc)
 }
 
@@ -161,14 +163,18 @@ async fn a_provider_at_https_is_asked_if_the_authorities_that_were_given_vouch_f
         ..OidcConfig::default()
     };
     let (_parent, oidc) = oidc_with(&issuer, trusting(&own)).await;
-    let begun = oidc.begin(None).await.expect("it is believed");
+    let begun = oidc.expect("usable").begin(None).await.expect("it is believed");
     assert!(begun.address.starts_with(&format!("{issuer}/authorize?")), "{}", begun.address);
     assert!(begun.is_secure, "the browser comes back by https");
 
     let (_, other) = saying_over_tls("127.0.0.1", said).await;
     let (_parent, oidc) = oidc_with(&issuer, trusting(&other)).await;
-    let refused = oidc.begin(None).await.expect_err("nobody vouches for it");
+    let refused = oidc.expect("usable").begin(None).await.expect_err("nobody vouches for it");
     assert!(matches!(refused, OidcError::Http(HttpError::Unreachable { .. })), "{refused}");
+
+    let (_parent, plain) = oidc_with(ISSUER, OidcConfig::default()).await;
+    let refused = plain.map(|_| ()).expect_err("that takes --oidc-allow-http");
+    assert_eq!(refused.to_string(), "use what --oidc-issuer says");
 }
 
 #[tokio::test]
