@@ -9,6 +9,7 @@
 //!   Mangrove-Signature: v1=9f86…        HMAC-SHA256 of timestamp, `.` and body under the hook's secret, if it has one
 //! ```
 
+mod actions;
 mod client;
 
 use std::{path::PathBuf, sync::Arc};
@@ -24,12 +25,13 @@ use serde::Serialize;
 
 use crate::{Brain, vault::Vault};
 
+pub(crate) use actions::is_signed;
 pub(crate) use client::{Client, parse_url};
 use client::{Headers, PostError};
 
-const DELIVERY: &str = "mangrove-delivery";
-const TIMESTAMP: &str = "mangrove-timestamp";
-const SIGNATURE: &str = "mangrove-signature";
+pub(crate) const DELIVERY: &str = "mangrove-delivery";
+pub(crate) const TIMESTAMP: &str = "mangrove-timestamp";
+pub(crate) const SIGNATURE: &str = "mangrove-signature";
 
 /// How hooks are called.
 #[derive(Debug, Clone, Args)]
@@ -71,7 +73,7 @@ struct Message<'a> {
     occurred_at: String,
 }
 
-/// Carries deliveries out and tells the brain what came of them.
+/// Carries deliveries and calls of actions out and tells the brain what came of them.
 pub(crate) struct Messenger {
     brain: Brain,
     vault: Arc<Vault>,
@@ -138,12 +140,15 @@ impl Messenger {
 
 /// The receiver does the same and compares.
 fn sign(secret: &SecretValue, timestamp: &str, body: &[u8]) -> String {
+    let signed = signature(secret, &[timestamp.as_bytes(), b".", body]);
+    format!("v1={}", data_encoding::HEXLOWER.encode(signed.as_ref()))
+}
+
+fn signature(secret: &SecretValue, parts: &[&[u8]]) -> hmac::Tag {
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret.reveal());
     let mut context = hmac::Context::with_key(&key);
-    context.update(timestamp.as_bytes());
-    context.update(b".");
-    context.update(body);
-    format!("v1={}", data_encoding::HEXLOWER.encode(context.sign().as_ref()))
+    parts.iter().for_each(|part| context.update(part));
+    context.sign()
 }
 
 #[cfg(test)]

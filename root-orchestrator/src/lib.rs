@@ -117,6 +117,7 @@ pub async fn run(config: Config, listeners: Listeners, shutdown: CancellationTok
         watch,
         vault,
         hook_client,
+        callers: Arc::default(),
         ca_pin: pin,
         authority: Arc::clone(&authority),
         own: identity.clone(),

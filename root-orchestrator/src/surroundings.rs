@@ -131,6 +131,7 @@ impl Surroundings<State> for RootSurroundings {
                     self.links.send_over(cluster, session, message);
                 }
                 Effect::Deliver(id) => self.messenger.deliver(state, id),
+                Effect::CallAction(call) => self.messenger.call(state, *call),
             }
         }
         let changed: BTreeSet<ServiceId> = changes

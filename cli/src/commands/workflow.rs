@@ -95,9 +95,22 @@ async fn graph(client: &Client, output: &Output, run: u64) -> Result<(), Error> 
     };
     let headings = ["TASK", "PHASE", "AFTER", "ATTEMPTS", "EXIT CODE", "DETAIL"];
     output.table(&headings, tasks.iter().map(row).collect())?;
+    tasks.iter().filter_map(of_actions).for_each(|told| output.note(&clean(&told)));
     let reason = run["status"]["message"].as_str().map(|message| format!(": {message}")).unwrap_or_default();
     output.note(&clean(&format!("{}{reason}", text(&run["status"]["phase"]))));
     Ok(())
+}
+
+/// What there is to say of the actions of a task that were not taken.
+fn of_actions(task: &Value) -> Option<String> {
+    let actions = &task["actions"];
+    let count = |field: &str| actions[field].as_u64().unwrap_or_default();
+    let (waiting, given_up) = (count("waiting"), count("givenUp"));
+    if waiting + given_up == 0 {
+        return None;
+    }
+    let why = actions["error"].as_str().map(|error| format!(": {error}")).unwrap_or_default();
+    Some(format!("actions of {}: {waiting} wait, {given_up} were given up{why}", named(task)))
 }
 
 /// A task with the round of it, if it is not the first.

@@ -16,5 +16,6 @@ mod system {
     mod secrets;
     mod stores;
     mod survival;
+    mod workflows;
     mod written;
 }

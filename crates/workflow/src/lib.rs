@@ -21,11 +21,11 @@ mod spec;
 mod time;
 
 pub use engine::{
-    ANSWER_MILLIS, ASK_AGAIN_MILLIS, AttemptEnd, AttemptId, Call, CallId, CallPhase, Change, Counters,
-    Effect, Ended, Event, Exit, Fact, FireCause, Graph, GraphEdge, Heard, Ignitor, Item, ItemPhase,
-    JoinState, MAX_OUTPUT_BYTES, MOST_STARTS, ObjectName, Outcome, Owner, Rejected, Run, RunId, RunPhase,
-    RunReason, STOP_MILLIS, Source, Start, StopReason, Stopping, Task, TaskColumns, TaskRun, TaskRunId,
-    TaskRunPhase, Told, Workflow,
+    ANSWER_MILLIS, ASK_AGAIN_MILLIS, AttemptEnd, AttemptId, Call, CallId, CallIn, CallPhase, CalledIn,
+    Change, Counters, Delivery, EVENT_FIRES_MILLIS, Effect, Ended, Event, Exit, Fact, FireCause, Graph,
+    GraphEdge, Heard, Ignitor, Item, ItemPhase, JoinState, MAX_OUTPUT_BYTES, MOST_EVENT_FIRES, MOST_STARTS,
+    ObjectName, Outcome, Owner, Rejected, Run, RunId, RunPhase, RunReason, STOP_MILLIS, Source, Start,
+    StopReason, Stopping, Task, TaskColumns, TaskRun, TaskRunId, TaskRunPhase, Told, Workflow,
 };
 pub use expression::{Expression, ExpressionError, Question, Reference};
 pub use spec::{

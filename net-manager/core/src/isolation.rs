@@ -116,6 +116,7 @@ impl Isolation {
                 | Element::Backend { .. }
                 | Element::Peer(_)
                 | Element::Instance(_)
+                | Element::Guest { .. }
                 | Element::Port { .. } => {}
             }
         }

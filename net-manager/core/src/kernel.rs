@@ -61,6 +61,14 @@ pub enum Element {
     Peer(IpAddr),
     /// An instance of this device; it is masqueraded when it calls itself through a port of the device.
     Instance(IpAddr),
+    /// What an instance sends to others from the first address leaves as if the device itself sent it; see
+    /// `presence.rs`.
+    Guest {
+        /// That of the instance, of the device's range.
+        from: IpAddr,
+        /// That of the device.
+        gateway: IpAddr,
+    },
     /// A port of the device that leads to an instance.
     Port {
         /// Which protocol.
@@ -429,6 +437,7 @@ impl Element {
             | Self::Admitted { .. }
             | Self::Peer(_)
             | Self::Instance(_)
+            | Self::Guest { .. }
             | Self::Port { .. } => None,
         }
     }

@@ -17,6 +17,7 @@ mod link;
 mod names;
 mod others;
 mod places;
+mod presence;
 mod reconcile;
 mod shares;
 mod state;

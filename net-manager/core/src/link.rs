@@ -70,6 +70,8 @@ pub struct LinkPlan {
     pub addresses: InstanceAddresses,
     /// More of them: those the instance keeps wherever it runs.
     pub stable: Option<StableAddress>,
+    /// Whether those lead here, and are what the instance calls others from; see `presence.rs`.
+    pub at_home: bool,
     /// The device's own addresses, from which it speaks to the instance.
     pub gateway: InstanceAddresses,
 }
@@ -83,10 +85,18 @@ impl LinkPlan {
         format!("mangrove {} {}{stable}", self.instance, self.namespace.inode)
     }
 
+    /// The addresses that the instance calls other instances from.
+    #[must_use]
+    pub fn caller(&self) -> InstanceAddresses {
+        let stable = self.stable.filter(|_| self.at_home);
+        stable.map_or(self.addresses, |stable| InstanceAddresses { v4: stable.v4, v6: stable.v6 })
+    }
+
     /// The host routes that lead into the cable, each with the source address the device uses.
     #[must_use]
     pub fn routes(&self) -> BTreeMap<IpAddr, IpAddr> {
-        let stable = self.stable.map(|stable| stable.all()).into_iter().flatten();
+        let stable = self.stable.filter(|_| self.at_home);
+        let stable = stable.map(|stable| stable.all()).into_iter().flatten();
         let gateway = |to: IpAddr| if to.is_ipv4() { self.gateway.v4.into() } else { self.gateway.v6.into() };
         self.addresses.all().into_iter().chain(stable).map(|to| (to, gateway(to))).collect()
     }

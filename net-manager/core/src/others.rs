@@ -12,8 +12,7 @@ use model::{
 };
 
 use crate::{
-    Attachment, Carrier, Chain, DesiredKernel, DirectLink, Element, Family, KernelPeer, Mac, Path,
-    SecurePeer,
+    Carrier, Chain, DesiredKernel, DirectLink, Element, Family, KernelPeer, Mac, Path, SecurePeer,
     carriers::Carriers,
     places::{Orders, Places},
 };
@@ -42,7 +41,7 @@ impl DesiredKernel {
     pub(crate) fn lead_to_others(
         &mut self,
         surroundings: &Surroundings,
-        attachments: &[Attachment],
+        here: &BTreeSet<InstanceId>,
         subnet: Subnet,
         places: &Places,
         carriers: &Carriers,
@@ -56,12 +55,11 @@ impl DesiredKernel {
             .iter()
             .filter_map(|(worker, peer)| Some((*worker, ways.lead_to_device(peer, source, carriers)?)))
             .collect();
-        let attached: BTreeSet<InstanceId> = attachments.iter().map(|attachment| attachment.id).collect();
         for (id, service) in &surroundings.services {
             for instance in &service.instances {
                 let address = StableAddress::of(AddressKind::Instance, instance.address);
                 let Some(address) = address else { continue };
-                let is_here = attached.contains(&InstanceId { service: *id, number: instance.number });
+                let is_here = here.contains(&InstanceId { service: *id, number: instance.number });
                 if let Some(device) = devices.get(&instance.worker).filter(|_| !is_here) {
                     ways.lead_to_instance(address, *device, source);
                 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use addressing::Subnet;
 use model::{AddressKind, CallableService, InstanceId, ServiceId, StableAddress, Surroundings, Weight};
 
-use crate::{Attachment, closest::Distances, shares};
+use crate::{closest::Distances, shares};
 
 /// The orders of all services.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -35,14 +35,13 @@ impl Places {
     pub(crate) fn arrange(
         &mut self,
         surroundings: &Surroundings,
-        attachments: &[Attachment],
+        here: &BTreeSet<InstanceId>,
         distances: &Distances,
         begin: u32,
     ) {
-        let attached: BTreeSet<InstanceId> = attachments.iter().map(|attachment| attachment.id).collect();
         self.0.retain(|id, _| surroundings.services.contains_key(id));
         for (id, service) in &surroundings.services {
-            let (ready, closest) = callees(*id, service, surroundings, &attached, distances);
+            let (ready, closest) = callees(*id, service, surroundings, here, distances);
             let orders = self.0.entry(*id).or_default();
             rearrange(&mut orders.closest, &closest, begin);
             let weights: BTreeMap<StableAddress, Weight> =

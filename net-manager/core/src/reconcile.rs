@@ -27,7 +27,9 @@ pub fn reconcile(desired: &DesiredKernel, observed: &ObservedKernel) -> Vec<Effe
     if desired.names && !observed.names {
         effects.push(Effect::OfferNames);
     }
-    for plan in desired.links.values() {
+    let (leaves, others): (Vec<&LinkPlan>, Vec<&LinkPlan>) =
+        desired.links.values().partition(|plan| leads_away(plan, observed.links.get(&plan.name)));
+    for plan in others {
         push_link(&mut effects, plan, observed.links.get(&plan.name));
     }
     let superfluous_peers = push_kernel_peers(&mut effects, desired, observed);
@@ -54,6 +56,7 @@ pub fn reconcile(desired: &DesiredKernel, observed: &ObservedKernel) -> Vec<Effe
         effects.push(Effect::ChangePaths { remove: superfluous, add: BTreeSet::new() });
     }
     effects.extend(superfluous_peers);
+    effects.extend(leaves.into_iter().cloned().map(Effect::RepairLink));
     for (name, link) in &observed.links {
         if !desired.links.contains_key(name) {
             let addresses = link.routes.keys().copied().collect();
@@ -124,6 +127,14 @@ fn push_paths(
     superfluous
 }
 
+/// Whether addresses that lead into the cable are to lead elsewhere: there first.
+fn leads_away(plan: &LinkPlan, observed: Option<&ObservedLink>) -> bool {
+    let routes = plan.routes();
+    observed.is_some_and(|link| {
+        link.mark == plan.mark() && link.routes.keys().any(|address| !routes.contains_key(address))
+    })
+}
+
 fn push_link(effects: &mut Vec<Effect>, plan: &LinkPlan, observed: Option<&ObservedLink>) {
     match observed {
         Some(link) if *link == ObservedLink::as_planned(plan) => {}
@@ -182,6 +193,7 @@ mod tests {
             namespace: Namespace { path: "/proc/1/ns/net".to_owned(), inode },
             addresses: pair("10.18.0.2", "fc00::2"),
             stable: None,
+            at_home: true,
             gateway: pair("10.18.0.1", "fc00::1"),
         }
     }

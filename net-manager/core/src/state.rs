@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv4Addr},
+    net::Ipv4Addr,
 };
 
 use addressing::{Exhausted, HostPlan, InstanceAddresses, Subnet};
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     DesiredKernel, Echo, EchoOver, Element, EngineReason, Family, LinkName, LinkPlan, Namespace, Nearness,
-    RoundTrip, Signs, carriers::Carriers, closest::Distances, places::Places,
+    RoundTrip, Signs, carriers::Carriers, closest::Distances, places::Places, presence::guest,
 };
 
 /// A cluster that is there tells of an application before its containers are made. One that is not must not keep an
@@ -80,7 +80,7 @@ impl Attachment {
         self.address.and_then(|address| StableAddress::of(AddressKind::Instance, address))
     }
 
-    fn link_plan(&self) -> LinkPlan {
+    fn link_plan(&self, at_home: bool) -> LinkPlan {
         let (v4, v6) = self.subnet.gateway();
         LinkPlan {
             name: LinkName::of(self.id),
@@ -88,6 +88,7 @@ impl Attachment {
             namespace: self.namespace.clone(),
             addresses: self.addresses,
             stable: self.stable(),
+            at_home,
             gateway: InstanceAddresses { v4, v6 },
         }
     }
@@ -220,16 +221,18 @@ impl NetworkState {
 
     fn arrange(&mut self) {
         let begin = self.subnet().map_or(0, |subnet| u32::from(subnet.gateway().0) / 64);
-        self.places.arrange(&self.surroundings, &self.attachments, &self.distances, begin);
+        let here = self.instances_here();
+        self.places.arrange(&self.surroundings, &here, &self.distances, begin);
     }
 
     /// Devices are measured while a closest address may lead to them: that of a service with nothing ready here.
     fn choose_whom_to_measure(&mut self) {
         let Surroundings { services, peers } = &self.surroundings;
         let mut wanted = BTreeSet::new();
+        let here = self.instances_here();
         for (service, callable) in services {
             let ready = callable.instances.iter().filter(|instance| instance.ready);
-            let is_here = |number| self.attachment(InstanceId { service: *service, number }).is_some();
+            let is_here = |number| here.contains(&InstanceId { service: *service, number });
             let leads_away =
                 self.subnet().is_some() && callable.addresses.contains_key(&AddressKind::Closest);
             if leads_away && !ready.clone().any(|instance| is_here(instance.number)) {
@@ -446,18 +449,6 @@ impl NetworkState {
         self.look_at_surroundings();
     }
 
-    /// The addresses at which others may be connected to an instance here. One that another device has by now took the
-    /// address it keeps along: whoever was connected to that is not any more.
-    #[must_use]
-    pub fn connected_at(&self, id: InstanceId) -> BTreeSet<IpAddr> {
-        let Some(attachment) = self.attachment(id) else { return BTreeSet::new() };
-        let service = self.surroundings.services.get(&id.service);
-        let now = service.and_then(|service| service.instances.iter().find(|it| it.number == id.number));
-        let is_elsewhere = now.is_some_and(|now| self.surroundings.peers.contains_key(&now.worker));
-        let kept = attachment.stable().filter(|_| !is_elsewhere).map(|stable| stable.all());
-        attachment.addresses.all().into_iter().chain(kept.into_iter().flatten()).collect()
-    }
-
     /// Until when the first instruction of an instance attached at `since` is held back; `None` is no longer. It waits
     /// until the cluster has told of its application, which it does in one piece, or until it has waited for long enough.
     #[must_use]
@@ -477,14 +468,19 @@ impl NetworkState {
         let subnets: BTreeSet<IpNet> =
             subnets.iter().flat_map(|subnet| [IpNet::V4(subnet.v4), IpNet::V6(subnet.v6)]).collect();
         let networks = subnets.iter().copied().map(Element::Subnet);
+        let here = self.instances_here();
         let links: BTreeMap<LinkName, LinkPlan> = self
             .attachments
             .iter()
-            .map(Attachment::link_plan)
+            .map(|attachment| attachment.link_plan(here.contains(&attachment.id)))
             .map(|plan| (plan.name.clone(), plan))
             .collect();
+        let guests = links.values().filter(|plan| !plan.at_home).flat_map(guest);
         let mut desired = DesiredKernel {
-            elements: networks.chain(self.attachments.iter().flat_map(Attachment::elements)).collect(),
+            elements: networks
+                .chain(self.attachments.iter().flat_map(Attachment::elements))
+                .chain(guests)
+                .collect(),
             subnets,
             links,
             names: true,
@@ -492,8 +488,7 @@ impl NetworkState {
         };
         desired.isolate(&self.surroundings, &self.attachments);
         if let Some(subnet) = self.subnet() {
-            let (surroundings, attachments) = (&self.surroundings, &self.attachments);
-            desired.lead_to_others(surroundings, attachments, subnet, &self.places, &self.carriers);
+            desired.lead_to_others(&self.surroundings, &here, subnet, &self.places, &self.carriers);
         }
         desired
     }

@@ -119,6 +119,7 @@ fn led_to(state: &NetworkState, address: &str) -> Vec<u8> {
             | Element::Admitted { .. }
             | Element::Peer(_)
             | Element::Instance(_)
+            | Element::Guest { .. }
             | Element::Port { .. } => None,
         })
         .collect();

@@ -9,7 +9,9 @@ use model::{
     AddressKind, CallableInstance, CallableService, Generation, InstanceId, Moment, NetworkLease,
     NetworkNews, Peer, PortMapping, ServiceId, ServiceNames, Way, Weight, WorkerId,
 };
-use net_core::{AttachRequest, Command, Element, Namespace, NetworkState, TOLD_WITHIN_MILLIS};
+use net_core::{
+    AttachRequest, Command, Element, LinkName, Namespace, NetworkState, Place, TOLD_WITHIN_MILLIS,
+};
 
 const ID: InstanceId = InstanceId { service: ServiceId::from_bytes([9; 12]), number: 0 };
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 30, 1, 0);
@@ -134,4 +136,39 @@ fn one_that_moved_took_the_address_it_keeps_along() {
     assert_eq!(state.connected_at(ID), addresses(["10.18.0.2", "fc00::2"]));
     submit(&mut state, Command::Detach(ID));
     assert_eq!(state.connected_at(ID), BTreeSet::new());
+}
+
+#[test]
+fn while_another_device_has_it_its_address_leads_there_and_it_calls_as_a_guest() {
+    let mut state = attached(Some(ADDRESS));
+    let name = LinkName::of(ID);
+    let kept = addresses(["10.30.1.0", "fdff::100"]);
+    let leads_here = |state: &NetworkState| {
+        let link = state.desired().links[&name].clone();
+        let routes: BTreeSet<IpAddr> = link.routes().into_keys().collect();
+        (routes.is_superset(&kept), link.caller().v4)
+    };
+    let guests = |state: &NetworkState| {
+        let desired = state.desired();
+        let guests = desired.elements.into_iter().filter_map(|element| {
+            let Element::Guest { from, gateway } = element else { return None };
+            Some([from, gateway])
+        });
+        guests.flatten().collect::<BTreeSet<IpAddr>>()
+    };
+    let leads_away = |state: &NetworkState| {
+        state
+            .desired()
+            .paths
+            .iter()
+            .any(|path| path.place() == Place::Route("10.30.1.0/32".parse().expect("one")))
+    };
+    let device = Ipv4Addr::new(10, 18, 0, 2);
+    for (who, home) in [(1, true), (2, false), (1, true)] {
+        hear(&mut state, ID.service, worker(who));
+        assert_eq!(leads_here(&state), (home, if home { ADDRESS } else { device }), "{who}");
+        assert_eq!(leads_away(&state), !home, "{who}");
+        let as_device = addresses(["10.18.0.2", "10.18.0.1", "fc00::2", "fc00::1"]);
+        assert_eq!(guests(&state), if home { BTreeSet::new() } else { as_device }, "{who}");
+    }
 }

@@ -69,6 +69,7 @@ fn an_attached_instance_asks_the_kernel_for_a_cable_and_its_ports() {
         namespace: request(0, 1, "").namespace,
         addresses: pair("10.18.0.2", "fc00::2"),
         stable: None,
+        at_home: true,
         gateway: pair("10.18.0.1", "fc00::1"),
     };
     let port = |to: &str| Element::Port {
@@ -187,6 +188,7 @@ fn another_subnet_is_for_new_instances_and_old_ones_keep_their_traffic() {
         let text = |element: &Element| match element {
             Element::Subnet(net) => Some(net.to_string()),
             Element::Instance(_)
+            | Element::Guest { .. }
             | Element::Port { .. }
             | Element::Known(_)
             | Element::Single { .. }

@@ -267,6 +267,56 @@ async fn an_instance_that_moves_keeps_its_address() {
 }
 
 #[tokio::test]
+async fn both_copies_of_an_instance_that_moves_call_others_and_one_of_them_is_called() {
+    let (mut first, mut second, caller, [one, two, old]) = two_devices().await;
+    let new = first.attach_stable(3).await;
+    new.serve("new", 80);
+    let all_call = |kept: &Place, guest: &Place, device: [&str; 2], callers: [&Place; 4]| {
+        for (to, v6, answer) in [("10.30.1.1", "fdff::101", "one"), ("10.30.1.2", "fdff::102", "two")] {
+            assert_eq!(kept.ask(&format!("{to}:80")).expect("an answer"), format!("{answer} to 10.30.1.3"));
+            assert_eq!(kept.ask(&format!("[{v6}]:80")).expect("an answer"), format!("{answer} to fdff::103"));
+            let [device_v4, device_v6] = device;
+            assert_eq!(
+                guest.ask(&format!("{to}:80")).expect("an answer"),
+                format!("{answer} to {device_v4}")
+            );
+            assert_eq!(
+                guest.ask(&format!("[{v6}]:80")).expect("an answer"),
+                format!("{answer} to {device_v6}")
+            );
+        }
+        callers.map(|caller| {
+            ["10.30.1.3:80", "[fdff::103]:80"].map(|to| {
+                let answer = caller.ask(to).expect("an answer");
+                answer.split(' ').next().unwrap_or_default().to_owned()
+            })
+        })
+    };
+    let [old_one, new_one] = ["three", "new"].map(|name| [name.to_owned(), name.to_owned()]);
+    let callers = [&caller, &one, &two, &first.device];
+    let called = all_call(&old, &new, ["10.18.0.1", "fc00::1"], callers);
+    assert!(called.iter().all(|who| *who == old_one), "it is not its turn yet: {called:?}");
+
+    // Both have it for a while, on the old device as one that goes.
+    let instances = [at(HERE, &[0, 1]), at(THERE, &[2]), at(HERE, &[3])].concat();
+    tell_both(&mut first, &mut second, &instances).await;
+    let callers = [&caller, &one, &two, &second.device];
+    let called = all_call(&new, &old, ["10.18.0.65", "fc00::101"], callers);
+    assert!(called.iter().all(|who| *who == new_one), "{called:?}");
+    second.detach(3).await;
+    assert_eq!(two.ask("10.30.1.3:80").expect("an answer"), "new to 10.30.1.2");
+
+    // And back again.
+    let instances = [at(HERE, &[0, 1]), at(THERE, &[2, 3])].concat();
+    let newest = second.attach_stable(3).await;
+    newest.serve("newest", 80);
+    assert_eq!(two.ask("[fdff::103]:80").expect("an answer"), "new to fdff::102");
+    tell_both(&mut first, &mut second, &instances).await;
+    assert_eq!(caller.ask("10.30.1.3:80").expect("an answer"), "newest to 10.30.1.0");
+    assert_eq!(caller.ask("[fdff::103]:80").expect("an answer"), "newest to fdff::100");
+}
+
+#[tokio::test]
 async fn only_devices_of_the_site_may_send_packets_of_instances() {
     let (mut first, mut second, caller, _servers) = two_devices().await;
     assert_eq!(caller.ask("10.30.1.3:80").expect("an answer"), "three to 10.30.1.0");

@@ -4,11 +4,14 @@
 //! Guarantees: what happens again to the same counts, and is one event. An organisation has a bounded number of them; the
 //! oldest go first, whatever others have. A restart forgets all: what is so now is said by the documents themselves.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use model::{ClusterId, InstanceId, Moment, Now, OrganizationId, Phase, ServiceId, Timestamp};
 
-use crate::{Change, Document, Instance, Service, State};
+use crate::{Change, Document, Instance, ObjectKey, Service, State};
 
 /// Events of one organisation: more than a person reads, and half a megabyte at most.
 pub const MOST_EVENTS: usize = 1000;
@@ -17,19 +20,37 @@ const KEPT_MILLIS: u64 = 3_600_000;
 /// Characters of a message that are kept.
 const MESSAGE_LENGTH: usize = 500;
 
+/// What, in one word.
+pub(crate) type Reason = Cow<'static, str>;
+
+/// What an event is about.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum About {
+    /// A document.
+    Document(Document),
+    /// An object.
+    Object(ObjectKey),
+}
+
+impl From<Document> for About {
+    fn from(document: Document) -> Self {
+        Self::Document(document)
+    }
+}
+
 /// Something that has happened, once or several times.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
     /// No other event has it, also after a restart.
     pub number: u64,
     /// To what.
-    pub about: Document,
+    pub about: About,
     /// Whose that is; what is the platform's is the first organisation's.
     pub organization: OrganizationId,
     /// How it is called.
     pub name: String,
     /// What, in one word.
-    pub reason: &'static str,
+    pub reason: Reason,
     /// Whether somebody should look.
     pub is_warning: bool,
     /// What, in a sentence.
@@ -45,12 +66,12 @@ pub struct Event {
 }
 
 /// What was noted in this turn.
-#[derive(Debug)]
-struct Noted {
-    about: Document,
-    reason: &'static str,
+#[derive(Debug, Clone)]
+pub(crate) struct Noted {
+    pub(crate) about: About,
+    pub(crate) reason: Reason,
     is_warning: bool,
-    message: String,
+    pub(crate) message: String,
 }
 
 /// See the module's description.
@@ -59,10 +80,12 @@ pub(crate) struct Events {
     /// Nothing happens while documents are read.
     is_listening: bool,
     noted: Vec<Noted>,
+    /// So many of these were looked at for those who wait for them.
+    looked_at: usize,
     /// In the order in which they happened last.
     all: BTreeMap<u64, Event>,
     /// Where each is.
-    places: BTreeMap<(Document, &'static str), u64>,
+    places: BTreeMap<(About, Reason), u64>,
     of: BTreeMap<OrganizationId, BTreeSet<u64>>,
     next: u64,
     /// Those that wait for a commit.
@@ -76,17 +99,28 @@ impl Events {
     pub(crate) fn loaded(&mut self) {
         self.is_listening = true;
         self.noted.clear();
+        self.looked_at = 0;
     }
 
     fn note(&mut self, about: Document, reason: &'static str, is_warning: bool, message: impl Into<String>) {
-        let message: String = message.into();
+        self.write(about.into(), reason.into(), is_warning, message.into());
+    }
+
+    /// Notes what somebody has the root say.
+    pub(crate) fn write(&mut self, about: About, reason: Reason, is_warning: bool, message: String) {
         let message = message.chars().take(MESSAGE_LENGTH).collect();
         self.noted.push(Noted { about, reason, is_warning, message });
     }
 
+    /// What was noted since this was last asked.
+    pub(crate) fn news(&mut self) -> Vec<Noted> {
+        let before = std::mem::replace(&mut self.looked_at, self.noted.len());
+        self.noted.get(before..).map(<[Noted]>::to_vec).unwrap_or_default()
+    }
+
     fn remove(&mut self, place: u64) -> Option<Event> {
         let event = self.all.remove(&place)?;
-        self.places.remove(&(event.about, event.reason));
+        self.places.remove(&(event.about.clone(), event.reason.clone()));
         self.unsettled.remove(&place);
         crate::state::forget(&mut self.of, Some(event.organization), &place);
         Some(event)
@@ -95,7 +129,7 @@ impl Events {
     fn insert(&mut self, event: Event) {
         let place = self.next;
         self.next += 1;
-        self.places.insert((event.about, event.reason), place);
+        self.places.insert((event.about.clone(), event.reason.clone()), place);
         self.of.entry(event.organization).or_default().insert(place);
         self.unsettled.insert(place);
         self.all.insert(place, event);
@@ -220,10 +254,11 @@ impl State {
 
     /// Dates what has happened in this turn, and forgets what is long ago.
     pub(crate) fn keep_events(&mut self, now: Now) {
+        self.events.looked_at = 0;
         for noted in std::mem::take(&mut self.events.noted) {
-            let Some((organization, name)) = self.involved(noted.about) else { continue };
+            let Some((organization, name)) = self.involved(&noted.about) else { continue };
             let Noted { about, reason, is_warning, message } = noted;
-            let place = self.events.places.get(&(about, reason)).copied();
+            let place = self.events.places.get(&(about.clone(), reason.clone())).copied();
             let before = place.and_then(|place| self.events.remove(place));
             let number = self.events.next.max(now.date.0);
             self.events.next = number;
@@ -258,13 +293,17 @@ impl State {
     }
 
     /// Whose something is, and how it is called.
-    fn involved(&self, about: Document) -> Option<(OrganizationId, String)> {
+    pub(crate) fn involved(&self, about: &About) -> Option<(OrganizationId, String)> {
         let of_service = |id: ServiceId| {
             let service = self.services.get(&id)?;
             let application = self.applications.get(&service.application)?;
             Some((application.organization, service.written_names().to_string()))
         };
-        match about {
+        let document = match about {
+            About::Document(document) => document,
+            About::Object(key) => return Some((key.organization?, key.name.clone())),
+        };
+        match *document {
             Document::Instance(id) => {
                 let (organization, name) = of_service(id.service)?;
                 Some((organization, format!("{name}-{}", id.number)))

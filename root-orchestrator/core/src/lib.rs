@@ -56,7 +56,7 @@ pub use audit::{AuditEnds, AuditFilter, Call, FORGOTTEN_AT_ONCE, actor, seen_by}
 pub use certificates::{Revocation, RevokedId};
 pub use command::{Author, FreshIds, Rejected};
 pub use enrolment::{Claim, EnrolmentRejected, JoinKind, JoinedAs, Token};
-pub use events::{Event, MOST_EVENTS};
+pub use events::{About, Event, MOST_EVENTS};
 pub use hooks::{
     Hook, HookError, HookEvent, HookRejected, HookSecret, HookStatus, HookWish, MAX_HOOK_NAME_LENGTH,
     MAX_HOOK_URL_LENGTH, MOST_HOOKS, SecretWish, Topic,
@@ -82,4 +82,4 @@ pub use service::{Revision, Rollout, Service, UpdatePolicy};
 pub use sessions::{NewApiToken, Session};
 pub use state::{Application, Change, Cluster, Instance, State};
 pub use throttle::Throttle;
-pub use workflows::{Accepted, RunWish, WorkflowKind};
+pub use workflows::{Accepted, ActionCall, RunWish, WorkflowKind};

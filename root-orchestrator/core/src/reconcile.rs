@@ -6,7 +6,7 @@ use model::{
     WorkerToken,
 };
 
-use crate::{Change, Cluster, DeliveryId, State};
+use crate::{ActionCall, Change, Cluster, DeliveryId, State};
 
 /// An assignment that a cluster does not confirm is sent again after this long.
 pub const OFFER_AGAIN_MILLIS: u64 = 5_000;
@@ -71,6 +71,8 @@ pub enum Effect {
     },
     /// Tell a hook what is next for it; what comes of it is to be said to [`State::delivered`].
     Deliver(DeliveryId),
+    /// Call an action of a task; what comes of it is to be said to [`State::action_called`].
+    CallAction(Box<ActionCall>),
 }
 
 /// The changes and effects of a pass.
@@ -95,16 +97,22 @@ impl Brain for State {
         self.roll_out(&mut plan, now);
         self.give_addresses(&mut plan);
         self.place_all(&mut plan, now);
-        // What was placed elsewhere, or nowhere, may let a change of revision get further; what that makes is placed.
+        // What was placed elsewhere, or nowhere, may let a change of revision get further; what that makes is placed. What has
+        // happened may be what tasks wait for.
+        let mut begins = self.fire_at_events(&mut plan, now);
         for _ in 0..ROUNDS {
-            if self.rollouts_due.is_empty() {
+            if self.rollouts_due.is_empty() && !begins {
                 break;
+            }
+            if begins {
+                self.run_tasks(&mut plan, now);
             }
             self.roll_out(&mut plan, now);
             self.give_addresses(&mut plan);
             self.place_all(&mut plan, now);
+            begins = self.fire_at_events(&mut plan, now);
         }
-        if !self.rollouts_due.is_empty() {
+        if !self.rollouts_due.is_empty() || begins {
             plan.wake(now.moment);
         }
         self.forget_deleted_services(&mut plan);
@@ -121,6 +129,9 @@ impl Brain for State {
         self.enqueue(&mut plan, now);
         self.offer_deliveries(&mut plan, now);
         self.keep_books(&mut plan, now);
+        if self.fire_at_events(&mut plan, now) {
+            plan.wake(now.moment);
+        }
         self.keep_events(now);
         plan
     }

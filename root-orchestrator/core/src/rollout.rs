@@ -105,14 +105,23 @@ impl State {
         number
     }
 
-    /// Goes back to revision `number`, or with `None` to the newest one before that has not failed.
+    /// Has all instances give way to new ones of the same; the number of their revision is the answer.
+    #[must_use]
+    pub fn restart(&self, service: &Service, now: Timestamp) -> (u32, Vec<Change>) {
+        let mut changed = service.clone();
+        let Revision { spec, document, .. } = service.current().clone();
+        let number = self.revise(&mut changed, Arc::unwrap_or_clone(spec), document, now);
+        (number, vec![Change::Service(service.id, Some(changed))])
+    }
+
+    /// Goes back to revision `number`, or with `None` to the newest one before that is another and has not failed.
     ///
     /// # Errors
     /// When there is none, or it takes more than the organisation may have.
     pub fn roll_back(&self, service: &Service, number: Option<u32>) -> Result<(u32, Vec<Change>), Rejected> {
         let before = || {
-            let earlier =
-                service.revisions.iter().rev().filter(|revision| revision.number != service.revision);
+            // What was restarted is what it was.
+            let earlier = service.revisions.iter().rev().filter(|it| it.spec != *service.spec());
             earlier.filter(|revision| revision.failed.is_none()).map(|revision| revision.number).next()
         };
         let number = number.or_else(before).ok_or(Rejected::NoRevision { number: 0 })?;

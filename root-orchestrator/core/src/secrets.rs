@@ -254,7 +254,7 @@ impl State {
         gone.next().map_or(Ok(()), |(name, _)| Err(Rejected::SecretGone(name.clone())))
     }
 
-    fn secret(&self, organization: OrganizationId, name: &str) -> Result<&Secret, Rejected> {
+    pub(crate) fn secret(&self, organization: OrganizationId, name: &str) -> Result<&Secret, Rejected> {
         let found = self.secret_names.get(&(organization, name.to_owned()));
         let found = found.and_then(|id| self.secrets.get(id));
         found.ok_or_else(|| Rejected::NoSecret(name.to_owned()))

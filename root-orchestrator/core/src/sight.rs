@@ -91,6 +91,7 @@ impl State {
         self.revocations_due.clear();
         self.outbox.loaded();
         self.events.loaded();
+        self.workflows.loaded();
         self.stable.go_on_behind();
         self.capacity_changed = true;
         self.returns = Returns { expected_since: Some(now.moment), last_came: None };

@@ -74,6 +74,11 @@ impl Error {
         Self { status, code, message: message.into(), problems: Vec::new(), retry_after: None }
     }
 
+    /// Says after how many seconds it is worth trying again.
+    pub(crate) fn retry_after(self, seconds: u64) -> Self {
+        Self { retry_after: Some(seconds), ..self }
+    }
+
     pub(crate) fn no_application(id: &str) -> Self {
         Rejected::NoApplication(id.to_owned()).into()
     }
@@ -285,7 +290,7 @@ impl From<AuthError> for Error {
             AuthError::TooMany { seconds } => {
                 let refused =
                     Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_attempts", error.to_string());
-                return Self { retry_after: Some(seconds), ..refused };
+                return refused.retry_after(seconds);
             }
             AuthError::Stopping(stopping) => return stopping.into(),
         };

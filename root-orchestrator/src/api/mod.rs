@@ -15,6 +15,7 @@ mod clusters;
 mod custom_resources;
 mod error;
 mod hooks;
+mod ignitors;
 mod logs;
 mod metrics;
 mod oidc;
@@ -66,6 +67,7 @@ use crate::{
 use body::Body;
 pub(crate) use calls::State;
 use error::Error;
+pub(crate) use ignitors::Callers;
 pub(crate) use serve::serve;
 pub use tls::ApiTlsConfig;
 pub(crate) use tls::Transport;
@@ -83,6 +85,8 @@ pub(crate) struct Context {
     pub(crate) watch: Watch,
     pub(crate) vault: Arc<Vault>,
     pub(crate) hook_client: Client,
+    /// Those who call ignitors.
+    pub(crate) callers: Arc<Callers>,
     pub(crate) ca_pin: [u8; 32],
     pub(crate) authority: Arc<Authority>,
     /// The root's own certificate, and what time it is where certificates are judged.
@@ -162,6 +166,7 @@ fn described() -> OpenApiRouter<Context> {
         .routes(routes!(secrets::rotate, secrets::delete))
         .routes(routes!(hooks::list, hooks::create))
         .routes(routes!(hooks::get, hooks::update, hooks::delete))
+        .routes(routes!(ignitors::call))
         .routes(routes!(custom_resources::list_types, custom_resources::create_type))
         .routes(routes!(custom_resources::list, custom_resources::create, custom_resources::delete_type))
         .routes(routes!(custom_resources::get, custom_resources::update, custom_resources::delete))

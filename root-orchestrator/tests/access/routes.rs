@@ -200,6 +200,12 @@ impl Things {
             }
             "v1" if path.starts_with("/api/v1/hooks/") => put("id", &self.hook().await),
             "v1" if path.starts_with("/api/v1/secrets/") => put("name", "nowhere"),
+            // Only the signature counts. Each is called once: who is wrong too often has to wait.
+            "v1" if path.starts_with("/api/v1/ignitors/") => {
+                self.shops += 1;
+                put("organization", "acme");
+                put("ignitor", &format!("bell{}", self.shops));
+            }
             "v1" if path.starts_with("/api/v1/namespaces/{namespace}/events") => {
                 put("namespace", "acme");
                 put("name", "nothing");

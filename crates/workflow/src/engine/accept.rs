@@ -5,13 +5,18 @@ use std::sync::Arc;
 use model::{Now, Timestamp};
 
 use super::{
-    Change, FireCause, Ignitor, ObjectName, RunId, RunPhase, Task, TaskRun, TaskRunPhase, Workflow,
+    Change, Delivery, FireCause, Ignitor, ObjectName, RunId, RunPhase, Task, TaskRun, TaskRunPhase, Workflow,
     ignition::cancel,
 };
-use crate::{Cause, CauseReason, IgnitorSpec, Join, MAX_DATA_BYTES, Schedule, TaskSpec};
+use crate::{Cause, CauseReason, IgnitorSpec, Join, MAX_DATA_BYTES, Schedule, TaskSpec, time::date::rfc3339};
 
-/// Calls from outside that are remembered of each ignitor, so that none counts twice.
-const MOST_DELIVERIES: usize = 64;
+/// Calls from outside that are remembered of each ignitor, so that none counts twice. One a second is taken for as long as
+/// somebody could say again what was overheard.
+const MOST_DELIVERIES: usize = 300;
+/// A call is taken so long after it was signed: clocks differ, and callers try again.
+const SIGNED_FOR_MILLIS: u64 = 300_000;
+/// Clocks of callers may be so much ahead.
+const AHEAD_MILLIS: u64 = 60_000;
 /// Bytes of the id of a call from outside.
 const MOST_DELIVERY_BYTES: usize = 128;
 
@@ -42,8 +47,49 @@ pub enum Rejected {
     #[error("ignitor {0} takes no calls: it has no `webhook`")]
     NoWebhook(ObjectName),
     /// It does not fire.
-    #[error("ignitor {0} is suspended")]
+    #[error("ignitor {0} is suspended; `mangrove ignitor suspend NAME --off` has it fire again")]
     Suspended(ObjectName),
+    /// It was signed too long ago, or its caller's clock is wrong.
+    #[error(
+        "the call was signed at {}, and here it is {}: sign calls when they are made, by a clock that is right",
+        rfc3339(*.signed), rfc3339(*.now)
+    )]
+    Stale {
+        /// When it was signed.
+        signed: Timestamp,
+        /// What time it is.
+        now: Timestamp,
+    },
+    /// More calls than are remembered.
+    #[error("ignitor {name} takes {MOST_DELIVERIES} calls in five minutes; try again in {seconds} s")]
+    TooManyCalls {
+        /// Which.
+        name: ObjectName,
+        /// When there is room again.
+        seconds: u64,
+    },
+}
+
+/// A call from outside, by who has proved to know the secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallIn {
+    /// The id its caller gave it; the same when it is made again.
+    pub delivery: String,
+    /// Takes the place of the ignitor's data.
+    pub data: Option<String>,
+    /// When it was signed.
+    pub signed: Timestamp,
+}
+
+/// What came of a call from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CalledIn {
+    /// This run began.
+    Began(RunId),
+    /// It was taken before.
+    Known,
+    /// Runs are in progress, and its ignitor skips what overlaps.
+    Skipped,
 }
 
 impl Workflow {
@@ -81,6 +127,8 @@ impl Workflow {
             skipped: 0,
             missed: 0,
             deliveries: Vec::new(),
+            event_fires: Vec::new(),
+            flooded: None,
         };
         let spec = Arc::new(spec);
         let ignitor = match self.ignitors.get(&name).cloned() {
@@ -126,35 +174,38 @@ impl Workflow {
         Ok((RunId(self.counters.runs + 1), changes))
     }
 
-    /// Somebody outside calls, and has proved who they are. The same `delivery` counts once.
+    /// Somebody outside calls, and has proved who they are. The same delivery counts once.
     ///
     /// # Errors
-    /// When there is no such ignitor, it takes no calls or is suspended, or what it is given is not valid.
+    /// When there is no such ignitor, it takes no calls, is suspended or has taken too many, or when what it is given is not
+    /// valid.
     pub fn call_in(
         &self,
         name: &ObjectName,
-        delivery: String,
-        data: Option<String>,
+        call: CallIn,
         now: Now,
-    ) -> Result<(Option<RunId>, Vec<Change>), Rejected> {
+    ) -> Result<(CalledIn, Vec<Change>), Rejected> {
+        let CallIn { delivery, data, signed } = call;
         let mut ignitor = self.ignitor_named(name)?.clone();
         if ignitor.spec.webhook.is_none() {
             return Err(Rejected::NoWebhook(name.clone()));
-        }
-        if ignitor.spec.suspend {
-            return Err(Rejected::Suspended(name.clone()));
         }
         if delivery.is_empty() || delivery.len() > MOST_DELIVERY_BYTES {
             let message = format!("the id of a delivery must have 1 to {MOST_DELIVERY_BYTES} bytes");
             return Err(Rejected::Data(message));
         }
-        if ignitor.deliveries.contains(&delivery) {
-            return Ok((None, Vec::new()));
+        let until = signed.plus_millis(SIGNED_FOR_MILLIS);
+        if until <= now.date || signed.millis_since(now.date) > AHEAD_MILLIS {
+            return Err(Rejected::Stale { signed, now: now.date });
+        }
+        if ignitor.deliveries.iter().any(|known| known.id == delivery) {
+            return Ok((CalledIn::Known, Vec::new()));
+        }
+        if ignitor.spec.suspend {
+            return Err(Rejected::Suspended(name.clone()));
         }
         ensure_data(data.as_deref().unwrap_or_default())?;
-        ignitor.deliveries.push(delivery.clone());
-        let excess = ignitor.deliveries.len().saturating_sub(MOST_DELIVERIES);
-        ignitor.deliveries.drain(..excess);
+        ignitor.remember(Delivery { id: delivery.clone(), until }, now.date)?;
         let mut changes = self.fire_now(&mut ignitor, FireCause::Webhook(delivery), now.date);
         let began = !changes.is_empty();
         for change in &mut changes {
@@ -163,7 +214,8 @@ impl Workflow {
             }
         }
         changes.push(Change::Ignitor(name.clone(), Some(ignitor)));
-        Ok((began.then_some(RunId(self.counters.runs + 1)), changes))
+        let came = if began { CalledIn::Began(RunId(self.counters.runs + 1)) } else { CalledIn::Skipped };
+        Ok((came, changes))
     }
 
     /// Has an ignitor fire by itself no more, or again.
@@ -328,6 +380,22 @@ fn ensure_data(data: &str) -> Result<(), Rejected> {
 }
 
 impl Ignitor {
+    /// Remembers a call. One is forgotten for it only if nobody could say that again.
+    fn remember(&mut self, delivery: Delivery, now: Timestamp) -> Result<(), Rejected> {
+        if self.deliveries.len() >= MOST_DELIVERIES {
+            let soonest = (0..).zip(&self.deliveries).min_by_key(|(_, known)| known.until);
+            if let Some((index, known)) = soonest {
+                if known.until > now {
+                    let seconds = known.until.millis_since(now).div_ceil(1000);
+                    return Err(Rejected::TooManyCalls { name: self.name.clone(), seconds });
+                }
+                self.deliveries.remove(index);
+            }
+        }
+        self.deliveries.push(delivery);
+        Ok(())
+    }
+
     /// Whether it was to fire once and has been dealt with.
     #[must_use]
     pub fn is_completed(&self) -> bool {

@@ -44,6 +44,16 @@ impl Workflow {
             self.alarms.insert((at, name.clone()));
             self.alarm_of.insert(name.clone(), at);
         }
+        let awaited = |ignitor: &Ignitor| {
+            let selectors = ignitor.spec.on.iter();
+            selectors.map(|selector| (name.namespace.clone(), selector.event.clone())).collect::<Vec<_>>()
+        };
+        for key in self.ignitors.get(&name).map(awaited).unwrap_or_default() {
+            forget(&mut self.awaiting, &key, &name.name);
+        }
+        for key in ignitor.as_ref().map(awaited).unwrap_or_default() {
+            self.awaiting.entry(key).or_default().insert(name.name.clone());
+        }
         set(&mut self.ignitors, name, ignitor);
     }
 

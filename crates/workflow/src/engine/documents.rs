@@ -45,8 +45,23 @@ pub struct Ignitor {
     pub skipped: u64,
     /// Times that were missed and not made up for.
     pub missed: u64,
-    /// The last calls from outside, so that none counts twice.
-    pub deliveries: Vec<String>,
+    /// The last calls from outside, oldest first, so that none counts twice.
+    pub deliveries: Vec<Delivery>,
+    /// When it last fired at events, oldest first: it does so only so often.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub event_fires: Vec<Timestamp>,
+    /// When events last came too fast for it, unless it has fired at one since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flooded: Option<Timestamp>,
+}
+
+/// A call from outside that was taken. Part of an ignitor's document.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivery {
+    /// The id its caller gave it.
+    pub id: String,
+    /// Until then whoever overheard it could say it again.
+    pub until: Timestamp,
 }
 
 /// One run: what followed from one firing of an ignitor. Durable.
@@ -86,8 +101,15 @@ pub enum FireCause {
     Hand,
     /// Somebody outside called.
     Webhook(String),
-    /// That event happened.
-    Event(u64),
+    /// Something happened that it waits for.
+    Event {
+        /// The number of the event.
+        number: u64,
+        /// What, such as `instance.failed`.
+        event: String,
+        /// To what.
+        name: String,
+    },
 }
 
 /// Where a run is in its life. `Queued` waits for other runs of its ignitor, `Running` and `Cancelling` for its task runs.
@@ -368,6 +390,14 @@ pub struct Call {
     pub error: String,
     /// Where it is in its life.
     pub phase: CallPhase,
+}
+
+impl Call {
+    /// Whether it is still to be made.
+    #[must_use]
+    pub const fn is_due(&self) -> bool {
+        matches!(self.phase, CallPhase::Due(_))
+    }
 }
 
 /// Where a call is in its life.

@@ -52,10 +52,7 @@ impl Workflow {
         let parts: Vec<&TaskRun> = self.parts(id).collect();
         let mut changes = Vec::new();
         for part in &parts {
-            let of_part =
-                self.calls.range(super::CallId { task_run: part.id.clone(), ending: 0, action: 0 }..);
-            let of_part = of_part.take_while(|(call, _)| call.task_run == part.id);
-            changes.extend(of_part.map(|(call, _)| Change::Call(call.clone(), None)));
+            changes.extend(self.calls_of(&part.id).map(|call| Change::Call(call.id.clone(), None)));
             changes.push(Change::TaskRun(part.id.clone(), None));
         }
         changes.push(Change::Run(id, None));

@@ -33,13 +33,13 @@ use std::{
 use model::{Brain, Moment, Now, Plan, Timestamp};
 use serde_json::Value;
 
-pub use accept::Rejected;
+pub use accept::{CallIn, CalledIn, Rejected};
 pub use documents::{
-    Call, CallPhase, Counters, Ended, FireCause, Heard, Ignitor, Item, ItemPhase, JoinState, Outcome, Run,
-    RunPhase, RunReason, Source, StopReason, Stopping, Task, TaskRun, TaskRunPhase, Told,
+    Call, CallPhase, Counters, Delivery, Ended, FireCause, Heard, Ignitor, Item, ItemPhase, JoinState,
+    Outcome, Run, RunPhase, RunReason, Source, StopReason, Stopping, Task, TaskRun, TaskRunPhase, Told,
 };
 pub use names::{AttemptId, CallId, ObjectName, RunId, TaskRunId};
-pub use observe::{AttemptEnd, Event, Exit, Fact, MAX_OUTPUT_BYTES};
+pub use observe::{AttemptEnd, EVENT_FIRES_MILLIS, Event, Exit, Fact, MAX_OUTPUT_BYTES, MOST_EVENT_FIRES};
 pub use start::MOST_STARTS;
 pub use views::{Graph, GraphEdge, Owner, TaskColumns};
 
@@ -86,10 +86,8 @@ pub enum Effect {
         id: CallId,
         /// Where.
         namespace: String,
-        /// What.
+        /// What. What happened is told by [`Workflow::about`].
         action: Action,
-        /// What happened, for those who are called.
-        about: Value,
     },
 }
 
@@ -137,6 +135,8 @@ pub struct Workflow {
     /// When each ignitor is next due.
     alarms: BTreeSet<(Timestamp, ObjectName)>,
     alarm_of: BTreeMap<ObjectName, Timestamp>,
+    /// The ignitors that wait for events, by namespace and event.
+    awaiting: BTreeMap<(String, String), BTreeSet<String>>,
     /// Runs in progress of each ignitor.
     in_progress: BTreeMap<ObjectName, BTreeSet<RunId>>,
     /// Those of them that have not begun.

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use model::{Now, Timestamp};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
-    AttemptId, CallId, CallPhase, Change, Counters, Ended, FireCause, ItemPhase, Outcome, TaskRun, Workflow,
+    AttemptId, CallId, CallPhase, Change, Counters, Ended, FireCause, Ignitor, ItemPhase, Outcome, RunId,
+    TaskRun, Workflow,
 };
 use crate::{
     EventSelector, MAX_DATA_BYTES,
@@ -21,6 +22,11 @@ const GIVE_UP_MILLIS: u64 = 24 * 3_600_000;
 const FIRST_PAUSE_MILLIS: u64 = 1000;
 /// Between attempts of a call at most.
 const LONGEST_PAUSE_MILLIS: u64 = 600_000;
+/// An ignitor fires so often at events in that time, and then not until the first of these is over: what its tasks do may be
+/// what it waits for.
+pub const MOST_EVENT_FIRES: usize = 30;
+/// See [`MOST_EVENT_FIRES`].
+pub const EVENT_FIRES_MILLIS: u64 = 600_000;
 /// Characters of a reason that are kept.
 const REASON_LENGTH: usize = 300;
 
@@ -33,6 +39,8 @@ pub enum Fact {
     Ended(AttemptId, AttemptEnd),
     /// A call was made: it was taken, or why not.
     Called(CallId, Result<(), String>),
+    /// A call is not possible, and is not to be made again: what was right when its task ended may be wrong later.
+    Refused(CallId, String),
     /// Something happened that ignitors may wait for.
     Happened(Event),
 }
@@ -74,10 +82,28 @@ pub struct Event {
     pub kind: String,
     /// The name of the thing.
     pub name: String,
+    /// The name of what it is a part of.
+    pub part_of: Option<String>,
     /// The labels of the thing.
     pub labels: BTreeMap<String, String>,
+    /// For people.
+    pub message: String,
     /// When.
     pub at: Timestamp,
+}
+
+impl Event {
+    /// What tasks are told of it whose ignitor has no data.
+    fn data(&self) -> String {
+        let Self { event, kind, name, .. } = self;
+        let mut message = self.message.clone();
+        loop {
+            let data = json!({"event": event, "kind": kind, "name": name, "message": message}).to_string();
+            if data.len() <= MAX_DATA_BYTES || message.pop().is_none() {
+                return clean(&data);
+            }
+        }
+    }
 }
 
 impl EventSelector {
@@ -86,7 +112,10 @@ impl EventSelector {
     pub fn selects(&self, event: &Event) -> bool {
         self.event == event.event
             && self.kind.as_ref().is_none_or(|kind| *kind == event.kind)
-            && self.name.as_ref().is_none_or(|name| *name == event.name)
+            && self
+                .name
+                .as_ref()
+                .is_none_or(|name| *name == event.name || Some(name) == event.part_of.as_ref())
             && self.labels.iter().all(|(label, value)| event.labels.get(label) == Some(value))
     }
 }
@@ -104,6 +133,7 @@ impl Workflow {
             }
             Fact::Ended(attempt, end) => self.attempt_ended(&attempt, &end, now),
             Fact::Called(id, outcome) => self.called(id, outcome, now),
+            Fact::Refused(id, reason) => self.refused(id, &reason),
             Fact::Happened(event) => self.happened(&event, now),
         }
     }
@@ -129,15 +159,14 @@ impl Workflow {
     }
 
     fn called(&self, id: CallId, outcome: Result<(), String>, now: Now) -> Vec<Change> {
-        let Some(mut call) = self.calls.get(&id).cloned() else { return Vec::new() };
-        if !matches!(call.phase, CallPhase::Due(_)) {
+        let Some(mut call) = self.calls.get(&id).filter(|call| call.is_due()).cloned() else {
             return Vec::new();
-        }
+        };
         match outcome {
             Ok(()) => call.phase = CallPhase::Done,
             Err(reason) => {
                 call.failures = call.failures.saturating_add(1);
-                call.error = reason.chars().take(REASON_LENGTH).collect();
+                call.error = shortened(&reason);
                 let pause = FIRST_PAUSE_MILLIS.saturating_mul(1 << (call.failures - 1).min(20));
                 call.phase = if now.date.millis_since(call.at) >= GIVE_UP_MILLIS {
                     CallPhase::GivenUp
@@ -149,15 +178,47 @@ impl Workflow {
         vec![Change::Call(id, Some(call))]
     }
 
+    fn refused(&self, id: CallId, reason: &str) -> Vec<Change> {
+        let Some(mut call) = self.calls.get(&id).filter(|call| call.is_due()).cloned() else {
+            return Vec::new();
+        };
+        call.failures = call.failures.saturating_add(1);
+        call.error = shortened(reason);
+        call.phase = CallPhase::GivenUp;
+        vec![Change::Call(id, Some(call))]
+    }
+
+    /// Whether any ignitor waits for events.
+    #[must_use]
+    pub fn awaits_any(&self) -> bool {
+        !self.awaiting.is_empty()
+    }
+
+    /// Whether an ignitor waits for events of that kind.
+    #[must_use]
+    pub fn awaits(&self, namespace: &str, event: &str) -> bool {
+        self.awaiting.contains_key(&(namespace.to_owned(), event.to_owned()))
+    }
+
+    /// A number for the next event.
+    #[must_use]
+    pub const fn next_event(&self) -> u64 {
+        self.counters.events + 1
+    }
+
     /// Ignitors that wait for it fire. Of an event that was taken in before, nothing follows.
     fn happened(&self, event: &Event, now: Now) -> Vec<Change> {
         if event.number <= self.counters.events {
             return Vec::new();
         }
-        let waiting = self.ignitors.values().filter(|ignitor| {
-            ignitor.name.namespace == event.namespace
-                && !ignitor.spec.suspend
-                // What happened before there was anybody to wait for it is past.
+        let key = (event.namespace.clone(), event.event.clone());
+        let names = self.awaiting.get(&key).into_iter().flatten();
+        let named = names.filter_map(|name| {
+            self.ignitors.get(&super::ObjectName::new(event.namespace.as_str(), name.as_str()))
+        });
+        let waiting = named.filter(|ignitor| {
+            // What happened before there was anybody to wait for it is past.
+            !ignitor.spec.suspend
                 && ignitor.armed_at() <= event.at
                 && ignitor.spec.on.iter().any(|selector| selector.selects(event))
         });
@@ -165,11 +226,21 @@ impl Workflow {
         let mut counters = Counters { events: event.number, ..self.counters };
         for ignitor in waiting {
             let mut ignitor = ignitor.clone();
-            for change in self.fire_now(&mut ignitor, FireCause::Event(event.number), now.date) {
+            let fired = if ignitor.may_fire_at_event(now.date) {
+                let Event { number, event: what, name, .. } = event;
+                let cause = FireCause::Event { number: *number, event: what.clone(), name: name.clone() };
+                self.fire_now(&mut ignitor, cause, now.date)
+            } else {
+                Vec::new()
+            };
+            for change in fired {
                 // Each is given the number after the last; several fire at once here.
                 if let Change::Run(_, Some(mut run)) = change {
                     counters.runs += 1;
-                    run.id = super::RunId(counters.runs);
+                    run.id = RunId(counters.runs);
+                    if ignitor.spec.data.is_empty() {
+                        run.data = event.data();
+                    }
                     changes.push(Change::Run(run.id, Some(run)));
                 }
             }
@@ -244,6 +315,22 @@ impl Workflow {
             }
         }
         Ok(output)
+    }
+}
+
+impl Ignitor {
+    /// Notes that an event has come: whether it fires, or has done so too often.
+    fn may_fire_at_event(&mut self, now: Timestamp) -> bool {
+        self.event_fires.retain(|at| now.millis_since(*at) < EVENT_FIRES_MILLIS);
+        let may_fire = self.event_fires.len() < MOST_EVENT_FIRES;
+        if may_fire {
+            self.event_fires.push(now);
+            self.flooded = None;
+        } else {
+            self.skipped += 1;
+            self.flooded = Some(now);
+        }
+        may_fire
     }
 }
 

@@ -92,7 +92,6 @@ impl Workflow {
                 id: id.clone(),
                 namespace: call.namespace.clone(),
                 action: call.action.clone(),
-                about: self.about(&id),
             });
             self.call_at(id, now.moment.plus_millis(ANSWER_MILLIS));
         }
@@ -104,7 +103,8 @@ impl Workflow {
     }
 
     /// What those who are called are told.
-    fn about(&self, id: &CallId) -> serde_json::Value {
+    #[must_use]
+    pub fn about(&self, id: &CallId) -> serde_json::Value {
         let run = self.runs.get(&id.task_run.run);
         let Some(task_run) = self.task_runs.get(&id.task_run) else { return json!({}) };
         let heard = Heard {
@@ -116,7 +116,6 @@ impl Workflow {
             task_run.items.first().and_then(|item| item.outcome.as_ref()).and_then(|outcome| outcome.code);
         json!({
             "delivery": id.to_string(),
-            "namespace": task_run.namespace,
             "run": id.task_run.run,
             "ignitor": run.map(|run| &run.ignitor.name),
             "task": id.task_run.task,

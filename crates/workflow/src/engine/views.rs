@@ -3,8 +3,8 @@
 use model::Timestamp;
 
 use super::{
-    AttemptId, Call, Ignitor, ItemPhase, ObjectName, Run, RunId, STOP_MILLIS, Task, TaskRun, TaskRunId,
-    TaskRunPhase, Told, Workflow,
+    AttemptId, Call, CallId, Ignitor, ItemPhase, ObjectName, Run, RunId, STOP_MILLIS, Task, TaskRun,
+    TaskRunId, TaskRunPhase, Told, Workflow,
 };
 
 /// Who moves something on.
@@ -127,6 +127,18 @@ impl Workflow {
     /// What was started in a run.
     pub fn task_runs(&self, run: RunId) -> impl Iterator<Item = &TaskRun> {
         self.parts(run)
+    }
+
+    /// A call of an action, unless it is not remembered.
+    #[must_use]
+    pub fn call(&self, id: &CallId) -> Option<&Call> {
+        self.calls.get(id)
+    }
+
+    /// The calls that the ends of a task run led to.
+    pub fn calls_of(&self, of: &TaskRunId) -> impl Iterator<Item = &Call> {
+        let first = CallId { task_run: of.clone(), ending: 0, action: 0 };
+        self.calls.range(first..).map(|(_, call)| call).take_while(move |call| call.id.task_run == *of)
     }
 
     /// All calls of actions that are remembered.

@@ -16,8 +16,8 @@ const MOST_URL_BYTES: usize = 2048;
 const MOST_VALUE_BYTES: usize = 64 << 10;
 /// Bytes of the name of a service, which has four parts.
 const MOST_SERVICE_BYTES: usize = 255;
-/// Bytes of the message of an event, as Kubernetes has it.
-const MOST_MESSAGE_BYTES: usize = 1024;
+/// Bytes of the message of an event: no more is kept.
+const MOST_MESSAGE_BYTES: usize = 500;
 /// Instances a service may be scaled to.
 const MOST_REPLICAS: u32 = 10_000;
 
@@ -58,7 +58,7 @@ pub enum Action {
     },
     /// Set the status of a custom resource.
     SetStatus {
-        /// Its type.
+        /// Plural and group of its kind, such as `sensors.example.com`.
         resource: String,
         /// Which.
         name: String,
@@ -80,6 +80,23 @@ pub enum Action {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         with: Option<Value>,
     },
+}
+
+impl Action {
+    /// What it is called where it is written.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Webhook { .. } => "webhook",
+            Self::RunTask { .. } => "runTask",
+            Self::RestartService { .. } => "restartService",
+            Self::ScaleService { .. } => "scaleService",
+            Self::RollbackService { .. } => "rollbackService",
+            Self::SetStatus { .. } => "setStatus",
+            Self::WriteEvent { .. } => "writeEvent",
+            Self::Plugin { .. } => "plugin",
+        }
+    }
 }
 
 /// The actions of a list. A name alone is that of a plugin.

@@ -142,6 +142,7 @@ pub(super) async fn forget_unmapped_flows(
             Element::Port { .. }
             | Element::Subnet(_)
             | Element::Instance(_)
+            | Element::Guest { .. }
             | Element::Known(_)
             | Element::Single { .. }
             | Element::Spread { .. }

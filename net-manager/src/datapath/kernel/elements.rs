@@ -10,12 +10,10 @@ use model::Protocol;
 use net_core::{Chain, Element, Membership};
 use nlink::netlink::{
     Connection, Nftables,
-    nftables::{
-        ChainName, Family, Set, SetDataType, SetElement, SetElementData, SetInfo, SetKeyType, Verdict,
-    },
+    nftables::{ChainName, Family, SetElement, SetElementData, SetInfo, Verdict},
 };
 
-use super::{ruleset::TABLE, spread};
+use super::{ruleset::TABLE, sets::SetName, spread};
 use crate::datapath::DatapathError;
 
 /// Protocol numbers in IP headers.
@@ -24,135 +22,6 @@ const UDP: u8 = 17;
 
 /// The entries of one message are one attribute, of at most 65,535 bytes; an entry takes up to 100.
 const ENTRIES_OF_A_MESSAGE: usize = 500;
-
-/// The sets of our table, one per kind of entry and version of IP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum SetName {
-    Subnets4,
-    Subnets6,
-    Self4,
-    Self6,
-    Ports4,
-    Ports6,
-    Known4,
-    Known6,
-    Single4,
-    Single6,
-    Spread4,
-    Spread6,
-    Backends4,
-    Backends6,
-    Peers4,
-    Peers6,
-    Members4,
-    Members6,
-    Admitted,
-}
-
-impl SetName {
-    pub(super) const ALL: [Self; 19] = [
-        Self::Subnets4,
-        Self::Subnets6,
-        Self::Self4,
-        Self::Self6,
-        Self::Ports4,
-        Self::Ports6,
-        Self::Known4,
-        Self::Known6,
-        Self::Single4,
-        Self::Single6,
-        Self::Spread4,
-        Self::Spread6,
-        Self::Backends4,
-        Self::Backends6,
-        Self::Peers4,
-        Self::Peers6,
-        Self::Members4,
-        Self::Members6,
-        Self::Admitted,
-    ];
-
-    pub(super) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Subnets4 => "subnets4",
-            Self::Subnets6 => "subnets6",
-            Self::Self4 => "self4",
-            Self::Self6 => "self6",
-            Self::Ports4 => "ports4",
-            Self::Ports6 => "ports6",
-            Self::Known4 => "known4",
-            Self::Known6 => "known6",
-            Self::Single4 => "single4",
-            Self::Single6 => "single6",
-            Self::Spread4 => "spread4",
-            Self::Spread6 => "spread6",
-            Self::Backends4 => "backends4",
-            Self::Backends6 => "backends6",
-            Self::Peers4 => "peers4",
-            Self::Peers6 => "peers6",
-            Self::Members4 => "members4",
-            Self::Members6 => "members6",
-            Self::Admitted => "admitted",
-        }
-    }
-
-    pub(super) fn key_type(self) -> SetKeyType {
-        match self {
-            Self::Subnets4 | Self::Known4 | Self::Single4 | Self::Spread4 | Self::Peers4 | Self::Members4 => {
-                SetKeyType::Ipv4Addr
-            }
-            Self::Subnets6 | Self::Known6 | Self::Single6 | Self::Spread6 | Self::Peers6 | Self::Members6 => {
-                SetKeyType::Ipv6Addr
-            }
-            Self::Admitted => SetKeyType::Concat(vec![SetKeyType::Mark, SetKeyType::Mark]),
-            // A number as the kernel counts: four bytes in its own order.
-            Self::Backends4 => SetKeyType::Concat(vec![SetKeyType::Ipv4Addr, SetKeyType::Mark]),
-            Self::Backends6 => SetKeyType::Concat(vec![SetKeyType::Ipv6Addr, SetKeyType::Mark]),
-            Self::Self4 => SetKeyType::Concat(vec![SetKeyType::Ipv4Addr, SetKeyType::Ipv4Addr]),
-            Self::Self6 => SetKeyType::Concat(vec![SetKeyType::Ipv6Addr, SetKeyType::Ipv6Addr]),
-            Self::Ports4 | Self::Ports6 => {
-                SetKeyType::Concat(vec![SetKeyType::InetProto, SetKeyType::InetService])
-            }
-        }
-    }
-
-    pub(super) const fn is_interval(self) -> bool {
-        matches!(self, Self::Subnets4 | Self::Subnets6)
-    }
-
-    pub(super) fn data_type(self) -> Option<SetDataType> {
-        let address_and_port =
-            |address| Some(SetDataType::Value(SetKeyType::Concat(vec![address, SetKeyType::InetService])));
-        match self {
-            Self::Ports4 => address_and_port(SetKeyType::Ipv4Addr),
-            Self::Ports6 => address_and_port(SetKeyType::Ipv6Addr),
-            Self::Single4 | Self::Backends4 => Some(SetDataType::Value(SetKeyType::Ipv4Addr)),
-            Self::Single6 | Self::Backends6 => Some(SetDataType::Value(SetKeyType::Ipv6Addr)),
-            Self::Spread4 | Self::Spread6 => Some(SetDataType::Verdict),
-            Self::Members4 | Self::Members6 => {
-                Some(SetDataType::Value(SetKeyType::Concat(vec![SetKeyType::Mark, SetKeyType::Mark])))
-            }
-            Self::Subnets4
-            | Self::Subnets6
-            | Self::Self4
-            | Self::Self6
-            | Self::Known4
-            | Self::Known6
-            | Self::Peers4
-            | Self::Peers6
-            | Self::Admitted => None,
-        }
-    }
-
-    fn set(self) -> Set {
-        let set = Set::new(TABLE, self.as_str()).family(Family::Inet).key_type(self.key_type());
-        let set = if self.is_interval() { set.interval() } else { set };
-        match self.data_type() {
-            Some(data) => set.map(data),
-            None => set,
-        }
-    }
-}
 
 /// Changes entries and chains in one transaction. An entry to remove that is not there, or one to add that is there with another
 /// value, fails the whole.
@@ -207,6 +76,7 @@ pub(super) fn no_longer_known(remove: &BTreeSet<Element>, add: &BTreeSet<Element
         | Element::Backend { .. }
         | Element::Member { .. }
         | Element::Admitted { .. }
+        | Element::Guest { .. }
         | Element::Peer(_) => None,
     })
     .collect()
@@ -252,6 +122,10 @@ fn written(element: &Element) -> (SetName, SetElement) {
         Element::Single { from, to } => {
             let name = if from.is_ipv4() { SetName::Single4 } else { SetName::Single6 };
             (name, address(from).value(address(to)))
+        }
+        Element::Guest { from, gateway } => {
+            let name = if from.is_ipv4() { SetName::Guests4 } else { SetName::Guests6 };
+            (name, address(from).value(address(gateway)))
         }
         Element::Spread { from, chain } => {
             let name = if from.is_ipv4() { SetName::Spread4 } else { SetName::Spread6 };
@@ -337,11 +211,13 @@ fn parsed(name: SetName, entry: &SetElement) -> Option<Element> {
             let (application, service) = numbers(entry.key())?;
             Some(Element::Admitted { application, service })
         }
-        SetName::Single4 => {
-            Some(Element::Single { from: first_v4(entry.key())?.into(), to: first_v4(value(entry)?)?.into() })
+        SetName::Single4 | SetName::Single6 => {
+            let (from, to) = pair_of_addresses(entry)?;
+            Some(Element::Single { from, to })
         }
-        SetName::Single6 => {
-            Some(Element::Single { from: first_v6(entry.key())?.into(), to: first_v6(value(entry)?)?.into() })
+        SetName::Guests4 | SetName::Guests6 => {
+            let (from, gateway) = pair_of_addresses(entry)?;
+            Some(Element::Guest { from, gateway })
         }
         SetName::Spread4 => {
             Some(Element::Spread { from: first_v4(entry.key())?.into(), chain: target(entry)? })
@@ -367,6 +243,15 @@ fn value(entry: &SetElement) -> Option<&[u8]> {
         Some(SetElementData::Value(value)) => Some(value),
         Some(_) | None => None,
     }
+}
+
+/// Both of one family, told apart by their length.
+fn pair_of_addresses(entry: &SetElement) -> Option<(IpAddr, IpAddr)> {
+    let address = |bytes: &[u8]| match bytes.len() {
+        16 => first_v6(bytes).map(IpAddr::V6),
+        _ => first_v4(bytes).map(IpAddr::V4),
+    };
+    Some((address(entry.key())?, address(value(entry)?)?))
 }
 
 fn membership(bytes: &[u8]) -> Option<Membership> {
@@ -451,6 +336,14 @@ mod tests {
             },
             Element::Member { address: "fc00::101".parse().expect("v6"), of: Membership::DEVICE },
             Element::Admitted { application: 7, service: 700 },
+            Element::Guest {
+                from: "10.18.0.66".parse().expect("v4"),
+                gateway: "10.18.0.65".parse().expect("v4"),
+            },
+            Element::Guest {
+                from: "fc00::102".parse().expect("v6"),
+                gateway: "fc00::101".parse().expect("v6"),
+            },
             Element::Instance("10.18.0.66".parse().expect("v4")),
             Element::Instance("fc00::102".parse().expect("v6")),
             Element::Port {

@@ -26,9 +26,9 @@ use nlink::netlink::nftables::{
 
 use super::{
     direct::{STABLE_V4, STABLE_V6},
-    elements::SetName,
     link_prefix,
     ruleset::TCP,
+    sets::SetName,
 };
 
 /// What is particular to a version of IP.

@@ -105,23 +105,56 @@ async fn configure_inside(namespace: &Netns, plan: &LinkPlan) -> Result<(), Data
         .execute_all()
         .await
         .map_err(failed("set addresses in the instance of"))?;
-    // Not in the batch: nlink 0.33 leaves the interface out of routes it batches.
-    let by_v4 = |way: Ipv4Route, from| way.gateway(GATEWAY_V4).dev_index(eth0).onlink().prefsrc(from);
-    let by_v6 = |way: Ipv6Route, from| way.gateway(GATEWAY_V6).dev_index(eth0).prefsrc(from);
-    let mut ways = (
-        vec![by_v4(Ipv4Route::default_route(), plan.addresses.v4)],
-        vec![by_v6(Ipv6Route::default_route(), plan.addresses.v6)],
-    );
-    // Towards other instances it speaks from the address it keeps, which is the one they can answer to.
-    if let Some(stable) = plan.stable {
-        ways.0.extend(OVERLAY_V4.map(|(net, length)| by_v4(Ipv4Route::new(net, length), stable.v4)));
-        ways.1.extend(OVERLAY_V6.map(|(net, length)| by_v6(Ipv6Route::new(net, length), stable.v6)));
-    }
-    for way in ways.0 {
+    let ways = Inside::of(eth0, plan);
+    for way in ways.v4 {
         inside.add_route(way).await.map_err(failed("set an IPv4 route in the instance of"))?;
     }
-    for way in ways.1 {
+    for way in ways.v6 {
         inside.add_route(way).await.map_err(failed("set an IPv6 route in the instance of"))?;
+    }
+    Ok(())
+}
+
+/// The routes within an instance. Not for a batch: nlink 0.33 leaves the interface out of routes it batches.
+struct Inside {
+    v4: Vec<Ipv4Route>,
+    v6: Vec<Ipv6Route>,
+}
+
+impl Inside {
+    fn of(eth0: u32, plan: &LinkPlan) -> Self {
+        let by_v4 = |way: Ipv4Route, from| way.gateway(GATEWAY_V4).dev_index(eth0).onlink().prefsrc(from);
+        let by_v6 = |way: Ipv6Route, from| way.gateway(GATEWAY_V6).dev_index(eth0).prefsrc(from);
+        let mut ways = Self {
+            v4: vec![by_v4(Ipv4Route::default_route(), plan.addresses.v4)],
+            v6: vec![by_v6(Ipv6Route::default_route(), plan.addresses.v6)],
+        };
+        // Towards other instances it speaks from the address it keeps, which is the one they can answer to.
+        if plan.stable.is_some() {
+            let from = plan.caller();
+            ways.v4.extend(OVERLAY_V4.map(|(net, length)| by_v4(Ipv4Route::new(net, length), from.v4)));
+            ways.v6.extend(OVERLAY_V6.map(|(net, length)| by_v6(Ipv6Route::new(net, length), from.v6)));
+        }
+        ways
+    }
+}
+
+/// From which address the instance calls others is as planned from now on. One whose namespace has gone calls nobody.
+async fn call_as_planned(plan: &LinkPlan) -> Result<(), DatapathError> {
+    let failed = |what| failed(what, &plan.name);
+    let namespace = Netns::from_path(&plan.namespace.path);
+    let namespace = namespace.ok().filter(|namespace| namespace.id().ino() == plan.namespace.inode);
+    let (Some(namespace), Some(_)) = (namespace, plan.stable) else { return Ok(()) };
+    let inside: Connection<Route> =
+        Connection::new_in(&namespace).map_err(failed("enter the instance of"))?;
+    let eth0 = inside.get_link_by_name(INSIDE).await.map_err(failed("find the far end of"))?;
+    let Some(eth0) = eth0.map(|link| link.ifindex()) else { return Ok(()) };
+    let ways = Inside::of(eth0, plan);
+    for way in ways.v4 {
+        inside.replace_route(way).await.map_err(failed("change an IPv4 route in the instance of"))?;
+    }
+    for way in ways.v6 {
+        inside.replace_route(way).await.map_err(failed("change an IPv6 route in the instance of"))?;
     }
     Ok(())
 }
@@ -140,16 +173,40 @@ async fn configure_outside(route: &Connection<Route>, plan: &LinkPlan) -> Result
     route.set_link_alias_by_index(index, &plan.mark()).await.map_err(failed("mark"))
 }
 
-/// Puts right the device's end of a cable that is marked as done.
+/// Puts right a cable that is marked as done. The routes of the device come last: they show that the rest is done.
 pub(super) async fn repair(route: &Connection<Route>, plan: &LinkPlan) -> Result<(), DatapathError> {
     let failed = |what| failed(what, &plan.name);
+    call_as_planned(plan).await?;
     let index = index_of(route, plan).await?;
     route
         .set_ipv4_devconf_by_index(index, &[(Ipv4Devconf::RouteLocalnet, 1)])
         .await
         .map_err(failed("set up"))?;
     route.set_link_up_by_index(index).await.map_err(failed("switch on"))?;
-    lead_inside(route, plan, index).await
+    lead_inside(route, plan, index).await?;
+    lead_away(route, plan, index).await
+}
+
+/// The addresses of a guest do not lead into its cable. What leads them elsewhere stays.
+async fn lead_away(route: &Connection<Route>, plan: &LinkPlan, index: u32) -> Result<(), DatapathError> {
+    let Some(stable) = plan.stable.filter(|_| !plan.at_home) else { return Ok(()) };
+    let failed = |what| failed(what, &plan.name);
+    let ways = (
+        Ipv4Route::new(stable.v4, 32).dev_index(index).scope(RouteScope::Link),
+        Ipv6Route::new(stable.v6, 128).dev_index(index),
+    );
+    route.del_route_if_exists(ways.0).await.map_err(failed("lead away from"))?;
+    route.del_route_if_exists(ways.1).await.map_err(failed("lead away from"))?;
+    let gone = [
+        route.del_neighbor_v4_by_index(index, stable.v4).await,
+        route.del_neighbor_v6_by_index(index, stable.v6).await,
+    ];
+    for outcome in gone {
+        outcome
+            .or_else(|error| if error.is_not_found() { Ok(()) } else { Err(error) })
+            .map_err(failed("forget a neighbour of"))?;
+    }
+    Ok(())
 }
 
 /// Routes and neighbours, in place of those that led an instance's address to another device before it came here.

@@ -21,6 +21,7 @@ mod names;
 mod needs;
 mod ports;
 mod ruleset;
+mod sets;
 mod spread;
 mod subnets;
 mod sysctl;

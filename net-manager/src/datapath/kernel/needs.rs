@@ -13,7 +13,7 @@ use nlink::netlink::{
     namespace::Netns,
     nftables::{
         BaseChain, Chain, CtState, Expr, Family, FibFlags, FibResult, Field, HashKind, Match, NatHook,
-        NumgenKind, PayloadBase, Priority, Register, Reject, Rule, RuleSpec, Stmt, Transaction,
+        NatStatement, NumgenKind, PayloadBase, Priority, Register, Reject, Rule, RuleSpec, Stmt, Transaction,
     },
 };
 use rustix::io::Errno;
@@ -119,7 +119,7 @@ impl Need {
                 try_rule(host, tcp.then(Stmt::Reject(Reject::TcpReset))).await
             }
             Self::Nat => {
-                let to = translate_to_found(Family::Ip, any)?;
+                let to = translate_to_found(Family::Ip, NatStatement::dnat(any))?;
                 try_rule(host, to.into_iter().fold(rule().then(address(Register::R0)), RuleSpec::then)).await
             }
             Self::Masq => try_rule(host, rule().then(Stmt::Masquerade)).await,

@@ -42,6 +42,8 @@
 //!   chain output      { type nat hook output priority dstnat; the same, but no drop, and ports not for ::1 }
 //!   chain postrouting { type nat hook postrouting priority srcnat
 //!     oifname "mgv*" ip saddr 127.0.0.0/8 masquerade                    # curl http://127.0.0.1:8080
+//!     oifname "mgv*" snat ip to ip saddr map @guests4                   # a copy without the address it will have
+//!     oifname "mgv*" snat ip6 to ip6 saddr map @guests6
 //!     oifname "mgv*" ip saddr . ip daddr @self4 masquerade              # an instance that calls its own port
 //!     oifname "mgv*" ip6 saddr . ip6 daddr @self6 masquerade
 //!     oifname != "mgv*" oifname != "lo" ip saddr @subnets4 masquerade
@@ -69,8 +71,8 @@ use nlink::netlink::{
 
 use super::{
     direct::{NAME_V6, STABLE_V4, STABLE_V6},
-    elements::SetName,
     isolation, link_prefix,
+    sets::SetName,
     spread::translate_to_found,
     wireguard,
 };
@@ -105,7 +107,7 @@ pub(super) async fn install(nftables: &Connection<Nftables>) -> Result<(), Datap
 pub(super) fn declare() -> nlink::Result<NftablesConfig> {
     let destination_v4 = map_destination(IpVersion::V4)?;
     let destination_v6 = map_destination(IpVersion::V6)?;
-    let services = services()?;
+    let (services, guests) = (services()?, guests()?);
     let goto = |chain| Ok::<_, nlink::Error>(Verdict::GotoTo(ChainName::new(chain)?));
     let (refuse, source, site) = (goto(NOBODY)?, goto(SOURCE)?, goto(SITE)?);
     let narrow = Verdict::JumpTo(ChainName::new(NARROW)?);
@@ -127,7 +129,7 @@ pub(super) fn declare() -> nlink::Result<NftablesConfig> {
             .push_rule_keyed("prerouting", "ports-6", to_this_device(IpVersion::V6, &destination_v6))
             .push_rule_keyed("output", "ports-4", to_this_device(IpVersion::V4, &destination_v4))
             .push_rule_keyed("output", "ports-6", except_loopback_v6(&destination_v6));
-        postrouting(table)
+        postrouting(table, guests)
     }))
 }
 
@@ -269,7 +271,7 @@ fn services() -> nlink::Result<Vec<(&'static str, RuleSpec)>> {
             .then(Match::eq(Field::NfProto, nfproto))
             .then(Expr::Payload { dreg: Register::R0, base: PayloadBase::Network, offset, len })
             .then(Expr::Lookup(LookupExpr::new(map.as_str(), Register::R0).dreg(Register::R0)));
-        Ok(translate_to_found(family, any)?.into_iter().fold(rule, RuleSpec::then))
+        Ok(translate_to_found(family, NatStatement::dnat(any))?.into_iter().fold(rule, RuleSpec::then))
     };
     let spread = |key: PacketField, map: SetName| {
         RuleSpec::new().then(Stmt::Vmap { key: key.into(), map: map.as_str().to_owned() })
@@ -283,7 +285,23 @@ fn services() -> nlink::Result<Vec<(&'static str, RuleSpec)>> {
     ])
 }
 
-fn postrouting(table: DeclaredTableBuilder) -> DeclaredTableBuilder {
+/// What guests send to others leaves as if the device sent it.
+fn guests() -> nlink::Result<[(&'static str, RuleSpec); 2]> {
+    let rule = |nfproto: u8, family, offset, len, any, map: SetName| -> nlink::Result<RuleSpec> {
+        let rule = to_instance()
+            .then(Match::eq(Field::NfProto, nfproto))
+            .then(Expr::Payload { dreg: Register::R0, base: PayloadBase::Network, offset, len })
+            .then(Expr::Lookup(LookupExpr::new(map.as_str(), Register::R0).dreg(Register::R0)));
+        Ok(translate_to_found(family, NatStatement::snat(any))?.into_iter().fold(rule, RuleSpec::then))
+    };
+    let (any4, any6) = (IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+    Ok([
+        ("guests-4", rule(2, Family::Ip, 12, 4, any4, SetName::Guests4)?),
+        ("guests-6", rule(10, Family::Ip6, 8, 16, any6, SetName::Guests6)?),
+    ])
+}
+
+fn postrouting(table: DeclaredTableBuilder, guests: [(&'static str, RuleSpec); 2]) -> DeclaredTableBuilder {
     let from_loopback = to_instance()
         .then(Match::eq(Field::Ip4Saddr, Value::Prefix(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8)))
         .then(Stmt::Masquerade);
@@ -301,9 +319,12 @@ fn postrouting(table: DeclaredTableBuilder) -> DeclaredTableBuilder {
     };
     let self_v4 = to_itself(PacketField::Ip4Saddr, PacketField::Ip4Daddr, SetName::Self4);
     let self_v6 = to_itself(PacketField::Ip6Saddr, PacketField::Ip6Daddr, SetName::Self6);
-    table
+    let table = table
         .chain("postrouting", |chain| chain.base(BaseChain::nat(NatHook::Postrouting, Priority::SrcNat)))
-        .push_rule_keyed("postrouting", "loopback", from_loopback)
+        .push_rule_keyed("postrouting", "loopback", from_loopback);
+    let table =
+        guests.into_iter().fold(table, |table, (key, rule)| table.push_rule_keyed("postrouting", key, rule));
+    table
         .push_rule_keyed("postrouting", "self-4", self_v4)
         .push_rule_keyed("postrouting", "self-6", self_v6)
         .push_rule_keyed("postrouting", "world-4", to_the_world(Field::Ip4Saddr, SetName::Subnets4))

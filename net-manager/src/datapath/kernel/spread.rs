@@ -21,7 +21,7 @@ use nlink::netlink::nftables::{
     NumgenKind, PayloadBase, Register, Rule, RuleSpec, Stmt, Transaction,
 };
 
-use super::{elements::SetName, ruleset::TABLE};
+use super::{ruleset::TABLE, sets::SetName};
 
 /// Every device must lead a caller to the same instance.
 const SEED: u32 = 0x006d_6776;
@@ -135,13 +135,13 @@ fn choose(chain: Chain, version: Version) -> nlink::Result<RuleSpec> {
         Expr::Payload { dreg: Register::R0, base: PayloadBase::Network, offset: destination, len: length };
     let rule =
         rule.then(load).then(Expr::Lookup(LookupExpr::new(map.as_str(), Register::R0).dreg(Register::R0)));
-    Ok(translate_to_found(family, any)?.into_iter().fold(rule, RuleSpec::then))
+    Ok(translate_to_found(family, NatStatement::dnat(any))?.into_iter().fold(rule, RuleSpec::then))
 }
 
-/// `dnat to` the address in the first register. The library has no statement for it: a translation to a fixed address and
-/// port ends in the expression wanted here, but for its registers.
-pub(super) fn translate_to_found(family: Family, any: IpAddr) -> nlink::Result<Option<Expr>> {
-    let fixed = RuleSpec::new().then(Stmt::Nat(NatStatement::dnat(any).port(1))).lower(family)?;
+/// A translation like `any`, but to the address in the first register. The library has no statement for it: one to a fixed
+/// address and port ends in the expression wanted here, but for its registers.
+pub(super) fn translate_to_found(family: Family, any: NatStatement) -> nlink::Result<Option<Expr>> {
+    let fixed = RuleSpec::new().then(Stmt::Nat(any.port(1))).lower(family)?;
     Ok(fixed.into_iter().find_map(|expression| {
         let Expr::NatRegs(mut translation) = expression else { return None };
         translation.addr = Some((Register::R0, Register::R0));

@@ -355,7 +355,11 @@ impl State {
         Ok(())
     }
 
-    fn ensure_object_room(&self, object: &Object, before: Option<&Seen>) -> Result<(), ObjectRejected> {
+    pub(crate) fn ensure_object_room(
+        &self,
+        object: &Object,
+        before: Option<&Seen>,
+    ) -> Result<(), ObjectRejected> {
         let (bytes, freed) = (size(&object.content), before.map_or(0, |before| size(&before.content)));
         let most = if object.key.resource == definition::RESOURCE {
             definition::MAX_BYTES

@@ -15,7 +15,8 @@ fn told(root: &mut Root) -> Vec<(ClusterId, Vec<RevokedWorker>)> {
         | Effect::SendTokens { .. }
         | Effect::TellNeighbours { .. }
         | Effect::PassOn { .. }
-        | Effect::Deliver(_) => None,
+        | Effect::Deliver(_)
+        | Effect::CallAction(_) => None,
     });
     told.collect()
 }

@@ -72,6 +72,7 @@ fn a_cluster_may_honour_the_tokens_of_its_own_workers_and_tells_of_their_use() {
             Effect::SendAssignment { .. }
             | Effect::SendRevocations { .. }
             | Effect::Deliver(_)
+            | Effect::CallAction(_)
             | Effect::TellNeighbours { .. }
             | Effect::PassOn { .. } => None,
         });

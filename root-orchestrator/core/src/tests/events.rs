@@ -4,9 +4,9 @@ use super::*;
 use crate::MOST_EVENTS;
 
 /// Reason, what it is about, how often, and whether somebody should look.
-fn told(root: &Root) -> Vec<(&'static str, &str, u32, bool)> {
+fn told(root: &Root) -> Vec<(&str, &str, u32, bool)> {
     let events = root.state.events();
-    events.map(|event| (event.reason, event.name.as_str(), event.count, event.is_warning)).collect()
+    events.map(|event| (&*event.reason, event.name.as_str(), event.count, event.is_warning)).collect()
 }
 
 fn listening() -> Root {

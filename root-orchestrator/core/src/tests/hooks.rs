@@ -72,6 +72,7 @@ impl Root {
                 | Effect::SendTokens { .. }
                 | Effect::SendRevocations { .. }
                 | Effect::TellNeighbours { .. }
+                | Effect::CallAction(_)
                 | Effect::PassOn { .. } => None,
             })
             .collect()

@@ -22,6 +22,7 @@ mod rollout;
 mod secrets;
 mod sessions;
 mod survival;
+mod workflow_actions;
 mod workflow_objects;
 mod workflows;
 
@@ -123,6 +124,7 @@ impl Root {
             Effect::SendTokens { .. }
             | Effect::SendRevocations { .. }
             | Effect::Deliver(_)
+            | Effect::CallAction(_)
             | Effect::TellNeighbours { .. }
             | Effect::PassOn { .. } => false,
         });

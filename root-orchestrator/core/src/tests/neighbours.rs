@@ -51,6 +51,7 @@ impl Root {
             | Effect::SendTokens { .. }
             | Effect::SendRevocations { .. }
             | Effect::Deliver(_)
+            | Effect::CallAction(_)
             | Effect::PassOn { .. } => None,
         });
         told.collect()
@@ -135,6 +136,7 @@ impl Root {
             | Effect::SendTokens { .. }
             | Effect::SendRevocations { .. }
             | Effect::Deliver(_)
+            | Effect::CallAction(_)
             | Effect::TellNeighbours { .. } => None,
         });
         passed.collect()

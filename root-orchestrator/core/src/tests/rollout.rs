@@ -270,6 +270,7 @@ fn who_may_connect_is_changed_without_another_revision_and_told_to_clusters() {
         Effect::SendTokens { .. }
         | Effect::SendRevocations { .. }
         | Effect::Deliver(_)
+        | Effect::CallAction(_)
         | Effect::TellNeighbours { .. }
         | Effect::PassOn { .. } => None,
     });

@@ -12,9 +12,12 @@
 //! Guarantee: the service of an attempt is made in the commit that says that the attempt is wanted, so it is there once
 //! whenever the root ends. One that is gone before its attempt has ended was removed by somebody: it is not made again.
 
+mod actions;
 mod attempt;
+mod calls;
 mod objects;
 mod status;
+mod triggers;
 mod wishes;
 
 use std::{
@@ -27,6 +30,7 @@ use model::{Brain, Desired, Now, Phase, ServiceId};
 use serde_json::Value;
 use workflow::{AttemptEnd, AttemptId, Effect, Exit, Fact, Schemas, TaskRunId, Workflow};
 
+pub use calls::ActionCall;
 pub use objects::WorkflowKind;
 pub use wishes::{Accepted, RunWish};
 
@@ -71,6 +75,10 @@ pub(crate) struct Workflows {
     news: BTreeSet<ServiceId>,
     /// Attempts that once had a service.
     begun: BTreeSet<AttemptId>,
+    /// What has happened to objects in this turn.
+    happened: Vec<workflow::Event>,
+    /// Actions that others are asked for.
+    calls: calls::Calls,
     /// Task runs that are forgotten, whose services go.
     forgotten: Vec<TaskRunId>,
     /// The objects of tasks, ignitors and runs.
@@ -89,6 +97,8 @@ impl Default for Workflows {
             services: BTreeMap::new(),
             news: BTreeSet::new(),
             begun: BTreeSet::new(),
+            happened: Vec::new(),
+            calls: calls::Calls::default(),
             forgotten: Vec::new(),
             seen: objects::Seen::default(),
             stirred: BTreeSet::new(),
@@ -115,7 +125,8 @@ impl Workflows {
                     None => self.forgotten.push(id.clone()),
                 }
             }
-            workflow::Change::Call(..) | workflow::Change::Counters(_) => {}
+            workflow::Change::Call(id, _) => _ = self.stirred.insert(Stirred::Run(id.task_run.run)),
+            workflow::Change::Counters(_) => {}
         }
     }
 
@@ -140,6 +151,11 @@ impl Workflows {
         }
     }
 
+    /// What was read from the store did not happen now.
+    pub(crate) fn loaded(&mut self) {
+        self.happened.clear();
+    }
+
     /// What a process that has just started has to know.
     fn look_at_what_is_stored(&mut self) {
         let open = self.engine.runs().filter(|run| !run.phase.is_over());
@@ -159,33 +175,40 @@ impl State {
             self.stir_all();
         }
         self.take_on_objects(plan, now);
-        let mut facts = self.task_news();
-        for _ in 0..ROUNDS {
-            for fact in facts {
-                for change in self.workflows.engine.observe(fact, now) {
-                    self.change(plan, Change::Workflow(change));
-                }
-            }
+        let news = self.task_news();
+        self.take_in(plan, news, now);
+        for round in 1..=ROUNDS {
             let tasks = self.workflows.engine.reconcile(now);
             tasks.changes.iter().for_each(|change| self.workflows.overhear(change));
             // They are applied already.
             plan.changes.extend(tasks.changes.into_iter().map(Change::Workflow));
             tasks.wake_at.into_iter().for_each(|at| plan.wake(at));
-            facts = Vec::new();
+            let mut facts = Vec::new();
             for effect in tasks.effects {
                 facts.extend(self.carry_out(plan, effect, now));
             }
+            facts.extend(self.offer_calls(plan, now));
             // What was stopped before it was anywhere is gone at once.
             facts.extend(self.task_news());
             if facts.is_empty() {
                 break;
             }
-        }
-        if !facts.is_empty() {
-            plan.wake(now.moment);
+            // All of them: what was done is never asked for again.
+            self.take_in(plan, facts, now);
+            if round == ROUNDS {
+                plan.wake(now.moment);
+            }
         }
         self.show_workflows(plan, now);
         self.forget_attempts(plan, now);
+    }
+
+    fn take_in(&mut self, plan: &mut Plan, facts: Vec<Fact>, now: Now) {
+        for fact in facts {
+            for change in self.workflows.engine.observe(fact, now) {
+                self.change(plan, Change::Workflow(change));
+            }
+        }
     }
 
     /// What can be said of the attempts of whose instances there is news.
@@ -230,9 +253,7 @@ impl State {
                 }
                 None
             }
-            Effect::Call { id, .. } => {
-                Some(Fact::Called(id, Err("actions are not called yet, but for runTask".to_owned())))
-            }
+            Effect::Call { id, namespace, action } => self.act(plan, id, &namespace, &action, now),
         }
     }
 

@@ -11,7 +11,7 @@ use model::{Now, OrganizationId, Timestamp};
 use serde_json::Value;
 use workflow::{Cause, CauseReason, IgnitorSpec, ObjectName, RunId, TaskSpec};
 
-use super::{OurSchemas, status, wishes::ours};
+use super::{OurSchemas, status, triggers, wishes::ours};
 use crate::{Change, Object, ObjectKey, State, reconcile::Plan};
 
 /// The kinds of workflows.
@@ -23,11 +23,13 @@ pub enum WorkflowKind {
     Ignitor,
     /// What followed from one firing.
     Run,
+    /// Who is asked to do what the root does not do by itself.
+    Plugin,
 }
 
 impl WorkflowKind {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Task, Self::Ignitor, Self::Run];
+    pub const ALL: [Self; 4] = [Self::Task, Self::Ignitor, Self::Run, Self::Plugin];
     /// Their group.
     pub const GROUP: &'static str = "sirocco.cloud";
     /// Their version.
@@ -40,6 +42,7 @@ impl WorkflowKind {
             Self::Task => "tasks",
             Self::Ignitor => "ignitors",
             Self::Run => "runs",
+            Self::Plugin => "plugins",
         }
     }
 
@@ -65,7 +68,7 @@ impl WorkflowKind {
             Self::Task => read_task(object).map(drop),
             Self::Ignitor => {
                 let before = before.and_then(|before| IgnitorSpec::parse(before, None, Timestamp(0)).ok());
-                IgnitorSpec::parse(object, before.as_ref(), now).map(drop)
+                read_ignitor(object, before.as_ref(), now).map(drop)
             }
             Self::Run => {
                 let Some(before) = before else {
@@ -88,6 +91,8 @@ impl WorkflowKind {
                     .collect();
                 if causes.is_empty() { Ok(()) } else { Err(causes) }
             }
+            // What its schema says is all there is, but for where its URL leads.
+            Self::Plugin => Ok(()),
         }
     }
 }
@@ -103,6 +108,28 @@ pub(super) fn read_task(document: &Value) -> Result<TaskSpec, Vec<Cause>> {
         }]);
     }
     Ok(spec)
+}
+
+/// What a document that is to take the place of `before` says of an ignitor.
+pub(super) fn read_ignitor(
+    document: &Value,
+    before: Option<&IgnitorSpec>,
+    now: Timestamp,
+) -> Result<IgnitorSpec, Vec<Cause>> {
+    let spec = IgnitorSpec::parse(document, before, now)?;
+    let unknown = (0..).zip(&spec.on).filter(|(_, selector)| !triggers::is_known(&selector.event));
+    let causes: Vec<Cause> = unknown
+        .map(|(index, selector): (usize, _)| Cause {
+            field: format!("spec.on[{index}].event"),
+            reason: CauseReason::Invalid,
+            message: format!(
+                "nothing is called \"{}\"; there are {}",
+                selector.event.chars().take(60).collect::<String>(),
+                triggers::known()
+            ),
+        })
+        .collect();
+    if causes.is_empty() { Ok(spec) } else { Err(causes) }
 }
 
 /// What is to be looked at, since something of it has changed.
@@ -140,6 +167,7 @@ impl Seen {
 impl State {
     pub(crate) fn take_object(&mut self, key: ObjectKey, object: Option<Object>) {
         self.workflows.seen.take(&key, object.is_some());
+        self.overhear_object(&key, object.as_ref());
         self.objects.take(key, object);
     }
 
@@ -153,8 +181,7 @@ impl State {
             for change in self.taken_on(kind, organization, &key, now) {
                 self.change(plan, change);
             }
-            if kind != WorkflowKind::Run && was_there != self.is_in_the_engine(kind, organization, &key.name)
-            {
+            if was_there != self.is_in_the_engine(kind, organization, &key.name) {
                 self.stir_those_who_list(organization, &key.name);
             }
             self.stir(kind, organization, &key.name);
@@ -166,7 +193,7 @@ impl State {
         match kind {
             WorkflowKind::Task => self.workflow().task(&name).is_some(),
             WorkflowKind::Ignitor => self.workflow().ignitor(&name).is_some(),
-            WorkflowKind::Run => false,
+            WorkflowKind::Run | WorkflowKind::Plugin => false,
         }
     }
 
@@ -211,7 +238,7 @@ impl State {
                     changes.extend(ours(self.workflow().set_ignitor(name, spec, now)));
                 }
             }
-            WorkflowKind::Run => {}
+            WorkflowKind::Run | WorkflowKind::Plugin => {}
         }
         changes
     }
@@ -225,6 +252,7 @@ impl State {
                 let run = name.parse().ok().map(RunId);
                 run.and_then(|run| self.remove_run(organization, run).ok()).unwrap_or_default()
             }
+            WorkflowKind::Plugin => Vec::new(),
         }
     }
 
@@ -237,6 +265,7 @@ impl State {
                 Ok(number) => Stirred::Run(RunId(number)),
                 Err(_) => return,
             },
+            WorkflowKind::Plugin => return,
         };
         self.workflows.stirred.insert(stirred);
     }

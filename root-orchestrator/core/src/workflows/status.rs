@@ -1,8 +1,11 @@
 //! How tasks, ignitors and runs are, as the status of their objects.
 
-use model::Timestamp;
+use model::{Span, Timestamp};
 use serde_json::{Map, Value, json};
-use workflow::{FireCause, Heard, Ignitor, Run, RunReason, Source, Task, TaskRun, Told, Workflow, rfc3339};
+use workflow::{
+    Call, CallPhase, EVENT_FIRES_MILLIS, FireCause, Heard, Ignitor, MOST_EVENT_FIRES, Run, RunReason, Source,
+    Task, TaskRun, Told, Workflow, rfc3339,
+};
 
 /// Times that are told of an ignitor.
 const MOST_TIMES: usize = 5;
@@ -65,9 +68,22 @@ pub(super) fn of_ignitor(ignitor: &Ignitor, before: &Value) -> Value {
         ("lastFired", date(ignitor.last_fired)),
         ("skipped", Value::from(ignitor.skipped)),
         ("missed", Value::from(ignitor.missed)),
+        ("message", flooded(ignitor)),
         ("next", if next.is_empty() { Value::Null } else { Value::from(next) }),
         ("observedGeneration", generation(before)),
     ])
+}
+
+fn flooded(ignitor: &Ignitor) -> Value {
+    let told = |at| {
+        format!(
+            "at {} events came too fast: it fires at {MOST_EVENT_FIRES} of them in {}, and skips the others; does it \
+             wait for what its own tasks do?",
+            rfc3339(at),
+            Span::from_millis(EVENT_FIRES_MILLIS)
+        )
+    };
+    ignitor.flooded.map_or(Value::Null, |at| Value::from(told(at)))
 }
 
 /// The object of a run; its metadata and what was asked of it stay as they were.
@@ -100,7 +116,7 @@ fn of_run(engine: &Workflow, run: &Run) -> Value {
         FireCause::Schedule(at) => json!({"schedule": rfc3339(*at)}),
         FireCause::Hand => json!({"hand": true}),
         FireCause::Webhook(delivery) => json!({"webhook": delivery}),
-        FireCause::Event(number) => json!({"event": number}),
+        FireCause::Event { number: _, event, name } => json!({"event": event, "name": name}),
     };
     let reason = run.reason.as_ref().map_or(Value::Null, |reason| Value::from(reason.as_str()));
     let message = match &run.reason {
@@ -112,7 +128,7 @@ fn of_run(engine: &Workflow, run: &Run) -> Value {
     let mut parts: Vec<&TaskRun> = engine.task_runs(run.id).collect();
     parts.sort_by_key(|part| (part.hops, part.since));
     let omitted = parts.len().saturating_sub(MOST_PARTS);
-    let tasks: Vec<Value> = parts[omitted..].iter().map(|part| of_part(part)).collect();
+    let tasks: Vec<Value> = parts[omitted..].iter().map(|part| of_part(engine, part)).collect();
     fields([
         ("phase", Value::from(format!("{:?}", run.phase))),
         ("since", Value::from(rfc3339(run.since))),
@@ -125,7 +141,7 @@ fn of_run(engine: &Workflow, run: &Run) -> Value {
     ])
 }
 
-fn of_part(part: &TaskRun) -> Value {
+fn of_part(engine: &Workflow, part: &TaskRun) -> Value {
     let only = part.items.first().filter(|_| part.spec.for_each.is_none());
     let outcome = only.and_then(|item| item.outcome.as_ref());
     let mut shown = fields([
@@ -138,11 +154,33 @@ fn of_part(part: &TaskRun) -> Value {
         ("attempts", only.map_or(Value::Null, |item| Value::from(item.attempts))),
         ("exitCode", outcome.and_then(|outcome| outcome.code).map_or(Value::Null, Value::from)),
         ("handled", if part.handled { Value::from(true) } else { Value::Null }),
+        ("actions", actions(engine, part)),
     ]);
     if part.spec.for_each.is_some() {
         shown["items"] = Value::Object(counted(part));
     }
     shown
+}
+
+/// How the actions of a task run go, if there are any: how many were taken, wait or were given up, and why the last of those
+/// that were not.
+fn actions(engine: &Workflow, part: &TaskRun) -> Value {
+    let calls: Vec<&Call> = engine.calls_of(&part.id).collect();
+    let count = |is_it: fn(&Call) -> bool| match calls.iter().filter(|call| is_it(call)).count() {
+        0 => Value::Null,
+        count => Value::from(count),
+    };
+    if calls.is_empty() {
+        return Value::Null;
+    }
+    let last = calls.iter().rev().find(|call| call.phase != CallPhase::Done && !call.error.is_empty());
+    fields([
+        ("taken", count(|call| call.phase == CallPhase::Done)),
+        ("waiting", count(Call::is_due)),
+        ("givenUp", count(|call| call.phase == CallPhase::GivenUp)),
+        ("delivery", last.map_or(Value::Null, |call| Value::from(call.id.to_string()))),
+        ("error", last.map_or(Value::Null, |call| Value::from(call.error.as_str()))),
+    ])
 }
 
 /// How many items of a task run have ended how.

@@ -2,9 +2,9 @@
 
 use model::{Now, OrganizationId};
 use serde_json::Value;
-use workflow::{Cause, CauseReason, IgnitorSpec, ObjectName, Rejected, Run, RunId, Workflow};
+use workflow::{CallIn, CalledIn, Cause, CauseReason, Ignitor, ObjectName, Rejected, Run, RunId, Workflow};
 
-use super::objects::read_task;
+use super::objects::{read_ignitor, read_task};
 use crate::{Change, ObjectKey, ObjectRejected, Seen, State};
 
 /// Something that was understood.
@@ -80,7 +80,7 @@ impl State {
     ) -> Result<(Accepted, Vec<Change>), Vec<Cause>> {
         let name = named(organization, document)?;
         let before = self.workflow().ignitor(&name).map(|ignitor| &*ignitor.spec);
-        let spec = IgnitorSpec::parse(document, before, now.date)?;
+        let spec = read_ignitor(document, before, now.date)?;
         let changes = ours(self.workflow().set_ignitor(name.clone(), spec, now));
         Ok((Accepted { name, warnings: Vec::new() }, changes))
     }
@@ -104,6 +104,27 @@ impl State {
     ) -> Result<(RunId, Vec<Change>), Rejected> {
         let (run, changes) = self.workflow().fire(&own(organization, name), data, now)?;
         Ok((run, ours(changes)))
+    }
+
+    /// An ignitor of an organisation.
+    #[must_use]
+    pub fn ignitor_of(&self, organization: OrganizationId, name: &str) -> Option<&Ignitor> {
+        self.workflow().ignitor(&own(organization, name))
+    }
+
+    /// Somebody outside calls an ignitor, and has proved to know its secret.
+    ///
+    /// # Errors
+    /// When it takes no such call.
+    pub fn call_in(
+        &self,
+        organization: OrganizationId,
+        name: &str,
+        call: CallIn,
+        now: Now,
+    ) -> Result<(CalledIn, Vec<Change>), Rejected> {
+        let (came, changes) = self.workflow().call_in(&own(organization, name), call, now)?;
+        Ok((came, ours(changes)))
     }
 
     /// A run of an organisation.

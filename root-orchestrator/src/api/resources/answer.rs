@@ -103,6 +103,8 @@ pub(super) fn rejected_run(kind: &Kind, name: &str, rejected: &workflow::Rejecte
         | workflow::Rejected::NothingFailed(_)
         | workflow::Rejected::NoWebhook(_)
         | workflow::Rejected::Suspended(_)
+        | workflow::Rejected::Stale { .. }
+        | workflow::Rejected::TooManyCalls { .. }
         | workflow::Rejected::Data(_) => Status::conflict(about, &rejected.to_string()),
     }
 }

@@ -8,8 +8,8 @@ use ::resources::{
     structure::Structure,
 };
 use model::Timestamp;
-use root_core::{Document, Event, State as Truth};
-use serde_json::json;
+use root_core::{About, Document, Event, State as Truth};
+use serde_json::{Value, json};
 
 use super::{super::rfc3339, rows::Row, views::GROUP};
 
@@ -44,18 +44,32 @@ pub(super) fn name_of(event: &Event) -> String {
     format!("{}.{:x}", event.name, event.number)
 }
 
+/// What an event is about, without its name.
+fn involved(state: &Truth, about: &About) -> Value {
+    let (kind, id) = match about {
+        About::Document(Document::Instance(id)) => ("Instance", id.to_string()),
+        About::Document(Document::Service(id)) => ("Service", id.to_string()),
+        About::Document(Document::Cluster(id)) => ("Cluster", id.to_string()),
+        About::Document(Document::Application(id)) => ("Application", id.to_string()),
+        About::Document(Document::Organization(id)) => ("Namespace", id.to_string()),
+        About::Object(key) => {
+            let content = state.object(key).map(|seen| &*seen.content);
+            let field = |path| content.and_then(|content| content.pointer(path)).cloned();
+            let kind = || json!(key.resource.split('.').next());
+            return json!({
+                "apiVersion": field("/apiVersion"), "kind": field("/kind").unwrap_or_else(kind),
+                "uid": field("/metadata/uid"),
+            });
+        }
+    };
+    json!({"apiVersion": format!("{GROUP}/v1"), "kind": kind, "uid": id})
+}
+
 /// An event.
 pub(super) fn row(state: &Truth, event: &Event) -> Row {
-    let (kind, id, is_namespaced) = match event.about {
-        Document::Instance(id) => ("Instance", id.to_string(), true),
-        Document::Service(id) => ("Service", id.to_string(), true),
-        Document::Cluster(id) => ("Cluster", id.to_string(), false),
-        Document::Application(id) => ("Application", id.to_string(), true),
-        Document::Organization(id) => ("Namespace", id.to_string(), false),
-    };
-    let mut involved =
-        json!({"apiVersion": format!("{GROUP}/v1"), "kind": kind, "name": event.name, "uid": id});
-    if is_namespaced {
+    let mut involved = involved(state, &event.about);
+    involved["name"] = json!(event.name);
+    if involved["kind"] != "Cluster" && involved["kind"] != "Namespace" {
         involved["namespace"] = json!(state.organization(event.organization).map(|it| it.name.as_str()));
     }
     let name = name_of(event);

@@ -22,6 +22,7 @@ use super::{
     answer::{answered, rejected_run},
     write::Writer,
 };
+use crate::hooks::{Client, parse_url};
 
 const PRESERVE: &str = "x-kubernetes-preserve-unknown-fields";
 
@@ -65,6 +66,11 @@ pub(super) fn kind(of: WorkflowKind) -> Kind {
             ],
             vec![".spec.ignitor".to_owned(), ".status.phase".to_owned()],
         ),
+        WorkflowKind::Plugin => (
+            Names::of("Plugin", "plugins", &[]),
+            vec![text("URL", ".spec.url"), text("Secret", ".spec.secret")],
+            Vec::new(),
+        ),
     };
     columns.push(Column::age());
     let mut verbs = Verb::ALL.to_vec();
@@ -75,7 +81,7 @@ pub(super) fn kind(of: WorkflowKind) -> Kind {
         names,
         is_namespaced: true,
         verbs,
-        has_status: true,
+        has_status: of != WorkflowKind::Plugin,
         has_scale: false,
         columns,
         structure: Structure::read(&schema(of), "").unwrap_or_else(|_| Structure::open()),
@@ -126,6 +132,19 @@ fn schema(of: WorkflowKind) -> Value {
                 },
             }),
         ),
+        WorkflowKind::Plugin => (
+            "Is asked, by POST, to do what tasks name as an action and the root does not do by itself.",
+            json!({
+                "type": "object", "required": ["url"],
+                "properties": {
+                    "url": {"type": "string", "maxLength": 2048, "description": "Where; http or https."},
+                    "secret": {
+                        "type": "string", "minLength": 1, "maxLength": 63,
+                        "description": "The secret of the organisation that calls are signed with.",
+                    },
+                },
+            }),
+        ),
     };
     json!({
         "type": "object", "description": description, "required": ["spec"],
@@ -134,8 +153,8 @@ fn schema(of: WorkflowKind) -> Value {
 }
 
 /// All kinds of workflows.
-pub(super) fn kinds() -> [(WorkflowKind, Kind); 3] {
-    static KINDS: OnceLock<[(WorkflowKind, Kind); 3]> = OnceLock::new();
+pub(super) fn kinds() -> [(WorkflowKind, Kind); WorkflowKind::ALL.len()] {
+    static KINDS: OnceLock<[(WorkflowKind, Kind); WorkflowKind::ALL.len()]> = OnceLock::new();
     KINDS.get_or_init(|| WorkflowKind::ALL.map(|of| (of, kind(of)))).clone()
 }
 
@@ -163,6 +182,44 @@ pub(super) fn check(
     })
 }
 
+/// Refuses URLs that the root would not call, as far as that is known without looking up their names.
+pub(super) fn ensure_callable(
+    of: WorkflowKind,
+    kind: &Kind,
+    object: &Value,
+    client: &Client,
+) -> Result<(), Status> {
+    let spec = &object["spec"];
+    let wrong = urls(of, spec).into_iter().filter_map(|(path, url)| {
+        let url = url.as_str()?;
+        let parsed = parse_url(url);
+        let judged = parsed.and_then(|url| client.judge(&url).map_err(|refused| refused.to_string()));
+        judged.err().map(|why| Cause::invalid(format!("spec.{path}"), why))
+    });
+    let causes: Vec<Cause> = wrong.collect();
+    if causes.is_empty() {
+        return Ok(());
+    }
+    Err(Status::invalid(kind.about_fields(metadata::text(object, "name")), causes))
+}
+
+/// Where the root is asked to call, with the paths of that.
+fn urls(of: WorkflowKind, spec: &Value) -> Vec<(String, &Value)> {
+    match of {
+        WorkflowKind::Task => ["successActions", "failureActions"]
+            .into_iter()
+            .flat_map(|list| {
+                let actions = (0..).zip(spec[list].as_array().into_iter().flatten());
+                actions.map(move |(index, action): (usize, &Value)| {
+                    (format!("{list}[{index}].webhook.url"), &action["webhook"]["url"])
+                })
+            })
+            .collect(),
+        WorkflowKind::Plugin => vec![("url".to_owned(), &spec["url"])],
+        WorkflowKind::Ignitor | WorkflowKind::Run => Vec::new(),
+    }
+}
+
 /// What is odd about an object and may be right later.
 pub(super) fn warnings(
     state: &Truth,
@@ -175,7 +232,9 @@ pub(super) fn warnings(
             let warnings = state.warnings_of_task(organization, object);
             warnings.iter().map(ToString::to_string).collect()
         }
-        (WorkflowKind::Task | WorkflowKind::Ignitor | WorkflowKind::Run, _) => Vec::new(),
+        (WorkflowKind::Task | WorkflowKind::Ignitor | WorkflowKind::Run | WorkflowKind::Plugin, _) => {
+            Vec::new()
+        }
     }
 }
 

@@ -215,7 +215,7 @@ impl Writer {
         let (validation, force) = (self.asked.options.validation, self.asked.options.force);
         let named_manager = self.asked.options.manager.clone();
         let is_definition = self.served.kind.resource() == definition::RESOURCE;
-        let workflow = self.served.workflow();
+        let workflow = self.served.workflow().map(|of| (of, self.context.hook_client.clone()));
         let uid = daemon::fresh_uuid().to_string();
         let work = move || {
             let suffix: String = daemon::random_hex::<3>().chars().take(metadata::SUFFIX_LENGTH).collect();
@@ -240,8 +240,9 @@ impl Writer {
                 }
                 definition::establish(&mut written.object, &now);
             }
-            if let Some(of) = workflow {
+            if let Some((of, client)) = workflow {
                 workflows::check(of, &kind, &written.object, before.as_ref(), daemon::now())?;
+                workflows::ensure_callable(of, &kind, &written.object, &client)?;
             }
             Ok(written)
         };

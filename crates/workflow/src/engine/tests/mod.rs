@@ -196,7 +196,10 @@ impl World {
                     }
                 },
                 Effect::Stop(attempt) => self.stops.push(attempt),
-                Effect::Call { id, action, about, .. } => self.calls.push((id, action, about)),
+                Effect::Call { id, action, .. } => {
+                    let about = self.workflow.about(&id);
+                    self.calls.push((id, action, about));
+                }
             }
         }
     }

@@ -18,7 +18,7 @@ fn fired(world: &World) -> Vec<u64> {
     let noon = parse_rfc3339("2026-01-15T12:00:00Z").expect("a date");
     let due = world.workflow.runs().filter_map(|run| match run.cause {
         FireCause::Schedule(at) => Some(at.millis_since(noon)),
-        FireCause::Hand | FireCause::Webhook(_) | FireCause::Event(_) => None,
+        FireCause::Hand | FireCause::Webhook(_) | FireCause::Event { .. } => None,
     });
     due.collect()
 }
