@@ -205,7 +205,7 @@ spec:
   template: {spec: {containers: [{name: looks, image: IMAGE, command: [/bin/busybox, sh, -c, "echo heard $ORCA_DATA"]}]}}
 YAML
   ignitor bell 'webhook: {secret: alarm}' >"$FOLDER/bell.yaml"
-  ignitor watchman 'on: [{event: resource.changed, kind: Sensor, name: roof}]' >"$FOLDER/watchman.yaml"
+  ignitor watchman '"on": [{event: resource.changed, kind: Sensor, name: roof}]' >"$FOLDER/watchman.yaml"
   printf 'apiVersion: example.com/v1\nkind: Sensor\nmetadata: {name: roof}\n' >"$FOLDER/roof.yaml"
 }
 
@@ -272,7 +272,8 @@ act() {
   passed "the plugin knows what has ended, and how"
   expect "nothing is done twice" "$(k get runs --output name | wc -l)" '^4$'
   k delete --filename "$FOLDER/bell.yaml" --filename "$FOLDER/watchman.yaml" --filename "$FOLDER/roof.yaml" >/dev/null
-  k delete --filename "$FOLDER/actions.yaml" >/dev/null
+  # The service goes with its application.
+  k delete --ignore-not-found --filename "$FOLDER/actions.yaml" >/dev/null
 }
 
 is_taken() {

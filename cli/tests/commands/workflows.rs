@@ -25,6 +25,7 @@ fn a_run_is_shown_with_what_led_to_what() {
             {"name": "a", "round": 1, "phase": "Succeeded", "attempts": 1, "exitCode": 0,
              "after": [{"ignitor": "go", "result": "fired"}]},
             {"name": "b", "round": 2, "phase": "Failed", "attempts": 3, "exitCode": 2, "detail": "it ended with exit code 2",
+             "actions": {"taken": 1, "waiting": 1, "givenUp": 2, "error": "nobody is there"},
              "after": [{"task": "a", "round": 1, "result": "success"}, {"task": "b", "round": 1, "result": "failure"}]},
         ],
     }});
@@ -40,7 +41,8 @@ fn a_run_is_shown_with_what_led_to_what() {
             "b#2 Failed a success, b failure 3 2 it ended with exit code 2",
         ]
     );
-    assert_eq!(shown.stderr, "Failed: task b failed, and no other was there for it\n");
+    let actions = "actions of b#2: 1 wait, 2 were given up: nobody is there";
+    assert_eq!(shown.stderr, format!("{actions}\nFailed: task b failed, and no other was there for it\n"));
 }
 
 #[test]

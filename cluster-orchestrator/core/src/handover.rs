@@ -20,6 +20,10 @@ use crate::{Change, Instance, State, reconcile::Plan};
 /// itself had heard would be sent back.
 pub const ARRIVES_WITHIN_MILLIS: u64 = 100;
 
+/// A service's `drain` is waited for that long at most, in milliseconds: nobody counts the connections, so a move would take all
+/// of it.
+pub const LONGEST_LAST_CALLS_MILLIS: u64 = 10_000;
+
 /// Instances that move and whose successor is ready.
 pub(crate) type Handovers = BTreeMap<InstanceId, Handover>;
 
@@ -92,7 +96,8 @@ impl State {
             let others = self.others_answer(id);
             match stage {
                 Stage::Waits if others => {
-                    let drain = self.drain_of(id).as_millis().max(LAST_CALLS_MILLIS);
+                    let drain =
+                        self.drain_of(id).as_millis().clamp(LAST_CALLS_MILLIS, LONGEST_LAST_CALLS_MILLIS);
                     let stage = Stage::LastCalls { until: now.moment.plus_millis(drain) };
                     self.handovers.insert(id, Handover { report, stage });
                     self.called_otherwise(id);

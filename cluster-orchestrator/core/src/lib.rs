@@ -38,7 +38,7 @@ pub use assignment::Stale;
 pub use certificates::RevokedWorkers;
 pub use contact::{COMING_BACK_AT_MOST_MILLIS, RECONNECT_MILLIS, STILL_COMING_MILLIS};
 pub use enrolment::{Claim, EnrolmentRejected};
-pub use handover::ARRIVES_WITHIN_MILLIS;
+pub use handover::{ARRIVES_WITHIN_MILLIS, LONGEST_LAST_CALLS_MILLIS};
 pub use neighbours::Unacceptable;
 pub use observation::SETTLE_MILLIS;
 pub use placing::{BEGIN_WITHIN_MILLIS, MOVE_WITHIN_MILLIS, STOP_MARGIN_MILLIS};

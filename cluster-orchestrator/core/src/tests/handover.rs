@@ -6,7 +6,7 @@ use super::{
     network::{addressed, different, reach, running, say, told},
     *,
 };
-use crate::ARRIVES_WITHIN_MILLIS;
+use crate::{ARRIVES_WITHIN_MILLIS, LONGEST_LAST_CALLS_MILLIS};
 
 /// The first two workers have an instance of a service each, which are called; the others have room.
 fn called(spec: ServiceSpec) -> Cluster {
@@ -79,6 +79,18 @@ fn connections_of_a_service_that_asks_for_it_end_before_the_address_goes_over() 
 }
 
 #[test]
+fn a_move_does_not_wait_for_an_hour() {
+    let mut cluster = called(ServiceSpec { drain: Span::from_millis(3_600_000), ..small() });
+    let to = moving(&mut cluster, 0);
+    cluster.reconcile();
+    for _ in 0..LONGEST_LAST_CALLS_MILLIS / 400 {
+        cluster.wait(400);
+        (1..=4).for_each(|number| cluster.beat(number));
+    }
+    assert_eq!(cluster.holder(0), Some(worker(to)));
+}
+
+#[test]
 fn the_only_one_that_answers_goes_over_at_once() {
     let mut cluster = called(small());
     say(&mut cluster, 1, Phase::Dead);
@@ -130,7 +142,12 @@ fn a_drain_that_is_taken_back_at_the_last_moment_leaves_it_to_be_called() {
 fn of_those_that_move_at_the_same_time_one_is_always_called() {
     let mut cluster = called(small());
     let to = [0, 1].map(|number| moving(&mut cluster, number));
+    let second = cluster.holder(1);
+    assert_eq!(cluster.holder(0), Some(worker(1)), "its last calls end");
     for _ in 0..20 {
+        if cluster.state.is_quiet(instance(0)) {
+            assert_eq!(cluster.holder(1), second, "it waits for its turn");
+        }
         let ready = cluster.state.instances_anywhere(instance(0).service);
         assert!(ready.iter().any(|it| it.ready), "{ready:?}");
         cluster.wait(50);

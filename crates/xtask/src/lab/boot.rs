@@ -17,10 +17,17 @@ use super::{
 pub(crate) fn settle_in(name: &str, layout: &Layout) -> Result<()> {
     fs::write("/proc/sys/kernel/hostname", name).context("set the host's name")?;
     let folder = layout.named(name);
-    let mounts = fs::read_to_string("/proc/self/mountinfo").context("read the list of mounts")?;
-    for inherited in inherited(&mounts, layout.folder()) {
+    let all = || -> Result<Vec<String>> {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").context("read the list of mounts")?;
+        Ok(inherited(&mounts, layout.folder()))
+    };
+    for inherited in all()? {
         // Otherwise they would stay for as long as this host is on, whatever the machine does.
-        run(&mut command("umount", ["--lazy", &inherited]))?;
+        let outcome = run(&mut command("umount", ["--lazy", &inherited]));
+        // The machine may have done it meanwhile: a container of its own engine ended.
+        if outcome.is_err() && all()?.contains(&inherited) {
+            outcome?;
+        }
     }
     mount(&["-t", "tmpfs", "-o", "mode=0755", "tmpfs", "/run"])?;
     for (from, to) in [(layout.bin(), BIN), (folder.share(), SHARE)] {
