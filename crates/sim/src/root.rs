@@ -327,7 +327,10 @@ impl World {
                     self.stream(Envelope { child, session, body });
                 }
                 // Nobody joins or listens in these simulations.
-                Effect::SendTokens { .. } | Effect::SendRevocations { .. } | Effect::Deliver(_) => {}
+                Effect::SendTokens { .. }
+                | Effect::SendRevocations { .. }
+                | Effect::Deliver(_)
+                | Effect::CallAction(_) => {}
             }
         }
     }
