@@ -1,6 +1,6 @@
 //! Simulated workers: what a NodeEngine says over the wire, without containers. Each dials its cluster with its own
 //! certificate, sends its inventory, reports every two seconds and after every change, answers each assignment with
-//! `running`, and beats as it is told.
+//! `running`, or that it has ended well if it runs once, and beats as it is told.
 //!
 //! Commands on standard input, a word a line: `each` tells of every instance that arrives, `bulk` stops that; `mark`
 //! begins to time who is connected again, `attached` tells the times; the end of the input ends the program.

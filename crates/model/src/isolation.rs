@@ -194,11 +194,30 @@ impl Allowances {
         self.callees_of(application).chain(self.callers_of(id)).collect()
     }
 
+    /// The same of several together: those of one application are looked at once.
+    #[must_use]
+    pub fn beside_any(&self, ids: impl Iterator<Item = ServiceId>) -> BTreeSet<ServiceId> {
+        let (mut applications, mut beside) = (BTreeSet::new(), BTreeSet::new());
+        for id in ids {
+            applications.extend(self.application_of.get(&id));
+            if self.is_open(id) {
+                beside.extend(self.callers_of(id));
+            }
+        }
+        beside.extend(applications.into_iter().flat_map(|application| self.callees_of(application)));
+        beside
+    }
+
     /// Services an instance of the application may connect to: those of its own, and those that let it.
     pub fn callees_of(&self, application: &ApplicationName) -> impl Iterator<Item = ServiceId> + '_ {
-        let own = self.applications.get(application).into_iter().flatten();
+        let own = self.applications.get(application).into_iter().flatten().copied();
+        own.chain(self.open_to(application))
+    }
+
+    /// Services that let the application connect, or everybody.
+    pub fn open_to(&self, application: &ApplicationName) -> impl Iterator<Item = ServiceId> + '_ {
         let open = self.open_to.get(application).into_iter().flatten();
-        own.chain(open).chain(&self.open_to_everybody).copied()
+        open.chain(&self.open_to_everybody).copied()
     }
 
     /// Services of other applications that one lets connect.
@@ -317,6 +336,9 @@ mod tests {
                 let beside: BTreeSet<ServiceId> = beside.map(|(other, _)| service(*other)).collect();
                 prop_assert_eq!(known.beside(service(*number)), beside);
             }
+            let several = || there.keys().filter(|number| *number % 3 != 1).map(|number| service(*number));
+            let beside: BTreeSet<ServiceId> = several().flat_map(|one| known.beside(one)).collect();
+            prop_assert_eq!(known.beside_any(several()), beside);
         }
     }
 }

@@ -11,6 +11,8 @@
 //!        ├─ faults.rs, user.rs, wishes.rs                what goes wrong, what people want
 //!        └─ watch.rs ── oracle.rs ── invariants.rs       what must hold, after every event
 //!           callable.rs                                 what NetManagers must know, at rest
+//!
+//!   runs/   runs of tasks over ends of the root: the root's real core, and clusters in outline
 //! ```
 //!
 //! Everything follows from the seed; `docs/invariants.md` says what is checked. `src/bin/sim.rs` is the command line.
@@ -31,6 +33,7 @@ mod queue;
 mod rng;
 mod root;
 mod run;
+mod runs;
 mod scenario;
 mod stats;
 mod store;
@@ -46,6 +49,7 @@ pub use invariants::Invariant;
 pub use mutants::Mutant;
 pub use oracle::Violation;
 pub use run::{Options, Outcome, explain, hunt, run, run_all, run_twice, shrink};
+pub use runs::{Runs, RunsMistake, RunsOutcome};
 pub use scenario::{Fault, Scenario};
 pub use stats::{Statistics, Times};
 pub use trace::Line;

@@ -6,7 +6,8 @@ use model::{
     ApplicationId, Brain, ClusterId, ClusterReport, Generation, Holder, InstanceId, Location, NeighbourNews,
     Now, SecretId, ServiceId, TokenId,
 };
-use root_core::{Change, Effect, FreshIds, RevokedId, State};
+use root_core::{Change, Effect, FreshIds, ObjectKey, RevokedId, State};
+use workflow::{CallId, ObjectName, RunId, TaskRunId};
 
 use crate::{
     daemon::{Daemon, Doom},
@@ -69,6 +70,13 @@ pub(crate) enum Key {
     Blocks,
     Certificate(Holder),
     Revocation(RevokedId),
+    Object(ObjectKey),
+    Task(ObjectName),
+    Ignitor(ObjectName),
+    Run(RunId),
+    TaskRun(TaskRunId),
+    Call(CallId),
+    Counters,
 }
 
 impl Document for Change {
@@ -84,10 +92,16 @@ impl Document for Change {
             Self::Secret(id, _) => Key::Secret(*id),
             Self::Blocks(_) => Key::Blocks,
             Self::Hook(..) | Self::Delivery(..) => unreachable!("nobody listens here"),
-            Self::Workflow(_) => unreachable!("nobody makes tasks here"),
-            Self::ResourceType(..) | Self::Resource(..) | Self::Object(..) => {
-                unreachable!("nobody keeps anything here")
-            }
+            Self::Workflow(change) => match change {
+                workflow::Change::Task(name, _) => Key::Task(name.clone()),
+                workflow::Change::Ignitor(name, _) => Key::Ignitor(name.clone()),
+                workflow::Change::Run(id, _) => Key::Run(*id),
+                workflow::Change::TaskRun(id, _) => Key::TaskRun(id.clone()),
+                workflow::Change::Call(id, _) => Key::Call(id.clone()),
+                workflow::Change::Counters(_) => Key::Counters,
+            },
+            Self::Object(key, _) => Key::Object(key.clone()),
+            Self::ResourceType(..) | Self::Resource(..) => unreachable!("nobody keeps anything here"),
             Self::People(_) | Self::AuditRecord(..) | Self::AuditEnds(_) | Self::AuditMark(..) => {
                 unreachable!("nobody logs in here, and nothing is recorded")
             }
@@ -106,14 +120,21 @@ impl Document for Change {
             Self::Certificate(_, document) => document.is_none(),
             Self::Revocation(_, document) => document.is_none(),
             Self::Secret(_, document) => document.is_none(),
+            Self::Object(_, document) => document.is_none(),
+            Self::Workflow(change) => match change {
+                workflow::Change::Task(_, document) => document.is_none(),
+                workflow::Change::Ignitor(_, document) => document.is_none(),
+                workflow::Change::Run(_, document) => document.is_none(),
+                workflow::Change::TaskRun(_, document) => document.is_none(),
+                workflow::Change::Call(_, document) => document.is_none(),
+                workflow::Change::Counters(_) => false,
+            },
             Self::Blocks(_)
             | Self::People(_)
             | Self::Hook(..)
             | Self::Delivery(..)
             | Self::ResourceType(..)
             | Self::Resource(..)
-            | Self::Workflow(_)
-            | Self::Object(..)
             | Self::AuditRecord(..)
             | Self::AuditEnds(_)
             | Self::AuditMark(..) => false,
@@ -326,7 +347,7 @@ impl World {
                     let body = Body::FromNeighbour { from, news: Arc::new(news) };
                     self.stream(Envelope { child, session, body });
                 }
-                // Nobody joins or listens in these simulations.
+                // Nobody joins, listens or is called in these simulations.
                 Effect::SendTokens { .. }
                 | Effect::SendRevocations { .. }
                 | Effect::Deliver(_)

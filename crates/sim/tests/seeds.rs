@@ -1,7 +1,7 @@
 //! Seeds that must pass. Run them as `cargo nextest run -p sim --cargo-profile sim`: without optimisation they take
 //! many times as long.
 
-use sim::{Fault, Mutant, Options, Scenario};
+use sim::{Fault, Mutant, Options, Runs, RunsMistake, Scenario};
 
 /// Runs scenarios on all processors and tells the first that fails in words.
 fn all_hold(scenarios: &[Scenario]) {
@@ -55,4 +55,28 @@ fn a_world_without_faults_comes_to_rest_at_once() {
     let outcome = sim::run(&calm, Options::default());
     assert_eq!(outcome.violation, None);
     assert!(outcome.statistics.rested <= 45_000, "{} ms", outcome.statistics.rested);
+}
+
+/// Few, so that it takes no longer without optimisation; `cargo xtask sim --runs 10000` is the same with many.
+const RUNS: u64 = 60;
+
+#[test]
+fn runs_in_progress_all_finish_when_the_root_comes_back_and_nothing_is_started_twice() {
+    for seed in 1..=4 {
+        let outcome = Runs { ends: 3, clusters: 5, ..Runs::new(seed, RUNS) }.run();
+        assert_eq!(outcome.wrong, [""; 0], "seed {seed}");
+        assert!(outcome.in_progress >= RUNS, "seed {seed}: {} in progress", outcome.in_progress);
+    }
+}
+
+#[test]
+fn mistakes_around_runs_are_caught() {
+    let mistakes = [RunsMistake::TearCommits, RunsMistake::ForgetCommits, RunsMistake::StartAgain];
+    for mistake in mistakes {
+        let is_caught = |seed: u64| {
+            let scenario = Runs { ends: 3, clusters: 5, mistake: Some(mistake), ..Runs::new(seed, RUNS) };
+            !scenario.run().wrong.is_empty()
+        };
+        assert!((1..=10).any(is_caught), "{mistake:?}");
+    }
 }

@@ -1,13 +1,28 @@
 //! A REST API that speaks TLS with a certificate of its own, and clients that believe it. How the root reads it is in
 //! `root-orchestrator/src/api/tls.rs`.
 
-use std::{fs, net::IpAddr, path::Path};
+use std::{
+    fs,
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
 
 use reqwest::{Certificate, Client, Identity};
 use root_orchestrator::ApiTlsConfig;
 
+use crate::Root;
+
 const CERTIFICATE: &str = "api.pem";
 const KEY: &str = "api.key";
+
+impl Root {
+    /// The certificate of its REST API, if that speaks TLS.
+    #[must_use]
+    pub fn api_certificate(&self) -> Option<PathBuf> {
+        let certificate = self.state().with_file_name(CERTIFICATE);
+        certificate.exists().then_some(certificate)
+    }
+}
 
 /// Puts a certificate for an address, with its key, into a directory.
 pub(crate) fn certify(directory: &Path, address: IpAddr) {

@@ -8,6 +8,7 @@ mod system {
     mod deployment;
     mod hooks;
     mod kube_client;
+    mod kube_resume;
     mod loss;
     mod receiver;
     mod records;

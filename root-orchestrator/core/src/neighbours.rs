@@ -13,8 +13,8 @@ use std::{
 };
 
 use model::{
-    Allowances, ApplicationId, ClusterId, InstanceId, Neighbour, NeighbourInstance, NeighbourNews,
-    Neighbours, ServiceId, SharedApplication, SharedNews, SharedService,
+    Allowances, ApplicationId, ApplicationName, ClusterId, InstanceId, Neighbour, NeighbourInstance,
+    NeighbourNews, Neighbours, ServiceId, SharedApplication, SharedNews, SharedService,
 };
 
 use crate::{Effect, Service, State, reconcile::Plan, state::forget};
@@ -39,6 +39,9 @@ pub(crate) struct Neighbourhood {
     allowances: Allowances,
     /// Applications whose services, clusters or audience may be others.
     changed: BTreeSet<ApplicationId>,
+    /// Applications of which other clusters may have copies: whatever has to do with them may have another audience. They
+    /// are many at a time and often the same one, so that is found out once.
+    spread: BTreeSet<ApplicationId>,
     /// Clusters whose connection or blocks are others: their neighbours are told.
     moved: BTreeSet<ClusterId>,
     /// Clusters that connected: they are told everything.
@@ -98,7 +101,15 @@ impl State {
                 known.allowances.allow(id, &service.allowed_callers)
             }
             None => {
-                let concerned = known.allowances.beside(id);
+                let application = before.map(|service| service.application);
+                let parts = application.and_then(|application| self.parts.get(&application));
+                let concerned = if parts.is_some_and(|others| !others.is_empty()) {
+                    // What the others of its application have to do with is found out with them.
+                    known.spread.extend(application);
+                    known.allowances.callers_of(id)
+                } else {
+                    known.allowances.beside(id)
+                };
                 known.allowances.forget(id);
                 concerned
             }
@@ -109,23 +120,38 @@ impl State {
 
     /// A cluster has the first copy of a service, or the last of them has gone.
     pub(crate) fn spread_changed(&mut self, service: ServiceId) {
-        if let Some(application) = self.services.get(&service).map(|service| service.application) {
-            let concerned = self.having_to_do_with(application);
-            self.neighbourhood.changed.extend(concerned);
+        if let Some(service) = self.services.get(&service) {
+            self.neighbourhood.spread.insert(service.application);
         }
     }
 
     /// The applications whose instances may connect to those of one or the other way round, itself among them.
     fn having_to_do_with(&self, id: ApplicationId) -> BTreeSet<ApplicationId> {
         let parts = self.parts.get(&id).into_iter().flatten();
-        let beside = parts.flat_map(|part| self.neighbourhood.allowances.beside(*part));
-        let services = beside.filter_map(|service| self.services.get(&service));
+        if let Some(attempt) = self.attempt_of(id) {
+            let open = self.neighbourhood.allowances.open_to(&ApplicationName::from(&*attempt.names));
+            let others = open.filter_map(|service| self.services.get(&service));
+            return others.map(|service| service.application).chain([id]).collect();
+        }
+        let beside = self.neighbourhood.allowances.beside_any(parts.copied());
+        let services = beside.iter().filter_map(|service| self.services.get(service));
         services.map(|service| service.application).chain([id]).collect()
+    }
+
+    /// One of the services of an application that has attempts of tasks, if it does: then it has nothing else, and very many
+    /// of them. Nobody calls an attempt, as it has no address that others know; but it may call whoever lets everybody.
+    fn attempt_of(&self, id: ApplicationId) -> Option<&Service> {
+        let one = self.parts.get(&id)?.first()?;
+        self.services.get(one).filter(|service| service.attempt.is_some())
     }
 
     /// Tells clusters what is new about their neighbours, and then passes on what they said.
     pub(crate) fn tell_neighbours(&mut self, plan: &mut Plan) {
         let mut news: BTreeMap<ClusterId, Neighbours> = BTreeMap::new();
+        for id in std::mem::take(&mut self.neighbourhood.spread) {
+            let concerned = self.having_to_do_with(id);
+            self.neighbourhood.changed.extend(concerned);
+        }
         for id in std::mem::take(&mut self.neighbourhood.changed) {
             self.share(id, &mut news);
         }
@@ -204,12 +230,16 @@ impl State {
             let parts = self.parts.get(id).into_iter().flatten();
             parts.filter_map(|service| self.spread.get(service)).flat_map(BTreeMap::keys).copied()
         };
+        let concerned = self.having_to_do_with(id);
+        if self.attempt_of(id).is_some() && concerned.len() == 1 {
+            return Shared::default();
+        }
         let clusters: BTreeSet<ClusterId> = with_copies(&id).collect();
         if clusters.is_empty() {
             return Shared::default();
         }
         let mut audience = clusters.clone();
-        for other in self.having_to_do_with(id) {
+        for other in concerned {
             // What everybody may call is told to all soon.
             if audience.len() == self.clusters.len() {
                 break;

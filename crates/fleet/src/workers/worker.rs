@@ -9,8 +9,8 @@ use std::{
 
 use link::{Backoff, Dial, Identity, Subject, dial};
 use model::{
-    Assignment, Capability, Desired, Generation, InstanceId, InstanceReport, Load, Mebibytes, Millicores,
-    Phase, Resources, Timestamp, Usage, WorkerInventory, WorkerReport,
+    Assignment, Capability, Desired, Generation, InstanceId, InstanceReport, LastExit, Load, Mebibytes,
+    Millicores, Phase, Resources, Timestamp, Usage, WorkerInventory, WorkerReport,
 };
 use proto::v1::{
     self, cluster_link_client::ClusterLinkClient, cluster_to_worker, worker_to_cluster::Message,
@@ -52,10 +52,18 @@ pub(super) struct Worker {
 #[derive(Default)]
 struct Device {
     generation: Generation,
-    instances: BTreeMap<InstanceId, (Generation, Timestamp)>,
+    instances: BTreeMap<InstanceId, Held>,
     /// Tombstones it confirms.
     removed: BTreeMap<InstanceId, Generation>,
     turn: u32,
+}
+
+/// An instance it has.
+struct Held {
+    generation: Generation,
+    since: Timestamp,
+    /// What runs once ends at once, and well.
+    has_ended: bool,
 }
 
 type Outbox = mpsc::Sender<v1::WorkerToCluster>;
@@ -162,7 +170,10 @@ impl Worker {
         for wanted in &assignment.instances {
             match wanted.desired {
                 Desired::Running => {
-                    changed |= self.run_instance(device, wanted.id, wanted.generation, arrived)
+                    let service = assignment.services.get(&wanted.revision_id());
+                    let has_ended = service.is_some_and(|service| service.spec.one_shot);
+                    let held = Held { generation: wanted.generation, since: daemon::now(), has_ended };
+                    changed |= self.run_instance(device, wanted.id, held, arrived);
                 }
                 Desired::Removed => changed |= self.remove(device, wanted.id, wanted.generation),
             }
@@ -176,15 +187,9 @@ impl Worker {
         true
     }
 
-    fn run_instance(
-        &self,
-        device: &mut Device,
-        id: InstanceId,
-        generation: Generation,
-        arrived: u64,
-    ) -> bool {
-        let shared = &self.shared;
-        let before = device.instances.get(&id).map(|(generation, _)| *generation);
+    fn run_instance(&self, device: &mut Device, id: InstanceId, held: Held, arrived: u64) -> bool {
+        let (shared, generation) = (&self.shared, held.generation);
+        let before = device.instances.get(&id).map(|held| held.generation);
         if before == Some(generation) {
             return false;
         }
@@ -193,7 +198,7 @@ impl Worker {
             Entry::Duplicate => Shared::count(&shared.duplicates),
             Entry::WentBack => Shared::count(&shared.went_back),
         }
-        device.instances.insert(id, (generation, daemon::now()));
+        device.instances.insert(id, held);
         if before.is_none() {
             shared.last_arrival_nanos.fetch_max(arrived, Ordering::Relaxed);
             Shared::count(&shared.instances);
@@ -222,12 +227,7 @@ impl Worker {
         Shared::count(&self.shared.reports);
         // A little different every time, as measured loads are.
         let wobble = f32::from(u16::try_from((device.turn as usize * 7 + self.index) % 100).unwrap_or(0));
-        let running = device.instances.iter().map(|(id, (generation, since))| InstanceReport {
-            addresses: vec![IpAddr::V4(Ipv4Addr::new(10, 30, 0, 2))],
-            ready: true,
-            usage: Usage { cpu_percent: wobble / 10.0, memory_bytes: 8 << 20, disk_bytes: 1 << 20 },
-            ..InstanceReport::new(*id, *generation, Phase::Running, *since)
-        });
+        let held = device.instances.iter().map(|(id, held)| held.report(*id, wobble));
         let removed = device
             .removed
             .iter()
@@ -236,7 +236,7 @@ impl Worker {
             observed_generation: device.generation,
             sequence: *sequence,
             load: Load { cpu_percent: 10.0 + wobble / 10.0, memory_percent: 30.0 },
-            instances: running.chain(removed).collect(),
+            instances: held.chain(removed).collect(),
         };
         send(outbox, Message::Report((&report).into())).await
     }
@@ -262,6 +262,22 @@ impl Worker {
         };
         // The new order before the end of the old one, so that a session goes on counting.
         *beating = Some(beats.order(ordered.id, key, interval, self.address));
+    }
+}
+
+impl Held {
+    fn report(&self, id: InstanceId, wobble: f32) -> InstanceReport {
+        if self.has_ended {
+            let exit = LastExit { code: 0, at: self.since, tail: String::new() };
+            let ended = InstanceReport::new(id, self.generation, Phase::Completed, self.since);
+            return InstanceReport { last_exit: Some(exit), ..ended };
+        }
+        InstanceReport {
+            addresses: vec![IpAddr::V4(Ipv4Addr::new(10, 30, 0, 2))],
+            ready: true,
+            usage: Usage { cpu_percent: wobble / 10.0, memory_bytes: 8 << 20, disk_bytes: 1 << 20 },
+            ..InstanceReport::new(id, self.generation, Phase::Running, self.since)
+        }
     }
 }
 

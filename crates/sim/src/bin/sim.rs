@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Result, bail};
 use clap::Parser;
-use sim::{Fault, Invariant, Mutant, Options, Outcome, Scenario, Statistics};
+use sim::{Fault, Invariant, Mutant, Options, Outcome, Runs, RunsOutcome, Scenario, Statistics};
 
 /// Runs the whole hierarchy in virtual time, with faults, and checks the invariants of docs/invariants.md.
 #[derive(Debug, Parser)]
@@ -71,6 +71,10 @@ struct Arguments {
     /// it earlier; `--minutes` makes it shorter.
     #[arg(long)]
     scale: bool,
+    /// So many runs of tasks in progress while the root ends and comes back: whether all finish, what they took, and how
+    /// deciding goes. `--seed` is the chance in it.
+    #[arg(long, conflicts_with_all = ["scale", "mutants", "seeds"])]
+    runs: Option<u64>,
 }
 
 fn fault(name: &str) -> Result<Fault, String> {
@@ -93,10 +97,13 @@ fn main() -> Result<ExitCode> {
     if arguments.scale {
         return scale(&arguments);
     }
+    if let Some(count) = arguments.runs {
+        return runs(arguments.seed.unwrap_or(1), count);
+    }
     match (arguments.seed, arguments.seeds) {
         (Some(seed), _) => Ok(one(&arguments, seed)),
         (None, Some(seeds)) => Ok(many(&arguments, seeds)),
-        (None, None) => bail!("nothing to do: pass --seed N, --seeds N, --mutants or --scale"),
+        (None, None) => bail!("nothing to do: pass --seed N, --seeds N, --mutants, --scale or --runs N"),
     }
 }
 
@@ -261,6 +268,30 @@ fn scale(arguments: &Arguments) -> Result<ExitCode> {
         );
     }
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Runs of tasks over an end of the root.
+fn runs(seed: u64, count: u64) -> Result<ExitCode> {
+    let before = processor_time()?;
+    let scenario = Runs { timed: true, ..Runs::new(seed, count) };
+    let (outcome, took) = timed(|| scenario.run());
+    let used = processor_time()?.saturating_sub(before);
+    let RunsOutcome { in_progress, runs, starts, turns, .. } = outcome;
+    println!(
+        "{in_progress} runs in progress when the root ended; {runs} runs with {starts} containers were over after {:.0} \
+         virtual seconds, in {turns} turns of the root",
+        Duration::from_millis(outcome.took).as_secs_f64()
+    );
+    println!(
+        "wall {:.1} s, cpu {:.1} s, peak {} MiB; the root decides: {}, longest {:.1?}",
+        took.as_secs_f64(),
+        used.as_secs_f64(),
+        peak_memory_mib()?,
+        times(&outcome.root),
+        outcome.root.longest()
+    );
+    outcome.wrong.iter().for_each(|wrong| println!("{wrong}"));
+    Ok(if outcome.wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// On the error output, which is no part of the table.

@@ -1,5 +1,5 @@
 //! The resource API by the `kube` crate, which Rust programs speak to Kubernetes with: its discovery, its watcher, its
-//! reflector, its finalizers and its errors, against a real root.
+//! reflector, its finalizers and its errors, against a real root, mostly over TLS. Those that were away are in `kube_resume.rs`.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -31,10 +31,14 @@ const FINALIZER: &str = "example.com/hold";
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A client with a kubeconfig like that of `mangrove kubeconfig`.
-async fn client(root: &Root) -> Client {
+pub(super) async fn client(root: &Root) -> Client {
+    let mut cluster = json!({"server": root.api.base()});
+    if let Some(certificate) = root.api_certificate() {
+        cluster["certificate-authority"] = json!(certificate);
+    }
     let kubeconfig: Kubeconfig = serde_json::from_value(json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "root",
-        "clusters": [{"name": "root", "cluster": {"server": root.api.base()}}],
+        "clusters": [{"name": "root", "cluster": cluster}],
         "users": [{"name": "admin", "user": {"token": root.api.bearer()}}],
         "contexts": [{"name": "root", "context": {"cluster": "root", "user": "admin", "namespace": "root"}}],
     }))
@@ -45,12 +49,12 @@ async fn client(root: &Root) -> Client {
 }
 
 /// A kind as discovery describes it.
-async fn kind(client: &Client, group: &str, version: &str, kind: &str) -> ApiResource {
+pub(super) async fn kind(client: &Client, group: &str, version: &str, kind: &str) -> ApiResource {
     let kind = GroupVersionKind::gvk(group, version, kind);
     pinned_kind(client, &kind).await.expect("it is discovered").0
 }
 
-async fn objects(client: &Client, group: &str, version: &str, of: &str) -> Api<DynamicObject> {
+pub(super) async fn objects(client: &Client, group: &str, version: &str, of: &str) -> Api<DynamicObject> {
     let kind = kind(client, group, version, of).await;
     Api::namespaced_with(client.clone(), "root", &kind)
 }
@@ -60,7 +64,7 @@ fn object(value: Value) -> DynamicObject {
 }
 
 /// Makes the widget `one`, and what it is to be one.
-async fn make_a_widget(client: &Client) -> DynamicObject {
+pub(super) async fn make_a_widget(client: &Client) -> DynamicObject {
     let definitions = kind(client, "apiextensions.k8s.io", "v1", "CustomResourceDefinition").await;
     let definitions: Api<DynamicObject> = Api::all_with(client.clone(), &definitions);
     definitions.create(&PostParams::default(), &object(definition())).await.expect("it is defined");
@@ -93,7 +97,7 @@ async fn has_sizes(store: &Store<DynamicObject>, wanted: &[u64]) {
 
 #[tokio::test]
 async fn a_reflector_follows_what_is_made_changed_and_deleted() {
-    let root = Root::start().await;
+    let root = Root::start_over_tls().await;
     let client = client(&root).await;
     make_a_widget(&client).await;
     let widgets = objects(&client, "example.com", "v1", "Widget").await;
@@ -115,7 +119,7 @@ async fn a_reflector_follows_what_is_made_changed_and_deleted() {
 
 #[tokio::test]
 async fn a_finalizer_holds_what_is_deleted_until_it_has_cleaned_up() {
-    let root = Root::start().await;
+    let root = Root::start_over_tls().await;
     let client = client(&root).await;
     let made = make_a_widget(&client).await;
     let widgets = objects(&client, "example.com", "v1", "Widget").await;
@@ -155,7 +159,7 @@ async fn a_finalizer_holds_what_is_deleted_until_it_has_cleaned_up() {
 
 #[tokio::test]
 async fn a_watcher_of_services_sees_them_scaled() {
-    let root = Root::start().await;
+    let root = Root::start_over_tls().await;
     root.api.create(&hello_sla("shop")).await;
     let services = objects(&client(&root).await, "mangrove.io", "v1", "Service").await;
     let name = "shop.test.hello.test";

@@ -6,6 +6,7 @@ use super::{
     ASK_AGAIN_MILLIS, AttemptId, Change, Effect, Ended, Item, ItemKey, ItemPhase, ObjectName, Outcome,
     STOP_MILLIS, Start, StopReason, Stopping, TaskRun, TaskRunPhase, Workflow,
 };
+use crate::Concurrency;
 
 /// What is remembered of an item under way, by the steady time.
 #[derive(Debug, Clone, Copy)]
@@ -175,7 +176,8 @@ impl TaskRun {
         self.advance(now);
     }
 
-    /// Has what did not succeed be tried again, with as many attempts as at first.
+    /// Has what did not succeed be tried again, with as many attempts as at first. Where not all of its task may be under way
+    /// at once, it waits for those that are.
     pub(super) fn retry(&mut self, now: Timestamp) {
         for item in &mut self.items {
             if item.ended() != Some(Ended::Succeeded) {
@@ -183,7 +185,10 @@ impl TaskRun {
                 item.attempts_before = item.attempts;
             }
         }
-        self.phase = TaskRunPhase::Running;
+        self.phase = match self.spec.concurrency {
+            Concurrency::Allow => TaskRunPhase::Running,
+            Concurrency::Skip | Concurrency::Queue | Concurrency::Replace => TaskRunPhase::Queued,
+        };
         self.since = now;
         self.detail = String::new();
         self.settled = false;

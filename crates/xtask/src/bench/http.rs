@@ -40,6 +40,8 @@ pub(crate) enum Address {
 pub(crate) enum Body {
     Empty,
     Json(Value),
+    /// A merge patch.
+    Patch(Value),
     Tar(Vec<u8>),
 }
 
@@ -65,6 +67,22 @@ impl Connection {
     /// There is no answer in time, or it is no success: the error has the answer's text.
     pub(crate) async fn ask(&mut self, method: Method, path: &str, body: Body) -> Result<Value> {
         let asked = format!("{method} {path}");
+        let (status, body) = self.answer(method, path, body).await?;
+        read_json(status, &body).context(asked)
+    }
+
+    /// The body of a successful answer to a GET, as it came.
+    ///
+    /// # Errors
+    /// As [`Connection::ask`].
+    pub(crate) async fn fetch(&mut self, path: &str) -> Result<Bytes> {
+        let (status, body) = self.answer(Method::GET, path, Body::Empty).await?;
+        ensure!(status.is_success(), "GET {path} is answered with {status}");
+        Ok(body)
+    }
+
+    async fn answer(&mut self, method: Method, path: &str, body: Body) -> Result<(StatusCode, Bytes)> {
+        let asked = format!("{method} {path}");
         let answering = async {
             let response = self.send(method, path, body).await?;
             let status = response.status();
@@ -73,8 +91,7 @@ impl Connection {
         };
         let answer = timeout(ANSWERED_WITHIN, answering).await;
         let answer = answer.map_err(|_| anyhow::anyhow!("no answer within {} s", ANSWERED_WITHIN.as_secs()));
-        let (status, body) = answer.and_then(|answer| answer).context(asked.clone())?;
-        read_json(status, &body).context(asked)
+        answer.and_then(|answer| answer).context(asked)
     }
 
     /// The body of a successful answer while it goes on; the connection is used up by it.
@@ -97,6 +114,9 @@ impl Connection {
             Body::Empty => request.body(Full::default()),
             Body::Json(value) => request
                 .header(header::CONTENT_TYPE, "application/json")
+                .body(Full::new(value.to_string().into())),
+            Body::Patch(value) => request
+                .header(header::CONTENT_TYPE, "application/merge-patch+json")
                 .body(Full::new(value.to_string().into())),
             Body::Tar(tar) => {
                 request.header(header::CONTENT_TYPE, "application/x-tar").body(Full::new(tar.into()))

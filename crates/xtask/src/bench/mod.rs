@@ -21,11 +21,13 @@ mod machine;
 mod network;
 mod proc;
 mod recovery;
+mod resources;
 mod restart;
 mod scale;
 mod schedule;
 pub(crate) mod stack;
 mod statistics;
+mod workflow;
 
 use figure::Figure;
 use machine::Machine;
@@ -49,7 +51,7 @@ enum Run {
     Apart(fn(&Path) -> Result<Vec<Figure>>),
 }
 
-const BENCHMARKS: [Benchmark; 10] = [
+const BENCHMARKS: [Benchmark; 12] = [
     Benchmark {
         name: "alarms",
         about: "whether workers are taken for lost that are not (needs root; half an hour, or MANGROVE_BENCH_SECONDS=60)",
@@ -81,6 +83,11 @@ const BENCHMARKS: [Benchmark; 10] = [
         run: Run::Long(network::run),
     },
     Benchmark {
+        name: "resources",
+        about: "lists, pages and watches of up to 100,000 resources, and the memory of each (four minutes, or MANGROVE_BENCH_RESOURCES=1000)",
+        run: Run::Alone(resources::run),
+    },
+    Benchmark {
         name: "restart",
         about: "how long root and 100 clusters take to be back with all their workers after a kill",
         run: Run::Alone(restart::run),
@@ -99,6 +106,11 @@ const BENCHMARKS: [Benchmark; 10] = [
         name: "schedule",
         about: "how long one placement takes, against a raw scan of the same candidates",
         run: Run::Alone(schedule::run),
+    },
+    Benchmark {
+        name: "workflow",
+        about: "what a step of a run costs beside `docker run`, and how many runs per second there are without containers (needs root)",
+        run: Run::Apart(workflow::run),
     },
 ];
 

@@ -10,6 +10,7 @@ mod deletion;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    ops::Bound,
     sync::Arc,
 };
 
@@ -228,6 +229,13 @@ impl State {
     pub fn objects_of<'a>(&'a self, resource: &'a str) -> impl Iterator<Item = (&'a ObjectKey, &'a Seen)> {
         let first = ObjectKey { resource: resource.to_owned(), organization: None, name: String::new() };
         self.objects.all.range(first..).take_while(move |(key, _)| key.resource == resource)
+    }
+
+    /// The objects of the same kind behind one, which need not be there, by organisation and name.
+    pub fn objects_behind(&self, key: ObjectKey) -> impl Iterator<Item = (&ObjectKey, &Seen)> {
+        let resource = key.resource.clone();
+        let behind = (Bound::Excluded(key), Bound::Unbounded);
+        self.objects.all.range(behind).take_while(move |(key, _)| key.resource == resource)
     }
 
     /// The definition of a kind.

@@ -298,6 +298,48 @@ fn the_clusters_of_a_caller_and_of_whom_it_may_call_are_told_of_both() {
 }
 
 #[test]
+fn attempts_of_tasks_have_to_do_only_with_who_lets_everybody_connect() {
+    let mut root = Root::new();
+    for (number, name) in [(1, "one"), (2, "two")] {
+        root.cluster(number, name, &[resources(1, 1000)]);
+    }
+    let document = |kind: &str, spec: serde_json::Value| serde_json::json!({"apiVersion": "sirocco.cloud/v1alpha1", "kind": kind, "metadata": {"name": "it"}, "spec": spec});
+    let container =
+        serde_json::json!({"name": "c", "image": "tool", "resources": {"requests": {"cpu": "1"}}});
+    let task =
+        serde_json::json!({"startOnIgnition": ["it"], "template": {"spec": {"containers": [container]}}});
+    let (_, changes) = root.state.set_task(ACME, &document("Task", task)).expect("valid");
+    root.apply(changes);
+    let ignitor = document("Ignitor", serde_json::json!({}));
+    let (_, changes) = root.state.set_ignitor(ACME, &ignitor, root.now).expect("valid");
+    root.apply(changes);
+    for _ in 0..2 {
+        let (_, changes) = root.state.fire(ACME, "it", None, root.now).expect("it fires");
+        root.apply(changes);
+    }
+    let told = root.neighbours_told();
+    let attempts: Vec<ServiceId> =
+        root.state.services.values().filter(|it| it.attempt.is_some()).map(|it| it.id).collect();
+    let places: BTreeSet<Option<ClusterId>> = attempts
+        .iter()
+        .flat_map(|attempt| root.state.instances_of(*attempt).map(|instance| instance.cluster()))
+        .collect();
+    assert_eq!((attempts.len(), places.len()), (2, 2), "one each");
+    assert!(told.values().all(|told| told.applications.is_empty()), "{told:?}");
+
+    let third = root.cluster(3, "three", &[resources(4, 1000)]);
+    let open = root.service_for(small(), &["*"]);
+    root.deploy(open);
+    let told = root.neighbours_told();
+    let application = |service: ServiceId| root.state.service(service).expect("there").application;
+    let both = BTreeSet::from([application(open), application(attempts[0])]);
+    for cluster in [Some(third)].into_iter().chain(places).flatten() {
+        let known: BTreeSet<ApplicationId> = told[&cluster].applications.keys().copied().collect();
+        assert_eq!(known, both, "a caller and whom it calls are told of each other");
+    }
+}
+
+#[test]
 fn clusters_forget_each_other_when_the_allowance_is_taken_away() {
     let (mut root, [(one, caller), (two, callee)]) = caller_and_callee();
     root.neighbours_told();

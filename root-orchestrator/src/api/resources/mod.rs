@@ -11,6 +11,7 @@ mod core;
 mod discovery;
 mod happened;
 mod kinds;
+mod list;
 mod namespaced;
 mod paths;
 mod platform;

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use ::resources::kind::Verb;
 use model::OrganizationId;
-use root_core::{Document, Object, ObjectKey, Organization, State as Truth, access::Verdict};
+use root_core::{Document, Object, ObjectKey, Organization, Seen, State as Truth, access::Verdict};
 use serde_json::{Value, json};
 
 use super::kinds::{Served, Source, Whose};
@@ -28,6 +28,11 @@ impl Row {
     /// Where a list goes on behind it.
     pub(super) fn cursor(&self) -> (Option<OrganizationId>, &str) {
         (self.organization, &self.name)
+    }
+
+    /// Whether a list that goes on behind another one has it still to come.
+    pub(super) fn is_behind(&self, cursor: Option<&(Option<OrganizationId>, String)>) -> bool {
+        cursor.is_none_or(|(organization, name)| self.cursor() > (*organization, name.as_str()))
     }
 }
 
@@ -82,18 +87,28 @@ impl Served {
         }
     }
 
+    /// All objects of the kind behind one, whosever they are, in order.
+    pub(super) fn rows_behind<'a>(
+        &self,
+        state: &'a Truth,
+        cursor: Option<&(Option<OrganizationId>, String)>,
+    ) -> Box<dyn Iterator<Item = Row> + 'a> {
+        let cursor = cursor.cloned();
+        if self.source != Source::Objects {
+            let rows = self.rows(state).into_iter();
+            return Box::new(rows.filter(move |row| row.is_behind(cursor.as_ref())));
+        }
+        let (organization, name) = cursor.unwrap_or_default();
+        let key = ObjectKey { resource: self.kind.resource(), organization, name };
+        Box::new(state.objects_behind(key).map(|(key, seen)| row_of(state, key, seen)))
+    }
+
     /// All objects of the kind, whosever they are, in order.
     pub(super) fn rows(&self, state: &Truth) -> Vec<Row> {
         match self.source {
             Source::Objects => {
                 let resource = self.kind.resource();
-                let row = |(key, seen): (&ObjectKey, &root_core::Seen)| Row {
-                    organization: key.organization,
-                    name: key.name.clone(),
-                    content: Arc::clone(&seen.content),
-                    revision: seen.revision.unwrap_or_else(|| state.revision()),
-                };
-                state.objects_of(&resource).map(row).collect()
+                state.objects_of(&resource).map(|(key, seen)| row_of(state, key, seen)).collect()
             }
             Source::Organizations => {
                 let revision = |id| state.written(&Document::Organization(id));
@@ -166,6 +181,15 @@ impl Served {
             metadata.remove("resourceVersion");
         }
         object
+    }
+}
+
+fn row_of(state: &Truth, key: &ObjectKey, seen: &Seen) -> Row {
+    Row {
+        organization: key.organization,
+        name: key.name.clone(),
+        content: Arc::clone(&seen.content),
+        revision: seen.revision.unwrap_or_else(|| state.revision()),
     }
 }
 

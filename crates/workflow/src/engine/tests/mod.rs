@@ -7,6 +7,7 @@ mod actions;
 mod crash;
 mod flow;
 mod items;
+mod messages;
 mod retry;
 mod schedule;
 

@@ -180,6 +180,22 @@ fn a_run_is_retried_from_where_it_failed() {
 }
 
 #[test]
+fn a_retry_by_hand_waits_for_others_of_a_task_that_queues() {
+    let mut world = World::new();
+    world.task("one", TaskSpec { concurrency: crate::Concurrency::Queue, ..first() });
+    let failed = world.fire("i");
+    world.end("1-one-1-0-1", ended(1));
+    world.fire("i");
+    let changes = world.workflow.retry(failed, world.now).expect("it failed");
+    world.turn(changes);
+    assert_eq!(world.names(), ["1-one-1-0-1", "2-one-1-0-1"], "the second is under way");
+    world.end("2-one-1-0-1", ended(0));
+    assert_eq!(world.names().last().map(String::as_str), Some("1-one-1-0-2"));
+    world.end("1-one-1-0-2", ended(0));
+    assert_eq!(world.phase(failed), RunPhase::Succeeded);
+}
+
+#[test]
 fn the_past_is_kept_as_far_as_each_task_says() {
     let mut world = World::new();
     let history = crate::HistoryLimits { successful: 2, failed: 1 };

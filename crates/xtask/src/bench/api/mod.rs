@@ -6,7 +6,7 @@
 
 mod hammer;
 mod mixed;
-mod peer;
+pub(super) mod peer;
 
 use std::time::{Duration, Instant};
 

@@ -18,7 +18,7 @@ use tokio::{net::TcpListener, runtime::Builder};
 const THREADS: usize = 2;
 
 /// Serves `body` until this program ends; where.
-pub(super) fn start(body: String) -> Result<SocketAddr> {
+pub(crate) fn start(body: String) -> Result<SocketAddr> {
     let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("bind a port")?;
     listener.set_nonblocking(true).context("use a port without waiting")?;
     let address = listener.local_addr().context("read the port")?;

@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::bench::{
-    http::{Body, Connection, Method},
+    http::Connection,
     stack::{
-        MEBIBYTES, Stack,
+        Stack,
         engine::{create_and_start, remove},
     },
 };
@@ -31,18 +31,9 @@ impl Docker {
     pub(super) async fn like_an_instance(stack: &Stack) -> Result<Self> {
         let instances = stack.engine.containers(Some(&stack.instance_label())).await?;
         let instance = instances.first().context("there is no instance to be like")?;
-        let path = format!("/containers/{instance}/json");
-        let instance = stack.engine.connect().await?.ask(Method::GET, &path, Body::Empty).await?;
         let (name, value) = stack.label();
-        let container = json!({
-            "Image": stack.image,
-            "Labels": {name: value},
-            "NetworkDisabled": instance["Config"]["NetworkDisabled"],
-            "HostConfig": {
-                "NetworkMode": instance["HostConfig"]["NetworkMode"],
-                "Memory": u64::from(MEBIBYTES) << 20,
-            },
-        });
+        let mut container = stack.engine.like(instance).await?;
+        container["Labels"] = json!({name: value});
         let mut connections = Vec::new();
         for _ in 0..IN_FLIGHT {
             connections.push(stack.engine.connect().await?);

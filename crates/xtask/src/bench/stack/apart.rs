@@ -58,8 +58,9 @@ pub(crate) fn run(program: &str, arguments: &[&str]) -> Result<()> {
 }
 
 fn build() -> Result<()> {
-    let packages = ["root-orchestrator", "cluster-orchestrator", "net-manager", "node-engine", "hello"];
-    eprintln!("building {ROOT}, {CLUSTER}, {NET_MANAGER}, {NODE_ENGINE} and hello");
+    let packages =
+        ["root-orchestrator", "cluster-orchestrator", "net-manager", "node-engine", "hello", "fleet"];
+    eprintln!("building {ROOT}, {CLUSTER}, {NET_MANAGER}, {NODE_ENGINE}, hello and the programs of a fleet");
     let mut command = Command::new(workspace::cargo());
     command.args(["build", "--quiet", "--release", "--bins"]);
     command.args(packages.iter().flat_map(|package| ["--package", package]));

@@ -93,6 +93,32 @@ impl Engine {
         Ok(listed.into_iter().map(|container| container.id).collect())
     }
 
+    /// A container as one there is, by its id: of the same image, in the same network, with as much memory.
+    pub(crate) async fn like(&self, container: &str) -> Result<Value> {
+        let path = format!("/containers/{container}/json");
+        let told = self.connect().await?.ask(Method::GET, &path, Body::Empty).await?;
+        Ok(json!({
+            "Image": told["Config"]["Image"],
+            "NetworkDisabled": told["Config"]["NetworkDisabled"],
+            "HostConfig": {
+                "NetworkMode": told["HostConfig"]["NetworkMode"],
+                "Memory": told["HostConfig"]["Memory"],
+            },
+        }))
+    }
+
+    /// Removes all containers of an image.
+    pub(crate) async fn remove_containers_of(&self, image: &str) -> Result<()> {
+        let filters = encoded(&json!({"ancestor": [image]}).to_string());
+        let path = format!("/containers/json?all=1&filters={filters}");
+        let mut connection = self.connect().await?;
+        let listed = connection.ask(Method::GET, &path, Body::Empty).await?;
+        for container in listed.as_array().into_iter().flatten() {
+            remove(&mut connection, container["Id"].as_str().context("a container has no id")?).await?;
+        }
+        Ok(())
+    }
+
     /// Removes all containers with a label.
     pub(crate) async fn remove_containers(&self, label: &str) -> Result<()> {
         let mut connection = self.connect().await?;

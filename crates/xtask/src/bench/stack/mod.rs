@@ -8,7 +8,7 @@
 
 pub(super) mod apart;
 pub(crate) mod engine;
-pub(super) mod process;
+pub(crate) mod process;
 pub(crate) mod root;
 pub(crate) mod wait;
 
@@ -257,7 +257,9 @@ impl Stack {
     async fn clear_engine(&self) -> Result<()> {
         let (name, value) = self.label();
         self.engine.remove_containers(&format!("{name}={value}")).await?;
-        self.engine.remove_containers(&self.instance_label()).await
+        self.engine.remove_containers(&self.instance_label()).await?;
+        // Attempts of tasks have other names.
+        self.engine.remove_containers_of(&self.image).await
     }
 
     fn purge(&self) -> Result<()> {

@@ -68,6 +68,12 @@ impl Process {
         }
     }
 
+    /// Kills it in the middle of whatever it does.
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        let killed = self.child.kill().and_then(|()| self.child.wait());
+        killed.map(drop).with_context(|| format!("kill {}", self.name))
+    }
+
     /// Asks it to end, kills it when it does not, and returns when it is gone.
     pub(crate) async fn end(mut self) -> Result<()> {
         let deadline = Instant::now() + ENDS_WITHIN;
