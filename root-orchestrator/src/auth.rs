@@ -17,7 +17,7 @@ use std::{
 
 use control::Stopping;
 use link::secret_hash;
-use model::{OrganizationId, TokenId, UserId};
+use model::{ClusterId, OrganizationId, TokenId, UserId};
 use root_core::{
     Session, State, Throttle, User,
     access::{Kind, Of, Rights, Verb, Verdict, may, may_somewhere, usual_owner},
@@ -61,6 +61,11 @@ impl Caller {
     /// Whether the caller may do that to something at all; see [`may_somewhere`].
     pub(crate) fn may_somewhere(&self, verb: Verb, kind: Kind) -> Verdict {
         may_somewhere(&self.rights, verb, kind)
+    }
+
+    /// Whether the caller may look at that cluster.
+    pub(crate) fn sees(&self, cluster: ClusterId) -> bool {
+        self.may(Verb::Get, Kind::Cluster, Of::Cluster(cluster)) == Verdict::Allowed
     }
 
     /// The same as [`Self::may`] without naming whose: of the caller's organisation, or of the platform, or the caller's own.

@@ -1,11 +1,13 @@
 //! `mangrove certs`: who has which certificate until when, and whose count no more.
 
+use std::collections::BTreeSet;
+
 use crate::{
     args::{CertsArguments, CertsWhat, Listing},
     client::{Client, path_segment},
     commands::get::{self, Columns},
     error::Error,
-    objects::{self, Certificate, Cluster, Listed},
+    objects::{self, Certificate, Listed},
     output::{Output, clean},
 };
 
@@ -17,13 +19,14 @@ pub(crate) async fn run(client: &Client, output: &Output, arguments: CertsArgume
     }
 }
 
-/// Those of the root and the clusters, then those of the workers of each cluster, which it tells of itself. Clusters that
-/// cannot are named.
+/// Those of the root and the clusters, then those of the workers of each of these clusters, which it tells of itself. Clusters
+/// that cannot are named. Who looks after one cluster is told of that one alone.
 async fn list(client: &Client, output: &Output, listing: Listing) -> Result<(), Error> {
     let mut certificates: Vec<Listed<Certificate>> = objects::list(client, "/api/certificates").await?;
-    let mut clusters: Vec<Listed<Cluster>> = objects::list(client, "/api/clusters/").await?;
-    clusters.sort_by_key(|item| (item.object.name.clone(), item.object.id.clone()));
-    for Cluster { id, name, .. } in clusters.into_iter().map(|item| item.object) {
+    let of_clusters = certificates.iter().map(|item| &item.object).filter(|it| !it.id.is_empty());
+    let clusters: BTreeSet<(String, String)> =
+        of_clusters.map(|it| (it.owner.clone(), it.id.clone())).collect();
+    for (name, id) in clusters {
         match objects::list::<Certificate>(client, &format!("/api/cluster/{id}/certificates")).await {
             Ok(of_workers) => certificates.extend(of_workers),
             Err(error) => {

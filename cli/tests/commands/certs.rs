@@ -6,22 +6,20 @@ use crate::{Home, done, failed, fake_root::FakeRoot};
 
 fn certificate(owner: &str, kind: &str, serial: &str, state: &str) -> Value {
     json!({
-        "owner": owner, "id": format!("id-{owner}"), "kind": kind, "serial": serial,
+        "owner": owner, "id": if owner == "root" { String::new() } else { format!("id-{owner}") },
+        "kind": kind, "serial": serial,
         "issued_at": "2026-11-22T08:00:00Z", "expires_at": "2020-01-01T00:00:00Z", "state": state,
     })
-}
-
-fn cluster(name: &str) -> Value {
-    json!({"_id": format!("id-{name}"), "cluster_name": name})
 }
 
 #[test]
 fn those_of_the_root_and_of_all_workers_are_listed_and_what_is_missing_is_told() {
     let root = FakeRoot::start();
-    root.state().clusters = vec![cluster("south"), cluster("north")];
     root.state().certificates = vec![
         certificate("root", "authority", "01", "valid"),
         certificate("north", "cluster", "02", "revoked"),
+        certificate("north", "intermediate", "04", "valid"),
+        certificate("south", "cluster", "05", "valid"),
     ];
     root.state().workers = [
         (200, json!([certificate("north/edge-1", "worker", "03", "expired")])),
@@ -32,10 +30,12 @@ fn those_of_the_root_and_of_all_workers_are_listed_and_what_is_missing_is_told()
     assert_eq!(
         home.run(&["certs"]),
         done(
-            "OWNER          KIND        STATE     ISSUED                 EXPIRES IN   SERIAL\n\
-             root           authority   valid     2026-11-22T08:00:00Z   expired      01\n\
-             north          cluster     revoked   2026-11-22T08:00:00Z   expired      02\n\
-             north/edge-1   worker      expired   2026-11-22T08:00:00Z   expired      03\n",
+            "OWNER          KIND           STATE     ISSUED                 EXPIRES IN   SERIAL\n\
+             root           authority      valid     2026-11-22T08:00:00Z   expired      01\n\
+             north          cluster        revoked   2026-11-22T08:00:00Z   expired      02\n\
+             north          intermediate   valid     2026-11-22T08:00:00Z   expired      04\n\
+             south          cluster        valid     2026-11-22T08:00:00Z   expired      05\n\
+             north/edge-1   worker         expired   2026-11-22T08:00:00Z   expired      03\n",
             "those of the workers of south are missing here: the root refused GET \
              /api/cluster/id-south/certificates: the cluster is not connected (503)\n"
         )
@@ -44,7 +44,6 @@ fn those_of_the_root_and_of_all_workers_are_listed_and_what_is_missing_is_told()
         root.requests(),
         [
             "GET /api/certificates",
-            "GET /api/clusters/",
             "GET /api/cluster/id-north/certificates",
             "GET /api/cluster/id-south/certificates",
         ]

@@ -55,6 +55,54 @@ fn hooks_are_listed_with_why_they_are_not_taken() {
     assert_eq!(lines[2][..5], ["till", "jobs", "create,delete", "3", "3"]);
     assert_eq!(listed.stderr, "hook till is not taken: the receiver answered 500\n");
     assert_eq!(home.run(&["hook", "list", "-o", "name"]).stdout, "shop\ntill\n");
+    // With all columns, and as the root tells of them: then the reasons are there already.
+    let wide = home.run(&["hook", "list", "-o", "wide"]);
+    let lines: Vec<Vec<&str>> = wide.stdout.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines[0][6..], ["SIGNED", "ORGANIZATION", "ID"]);
+    assert_eq!(lines[1][6..], ["yes", "acme", "id-1"]);
+    let listed = home.run(&["hook", "list", "-o", "json"]);
+    let told: Value = serde_json::from_str(&listed.stdout).expect("JSON");
+    assert_eq!(told[1]["last_error"]["reason"], "the receiver answered 500");
+    assert_eq!((told[0]["_id"].as_str(), listed.stderr.as_str()), (Some("id-1"), ""));
+
+    let (_root, home) = with_hooks(&[]);
+    let none = home.run(&["hook", "list"]);
+    assert_eq!(
+        none,
+        done("", "there are no hooks; `mangrove hook create NAME --url URL --entity jobs` makes one\n")
+    );
+}
+
+#[test]
+fn a_hook_is_given_another_entity_and_secret_and_one_that_is_not_there_is_not_changed() {
+    let (root, home) = with_hooks(&[hook("id-1", "shop", "acme", 0)]);
+    let secret = home.file("secret", "0123456789abcdef\r\n");
+    let other = ["hook", "update", "id-1", "--entity", "applications", "--secret-file", &secret];
+    assert_eq!(home.run(&other), done("", "hook shop is as you said, and nothing waits\n"));
+    let body = r#"{"entity":"applications","secret":"0123456789abcdef"}"#;
+    assert_eq!(root.requests()[1], format!("PATCH /api/v1/hooks/id-1 {body}"));
+    let both = home.run(&[&other[..], &["--unsigned"]].concat());
+    assert_eq!((both.code, root.requests().len()), (2, 0), "{both:?}");
+
+    let unknown = home.run(&["hook", "update", "shpo", "--unsigned"]);
+    assert_eq!(unknown, failed(1, "error: there is no hook `shpo`\n  hint: did you mean `shop`?\n"));
+    assert_eq!(root.requests(), ["GET /api/v1/hooks"]);
+    // What is no text is no secret, and nothing is asked of the root.
+    let binary = home.file("binary", "");
+    std::fs::write(&binary, [0xff, 0xfe]).expect("writable");
+    let refused = home.run(&["hook", "update", "shop", "--secret-file", &binary]);
+    assert_eq!((refused.code, root.requests().len()), (2, 0), "{refused:?}");
+    assert!(refused.stderr.contains(&binary), "{}", refused.stderr);
+}
+
+#[test]
+fn of_several_hooks_those_that_are_there_are_deleted() {
+    let (root, home) = with_hooks(&[hook("id-1", "shop", "acme", 0), hook("id-2", "till", "acme", 0)]);
+    let partly = home.run(&["hook", "delete", "nothing", "till", "shop"]);
+    assert_eq!((partly.code, partly.stdout.as_str()), (1, ""), "{partly:?}");
+    assert!(partly.stderr.contains("there is no hook `nothing`"), "{}", partly.stderr);
+    assert!(partly.stderr.contains("deleted hook till\ndeleted hook shop\n"), "{}", partly.stderr);
+    assert_eq!(root.requests()[1..], ["DELETE /api/v1/hooks/id-2", "DELETE /api/v1/hooks/id-1"]);
 }
 
 #[test]

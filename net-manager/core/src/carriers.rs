@@ -21,6 +21,8 @@ use std::{
 use model::{Moment, TunnelKey};
 use serde::{Deserialize, Serialize};
 
+/// The UDP port of the kernel's own WireGuard.
+pub const KERNEL_PORT: u16 = 50107;
 /// How often both ends speak over a link in the kernel if they have nothing to say, so that silence means something.
 pub const KERNEL_KEEPALIVE_SECONDS: u16 = 10;
 /// A lost word of the other end, and looks that are ten seconds apart, are not silence yet.
@@ -60,13 +62,13 @@ pub enum EngineReason {
 
 impl fmt::Display for EngineReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::KernelHasNone => "the kernel has no WireGuard",
-            Self::OtherHasNone => "the kernel there has no WireGuard",
-            Self::NotDirect => "no direct way is in use",
-            Self::NoHandshake => "the kernels have not met: is UDP port 50107 open?",
-            Self::Broke => "the kernel's link broke; it is tried again",
-        })
+        match self {
+            Self::KernelHasNone => f.write_str("the kernel has no WireGuard"),
+            Self::OtherHasNone => f.write_str("the kernel there has no WireGuard"),
+            Self::NotDirect => f.write_str("no direct way is in use"),
+            Self::NoHandshake => write!(f, "the kernels have not met: is UDP port {KERNEL_PORT} open?"),
+            Self::Broke => f.write_str("the kernel's link broke; it is tried again"),
+        }
     }
 }
 

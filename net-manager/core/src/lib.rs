@@ -22,7 +22,7 @@ mod reconcile;
 mod shares;
 mod state;
 
-pub use carriers::{Carrier, EngineReason, KERNEL_KEEPALIVE_SECONDS, Sign, Signs};
+pub use carriers::{Carrier, EngineReason, KERNEL_KEEPALIVE_SECONDS, KERNEL_PORT, Sign, Signs};
 pub use closest::{Echo, EchoOver, Nearness, RoundTrip};
 pub use isolation::{Isolation, Membership};
 pub use kernel::{

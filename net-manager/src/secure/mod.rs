@@ -20,14 +20,13 @@ use tokio::sync::Notify;
 
 pub use client::{Client, own_key};
 pub use engine::Engine;
+pub use net_core::KERNEL_PORT;
 pub use process::serve;
 
 /// Begins as the names of cables do, so that the rules for what instances may do hold for it.
 pub const INTERFACE: &str = "mgvsecure";
 /// The tunnel port of Oakestra's plan, so that firewalls need no new rule.
 pub const PORT: u16 = 50103;
-/// That of the kernel's own WireGuard.
-pub const KERNEL_PORT: u16 = 50107;
 /// What is left of 1500 bytes behind the headers of IPv6, UDP and WireGuard.
 pub(crate) const MTU: u16 = 1420;
 const KEY_FILE: &str = "tunnel.key";

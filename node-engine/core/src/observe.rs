@@ -280,7 +280,7 @@ impl Node {
                     Desired::Removed => wanted.generation == generation,
                     Desired::Running => false,
                 });
-                tracked.buried = tombstone.map(|wanted| wanted.generation);
+                tracked.carried_out = tombstone.map(|wanted| wanted.generation);
             }
             (_, Outcome::Failed { container, detail }) => {
                 if let Some(seen) = container {

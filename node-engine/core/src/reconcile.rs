@@ -214,7 +214,7 @@ impl Node {
     fn step_towards_removed(&self, now: Now, wanted: AssignedInstance) -> Step {
         let Some(tracked) = self.instances.get(&wanted.id) else { return Step::Rest };
         let containers = tracked.up_to(wanted.generation);
-        if containers.is_empty() && tracked.buried == Some(wanted.generation) {
+        if containers.is_empty() && tracked.carried_out == Some(wanted.generation) {
             return Step::Rest;
         }
         let leaving = tracked.leaving.as_ref().filter(|_| tracked.answers_calls(wanted.generation));

@@ -294,7 +294,7 @@ impl Node {
 }
 
 fn removed_phase(wanted: AssignedInstance, tracked: &Tracked) -> (Phase, String) {
-    let gone = tracked.buried == Some(wanted.generation) && tracked.up_to(wanted.generation).is_empty();
+    let gone = tracked.carried_out == Some(wanted.generation) && tracked.up_to(wanted.generation).is_empty();
     if gone {
         return (Phase::Removed, String::new());
     }

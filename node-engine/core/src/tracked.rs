@@ -46,7 +46,7 @@ pub(crate) struct Tracked {
     /// It is to be removed and others may still be connected to it.
     pub(crate) leaving: Option<Leaving>,
     /// The tombstone that has been carried out.
-    pub(crate) buried: Option<Generation>,
+    pub(crate) carried_out: Option<Generation>,
     pub(crate) reported: Option<InstanceReport>,
     /// What it used, as was reported last.
     pub(crate) told_usage: Usage,

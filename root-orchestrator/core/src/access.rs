@@ -157,6 +157,8 @@ enum Enough {
     Anybody,
     /// Any of these roles, and `Admin`.
     Roles(&'static [Role]),
+    /// Of the platform: any of `everywhere` and `Admin` in any organisation, and those of [`Self::Roles`] in `root`.
+    RolesEverywhere { everywhere: &'static [Role], in_root: &'static [Role] },
     /// `Admin` of `root`.
     PlatformAdmin,
 }
@@ -183,7 +185,12 @@ const fn enough(verb: Verb, kind: Kind) -> Enough {
         }
         (Kind::Organization, Verb::Create | Verb::Delete)
         | (Kind::Quota, Verb::Create | Verb::Update | Verb::Delete) => Enough::PlatformAdmin,
-        (Kind::Cluster | Kind::ResourceDefinition, Verb::Get) => Enough::Anybody,
+        (Kind::ResourceDefinition, Verb::Get) => Enough::Anybody,
+        // Who deploys says to which clusters, and who looks at it is told where it is.
+        (Kind::Cluster, Verb::Get) => Enough::RolesEverywhere {
+            everywhere: &[OrganizationAdmin, ApplicationProvider],
+            in_root: &[InfrastructureProvider],
+        },
         (Kind::Cluster, Verb::Create | Verb::Update | Verb::Delete)
         | (Kind::Worker | Kind::JoinToken, _)
         | (Kind::Metrics, Verb::Get) => Enough::Roles(&[InfrastructureProvider]),
@@ -232,14 +239,13 @@ pub fn may(rights: &Rights, verb: Verb, kind: Kind, of: Of) -> Verdict {
         Of::Organization(_) => match enough(verb, kind) {
             Enough::Anybody => true,
             Enough::Roles(roles) => has_one(rights, roles),
-            Enough::PlatformAdmin => false,
+            Enough::RolesEverywhere { .. } | Enough::PlatformAdmin => false,
         },
         Of::Platform | Of::Cluster(_) => match enough(verb, kind) {
             Enough::Anybody => true,
-            Enough::Roles(roles) => {
-                rights.in_root
-                    && (has_one(rights, roles)
-                        || rights.roles.iter().any(|held| is_one_there(*held, roles, of)))
+            Enough::Roles(roles) => has_one_of_platform(rights, roles, of),
+            Enough::RolesEverywhere { everywhere, in_root } => {
+                has_one(rights, everywhere) || has_one_of_platform(rights, in_root, of)
             }
             Enough::PlatformAdmin => false,
         },
@@ -305,6 +311,12 @@ fn has_one(rights: &Rights, roles: &[Role]) -> bool {
     rights.roles.contains(&Role::Admin) || roles.iter().any(|role| rights.roles.contains(role))
 }
 
+/// Whether somebody has one of the roles for the platform, or for the cluster that something is of.
+fn has_one_of_platform(rights: &Rights, roles: &[Role], of: Of) -> bool {
+    let has_one_there = || rights.roles.iter().any(|held| is_one_there(*held, roles, of));
+    rights.in_root && (has_one(rights, roles) || has_one_there())
+}
+
 /// Whether a role is one of `roles` for the cluster alone that something is of.
 fn is_one_there(held: Role, roles: &[Role], of: Of) -> bool {
     let Of::Cluster(cluster) = of else { return false };
@@ -318,6 +330,9 @@ fn is_in_scope(rights: &Rights, verb: Verb, kind: Kind, of: Of) -> bool {
         Scope::Role(role) => match enough(verb, kind) {
             Enough::Anybody => true,
             Enough::Roles(roles) => roles.contains(role) || is_one_there(*role, roles, of),
+            Enough::RolesEverywhere { everywhere, in_root } => {
+                everywhere.contains(role) || in_root.contains(role) || is_one_there(*role, in_root, of)
+            }
             Enough::PlatformAdmin => false,
         },
     };
@@ -332,15 +347,20 @@ fn needs(verb: Verb, kind: Kind, of: Of) -> String {
             return "that it is your own, or the role Admin in the organisation `root`".to_owned();
         }
     };
+    // Not by its id: whether there is such a cluster is nothing to tell.
+    let there = match of {
+        Of::Cluster(_) => " (of all clusters or of that one)",
+        Of::Platform | Of::Organization(_) | Of::Person(_) => "",
+    };
+    let named = |roles: &[Role], there: &str| -> String {
+        roles.iter().map(|role| format!("{role}{there} or ")).collect()
+    };
     match enough(verb, kind) {
-        Enough::Roles(roles) => {
-            let at = |role: &Role| match of {
-                Of::Cluster(cluster) => role.at(cluster),
-                Of::Platform | Of::Organization(_) | Of::Person(_) => None,
-            };
-            let named = roles.iter().flat_map(|role| [Some(*role), at(role)]).flatten();
-            let named: String = named.map(|role| format!("{role} or ")).collect();
-            format!("the role {named}Admin {place}")
+        Enough::Roles(roles) => format!("the role {}Admin {place}", named(roles, there)),
+        Enough::RolesEverywhere { everywhere, in_root } => {
+            let own = "in the organisation you are logged in to";
+            let (everywhere, in_root) = (named(everywhere, ""), named(in_root, there));
+            format!("the role {everywhere}Admin {own}, or {in_root}Admin {place}")
         }
         Enough::Anybody | Enough::PlatformAdmin => "the role Admin in the organisation `root`".to_owned(),
     }

@@ -82,4 +82,4 @@ pub use service::{Revision, Rollout, Service, UpdatePolicy};
 pub use sessions::{NewApiToken, Session};
 pub use state::{Application, Change, Cluster, Instance, State};
 pub use throttle::Throttle;
-pub use workflows::{Accepted, ActionCall, WorkflowKind};
+pub use workflows::{Accepted, ActionCall, RunWish, WorkflowKind};

@@ -7,7 +7,7 @@ use axum::{
     extract::{ConnectInfo, Query, rejection::QueryRejection},
     http::HeaderMap,
 };
-use root_core::access::{Kind, Of, Verdict};
+use root_core::access::{Kind, Verb, Verdict};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -127,8 +127,13 @@ pub(super) async fn can_i(
             return Err(Error::bad_field("cluster", message));
         }
         Some(cluster) => {
-            let cluster = workers::find(&*context.brain.read().await, &cluster)?;
-            caller.may(verb, kind, Of::Cluster(cluster))
+            let found = workers::find(&*context.brain.read().await, &cluster);
+            let of = workers::owner(&found);
+            // Who does not look at all clusters is not told which there are.
+            if caller.may_usually(Verb::Get, Kind::Cluster) == Verdict::Allowed {
+                found?;
+            }
+            caller.may(verb, kind, of)
         }
     };
     Ok(Json(match verdict {

@@ -8,7 +8,7 @@ use model::{
 };
 use root_core::{
     RevokedId, State as Truth,
-    access::{Kind, Verb},
+    access::{Kind, Of, Verb, Verdict},
 };
 use serde::Serialize;
 
@@ -53,6 +53,7 @@ pub(super) struct Owner {
 /// The newest certificate of the root or a cluster, by its kind.
 pub(super) struct Standing {
     pub(super) owner: Owner,
+    of: Of,
     pub(super) record: CertificateRecord,
 }
 
@@ -80,20 +81,21 @@ fn view(owner: Owner, record: &CertificateRecord, now: Timestamp) -> Certificate
     }
 }
 
-/// List the certificates of the root and of all clusters
+/// List the certificates of the root and of all clusters, or those of the clusters the caller looks after
 #[utoipa::path(get, path = "/api/certificates", tag = "certificates", responses(
     (status = 200, body = Vec<CertificateView>),
     (status = 401, body = ErrorBody),
-    (status = 403, description = "For administrators", body = ErrorBody),
+    (status = 403, description = "For those who look after the platform or a cluster", body = ErrorBody),
 ))]
 pub(super) async fn list(
     State(context): Shared,
     caller: Caller,
 ) -> Result<Json<Vec<CertificateView>>, Error> {
-    caller.must_be_admin()?;
+    caller.must_somewhere(Verb::Get, Kind::Worker)?;
     let now = context.own.borrow().now();
-    let listed = standing(&context).await.into_iter();
-    Ok(Json(listed.map(|Standing { owner, record }| view(owner, &record, now)).collect()))
+    let is_seen = |it: &Standing| caller.may(Verb::Get, Kind::Worker, it.of) == Verdict::Allowed;
+    let listed = standing(&context).await.into_iter().filter(is_seen);
+    Ok(Json(listed.map(|Standing { owner, record, .. }| view(owner, &record, now)).collect()))
 }
 
 /// Those of the root and of all clusters, by whose they are.
@@ -101,26 +103,28 @@ pub(super) async fn standing(context: &Context) -> Vec<Standing> {
     let own = context.own.borrow().record().clone();
     let of_root = |kind, record| {
         let owner = Owner { name: "root".to_owned(), id: String::new(), kind, revoked: false };
-        Standing { owner, record }
+        Standing { owner, of: Of::Platform, record }
     };
     let mut standing = vec![of_root("authority", context.authority.record().clone()), of_root("root", own)];
     let state = context.brain.read().await;
     standing.extend(state.certificates().filter_map(|(holder, record)| {
-        Some(Standing { owner: owner_at(&state, holder)?, record: record.clone() })
+        let (owner, cluster) = owner_at(&state, holder)?;
+        Some(Standing { owner, of: Of::Cluster(cluster), record: record.clone() })
     }));
     standing.sort_by(|one, other| one.owner.name.cmp(&other.owner.name));
     standing
 }
 
 /// `None` of a holder the root knows nothing of.
-fn owner_at(state: &Truth, holder: Holder) -> Option<Owner> {
+fn owner_at(state: &Truth, holder: Holder) -> Option<(Owner, ClusterId)> {
     let (id, kind) = match holder {
         Holder::Cluster(id) => (id, "cluster"),
         Holder::Intermediate(id) => (id, "intermediate"),
         Holder::Worker(_) | Holder::Network(_) => return None,
     };
     let name = state.cluster(id)?.name.clone();
-    Some(Owner { name, id: id.to_string(), kind, revoked: state.revocation(id, None).is_some() })
+    let revoked = state.revocation(id, None).is_some();
+    Some((Owner { name, id: id.to_string(), kind, revoked }, id))
 }
 
 /// List the certificates of the workers of a cluster

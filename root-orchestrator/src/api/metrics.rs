@@ -49,7 +49,7 @@ pub(super) async fn read(State(context): Shared, caller: Caller) -> Result<Respo
     caller.must(Verb::Get, Kind::Metrics)?;
     let now = context.own.borrow().now();
     let ends = certificates::standing(&context).await.into_iter().filter(|it| !it.owner.revoked).map(
-        |Standing { owner, record }| End {
+        |Standing { owner, record, .. }| End {
             owner: owner.name,
             kind: owner.kind,
             expires: record.lifetime.expires,

@@ -245,11 +245,11 @@ impl Caller {
         permit(self.may(verb, kind, of))
     }
 
-    /// The cluster of that name or id, unless the caller may not do that to something of it.
+    /// The cluster of that name or id, unless the caller may not do that to something of it. Whoever may do it only at others
+    /// is not told whether there is such a cluster.
     fn must_at(&self, state: &Truth, verb: Verb, kind: Kind, cluster: &str) -> Result<ClusterId, Error> {
         let found = workers::find(state, cluster);
-        let of = found.as_ref().map_or(Of::Platform, |id| Of::Cluster(*id));
-        self.must_of(verb, kind, of)?;
+        self.must_of(verb, kind, workers::owner(&found))?;
         found
     }
 

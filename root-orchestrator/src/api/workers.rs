@@ -4,7 +4,7 @@ use axum::{Json, http::StatusCode};
 use model::{ClusterAnswer, ClusterId, ClusterRequest, Scheduling};
 use root_core::{
     State as Truth,
-    access::{Kind, Verb},
+    access::{Kind, Of, Verb},
 };
 use serde::Serialize;
 
@@ -198,6 +198,11 @@ pub(super) fn find(state: &Truth, name: &str) -> Result<ClusterId, Error> {
     let by_id = name.parse().ok().filter(|id| state.cluster(*id).is_some());
     let by_name = || state.clusters().find(|cluster| cluster.name == name).map(|cluster| cluster.id);
     by_id.or_else(by_name).ok_or_else(|| Error::no_cluster(name))
+}
+
+/// Whose something of a cluster is that was looked for. One that is not there is answered as one that no role is for.
+pub(super) fn owner(found: &Result<ClusterId, Error>) -> Of {
+    Of::Cluster(*found.as_ref().unwrap_or(&ClusterId::new(uuid::Uuid::nil())))
 }
 
 pub(super) fn refused(reason: &str) -> Error {

@@ -11,24 +11,17 @@ use std::{
 use anyhow::{Context, bail};
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::{Request, StatusCode, client::conn::http1, header};
-use hyper_util::rt::TokioIo;
+use hyper::{Request, StatusCode, header};
 use root_core::{Reach, Unreachable};
 use rustls::{
     ClientConfig,
     pki_types::{InvalidDnsNameError, ServerName},
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-    time::timeout,
-};
-use tokio_rustls::TlsConnector;
-use tokio_util::task::AbortOnDropHandle;
+use tokio::time::timeout;
 use url::{Host, Url};
 
 use super::HooksConfig;
-use crate::outward::Outward;
+use crate::outward::{ExchangeError, Outward, Target, exchange};
 
 const LONGEST_MILLIS: u64 = 60_000;
 
@@ -52,7 +45,7 @@ pub(crate) enum PostError {
     #[error("no encrypted connection to {address}: {error}")]
     Tls { address: SocketAddr, error: io::Error },
     #[error("the connection failed: {0}")]
-    Connection(#[from] hyper::Error),
+    Connection(hyper::Error),
     #[error("the receiver answered {0}, and redirects are not followed; give the hook the URL it leads to")]
     Redirect(StatusCode),
     #[error("the receiver answered {0}; a delivery is taken by an answer from 200 to 299")]
@@ -121,16 +114,18 @@ impl Client {
 
     async fn post_to(&self, url: &Url, headers: Headers, body: Bytes) -> Result<StatusCode, PostError> {
         let address = self.look_up(url).await?;
-        let connect = |error| PostError::Connect { address, error };
-        let stream = TcpStream::connect(address).await.map_err(connect)?;
-        let request = request(url, headers, body)?;
-        if url.scheme() == "http" {
-            return ask(stream, request).await;
-        }
-        let name = server_name(url).map_err(|error| PostError::Url(error.to_string()))?;
-        let connector = TlsConnector::from(Arc::clone(&self.tls));
-        let tls = |error| PostError::Tls { address, error };
-        ask(connector.connect(name, stream).await.map_err(tls)?, request).await
+        let name = match url.scheme() {
+            "http" => None,
+            _ => Some(server_name(url).map_err(|error| PostError::Url(error.to_string()))?),
+        };
+        let to = Target { address, name };
+        let answered = exchange(&self.tls, to, request(url, headers, body)?).await;
+        // Of the answer only the status is read.
+        answered.map(|answered| answered.response.status()).map_err(|error| match error {
+            ExchangeError::Connect(error) => PostError::Connect { address, error },
+            ExchangeError::Tls(error) => PostError::Tls { address, error },
+            ExchangeError::Http(error) => PostError::Connection(error),
+        })
     }
 
     /// The address to connect to: the first that may be called.
@@ -194,17 +189,6 @@ fn request(url: &Url, headers: Headers, body: Bytes) -> Result<Request<Full<Byte
         .header(header::CONNECTION, "close");
     let request = headers.into_iter().fold(request, |request, (name, value)| request.header(name, value));
     request.body(Full::new(body)).map_err(|error| PostError::Url(error.to_string()))
-}
-
-/// Sends a request over a connection of its own; of the answer only the status is read.
-async fn ask(
-    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    request: Request<Full<Bytes>>,
-) -> Result<StatusCode, PostError> {
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    // It ends with this function, or when the time is over.
-    let _driving = AbortOnDropHandle::new(tokio::spawn(connection));
-    Ok(sender.send_request(request).await?.status())
 }
 
 fn server_name(url: &Url) -> Result<ServerName<'static>, InvalidDnsNameError> {

@@ -6,17 +6,10 @@ use std::{path::Path, sync::Arc, time::Duration};
 use axum::http::{Method, Request, StatusCode, Uri, header};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, pki_types::ServerName};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-    sync::Semaphore,
-};
-use tokio_rustls::TlsConnector;
-use tokio_util::task::AbortOnDropHandle;
+use tokio::sync::Semaphore;
 
-use crate::outward::Outward;
+use crate::outward::{Answered, ExchangeError, Outward, Target, exchange};
 
 /// For all of a request. Who logs in waits for three of them at most.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -130,44 +123,33 @@ impl Http {
     }
 
     async fn exchange(&self, uri: &Uri, host: &str, sent: Sent) -> Result<Answer, HttpError> {
-        let unreachable = |source| HttpError::Unreachable { host: host.to_owned(), source };
         let is_tls = uri.scheme_str() == Some("https");
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         let port = uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
-        let stream = TcpStream::connect((bare, port)).await.map_err(unreachable)?;
-        if !is_tls {
-            return exchange_over(stream, uri, host, sent).await;
-        }
-        let name = ServerName::try_from(bare.to_owned()).map_err(|_| AddressError(host.to_owned()))?;
-        let stream =
-            TlsConnector::from(Arc::clone(&self.tls)).connect(name, stream).await.map_err(unreachable)?;
-        exchange_over(stream, uri, host, sent).await
+        let name = if is_tls {
+            Some(ServerName::try_from(bare.to_owned()).map_err(|_| AddressError(host.to_owned()))?)
+        } else {
+            None
+        };
+        let request = request(uri, sent).map_err(|_| HttpError::Incomprehensible {
+            host: host.to_owned(),
+            problem: "what it gave cannot be sent back to it".to_owned(),
+        })?;
+        let answered = exchange(&self.tls, Target { address: (bare, port), name }, request).await;
+        let Answered { response, connection: _connection } = answered.map_err(|error| match error {
+            ExchangeError::Connect(source) | ExchangeError::Tls(source) => {
+                HttpError::Unreachable { host: host.to_owned(), source }
+            }
+            ExchangeError::Http(source) => HttpError::Broken { host: host.to_owned(), source },
+        })?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), LARGEST_ANSWER).collect().await.map_err(|error| {
+            let is_large = error.downcast_ref::<LengthLimitError>().is_some();
+            tracing::debug!(host, is_large, %error, "an answer of the identity provider is given up");
+            HttpError::Body(host.to_owned())
+        })?;
+        Ok(Answer { status, body: body.to_bytes(), host: host.to_owned() })
     }
-}
-
-async fn exchange_over(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    uri: &Uri,
-    host: &str,
-    sent: Sent,
-) -> Result<Answer, HttpError> {
-    let broken = |source| HttpError::Broken { host: host.to_owned(), source };
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-    // Its own errors are those of the request.
-    let _connection = AbortOnDropHandle::new(tokio::spawn(async move { drop(connection.await) }));
-    let request = request(uri, sent).map_err(|_| HttpError::Incomprehensible {
-        host: host.to_owned(),
-        problem: "what it gave cannot be sent back to it".to_owned(),
-    })?;
-    let response = sender.send_request(request).await.map_err(broken)?;
-    let status = response.status();
-    let body = Limited::new(response.into_body(), LARGEST_ANSWER).collect().await.map_err(|error| {
-        let is_large = error.downcast_ref::<LengthLimitError>().is_some();
-        tracing::debug!(host, is_large, %error, "an answer of the identity provider is given up");
-        HttpError::Body(host.to_owned())
-    })?;
-    Ok(Answer { status, body: body.to_bytes(), host: host.to_owned() })
 }
 
 fn request(uri: &Uri, sent: Sent) -> Result<Request<Full<Bytes>>, axum::http::Error> {
@@ -195,14 +177,14 @@ fn is_loopback(host: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use rustls::{ServerConfig, crypto::ring, pki_types::PrivateKeyDer};
+    use serde_json::json;
+    use tempfile::NamedTempFile;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpListener,
     };
-    use tokio_rustls::TlsAcceptor;
 
-    use super::*;
+    use super::{super::tests::saying_over_tls, *};
 
     /// What comes of asking somebody who answers so, and what was asked.
     async fn ask(answer: Vec<u8>, sent: Sent, deadline: Duration) -> (Result<Answer, HttpError>, String) {
@@ -268,39 +250,28 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_provider_at_https_is_believed_if_an_authority_in_the_file_vouches_for_it() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let certificate = |name: &str| {
-            let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("made");
-            let file = directory.path().join(name);
-            std::fs::write(&file, made.cert.pem()).expect("written");
-            (made, file)
+    async fn a_provider_at_https_is_believed_if_an_authority_in_the_file_vouches_for_its_name() {
+        let said = |_: &str| json!({});
+        let (address, own) = saying_over_tls("127.0.0.1", said).await;
+        let (named, for_name) = saying_over_tls("localhost", said).await;
+        let ask = async |address: &str, believed: &NamedTempFile| {
+            let http = Http::new(Some(believed.path()), false).expect("usable");
+            http.send(address, Sent::default()).await
         };
-        let ((made, own), (_, other)) = (certificate("own"), certificate("other"));
-        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
-        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .expect("known")
-            .with_no_client_auth()
-            .with_single_cert(vec![made.cert.der().clone()], key)
-            .expect("a pair");
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = format!("https://{}/", listener.local_addr().expect("bound"));
-        tokio::spawn(async move {
-            let acceptor = TlsAcceptor::from(Arc::new(config));
-            while let Ok((stream, _)) = listener.accept().await {
-                let Ok(mut stream) = acceptor.accept(stream).await else { continue };
-                let _asked = stream.read(&mut [0; 4096]).await;
-                drop(stream.write_all(&answer("200 OK", 2)).await);
-            }
-        });
-        let ask = async |believed: &Path| {
-            let http = Http::new(Some(believed), false).expect("usable");
-            http.send(&address, Sent::default()).await
-        };
-        assert_eq!(ask(&own).await.map(|answer| answer.body.len()).ok(), Some(2));
-        let refused = ask(&other).await.expect_err("nobody vouches for it");
-        assert!(matches!(refused, HttpError::Unreachable { .. }), "{refused}");
+        let by_name = named.replace("127.0.0.1", "localhost");
+        for (address, believed) in [(&address, &own), (&by_name, &for_name)] {
+            let answered = ask(address, believed).await;
+            assert_eq!(answered.expect("it is believed").body.as_ref(), b"{}", "{address}");
+        }
+        // Another authority, and one that vouches for somebody else.
+        for (address, believed) in [(&address, &for_name), (&named, &for_name)] {
+            let refused = ask(address, believed).await.expect_err("nobody vouches for it");
+            assert!(matches!(refused, HttpError::Unreachable { .. }), "{address}: {refused}");
+        }
+        // Who is believed is believed at https alone.
+        let plain = address.replace("https:", "http:");
+        let refused = ask(&plain, &own).await.expect_err("it is not encrypted");
+        assert!(matches!(refused, HttpError::Address(_)), "{refused}");
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! What is kept of logins under way, and what an identity provider that is there once may say.
 
+use rustls::{ServerConfig, crypto::ring, pki_types::PrivateKeyDer};
 use serde_json::json;
 use store::{History, SqliteStore};
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpListener,
 };
+use tokio_rustls::TlsAcceptor;
 
 use super::*;
 use crate::vault::SecretsKeyConfig;
@@ -20,13 +22,46 @@ pub(super) async fn saying(said: impl FnOnce(&str) -> serde_json::Value) -> Stri
     let address = format!("http://{}", listener.local_addr().expect("bound"));
     let said = said(&address).to_string();
     tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            let _asked = stream.read(&mut [0; 4096]).await;
-            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{said}", said.len());
-            drop(stream.write_all(answer.as_bytes()).await);
+        while let Ok((stream, _)) = listener.accept().await {
+            say(stream, &said).await;
         }
     });
     address
+}
+
+async fn say(mut stream: impl AsyncRead + AsyncWrite + Unpin, said: &str) {
+    let _asked = stream.read(&mut [0; 4096]).await;
+    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{said}", said.len());
+    drop(stream.write_all(answer.as_bytes()).await);
+}
+
+/// The same over TLS, by a certificate for `name` that vouches for itself, and a file with that.
+pub(super) async fn saying_over_tls(
+    name: &str,
+    said: impl FnOnce(&str) -> serde_json::Value,
+) -> (String, NamedTempFile) {
+    let made = rcgen::generate_simple_self_signed([name.to_owned()]).expect("made");
+    let file = NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), made.cert.pem()).expect("written");
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("known")
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .expect("a pair");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = format!("https://{}", listener.local_addr().expect("bound"));
+    let said = said(&address).to_string();
+    tokio::spawn(async move {
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        while let Ok((stream, _)) = listener.accept().await {
+            if let Ok(stream) = acceptor.accept(stream).await {
+                say(stream, &said).await;
+            }
+        }
+    });
+    (address, file)
 }
 
 async fn oidc() -> (TempDir, Oidc) {
@@ -34,6 +69,12 @@ async fn oidc() -> (TempDir, Oidc) {
 }
 
 async fn oidc_of(issuer: &str) -> (TempDir, Oidc) {
+    let config = OidcConfig { oidc_allow_http: true, ..OidcConfig::default() };
+    let (parent, oidc) = oidc_with(issuer, config).await;
+    (parent, oidc.expect("usable"))
+}
+
+async fn oidc_with(issuer: &str, config: OidcConfig) -> (TempDir, anyhow::Result<Oidc>) {
     let parent = tempfile::tempdir().expect("a directory");
     let directory = daemon::StateDirectory::open(parent.path()).expect("usable");
     let store = SqliteStore::open(&parent.path().join("store.sqlite"), History::USUAL).expect("a store");
@@ -42,10 +83,9 @@ async fn oidc_of(issuer: &str) -> (TempDir, Oidc) {
         oidc_issuer: Some(issuer.to_owned()),
         oidc_client_id: Some("mangrove".to_owned()),
         oidc_redirect_url: Some("https://root.example/api/auth/oidc/callback".to_owned()),
-        oidc_allow_http: true,
-        ..OidcConfig::default()
+        ..config
     };
-    let oidc = Oidc::new(&config, Arc::new(vault)).expect("usable").expect("a provider");
+    let oidc = Oidc::new(&config, Arc::new(vault)).map(|oidc| oidc.expect("a provider"));
     (parent, oidc)
 }
 
@@ -107,6 +147,34 @@ async fn who_is_asked_about_again_is_who_logged_in() {
         let other = oidc.ask_again("one", &identity("max"), &token).await.expect_err("it is not max");
         assert!(matches!(other, OidcError::Token(IdTokenError::Claim(ClaimError::Subject))), "{other}");
     }
+}
+
+#[tokio::test]
+async fn a_provider_at_https_is_asked_if_the_authorities_that_were_given_vouch_for_it() {
+    let said = |address: &str| {
+        json!({
+            "issuer": address, "authorization_endpoint": format!("{address}/authorize"), "token_endpoint": address,
+            "jwks_uri": address,
+        })
+    };
+    let (issuer, own) = saying_over_tls("127.0.0.1", said).await;
+    let trusting = |file: &NamedTempFile| OidcConfig {
+        oidc_ca_file: Some(file.path().to_owned()),
+        ..OidcConfig::default()
+    };
+    let (_parent, oidc) = oidc_with(&issuer, trusting(&own)).await;
+    let begun = oidc.expect("usable").begin(None).await.expect("it is believed");
+    assert!(begun.address.starts_with(&format!("{issuer}/authorize?")), "{}", begun.address);
+    assert!(begun.is_secure, "the browser comes back by https");
+
+    let (_, other) = saying_over_tls("127.0.0.1", said).await;
+    let (_parent, oidc) = oidc_with(&issuer, trusting(&other)).await;
+    let refused = oidc.expect("usable").begin(None).await.expect_err("nobody vouches for it");
+    assert!(matches!(refused, OidcError::Http(HttpError::Unreachable { .. })), "{refused}");
+
+    let (_parent, plain) = oidc_with(ISSUER, OidcConfig::default()).await;
+    let refused = plain.map(|_| ()).expect_err("that takes --oidc-allow-http");
+    assert_eq!(refused.to_string(), "use what --oidc-issuer says");
 }
 
 #[tokio::test]

@@ -78,11 +78,100 @@ async fn a_role_for_one_cluster_opens_that_and_no_other() {
         .await;
     }
     // What is of the platform is not of a cluster.
-    for path in ["/api/certificates", "/metrics"] {
-        assert!(is_refused(&olga.get(path).await), "{path}");
-    }
+    assert!(is_refused(&olga.get("/metrics").await));
     assert!(is_refused(&olga.delete("/api/certificates/shop").await));
     assert_eq!(ada.get("/api/cluster/yard/workers").await.status, 200);
+}
+
+fn names(listed: &Value, name: &str) -> Vec<String> {
+    let all = listed.as_array().expect("a list").iter();
+    all.map(|one| one.pointer(name).and_then(Value::as_str).expect("a name").to_owned()).collect()
+}
+
+const OBJECTS: &str = "/apis/mangrove.io/v1/clusters";
+
+#[tokio::test]
+async fn who_looks_after_one_cluster_is_shown_that_one_alone() {
+    let fleet = Fleet::start().await;
+    let ada = &fleet.root.api;
+    register(ada, "kim", &["Infrastructure_Provider@shop"]).await;
+    let kim = ada.as_user("kim", &password("kim"), "root").await;
+    for path in ["/api/clusters", "/api/clusters/active"] {
+        assert_eq!(names(&kim.get(path).await.ok(), "/cluster_name"), ["shop"], "{path}");
+        assert_eq!(names(&ada.get(path).await.ok(), "/cluster_name").len(), 2, "{path}");
+        assert_eq!(
+            names(&fleet.olga.get(path).await.ok(), "/cluster_name").len(),
+            2,
+            "{path}: by another role"
+        );
+    }
+    let of_shop = kim.get("/api/certificates").await.ok();
+    assert_eq!(names(&of_shop, "/owner"), ["shop", "shop"]);
+    assert_eq!(names(&of_shop, "/kind"), ["cluster", "intermediate"]);
+    assert_eq!(names(&fleet.olga.get("/api/certificates").await.ok(), "/owner"), ["shop", "shop"]);
+
+    // As objects.
+    assert_eq!(names(&kim.get(OBJECTS).await.ok()["items"], "/metadata/name"), ["shop"]);
+    assert_eq!(kim.get(&format!("{OBJECTS}/shop")).await.status, 200);
+    // The same of one that is there, and of one that is not.
+    for path in ["/api/cluster/NAME/workers".to_owned(), format!("{OBJECTS}/NAME")] {
+        let [there, nowhere] = ["yard", "nowhere"].map(|name| (path.replace("NAME", name), name));
+        let [there, nowhere] = [there, nowhere].map(async |(path, name)| {
+            let answer = kim.get(&path).await;
+            assert!(is_refused(&answer), "{path}: {}", answer.body);
+            answer.body["message"].as_str().expect("a message").replace(name, "NAME")
+        });
+        assert_eq!(there.await, nowhere.await);
+    }
+    let may = async |name: &str| {
+        let answer = kim.get(&format!("/api/auth/can-i?verb=get&resource=worker&cluster={name}")).await;
+        answer.ok()["allowed"].clone()
+    };
+    assert_eq!([may("shop").await, may("yard").await, may("nowhere").await], [true, false, false]);
+    assert_eq!(watched(&kim).await, ["shop"]);
+    assert_eq!(watched(ada).await, ["shop", "yard"]);
+    let may = async |name: &str| {
+        let of = json!({"group": "mangrove.io", "resource": "clusters", "verb": "get", "name": name});
+        let review = json!({
+            "apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": of},
+        });
+        kim.post("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", &review).await.body["status"]
+            ["allowed"]
+            .clone()
+    };
+    assert_eq!([may("shop").await, may("yard").await], [true, false]);
+    let review = json!({
+        "apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectRulesReview", "spec": {"namespace": "root"},
+    });
+    let rules = kim.post("/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", &review).await.body;
+    let rules = rules["status"]["resourceRules"].as_array().expect("rules").clone();
+    let of_clusters: Vec<&Value> =
+        rules.iter().filter(|rule| rule["resources"] == json!(["clusters"])).collect();
+    assert_eq!(of_clusters.len(), 1, "{rules:?}");
+    assert_eq!(of_clusters[0]["resourceNames"], json!(["shop"]));
+
+    // Without a role there is nothing to be seen.
+    register(ada, "max", &[]).await;
+    let max = ada.as_user("max", &password("max"), "root").await;
+    for path in ["/api/clusters", "/api/clusters/active", "/api/certificates", OBJECTS] {
+        assert!(is_refused(&max.get(path).await), "{path}");
+    }
+}
+
+/// The clusters somebody who watches them is told of first.
+async fn watched(api: &Api) -> Vec<String> {
+    let path = format!("{}{OBJECTS}?watch=true&timeoutSeconds=1", api.base());
+    let told = api.client().get(path).bearer_auth(api.bearer()).send().await.expect("the root answers");
+    let told = told.text().await.expect("lines");
+    let mut names: Vec<String> = told
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).expect("an event"))
+        .filter(|event| event["type"] == "ADDED")
+        .map(|event| event["object"]["metadata"]["name"].as_str().expect("a name").to_owned())
+        .collect();
+    names.sort();
+    names
 }
 
 #[tokio::test]

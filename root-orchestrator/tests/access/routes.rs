@@ -7,11 +7,21 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use testkit::{Api, Cluster, Root, Worker};
 
-use super::{Site, deploy, register};
+use super::{Site, deploy, password, register};
 
 const TABLE: &str = include_str!("routes.txt");
-const CALLERS: [&str; 8] =
-    ["anonymous", "cluster", "worker", "expired", "other", "member", "admin", "platform"];
+const CALLERS: [&str; 10] = [
+    "anonymous",
+    "cluster",
+    "worker",
+    "expired",
+    "other",
+    "member",
+    "admin",
+    "platform",
+    "here",
+    "elsewhere",
+];
 /// Ends the logins of those who try it, so it is tried last.
 const LAST: &str = "/api/auth/logout";
 
@@ -46,9 +56,13 @@ pub(super) async fn routes(api: &Api) -> Vec<Route> {
 /// What the routes are tried with; made anew where a caller may have removed it.
 struct Things {
     site: Site,
-    /// They have certificates of this root, and no part in what is tried.
+    /// They have certificates of this root, and are not connected to it.
     machines: (Cluster, Worker),
     expired: Api,
+    /// Looks after the cluster `one`, which is asked about.
+    here: Api,
+    /// Looks after another.
+    elsewhere: Api,
     bob: String,
     /// An application and its service, which has one instance.
     shop: Option<(String, String)>,
@@ -62,6 +76,7 @@ impl Things {
         let mut worker = cluster.worker(&root.api, "good").await;
         worker.kill();
         cluster.kill();
+        root.cluster("two").await.kill();
         testkit::wait_until("the cluster to be gone", async || {
             let active = root.api.get("/api/clusters/active").await.ok();
             if active == json!([]) { Ok(()) } else { Err(active.to_string()) }
@@ -69,6 +84,11 @@ impl Things {
         .await;
         let site = Site::of(root).await;
         register(&site.eve, "kim", &[]).await;
+        let looks_after = async |name: &str, cluster: &str| {
+            register(site.ada(), name, &[&format!("Infrastructure_Provider@{cluster}")]).await;
+            site.ada().as_user(name, &password(name), "root").await
+        };
+        let (here, elsewhere) = (looks_after("here", "one").await, looks_after("elsewhere", "two").await);
         let soon = json!({"name": "soon over", "ttl_seconds": 1});
         let token = site.ada().post("/api/auth/tokens", &soon).await.ok();
         let expired = site.ada().with_token(token["token"].as_str().expect("a token"));
@@ -81,7 +101,7 @@ impl Things {
         .await;
         let bob = site.bob.get("/api/user/bob").await.ok();
         let bob = bob["_id"]["$oid"].as_str().expect("an id").to_owned();
-        Self { site, machines: (cluster, worker), expired, bob, shop: None, shops: 0 }
+        Self { site, machines: (cluster, worker), expired, here, elsewhere, bob, shop: None, shops: 0 }
     }
 
     fn caller(&self, name: &str) -> Api {
@@ -94,6 +114,8 @@ impl Things {
             "member" => self.site.bob.clone(),
             "admin" => self.site.eve.clone(),
             "platform" => self.site.ada().clone(),
+            "here" => self.here.clone(),
+            "elsewhere" => self.elsewhere.clone(),
             _ => unreachable!("there is no caller {name}"),
         }
     }
@@ -198,12 +220,18 @@ impl Things {
                 put("organization", &self.site.acme);
                 put("id", &self.site.acme);
             }
-            "cluster" | "certificates" => {
-                put("id", "nowhere");
+            "cluster" => {
+                put("id", "one");
                 put("worker", "nobody");
             }
+            "certificates" => put("id", "nowhere"),
             "tokens" if path.contains('{') => {
-                let made = self.site.ada().post("/api/tokens", &json!({"kind": "worker"})).await.ok();
+                let made = self
+                    .site
+                    .ada()
+                    .post("/api/tokens", &json!({"kind": "worker", "cluster": "one"}))
+                    .await
+                    .ok();
                 put("id", made["id"].as_str().expect("an id"));
             }
             "auth" if path.contains('{') => {

@@ -129,8 +129,8 @@ impl Wireguard {
             let device = if is_ours { device } else { device.private_key(key).listen_port(port) };
             changes.into_iter().fold(device, WgDeviceBuilder::peer)
         };
-        let busy = "set up (is its UDP port, 50107, another program's?)";
-        self.family.set_device_by_name(NAME, configure).await.map_err(failed(busy))?;
+        let busy = format!("set up (is its UDP port, {port}, another program's?)");
+        self.family.set_device_by_name(NAME, configure).await.map_err(failed(&busy))?;
         self.set.extend(different.into_iter().map(|(key, peer)| (*key, peer.endpoint)));
         let index = index(route).await?;
         let index = index.ok_or_else(|| DatapathError::from_attempt("find mgvkernel")("it is gone"))?;
@@ -140,7 +140,7 @@ impl Wireguard {
             let unchecked = [(Ipv4Devconf::RpFilter, UNCHECKED)];
             route.set_ipv4_devconf_by_index(index, &unchecked).await.map_err(failed("set up"))?;
         }
-        route.set_link_up_by_index(index).await.map_err(failed(busy))
+        route.set_link_up_by_index(index).await.map_err(failed(&busy))
     }
 
     /// What it says of the other ends it knows.

@@ -35,9 +35,8 @@ fn of(kind: &str, verbs: &[&str]) -> Vec<String> {
 const ALL: [&str; 4] = ["get", "create", "update", "delete"];
 
 #[test]
-fn everybody_may_look_at_clusters_and_definitions_and_keep_api_tokens() {
-    let anybody =
-        [of("resource-definition", &["get"]), of("cluster", &["get"]), of("api-token", &ALL)].concat();
+fn everybody_may_look_at_definitions_and_keep_api_tokens() {
+    let anybody = [of("resource-definition", &["get"]), of("api-token", &ALL)].concat();
     assert_eq!(allowed(&rights(ACME, &[])), anybody);
     assert_eq!(allowed(&rights(ROOT, &[])), anybody);
 }
@@ -117,18 +116,27 @@ fn a_role_for_one_cluster_is_for_nothing_else() {
     let at_one = rights(ROOT, &[of_shop()]);
     let all = ["cluster", "worker", "join-token"].map(|kind| of(kind, &ALL)).concat();
     assert_eq!(allowed_at(&at_one, shop()), all);
-    assert_eq!(allowed_at(&at_one, yard()), ["get:cluster"], "as everybody");
+    assert_eq!(allowed_at(&at_one, yard()), [""; 0]);
     assert_eq!(allowed(&at_one), allowed(&rights(ROOT, &[])), "nothing of the platform");
-    assert_eq!(allowed_at(&rights(ROOT, &[]), shop()), ["get:cluster"], "what was not given is refused");
-    assert_eq!(
-        allowed_at(&rights(ACME, &[of_shop(), Role::Admin]), shop()),
-        ["get:cluster"],
-        "only in `root`"
-    );
+    assert_eq!(allowed_at(&rights(ROOT, &[]), shop()), [""; 0], "what was not given is refused");
+    assert_eq!(allowed_at(&rights(ACME, &[of_shop()]), shop()), [""; 0], "only in `root`");
     assert_eq!(allowed_at(&rights(ROOT, &[Role::InfrastructureProvider]), yard()), all);
     assert_eq!(may_somewhere(&at_one, Verb::Create, Kind::JoinToken), Verdict::Allowed);
+    assert_eq!(may_somewhere(&at_one, Verb::Get, Kind::Cluster), Verdict::Allowed);
+    assert_ne!(may_somewhere(&rights(ROOT, &[]), Verb::Get, Kind::Cluster), Verdict::Allowed);
     assert_ne!(may_somewhere(&at_one, Verb::Get, Kind::Metrics), Verdict::Allowed);
     assert_ne!(may_somewhere(&rights(ROOT, &[]), Verb::Get, Kind::Worker), Verdict::Allowed);
+}
+
+#[test]
+fn clusters_are_looked_at_by_who_deploys_to_them_wherever_that_is() {
+    for role in [Role::Admin, Role::OrganizationAdmin, Role::ApplicationProvider] {
+        assert_eq!(allowed_at(&rights(ACME, &[role]), shop()), ["get:cluster"], "{role}");
+        let more = rights(ROOT, &[role, of_shop()]);
+        assert_eq!(may(&more, Verb::Get, Kind::Cluster, Of::Cluster(yard())), Verdict::Allowed, "{role}");
+    }
+    let elsewhere = rights(ACME, &[Role::InfrastructureProvider]);
+    assert_eq!(allowed_at(&elsewhere, shop()), [""; 0]);
 }
 
 #[test]
@@ -155,7 +163,7 @@ fn a_role_for_one_cluster_is_given_by_who_holds_it_or_more() {
 
     let of_one = of_shop().to_string();
     let limited = scoped(rights(ROOT, &[Role::InfrastructureProvider]), &[&of_one]);
-    assert_eq!(allowed_at(&limited, yard()), ["get:cluster"]);
+    assert_eq!(allowed_at(&limited, yard()), [""; 0]);
     assert_eq!(allowed_at(&limited, shop()).len(), 12);
     assert_eq!(may_somewhere(&limited, Verb::Get, Kind::JoinToken), Verdict::Allowed);
     assert!(limited.holds(of_shop()) && !limited.holds(other));
@@ -194,13 +202,14 @@ fn a_refusal_says_what_it_takes() {
         "You have not enough permissions! To create a resource of kind `application` takes the role \
          Application_Provider or Admin in the organisation you are logged in to."
     );
-    let at_another = may(&rights(ROOT, &[of_shop()]), Verb::Update, Kind::Worker, Of::Cluster(yard()));
-    let needs = format!(
-        "the role Infrastructure_Provider or Infrastructure_Provider@{} or Admin in the organisation `root`",
-        yard()
-    );
-    let why = Refused::Role { verb: Verb::Update, kind: Kind::Worker, needs };
-    assert_eq!(at_another, Verdict::Refused(why));
+    let at_another = |verb, kind| may(&rights(ROOT, &[of_shop()]), verb, kind, Of::Cluster(yard()));
+    let needs = "the role Infrastructure_Provider (of all clusters or of that one) or Admin in the organisation `root`";
+    let why = Refused::Role { verb: Verb::Update, kind: Kind::Worker, needs: needs.to_owned() };
+    assert_eq!(at_another(Verb::Update, Kind::Worker), Verdict::Refused(why));
+    let needs = "the role Organization_Admin or Application_Provider or Admin in the organisation you are logged in to, \
+                 or Infrastructure_Provider (of all clusters or of that one) or Admin in the organisation `root`";
+    let why = Refused::Role { verb: Verb::Get, kind: Kind::Cluster, needs: needs.to_owned() };
+    assert_eq!(at_another(Verb::Get, Kind::Cluster), Verdict::Refused(why));
     let limited = scoped(rights(ACME, &[Role::Admin]), &["get:application"]);
     assert_eq!(
         may(&limited, Verb::Delete, Kind::Application, Of::Organization(ACME)),

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use workflow::{ObjectName, RunId, RunPhase, TaskRunId};
 
 use super::*;
-use crate::Service;
+use crate::{RunWish, Service};
 
 fn document(kind: &str, name: &str, spec: &Value) -> Value {
     json!({"apiVersion": "sirocco.cloud/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec})
@@ -246,11 +246,11 @@ fn organisations_know_nothing_of_each_others_runs() {
     let mut root = beginning();
     let run = root.fire();
     assert!(root.state.run_of(ROOT, run).is_err());
-    assert!(root.state.cancel_run(ROOT, run, root.now).is_err());
+    assert!(root.state.ask_of_run(ROOT, run, RunWish::Cancel, root.now).is_err());
     assert!(root.state.fire(ROOT, "i", None, root.now).is_err());
     let application = root.state.application(root.attempt("1-one-1-0-1").application).expect("there");
     assert_eq!((application.organization, application.name.as_str()), (ACME, "task-runs"));
-    let changes = root.state.cancel_run(ACME, run, root.now).expect("it is in progress");
+    let changes = root.state.ask_of_run(ACME, run, RunWish::Cancel, root.now).expect("it is in progress");
     root.apply(changes);
     root.reconcile();
     let id = root.instance_of("1-one-1-0-1");

@@ -33,7 +33,7 @@ use workflow::{AttemptEnd, AttemptId, Effect, Exit, Fact, Schemas, TaskRunId, Wo
 
 pub use calls::ActionCall;
 pub use objects::WorkflowKind;
-pub use wishes::Accepted;
+pub use wishes::{Accepted, RunWish};
 
 use objects::Stirred;
 

@@ -16,6 +16,15 @@ pub struct Accepted {
     pub warnings: Vec<Cause>,
 }
 
+/// What may be asked of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunWish {
+    /// Stop all of it; one that is over is not.
+    Cancel,
+    /// Try again what failed in it; not while it is in progress, nor if nothing failed.
+    Retry,
+}
+
 impl State {
     /// Tasks, ignitors and runs of all organisations. The namespace of each is the id of its organisation.
     #[must_use]
@@ -127,32 +136,23 @@ impl State {
         run.ok_or_else(|| Rejected::None { kind: "run", name: id.to_string() })
     }
 
-    /// Stops all of a run.
+    /// Does what is asked of a run.
     ///
     /// # Errors
-    /// When there is none, or it is over.
-    pub fn cancel_run(
+    /// When there is none, or see [`RunWish`].
+    pub fn ask_of_run(
         &self,
         organization: OrganizationId,
         id: RunId,
+        wish: RunWish,
         now: Now,
     ) -> Result<Vec<Change>, Rejected> {
         self.run_of(organization, id)?;
-        self.workflow().cancel(id, now).map(ours)
-    }
-
-    /// Has what failed in a run be tried again.
-    ///
-    /// # Errors
-    /// When there is none, it is in progress, or nothing failed.
-    pub fn retry_run(
-        &self,
-        organization: OrganizationId,
-        id: RunId,
-        now: Now,
-    ) -> Result<Vec<Change>, Rejected> {
-        self.run_of(organization, id)?;
-        self.workflow().retry(id, now).map(ours)
+        let changes = match wish {
+            RunWish::Cancel => self.workflow().cancel(id, now),
+            RunWish::Retry => self.workflow().retry(id, now),
+        };
+        changes.map(ours)
     }
 
     /// Gives the object of a run another content, made of what it was when it was `seen`, and does what that asks for:
@@ -173,12 +173,10 @@ impl State {
         let is_retried = retries(&content) > retries(&seen.content);
         let run = key.organization.zip(key.name.parse().ok().map(RunId));
         let ((), mut changes) = self.update_object(key, seen, content)?;
-        if let Some((organization, run)) = run {
-            if is_cancelled {
-                changes.extend(self.cancel_run(organization, run, now).map_err(ObjectRejected::Run)?);
-            } else if is_retried {
-                changes.extend(self.retry_run(organization, run, now).map_err(ObjectRejected::Run)?);
-            }
+        let retried = is_retried.then_some(RunWish::Retry);
+        let wish = if is_cancelled { Some(RunWish::Cancel) } else { retried };
+        if let (Some((organization, run)), Some(wish)) = (run, wish) {
+            changes.extend(self.ask_of_run(organization, run, wish, now).map_err(ObjectRejected::Run)?);
         }
         Ok(((), changes))
     }

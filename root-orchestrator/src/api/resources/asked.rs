@@ -5,6 +5,7 @@ use axum::{
     extract::FromRequestParts,
     http::{HeaderMap, header, request::Parts},
 };
+use utoipa::IntoParams;
 
 use super::{
     super::Context,
@@ -19,6 +20,22 @@ pub(in crate::api) struct Asked {
     pub(super) content_type: Option<String>,
     /// Who is said to own what is written, if the request does not say.
     agent: String,
+}
+
+/// What the query of a list or a watch says of what is wanted; [`Asked`] reads it with all else.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query, rename_all = "camelCase")]
+#[expect(dead_code, reason = "only its description is of use")]
+pub(in crate::api) struct Selection {
+    /// Which labels, such as `app=shop`
+    label_selector: Option<String>,
+    /// Which fields, such as `metadata.name=one`
+    field_selector: Option<String>,
+    /// How many at once
+    limit: Option<u32>,
+    /// Where the list before ended
+    #[param(rename = "continue")]
+    continues: Option<String>,
 }
 
 impl Asked {

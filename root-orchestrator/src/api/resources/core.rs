@@ -4,7 +4,7 @@ use super::{
     super::{Path, body::Body},
     Answer, Asking, Shared, State,
     answer::Answers,
-    asked::{self, Asked},
+    asked::{self, Asked, Selection},
     read::{self, Place},
     write,
 };
@@ -17,13 +17,7 @@ fn place() -> Place {
 /// List namespaces, or watch them
 ///
 /// With `watch=true` the answer is a line for each change, and does not end.
-#[utoipa::path(get, path = "/api/v1/namespaces", tag = "resources",
-    params(
-        ("labelSelector" = Option<String>, Query, description = "Which labels, such as `app=shop`"),
-        ("fieldSelector" = Option<String>, Query, description = "Which fields, such as `metadata.name=one`"),
-        ("limit" = Option<u32>, Query, description = "How many at once"),
-        ("continue" = Option<String>, Query, description = "Where the list before ended"),
-    ), responses(Answers))]
+#[utoipa::path(get, path = "/api/v1/namespaces", tag = "resources", params(Selection), responses(Answers))]
 pub(in crate::api) async fn list(State(context): Shared, caller: Asking, asked: Asked) -> Answer {
     read::all(context, caller?, place(), asked).await
 }
@@ -74,13 +68,7 @@ fn events(namespace: Option<String>) -> Place {
 /// List what has happened in all organisations, or watch it
 ///
 /// With `watch=true` the answer is a line for each event, and does not end.
-#[utoipa::path(get, path = "/api/v1/events", tag = "resources",
-    params(
-        ("labelSelector" = Option<String>, Query, description = "Which labels, such as `app=shop`"),
-        ("fieldSelector" = Option<String>, Query, description = "Which fields, such as `involvedObject.name=one`"),
-        ("limit" = Option<u32>, Query, description = "How many at once"),
-        ("continue" = Option<String>, Query, description = "Where the list before ended"),
-    ), responses(Answers))]
+#[utoipa::path(get, path = "/api/v1/events", tag = "resources", params(Selection), responses(Answers))]
 pub(in crate::api) async fn list_all_events(State(context): Shared, caller: Asking, asked: Asked) -> Answer {
     read::all(context, caller?, events(None), asked).await
 }
@@ -90,10 +78,7 @@ pub(in crate::api) async fn list_all_events(State(context): Shared, caller: Aski
 /// With `watch=true` the answer is a line for each event, and does not end.
 #[utoipa::path(get, path = "/api/v1/namespaces/{namespace}/events", tag = "resources",
     params(
-        ("labelSelector" = Option<String>, Query, description = "Which labels, such as `app=shop`"),
-        ("fieldSelector" = Option<String>, Query, description = "Which fields, such as `involvedObject.name=one`"),
-        ("limit" = Option<u32>, Query, description = "How many at once"),
-        ("continue" = Option<String>, Query, description = "Where the list before ended"),
+        Selection,
         ("namespace" = String, Path, description = "Name of the organisation"),
     ), responses(Answers))]
 pub(in crate::api) async fn list_events(

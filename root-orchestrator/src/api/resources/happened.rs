@@ -84,5 +84,5 @@ pub(super) fn row(state: &Truth, event: &Event) -> Row {
         "reportingInstance": "",
     });
     let revision = event.revision.unwrap_or_else(|| state.revision());
-    Row { organization: Some(event.organization), name, content: Arc::new(content), revision }
+    Row { organization: Some(event.organization), cluster: None, name, content: Arc::new(content), revision }
 }

@@ -15,7 +15,7 @@ use root_core::{
 };
 use serde_json::json;
 
-use super::{answer::about_namespace, views::View, workflows};
+use super::{super::workers, answer::about_namespace, views::View, workflows};
 use crate::auth::Caller;
 
 /// Where the objects of a kind are.
@@ -184,10 +184,18 @@ impl Served {
         }
     }
 
-    /// Whether the caller may do that at all.
-    fn usual_verdict(&self, caller: &Caller, verb: Verb) -> Verdict {
+    /// Whether the caller may do that at all: to the object of that name, if one is named.
+    fn usual_verdict(&self, state: &Truth, caller: &Caller, verb: Verb, name: &str) -> Verdict {
         if self.kind.is_namespaced || self.source == Source::Organizations {
             caller.may_usually(counted(verb), self.access)
+        } else if self.source == Source::View(View::Clusters) {
+            match name {
+                "" => caller.may_somewhere(counted(verb), self.access),
+                name => {
+                    let of = workers::owner(&workers::find(state, name));
+                    caller.may(counted(verb), self.access, of)
+                }
+            }
         } else {
             self.verdict(caller, verb, None)
         }
@@ -203,7 +211,7 @@ impl Served {
         name: &str,
     ) -> Result<Whose, Status> {
         let kind = &self.kind;
-        let usually = || match self.usual_verdict(caller, verb) {
+        let usually = || match self.usual_verdict(state, caller, verb, name) {
             Verdict::Allowed => Ok(()),
             Verdict::Hidden => Err(Status::forbidden(kind.about(name), "it is another organisation's")),
             Verdict::Refused(refused) => Err(Status::forbidden(kind.about(name), &refused.to_string())),

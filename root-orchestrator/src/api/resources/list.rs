@@ -308,7 +308,13 @@ mod tests {
     const OURS: OrganizationId = OrganizationId::from_bytes([7; 12]);
 
     fn row(content: Value) -> Row {
-        Row { organization: Some(OURS), name: "one".to_owned(), content: Arc::new(content), revision: 9 }
+        Row {
+            organization: Some(OURS),
+            cluster: None,
+            name: "one".to_owned(),
+            content: Arc::new(content),
+            revision: 9,
+        }
     }
 
     #[test]

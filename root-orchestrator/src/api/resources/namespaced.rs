@@ -6,7 +6,7 @@ use super::{
     super::{Path, body::Body},
     Answer, Asking, Shared, State,
     answer::Answers,
-    asked::{self, Asked},
+    asked::{self, Asked, Selection},
     paths::{InNamespace, Named},
     read, scale, write,
 };
@@ -14,14 +14,13 @@ use super::{
 /// List objects of an organisation, or watch them
 ///
 /// With `watch=true` the answer is a line for each change, and does not end.
-#[utoipa::path(get, path = "/apis/{group}/{version}/namespaces/{namespace}/{plural}", tag = "resources",
-    params(
-        ("labelSelector" = Option<String>, Query, description = "Which labels, such as `app=shop`"),
-        ("fieldSelector" = Option<String>, Query, description = "Which fields, such as `metadata.name=one`"),
-        ("limit" = Option<u32>, Query, description = "How many at once"),
-        ("continue" = Option<String>, Query, description = "Where the list before ended"),
-        InNamespace,
-    ), responses(Answers))]
+#[utoipa::path(
+    get,
+    path = "/apis/{group}/{version}/namespaces/{namespace}/{plural}",
+    tag = "resources",
+    params(Selection, InNamespace),
+    responses(Answers)
+)]
 pub(in crate::api) async fn list(
     State(context): Shared,
     caller: Asking,

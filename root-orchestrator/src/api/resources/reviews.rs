@@ -2,7 +2,10 @@
 
 use ::resources::{kind::Verb, write};
 use axum::http::{HeaderMap, StatusCode, header};
-use root_core::{State as Truth, access::Verdict};
+use root_core::{
+    State as Truth,
+    access::{self, Verdict},
+};
 use serde_json::{Value, json};
 
 use super::{
@@ -11,6 +14,7 @@ use super::{
     answer::{Answers, answered},
     asked,
     kinds::{self, Served},
+    views::View,
 };
 use crate::{audit::Audited, auth::Caller};
 
@@ -110,13 +114,30 @@ pub(in crate::api) async fn what_may_i(
             json!({"verbs": verbs, "apiGroups": [served.kind.group], "resources": [served.kind.names.plural]})
         })
     };
-    let rules: Vec<Value> = kinds::all(&state).iter().filter_map(rule).collect();
+    let mut rules: Vec<Value> = kinds::all(&state).iter().filter_map(rule).collect();
+    rules.extend(rule_of_clusters(&state, &caller));
     let answer = json!({
         "kind": "SelfSubjectRulesReview", "apiVersion": "authorization.k8s.io/v1", "metadata": {},
         "spec": {"namespace": namespace},
         "status": {"resourceRules": rules, "nonResourceRules": [], "incomplete": false},
     });
     Ok(answered(StatusCode::CREATED, &answer, &[]))
+}
+
+/// What whoever does not look at all clusters may do with those that are named.
+fn rule_of_clusters(state: &Truth, caller: &Caller) -> Option<Value> {
+    if caller.may_usually(access::Verb::Get, access::Kind::Cluster) == Verdict::Allowed {
+        return None;
+    }
+    let seen = state.clusters().filter(|it| caller.sees(it.id));
+    let seen: Vec<&str> = seen.map(|it| it.name.as_str()).collect();
+    let kind = View::Clusters.kind();
+    (!seen.is_empty()).then(|| {
+        json!({
+            "verbs": Verb::READING.map(Verb::as_str), "apiGroups": [kind.group],
+            "resources": [kind.names.plural], "resourceNames": seen,
+        })
+    })
 }
 
 /// Ask who the caller is

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use ::resources::kind::Verb;
-use model::OrganizationId;
+use model::{ClusterId, OrganizationId};
 use root_core::{Document, Object, ObjectKey, Organization, Seen, State as Truth, access::Verdict};
 use serde_json::{Value, json};
 
@@ -18,6 +18,8 @@ use crate::{
 pub(super) struct Row {
     /// Whose it is.
     pub(super) organization: Option<OrganizationId>,
+    /// Which cluster it is, if it is one.
+    pub(super) cluster: Option<ClusterId>,
     pub(super) name: String,
     pub(super) content: Arc<Value>,
     /// The commit that wrote it.
@@ -74,7 +76,7 @@ impl Served {
                 let seen = state.object(&key)?;
                 let revision = seen.revision.unwrap_or_else(|| state.revision());
                 let content = Arc::clone(&seen.content);
-                Some(Row { organization: key.organization, name: key.name, content, revision })
+                Some(Row { organization: key.organization, cluster: None, name: key.name, content, revision })
             }
             Source::Organizations => {
                 let organization = state.organization_named(name)?;
@@ -139,7 +141,7 @@ impl Served {
         match self.source {
             Source::Objects => {
                 let Object { key, content } = serde_json::from_slice(value).ok()?;
-                Some(Row { organization: key.organization, name: key.name, content, revision })
+                Some(Row { organization: key.organization, cluster: None, name: key.name, content, revision })
             }
             Source::Organizations => {
                 let organization: Organization = serde_json::from_slice(value).ok()?;
@@ -151,9 +153,10 @@ impl Served {
 
     /// Whether the caller is to see an object.
     pub(super) fn shows(&self, caller: &Caller, whose: &Whose, row: &Row) -> bool {
-        let may_look = || match row.organization {
-            Some(_) => self.verdict(caller, Verb::Get, row.organization) == Verdict::Allowed,
-            None => true,
+        let may_look = || match (row.organization, row.cluster) {
+            (Some(_), _) => self.verdict(caller, Verb::Get, row.organization) == Verdict::Allowed,
+            (None, Some(cluster)) => caller.sees(cluster),
+            (None, None) => true,
         };
         match whose {
             Whose::Organization(organization, _) => row.organization == Some(*organization),
@@ -187,6 +190,7 @@ impl Served {
 fn row_of(state: &Truth, key: &ObjectKey, seen: &Seen) -> Row {
     Row {
         organization: key.organization,
+        cluster: None,
         name: key.name.clone(),
         content: Arc::clone(&seen.content),
         revision: seen.revision.unwrap_or_else(|| state.revision()),
@@ -205,6 +209,7 @@ fn namespace(organization: &Organization, revision: u64) -> Row {
     });
     Row {
         organization: Some(organization.id),
+        cluster: None,
         name: organization.name.clone(),
         content: Arc::new(content),
         revision,

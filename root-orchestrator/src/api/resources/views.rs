@@ -266,7 +266,7 @@ fn row(
         "apiVersion": format!("{GROUP}/{VERSION}"), "kind": kind, "metadata": {"name": name, "uid": id},
         "spec": spec, "status": status,
     });
-    Row { organization, name, content: Arc::new(content), revision }
+    Row { organization, cluster: None, name, content: Arc::new(content), revision }
 }
 
 fn application(state: &Truth, application: &Application) -> Row {
@@ -349,5 +349,7 @@ fn cluster(state: &Truth, cluster: &Cluster, now: Now) -> Row {
         "location": shown["cluster_location"],
     });
     let revision = state.written(&Document::Cluster(cluster.id));
-    row(None, "Cluster", &cluster.id.to_string(), cluster.name.clone(), revision, [json!({}), status])
+    let name = cluster.name.clone();
+    let row = row(None, "Cluster", &cluster.id.to_string(), name, revision, [json!({}), status]);
+    Row { cluster: Some(cluster.id), ..row }
 }

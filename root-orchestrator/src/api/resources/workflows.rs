@@ -9,7 +9,7 @@ use ::resources::{
     metadata,
     status::Cause,
     structure::Structure,
-    write::{self, Part, Writing},
+    write,
 };
 use axum::http::StatusCode;
 use model::{OrganizationId, Timestamp};
@@ -247,15 +247,8 @@ pub(super) async fn fire(writer: &Writer, mut object: Value) -> Answer {
         return Err(Status::invalid(about(), vec![Cause::forbidden("metadata.name", message)]).into());
     }
     object["metadata"]["name"] = Value::from(WorkflowKind::Run.plural());
-    let writing = Writing {
-        kind,
-        manager: writer.asked.manager(),
-        now: &now,
-        validation: writer.asked.options.validation,
-        part: Part::Main,
-    };
     let place = write::Place { namespace: writer.whose.namespace().map(|(_, name)| name), name: "" };
-    let written = writing.create(object, place, "", "")?;
+    let written = writer.writing(&now).create(object, place, "", "")?;
     let spec = &written.object["spec"];
     let ignitor = spec["ignitor"].as_str().unwrap_or_default().to_owned();
     let data = spec["data"].as_str().map(str::to_owned);

@@ -93,6 +93,17 @@ impl Writer {
         &self.served.kind
     }
 
+    /// How what is written is worked out: by whom, at that time, and what becomes of unknown fields.
+    pub(super) fn writing<'a>(&'a self, now: &'a str) -> Writing<'a> {
+        Writing {
+            kind: self.kind(),
+            manager: self.asked.manager(),
+            now,
+            validation: self.asked.options.validation,
+            part: self.part,
+        }
+    }
+
     /// The object as it is shown.
     pub(super) async fn shown(&self, name: &str) -> Option<Value> {
         self.seen(name).await.map(|(_, shown)| shown)
@@ -419,15 +430,8 @@ pub(super) async fn delete_all(
 async fn create_organization(writer: Writer, object: Value) -> Answer {
     let kind = writer.kind();
     let (uid, now) = (String::new(), super::now());
-    let writing = Writing {
-        kind,
-        manager: writer.asked.manager(),
-        now: &now,
-        validation: writer.asked.options.validation,
-        part: Part::Main,
-    };
     let place = write::Place { namespace: None, name: "" };
-    let Written { object, warnings, .. } = writing.create(object, place, &uid, "")?;
+    let Written { object, warnings, .. } = writer.writing(&now).create(object, place, &uid, "")?;
     let name = metadata::text(&object, "name").to_owned();
     organizations::check_name(&name)?;
     let organization = Organization {
