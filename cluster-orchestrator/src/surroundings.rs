@@ -74,8 +74,8 @@ impl Surroundings<State> for ClusterSurroundings {
                     }
                 }
                 Effect::AskForBeat { worker, session } => self.beats.ask(worker, session),
-                Effect::RequestReport { worker, session } => {
-                    let request = v1::cluster_to_worker::Message::ReportRequest(v1::ReportRequest {});
+                Effect::RequestReport { worker, session, anew } => {
+                    let request = v1::cluster_to_worker::Message::ReportRequest(v1::ReportRequest { anew });
                     self.links.send_over(worker, session, request);
                 }
                 Effect::Report { about } => self.news.add(about),

@@ -9,7 +9,7 @@ use std::{
 
 use link::{Backoff, Credentials, Dialled, SealingKey, Subject};
 use model::{
-    Assignment, ClusterReport, ClusterRequest, InstanceId, InstanceReport, Neighbours, RelayLoan,
+    Assignment, ClusterReport, ClusterRequest, InstanceId, InstanceReport, Neighbours, Output, RelayLoan,
     RevokedWorker, SpentToken, WorkerToken,
 };
 use proto::v1::{self, cluster_to_root, root_link_client::RootLinkClient, root_to_cluster};
@@ -280,19 +280,19 @@ impl Told {
         self.of_some(report)
     }
 
-    /// Of a report that tells of some instances only.
+    /// Of a report that tells of some instances only. An instance whose output finds no room is left to the next heartbeat.
     fn of_some(&mut self, mut report: ClusterReport) -> ClusterReport {
         self.reports = report.sequence;
-        report.instances.retain(|said| match self.instances.get_mut(&said.id) {
-            Some(before) if before == said => false,
-            Some(before) => {
-                before.clone_from(said);
-                true
+        let mut room = Output::BYTES_IN_A_REPORT;
+        report.instances.retain(|said| {
+            if self.instances.get(&said.id) == Some(said) {
+                return false;
             }
-            None => {
-                self.instances.insert(said.id, said.clone());
-                true
-            }
+            let output = said.last_exit.as_ref().and_then(|exit| exit.output.as_ref());
+            let Some(left) = room.checked_sub(output.map_or(0, Output::bytes)) else { return false };
+            room = left;
+            self.instances.insert(said.id, said.clone());
+            true
         });
         report
     }
@@ -303,4 +303,29 @@ async fn send(
     message: cluster_to_root::Message,
 ) -> Result<(), mpsc::error::SendError<v1::ClusterToRoot>> {
     outbox.send(v1::ClusterToRoot { message: Some(message) }).await
+}
+
+#[cfg(test)]
+mod tests {
+    use model::{Generation, LastExit, Phase, ServiceId, Timestamp};
+
+    use super::*;
+
+    #[test]
+    fn what_finds_no_room_in_a_report_is_told_by_the_next() {
+        let long: std::sync::Arc<str> = "x".repeat(Output::MAX_BYTES).into();
+        let all = |sequence| {
+            let wrote = |number| {
+                let id = InstanceId { service: ServiceId::from_bytes([7; 12]), number };
+                let mut report = InstanceReport::new(id, Generation(1), Phase::Completed, Timestamp(1));
+                let output = Some(Output::Text(std::sync::Arc::clone(&long)));
+                report.last_exit = Some(LastExit { output, ..LastExit::new(0, Timestamp(1)) });
+                report
+            };
+            ClusterReport { sequence, instances: (0..100).map(wrote).collect(), ..ClusterReport::default() }
+        };
+        let mut told = Told::default();
+        let in_reports = [1, 2, 3].map(|sequence| told.what_is_new(all(sequence)).instances.len());
+        assert_eq!(in_reports, [64, 36, 0]);
+    }
 }

@@ -112,15 +112,20 @@ impl Hands {
                 let bound = Duration::from_millis(probe.timeout.as_millis()) + ASK_ENGINE_WITHIN;
                 within(bound, probe::ask(self.runtime.as_ref(), &container, address, &probe)).await
             }
-            Effect::ReadTail { container, after, until } => {
+            Effect::ReadTail { container, after, until, output_of } => {
                 let reading = async {
-                    match self.runtime.last_words(&container, after, until, LAST_LINES).await {
-                        Ok(LastWords::Printed(words)) => Outcome::Tail(tail_of(&words)),
-                        Ok(LastWords::Said(words)) => {
-                            Outcome::Tail(String::from_utf8_lossy(&words).into_owned())
-                        }
-                        Err(error) => outcome_of(error, None),
-                    }
+                    let output = match output_of {
+                        Some((instance, generation)) => self.runtime.output(instance, generation).await,
+                        None => None,
+                    };
+                    let tail = match self.runtime.last_words(&container, after, until, LAST_LINES).await {
+                        Ok(LastWords::Printed(words)) => tail_of(&words),
+                        Ok(LastWords::Said(words)) => String::from_utf8_lossy(&words).into_owned(),
+                        // What was read is told whatever the engine says of the rest.
+                        Err(_) if output.is_some() => String::new(),
+                        Err(error) => return outcome_of(error, None),
+                    };
+                    Outcome::LastWords { tail, output }
                 };
                 within(LAST_WORDS_WITHIN, reading).await
             }

@@ -53,7 +53,10 @@ pub enum FromCluster {
     /// What should run from now on.
     Assignment(Assignment),
     /// It has heard nothing for a while and asks for a report.
-    ReportRequest,
+    ReportRequest {
+        /// It does not know any more what it was told over this connection.
+        anew: bool,
+    },
     /// An echo came back.
     Echo {
         /// As it was sent.
@@ -276,6 +279,7 @@ impl Service {
                 tracing::info!("connected to the cluster");
                 (self.connected, self.inventory_due, self.reported) = (true, true, None);
                 self.contact.begin_anew();
+                self.node.tell_anew();
             }
             FromCluster::Disconnected(reason) => {
                 tracing::warn!(%reason, "cut off from the cluster; going on with the last assignment");
@@ -283,7 +287,12 @@ impl Service {
                 self.logs.cancel_all();
             }
             FromCluster::Assignment(assignment) => self.take_on(assignment).await,
-            FromCluster::ReportRequest => self.reported = None,
+            FromCluster::ReportRequest { anew } => {
+                self.reported = None;
+                if anew {
+                    self.node.tell_anew();
+                }
+            }
             FromCluster::Echo { number } => {
                 if let Some(sent) = self.contact.answered(number) {
                     self.observe(Observation::Contact { sent });
@@ -401,10 +410,12 @@ impl Service {
         if !self.node.has_looked() && self.started.elapsed() < FIRST_LOOK_WITHIN {
             return;
         }
-        let revision = self.node.revision();
-        if self.reported != Some(revision) && cluster.try_send(ToCluster::Report(self.node.report())).is_ok()
-        {
-            self.reported = Some(revision);
+        // What finds no room in one report is in the next.
+        while self.reported != Some(self.node.revision()) {
+            // Made when there is room for it: what it tells counts as told.
+            let Ok(room) = cluster.try_reserve() else { return };
+            self.reported = Some(self.node.revision());
+            room.send(ToCluster::Report(self.node.report()));
         }
     }
 }

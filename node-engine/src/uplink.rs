@@ -206,8 +206,8 @@ async fn listen(
                 FromCluster::CancelLogs { request: cancel.request }
             }
             Some(cluster_to_worker::Message::Echo(v1::Echo { number })) => FromCluster::Echo { number },
-            Some(cluster_to_worker::Message::ReportRequest(v1::ReportRequest {})) => {
-                FromCluster::ReportRequest
+            Some(cluster_to_worker::Message::ReportRequest(v1::ReportRequest { anew })) => {
+                FromCluster::ReportRequest { anew }
             }
             Some(cluster_to_worker::Message::Beats(ordered)) => {
                 beats.order(parent, ordered);

@@ -8,7 +8,7 @@ use std::{
 };
 
 use device::{Device, Kept, assigned, assignment, instance, running, service};
-use model::{Capability, Desired, Generation, Phase, ServiceSpec, Span};
+use model::{Capability, Desired, Generation, Output, Phase, ServiceSpec, Span};
 use node_engine::{
     FromCluster,
     network::{NetworkError, fake::FakeNetwork},
@@ -187,7 +187,7 @@ async fn a_quiet_device_reports_when_it_is_asked() {
         assert!(reports < 4, "{:?}", device.report);
     }
     let before = device.report.sequence;
-    device.say(FromCluster::ReportRequest).await;
+    device.say(FromCluster::ReportRequest { anew: false }).await;
     device.until_report(|report| report.sequence > before).await;
     device.stop().await;
 }
@@ -217,4 +217,34 @@ async fn an_instance_that_goes_waits_for_its_connections() {
         assert_eq!((engine.containers().len(), network.attached().len()), (0, 0));
         device.stop().await;
     }
+}
+
+#[tokio::test]
+async fn what_a_single_attempt_wrote_is_told_with_its_end_and_again_after_a_connection() {
+    let (engine, runtime) = engine();
+    let mut device = Device::start(runtime, None, &Kept::default()).await;
+    let id = instance(service(0), 0);
+    let once = ServiceSpec { one_shot: true, single_attempt: true, ..spec() };
+    device.assign(assignment(1, &once, [running(id)])).await;
+    device.until_phase(id, Phase::Running).await;
+    let wrote = Output::Text("{\"count\": 3}".into());
+    engine.write_output(id, wrote.clone());
+    assert!(engine.exit(id, 0));
+    let ended = device.until_phase(id, Phase::Completed).await;
+    assert_eq!(ended.last_exit.and_then(|exit| exit.output), Some(wrote.clone()));
+    let tells = |output: Output| {
+        move |report: &model::InstanceReport| {
+            report.last_exit.as_ref().and_then(|exit| exit.output.as_ref()) == Some(&output)
+        }
+    };
+    device.say(FromCluster::ReportRequest { anew: false }).await;
+    device.until(id, tells(Output::AsTold)).await;
+    device.say(FromCluster::ReportRequest { anew: true }).await;
+    device.until(id, tells(wrote.clone())).await;
+    device.say(FromCluster::ReportRequest { anew: false }).await;
+    device.until(id, tells(Output::AsTold)).await;
+    device.say(FromCluster::Disconnected("it is away".to_owned())).await;
+    device.say(FromCluster::Connected).await;
+    device.until(id, tells(wrote)).await;
+    device.stop().await;
 }

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use liveness::Settings;
 use model::{
-    Desired, Generation, InstanceReport, Load, Moment, Now, OnRejoin, Phase, Role, WorkerId, WorkerInventory,
-    WorkerReport,
+    Desired, Generation, InstanceReport, Load, Moment, Now, OnRejoin, Output, Phase, Role, WorkerId,
+    WorkerInventory, WorkerReport,
 };
 
 use crate::{Change, Instance, MOVE_WITHIN_MILLIS, State, Worker};
@@ -88,7 +88,7 @@ impl State {
         }
         session.heard = report.sequence;
         session.observed = report.observed_generation;
-        let address = session.address;
+        let (address, number) = (session.address, session.number);
         if let Some(worker) = self.workers.get(&id) {
             if report.observed_generation > worker.generation {
                 // This cluster's store is older than what the worker was told: go on above it.
@@ -101,10 +101,14 @@ impl State {
         let weighs_otherwise = self.weigh(id, &report, now.moment);
         let moving = self.handovers.len();
         for said in report.instances {
-            changes.extend(self.instance_reported(id, said, address, now.moment));
+            match self.instance_reported(id, said, address, now.moment) {
+                Ok(change) => changes.extend(change),
+                Err(NotTold) => _ = self.untold.insert(id, number),
+            }
         }
         let moves_on = self.handovers.len() != moving;
-        (was_lost || weighs_otherwise || moves_on || !changes.is_empty()).then_some(changes)
+        let asks = !self.untold.is_empty();
+        (was_lost || weighs_otherwise || moves_on || asks || !changes.is_empty()).then_some(changes)
     }
 
     fn instance_reported(
@@ -113,23 +117,27 @@ impl State {
         said: InstanceReport,
         address: IpAddr,
         now: Moment,
-    ) -> Option<Change> {
-        let instance = self.instances.get_mut(&said.id)?;
+    ) -> Result<Option<Change>, NotTold> {
+        let Some(instance) = self.instances.get_mut(&said.id) else { return Ok(None) };
         let role = match instance.tenure.role(worker) {
             Some((role, generation)) if generation == said.generation => role,
             // A newer copy of the same instance is assigned there; the older one goes with it.
-            Some(_) => return None,
-            None => return found(instance, worker, &said),
+            Some(_) => return Ok(None),
+            None => return Ok(found(instance, worker, &said)),
         };
         let said = InstanceReport { published_at: Some(address), refusal: None, ..said };
         if said.phase == Phase::Removed {
-            return removed(instance, worker, said);
+            return Ok(removed(instance, worker, said));
         }
-        match (instance.desired, role) {
-            (Desired::Removed, Role::Holder) => {
-                let report = instance.report.still_going(said)?;
-                Some(Change::Instance(instance.id, Some(Instance { report, ..instance.clone() })))
-            }
+        let said = match instance.desired {
+            Desired::Running => with_output(&instance.report, said)?,
+            Desired::Removed => said,
+        };
+        Ok(match (instance.desired, role) {
+            (Desired::Removed, Role::Holder) => instance
+                .report
+                .still_going(said)
+                .map(|report| Change::Instance(instance.id, Some(Instance { report, ..instance.clone() }))),
             (Desired::Removed, Role::Successor | Role::Leftover) => None,
             (Desired::Running, Role::Holder) if instance.report.same_state(&said) => {
                 // Telemetry only: remembered, not written.
@@ -166,7 +174,7 @@ impl State {
                 let instance = instance.clone();
                 self.rejoined(instance, worker, said)
             }
-        }
+        })
     }
 
     /// An older copy runs on a worker that is back. Whichever copy is not to be kept gets its tombstone now.
@@ -194,6 +202,28 @@ impl State {
     fn rejoin_policy(&self, instance: &Instance) -> OnRejoin {
         self.spec(instance).map(|spec| spec.survival.on_rejoin).unwrap_or_default()
     }
+}
+
+/// A worker relies on an output that it told before, and that is not known here.
+struct NotTold;
+
+/// What a worker says of an instance, with the output that it told before in full: it tells it once over a connection, and
+/// may not have it any more.
+fn with_output(known: &InstanceReport, mut said: InstanceReport) -> Result<InstanceReport, NotTold> {
+    let generation = said.generation;
+    let Some(exit) = &mut said.last_exit else { return Ok(said) };
+    let same_end = known.last_exit.as_ref().filter(|known_exit| {
+        (known.generation, known_exit.code, known_exit.at) == (generation, exit.code, exit.at)
+    });
+    match (&exit.output, same_end.and_then(|known_exit| known_exit.output.as_ref())) {
+        (Some(Output::Text(_)), _) => {}
+        (Some(Output::Withheld(_) | Output::AsTold) | None, Some(told @ Output::Text(_))) => {
+            exit.output = Some(told.clone());
+        }
+        (Some(Output::AsTold), Some(Output::Withheld(_) | Output::AsTold) | None) => return Err(NotTold),
+        (Some(Output::Withheld(_)) | None, Some(Output::Withheld(_) | Output::AsTold) | None) => {}
+    }
+    Ok(said)
 }
 
 /// A copy that this cluster does not know of: older than those it made, so it must go; or else none of its business.

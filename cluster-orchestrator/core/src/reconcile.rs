@@ -83,6 +83,8 @@ pub enum Effect {
         worker: WorkerId,
         /// Which of its connections.
         session: u64,
+        /// What it told before over this connection is not known here.
+        anew: bool,
     },
     /// Report to the root: there is something no change tells of, be it sums only.
     Report {
@@ -139,7 +141,10 @@ impl State {
             plan.effects.push(Effect::AskForBeat { worker, session });
         }
         for (worker, session) in findings.request_report {
-            plan.effects.push(Effect::RequestReport { worker, session });
+            plan.effects.push(Effect::RequestReport { worker, session, anew: false });
+        }
+        for (worker, session) in std::mem::take(&mut self.untold) {
+            plan.effects.push(Effect::RequestReport { worker, session, anew: true });
         }
         for (worker, session, interval_millis) in self.contacts.take_intervals() {
             plan.effects.push(Effect::SetBeats { worker, session, interval_millis });

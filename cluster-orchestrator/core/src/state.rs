@@ -234,6 +234,8 @@ pub struct State {
     pub(crate) behind: BTreeSet<WorkerId>,
     /// Whether there may be room that there was not when instances were last refused another place.
     pub(crate) capacity_changed: bool,
+    /// Workers that are to tell anew what they told before, with their sessions.
+    pub(crate) untold: BTreeMap<WorkerId, u64>,
     /// Whether a report would say something that no change has told of, and of which instances.
     pub(crate) root_behind: Option<BTreeSet<InstanceId>>,
     /// Workers that no subnet was free for yet.

@@ -143,7 +143,8 @@ pub struct WorkerReport {
     pub sequence: u64,
     /// How busy the device is.
     pub load: Load,
-    /// Every instance on the device that carries Mangrove's labels, and every tombstone it has confirmed.
+    /// Every instance on the device that carries Mangrove's labels, and every tombstone it has confirmed. One whose output
+    /// found no room is in the next report.
     pub instances: Vec<InstanceReport>,
 }
 

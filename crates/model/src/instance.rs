@@ -4,7 +4,7 @@ use std::{fmt, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Generation, InstanceId, Refusal, Timestamp};
+use crate::{Generation, InstanceId, Output, Refusal, Timestamp};
 
 /// By then every device that calls an instance has heard that it goes, or that its address goes over to another copy, in
 /// milliseconds: they are told at the same time. Calls that take no longer than this end meanwhile.
@@ -119,11 +119,20 @@ pub struct LastExit {
     /// The last lines it printed, at most [`LastExit::TAIL_BYTES`] bytes; what a single attempt wrote to its termination
     /// log in place of them, at most 4096 bytes. Empty when they could not be read.
     pub tail: String,
+    /// What a single attempt wrote as its output, if anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<Output>,
 }
 
 impl LastExit {
     /// Enough for a stack trace's first lines, small enough to travel with every report.
     pub const TAIL_BYTES: usize = 1024;
+
+    /// An end of which nothing else is known yet.
+    #[must_use]
+    pub const fn new(code: i64, at: Timestamp) -> Self {
+        Self { code, at, tail: String::new(), output: None }
+    }
 }
 
 impl fmt::Display for Phase {

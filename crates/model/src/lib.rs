@@ -23,6 +23,7 @@ mod instance;
 mod isolation;
 mod neighbours;
 mod network;
+mod output;
 mod quantity;
 mod refusal;
 mod secret;
@@ -58,6 +59,7 @@ pub use network::{
     CallableInstance, CallableService, InstanceNews, NetworkNews, Peer, Reach, RelayLoan, RelayOffer,
     RelayPlace, Surroundings, TunnelEnd, TunnelKey, Way,
 };
+pub use output::Output;
 pub use quantity::{Generation, Mebibytes, Millicores, Resources};
 pub use refusal::{CandidateVerdict, Refusal, RefusalCode};
 pub use secret::{ImagePullSecret, RegistryCredentials, SECRETS_DIRECTORY, Sealed, SecretTarget, SecretUse};

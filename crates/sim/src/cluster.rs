@@ -366,7 +366,7 @@ impl World {
                     let child = Child::Worker(WorkerIndex::of(worker));
                     self.send(Envelope { child, session, body: Body::AskForBeat });
                 }
-                Effect::RequestReport { worker, session } => {
+                Effect::RequestReport { worker, session, anew: _ } => {
                     let child = Child::Worker(WorkerIndex::of(worker));
                     self.send(Envelope { child, session, body: Body::RequestReport });
                 }

@@ -243,7 +243,7 @@ impl World {
             // Some hang up, some never do.
             Effect::Drain { .. } => Outcome::Connections(u32::from(self.rng.per_mille(900))),
             Effect::Probe { .. } => Outcome::Probed(Ok(())),
-            Effect::ReadTail { .. } => Outcome::Tail(String::new()),
+            Effect::ReadTail { .. } => Outcome::LastWords { tail: String::new(), output: None },
         }
     }
 

@@ -9,7 +9,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use model::{
-    Generation, InstanceId, Load, Moment, Probe, Sealed, SecretVersionId, ServiceNames, ServiceSpec,
+    Generation, InstanceId, Load, Moment, Output, Probe, Sealed, SecretVersionId, ServiceNames, ServiceSpec,
     Timestamp, Usage,
 };
 
@@ -94,6 +94,8 @@ pub enum Effect {
         after: Option<Timestamp>,
         /// When it ended, by the engine's clock.
         until: Timestamp,
+        /// Whose output is to be read, too: that of a single attempt.
+        output_of: Option<(InstanceId, Generation)>,
     },
 }
 
@@ -259,8 +261,13 @@ pub enum Outcome {
     Connections(u32),
     /// `Probe`: it works, or does not for this reason.
     Probed(Result<(), String>),
-    /// `ReadTail`: as much as [`model::LastExit::tail`] has.
-    Tail(String),
+    /// `ReadTail`: what a report tells of an end.
+    LastWords {
+        /// As much as [`model::LastExit::tail`] has.
+        tail: String,
+        /// What it wrote as its output.
+        output: Option<Output>,
+    },
     /// The engine or NetManager said no, for a reason.
     Failed {
         /// The container that exists nevertheless.

@@ -1,7 +1,7 @@
 //! What outlives NodeEngine beside the assignment: how often instances were started again, and how they ended. Without
 //! it everything still runs; only the counts begin at zero and a pause between two starts is shorter than it should be.
 
-use model::{InstanceId, LastExit};
+use model::{InstanceId, LastExit, Output};
 use serde::{Deserialize, Serialize};
 
 use crate::{ContainerId, Node, StopCause, tracked::Tracked};
@@ -32,8 +32,10 @@ pub struct Past {
     pub restarts: u32,
     /// Its place in the growing pauses between starts.
     pub attempts: u32,
-    /// How it last ended.
+    /// How it last ended. Its output is where it was written, and not kept a second time.
     pub last_exit: Option<LastExit>,
+    /// Its last words, and what it wrote as its output, were still to be read.
+    pub unread: bool,
     /// Why its container was stopped, if it was and was not started since.
     pub stopped: Option<StopCause>,
     /// What was known of the health of the container that ran.
@@ -86,14 +88,21 @@ impl Tracked {
     /// Brings what is to be remembered up to date; whether it changed.
     pub(crate) fn remember(&mut self) -> bool {
         let run = self.run_to_remember();
+        // Until its container was found there is nothing to read.
+        let unread = if self.containers.is_empty() { self.past.unread } else { self.last_words.is_some() };
         let same = self.past.restarts == self.restarts
             && self.past.attempts == self.attempts
-            && self.past.last_exit == self.last_exit
+            && is_remembered(self.past.last_exit.as_ref(), self.last_exit.as_ref())
+            && self.past.unread == unread
             && self.past.stopped == self.stopped
             && self.past.run == run;
         if !same {
-            let (last_exit, stopped) = (self.last_exit.clone(), self.stopped.clone());
-            self.past = Past { restarts: self.restarts, attempts: self.attempts, last_exit, stopped, run };
+            let output = |exit: &LastExit| exit.output.as_ref().map(to_remember);
+            let last_exit =
+                self.last_exit.as_ref().map(|exit| LastExit { output: output(exit), ..exit.clone() });
+            let stopped = self.stopped.clone();
+            self.past =
+                Past { restarts: self.restarts, attempts: self.attempts, last_exit, unread, stopped, run };
         }
         !same
     }
@@ -109,5 +118,24 @@ impl Tracked {
         }
         let ready = self.reported.as_ref().is_some_and(|report| report.ready);
         Some(KnownRun { container: id.clone(), started: container.probing.has_started(), ready })
+    }
+}
+
+/// Asked of every instance that is looked at: nothing that is long is copied.
+fn is_remembered(past: Option<&LastExit>, exit: Option<&LastExit>) -> bool {
+    match (past, exit) {
+        (Some(past), Some(exit)) => {
+            (past.code, past.at, &past.tail) == (exit.code, exit.at, &exit.tail)
+                && past.output == exit.output.as_ref().map(to_remember)
+        }
+        (None, None) => true,
+        (Some(_), None) | (None, Some(_)) => false,
+    }
+}
+
+fn to_remember(output: &Output) -> Output {
+    match output {
+        Output::Text(_) | Output::AsTold => Output::AsTold,
+        Output::Withheld(why) => Output::Withheld(why.clone()),
     }
 }

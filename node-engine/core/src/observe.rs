@@ -115,8 +115,9 @@ impl Node {
             // An earlier end is not asked about any more, so these are the words before the last one.
             let id = *id;
             tracked.last_words = None;
-            if let (Outcome::Tail(tail), Some(last)) = (outcome, &mut tracked.last_exit) {
-                last.tail = tail;
+            if let (Outcome::LastWords { tail, output }, Some(last)) = (outcome, &mut tracked.last_exit) {
+                (last.tail, last.output) = (tail, output);
+                tracked.output_told = false;
             }
             return self.settle(now, id);
         }
@@ -320,7 +321,7 @@ fn reason(outcome: Outcome) -> String {
         | Outcome::Stopped(_)
         | Outcome::Probed(_)
         | Outcome::Connections(_)
-        | Outcome::Tail(_)
+        | Outcome::LastWords { .. }
         | Outcome::Removed => "the outcome does not belong to what was asked for".to_owned(),
     }
 }

@@ -296,16 +296,19 @@ impl Node {
 
     /// Probes that are due, and last words that are to be read.
     fn ask_questions(&mut self, now: Now, id: InstanceId, plan: &mut Plan) {
+        let single = self.spec(id).is_some_and(|spec| spec.single_attempt);
         let Some(tracked) = self.instances.get_mut(&id).filter(|tracked| tracked.is_to_run()) else { return };
         let unread = tracked.last_words.as_mut().filter(|words| words.under_way.is_none());
         if let Some(words) = unread {
             self.next_ticket += 1;
             let ticket = Ticket(self.next_ticket);
             words.under_way = Some(ticket);
+            let of = tracked.containers.get(&words.container).filter(|_| single);
             let effect = Effect::ReadTail {
                 container: words.container.clone(),
                 after: words.after,
                 until: words.until,
+                output_of: of.map(|container| (id, container.generation)),
             };
             plan.submissions.push(Submission { ticket, effect });
         }

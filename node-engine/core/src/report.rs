@@ -1,6 +1,6 @@
 //! What the device says of itself, and when it last changed its mind.
 
-use model::{AssignedInstance, Desired, InstanceId, InstanceReport, Now, Phase, WorkerReport};
+use model::{AssignedInstance, Desired, InstanceId, InstanceReport, Now, Output, Phase, WorkerReport};
 
 use crate::{
     ContainerId, ContainerState, Node, StopCause,
@@ -13,16 +13,29 @@ impl Node {
     #[must_use]
     pub fn report(&mut self) -> WorkerReport {
         self.reports += 1;
-        let instances = self.instances.values_mut().filter_map(|tracked| {
+        let mut room = Output::BYTES_IN_A_REPORT;
+        let mut instances = Vec::new();
+        for tracked in self.instances.values_mut() {
+            let Some(mut report) = tracked.reported.clone() else { continue };
+            if !tracked.tell_output(&mut report, &mut room) {
+                // What is left out makes another report worth sending.
+                self.revision += 1;
+                continue;
+            }
             tracked.told_usage = tracked.usage();
-            Some(InstanceReport { usage: tracked.told_usage, ..tracked.reported.clone()? })
-        });
+            instances.push(InstanceReport { usage: tracked.told_usage, ..report });
+        }
         WorkerReport {
             observed_generation: self.assignment.generation,
             sequence: self.reports,
             load: self.load,
-            instances: instances.collect(),
+            instances,
         }
+    }
+
+    /// The next report goes to somebody who knows nothing of those before it.
+    pub fn tell_anew(&mut self) {
+        self.instances.values_mut().for_each(|tracked| tracked.output_told = false);
     }
 
     /// Whether the containers of this device were looked at since the start. Before that a report knows of none, which
@@ -155,7 +168,9 @@ impl Node {
         let same_generation =
             tracked.current().filter(|(_, container)| container.generation == wanted.generation);
         let Some((_, container)) = same_generation else {
-            if tracked.current().is_none() && tracked.is_completed(spec) {
+            // Its container may be there, with what is still to be read.
+            let is_sought = !self.engine.looked && tracked.is_to_be_read_again();
+            if tracked.current().is_none() && tracked.is_completed(spec) && !is_sought {
                 return (Phase::Completed, String::new());
             }
             if let Some(missing) = self.images.get(&spec.image) {
@@ -230,6 +245,27 @@ impl Node {
                 "not started: the cluster has not answered since NodeEngine started (on_partition stop_after({after}))"
             )),
         }
+    }
+}
+
+impl Tracked {
+    /// Puts into a report what is to be told of the output: all of it once over each connection. Whether there was room.
+    fn tell_output(&mut self, report: &mut InstanceReport, room: &mut usize) -> bool {
+        let Some(output) = report.last_exit.as_mut().and_then(|exit| exit.output.as_mut()) else {
+            return true;
+        };
+        match output {
+            Output::Text(_) if self.output_told => *output = Output::AsTold,
+            Output::Text(text) => {
+                let Some(left) = room.checked_sub(text.len()) else { return false };
+                *room = left;
+                self.output_told = true;
+            }
+            // Of before a restart. Whoever was told then knows more.
+            Output::AsTold => *output = Output::Withheld("is not on the device any more".to_owned()),
+            Output::Withheld(_) => {}
+        }
+        true
     }
 }
 

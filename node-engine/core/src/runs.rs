@@ -1,7 +1,7 @@
 //! The runs of a container: how starts and ends that were seen change what is known of an instance, in whatever order
 //! events, listings and outcomes tell of them.
 
-use model::{InstanceId, LastExit, Now, Timestamp};
+use model::{InstanceId, LastExit, Now, Output, Timestamp};
 
 use crate::{
     ContainerSeen, ContainerState, Exit, ImageHealth, STEADY_AFTER_MILLIS, StopCause,
@@ -76,6 +76,10 @@ impl Tracked {
                 // Its place in the growing pauses is that of the attempt after it.
                 let wait = delay_millis(self.attempts.saturating_sub(1), seed_of(instance));
                 self.retry_at = Some(now.moment.plus_millis(wait));
+                if self.is_to_be_read_again() {
+                    self.last_words =
+                        Some(LastWords { container: id, after: None, until: exit.at, under_way: None });
+                }
             }
             ContainerState::Exited(exit) => self.exited(now, instance, id, exit),
         }
@@ -95,7 +99,8 @@ impl Tracked {
         }
         let after = self.last_exit.as_ref().map(|last| last.at).filter(|last| *last < exit.at);
         self.last_words = Some(LastWords { container, after, until: exit.at, under_way: None });
-        self.last_exit = Some(LastExit { code: exit.code, at: exit.at, tail: String::new() });
+        self.output_told = false;
+        self.last_exit = Some(LastExit::new(exit.code, exit.at));
         match &self.stopped {
             // It did nothing wrong.
             Some(StopCause::CutOff) => self.retry_at = None,
@@ -105,6 +110,11 @@ impl Tracked {
                 self.attempts = self.attempts.saturating_add(1);
             }
         }
+    }
+
+    /// Whether an earlier NodeEngine has not read, or not kept, what the container said and wrote: the history has no outputs.
+    pub(crate) fn is_to_be_read_again(&self) -> bool {
+        self.past.unread || self.last_exit.as_ref().is_some_and(|last| last.output == Some(Output::AsTold))
     }
 
     /// Whether an end that is seen for the first time was counted by an earlier NodeEngine.

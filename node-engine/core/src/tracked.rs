@@ -34,6 +34,8 @@ pub(crate) struct Tracked {
     pub(crate) image_fetched: bool,
     pub(crate) restarts: u32,
     pub(crate) last_exit: Option<LastExit>,
+    /// The cluster was told over this connection what it wrote as its output.
+    pub(crate) output_told: bool,
     /// The last words of the container that ended last, while they are to be read.
     pub(crate) last_words: Option<LastWords>,
     /// Why its container is being or was stopped; until it is started again.

@@ -397,25 +397,3 @@ fn spans_of_probes_are_their_own() {
     world.pass(100);
     assert_eq!(asked(&mut world), [READY]);
 }
-
-#[test]
-fn what_has_a_single_attempt_is_not_started_again_whatever_it_ended_with() {
-    let mut world = World::new(Settings { overlay: false });
-    let once = ServiceSpec { one_shot: true, single_attempt: true, ..spec() };
-    world.assign(assignment(1, [running(0)], once));
-    world.settle();
-    let id = world.engine.keys().next().expect("one was made").clone();
-    world.exit(&id, 137, false);
-    assert_eq!(world.phase(0), Some(Phase::Running), "its end is told with its last words");
-    world.rest();
-    assert_eq!(world.phase(0), Some(Phase::Completed));
-    let told = world.report(0).and_then(|report| report.last_exit).expect("told");
-    assert!(told.tail.starts_with("the last words of"), "{told:?}");
-    let code = |world: &mut World| world.report(0).and_then(|report| report.last_exit).map(|exit| exit.code);
-    assert_eq!(code(&mut world), Some(137));
-    world.pass(600_000);
-    world.rest();
-    world.snatch(&id, false);
-    world.rest();
-    assert_eq!((world.phase(0), code(&mut world)), (Some(Phase::Completed), Some(137)));
-}

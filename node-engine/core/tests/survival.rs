@@ -1,10 +1,11 @@
 //! Cut off, restarted, with a clock that is set: what stays, what stops and what is remembered.
 
+mod single_attempts;
 mod world;
 
 use model::{Desired, Generation, LastExit, OnPartition, Phase, ServiceSpec, Span, Survival, Timestamp};
 use node_core::{ContainerId, ContainerState, Effect, Exit, Outcome, Settings, StopCause};
-use world::{Fate, World, assignment, running, spec, wanted};
+use world::{Fate, World, assignment, running, spec, wanted, words};
 
 const ENGINE_NETWORK: Settings = Settings { overlay: false };
 const OVERLAY: Settings = Settings { overlay: true };
@@ -281,20 +282,20 @@ fn the_end_of_a_container_is_reported_with_its_last_words() {
     world.exit(&id, 3, false);
     let ended = world.now.date;
     let report = world.report(0).expect("reported");
-    assert_eq!(report.last_exit, Some(LastExit { code: 3, at: ended, tail: String::new() }));
+    assert_eq!(report.last_exit, Some(LastExit::new(3, ended)));
     let plan = world.node.reconcile(world.now);
     let mut start = None;
     for submission in plan.submissions {
-        if let Effect::ReadTail { container, after: None, until } = &submission.effect {
+        if let Effect::ReadTail { container, after: None, until, output_of: None } = &submission.effect {
             assert_eq!((container, *until), (&id, ended));
-            world.finish(submission.ticket, Outcome::Tail("it broke".to_owned()));
+            world.finish(submission.ticket, words("it broke"));
         } else {
             start = Some(submission);
         }
     }
     assert!(matches!(start.map(|start| start.effect), Some(Effect::Start { .. })), "it waits for no words");
     let report = world.report(0).expect("reported");
-    assert_eq!(report.last_exit, Some(LastExit { code: 3, at: ended, tail: "it broke".to_owned() }));
+    assert_eq!(report.last_exit, Some(LastExit { tail: "it broke".to_owned(), ..LastExit::new(3, ended) }));
 }
 
 #[test]
@@ -309,7 +310,7 @@ fn last_words_of_an_earlier_end_do_not_become_those_of_a_later_one() {
     world.carry_out_next(Fate::Done);
     world.pass(10);
     world.exit(&id, 4, false);
-    world.finish(read.ticket, Outcome::Tail("of the first".to_owned()));
+    world.finish(read.ticket, words("of the first"));
     assert_eq!(
         world.report(0).and_then(|report| report.last_exit).map(|exit| exit.tail),
         Some(String::new())

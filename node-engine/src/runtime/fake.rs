@@ -14,7 +14,7 @@ use futures_util::{
     future::{BoxFuture, ready},
     stream::{self, BoxStream},
 };
-use model::{Generation, InstanceId, Timestamp, Usage};
+use model::{Generation, InstanceId, Output, Timestamp, Usage};
 use node_core::{
     ContainerId, ContainerSeen, ContainerState, Exit, ImageHealth, RemoveOrder, SealedSecret, StartOrder,
 };
@@ -50,6 +50,8 @@ struct Engine {
     failing_commands: BTreeMap<Vec<String>, i64>,
     /// How often a command was run.
     executed: u64,
+    /// What instances wrote as their output.
+    written: BTreeMap<InstanceId, Output>,
     health_check: bool,
     made: u64,
     down: bool,
@@ -74,6 +76,11 @@ impl FakeRuntime {
     pub fn containers(&self) -> Vec<(ContainerId, FakeContainer)> {
         let engine = self.engine();
         engine.containers.iter().map(|(id, running)| (id.clone(), running.container.clone())).collect()
+    }
+
+    /// Writes the output of an instance.
+    pub fn write_output(&self, instance: InstanceId, output: Output) {
+        self.engine().written.insert(instance, output);
     }
 
     /// Ends the running container of an instance; whether there was one.
@@ -383,6 +390,10 @@ impl ContainerRuntime for FakeRuntime {
     ) -> BoxFuture<'a, Result<LastWords, RuntimeError>> {
         let printed = self.output_of(container).map(|output| last_lines(&output, lines).to_vec());
         ready(printed.map(LastWords::Printed)).boxed()
+    }
+
+    fn output(&self, instance: InstanceId, _generation: Generation) -> BoxFuture<'_, Option<Output>> {
+        ready(self.engine().written.get(&instance).cloned()).boxed()
     }
 
     fn process<'a>(&'a self, container: &'a ContainerId) -> BoxFuture<'a, Result<Option<u32>, RuntimeError>> {

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf, time::Duration
 
 use futures_util::{future::BoxFuture, stream::BoxStream};
 pub use hyper::body::Bytes;
-use model::{Generation, InstanceId, Timestamp, Usage};
+use model::{Generation, InstanceId, Output, Timestamp, Usage};
 use node_core::{ContainerId, ContainerSeen, ImageHealth, RemoveOrder, SealedSecret, StartOrder};
 
 /// Label: the instance a container was made for.
@@ -87,6 +87,9 @@ pub trait ContainerRuntime: Send + Sync + fmt::Debug + 'static {
         until: Timestamp,
         lines: u32,
     ) -> BoxFuture<'a, Result<LastWords, RuntimeError>>;
+
+    /// What a container with a single attempt wrote as its output; nothing where there is no file for it.
+    fn output(&self, instance: InstanceId, generation: Generation) -> BoxFuture<'_, Option<Output>>;
 
     /// The process of a container; `None` when it does not run. Where NetManager makes the networks, one that is in the
     /// device's own is refused.

@@ -169,7 +169,7 @@ impl Device {
         let measured = timeout(PATIENCE, self.ends.load.wait_for(|load| load.memory_percent > 0.0)).await;
         assert!(measured.is_ok_and(|load| load.is_ok()), "its beats tell nothing");
         while self.report.load.memory_percent <= 0.0 {
-            self.say(FromCluster::ReportRequest).await;
+            self.say(FromCluster::ReportRequest { anew: false }).await;
             assert!(
                 timeout(PATIENCE, self.listen()).await.is_ok(),
                 "a report that was asked for does not come"

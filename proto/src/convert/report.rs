@@ -1,12 +1,12 @@
 //! Inventories, aggregates and reports.
 
 use model::{
-    CandidateVerdict, ClusterAggregate, ClusterReport, Generation, InstanceReport, LastExit, Load, Phase,
-    Refusal, RefusalCode, Timestamp, Usage, WorkerInventory, WorkerReport,
+    CandidateVerdict, ClusterAggregate, ClusterReport, Generation, InstanceReport, LastExit, Load, Output,
+    Phase, Refusal, RefusalCode, Timestamp, Usage, WorkerInventory, WorkerReport,
 };
 
 use super::{WireError, known_capabilities, parse, required, wire_capabilities};
-use crate::v1;
+use crate::v1::{self, last_exit::Output as WireOutput};
 
 impl From<Phase> for v1::Phase {
     fn from(phase: Phase) -> Self {
@@ -103,11 +103,7 @@ impl From<&InstanceReport> for v1::InstanceReport {
             disk_bytes: report.usage.disk_bytes,
             refusal: report.refusal.as_ref().map(Into::into),
             ready: report.ready,
-            last_exit: report.last_exit.as_ref().map(|exit| v1::LastExit {
-                code: exit.code,
-                at_unix_millis: exit.at.0,
-                tail: exit.tail.clone(),
-            }),
+            last_exit: report.last_exit.as_ref().map(Into::into),
         }
     }
 }
@@ -141,12 +137,30 @@ impl TryFrom<v1::InstanceReport> for InstanceReport {
             },
             refusal: wire.refusal.map(TryInto::try_into).transpose()?,
             ready: wire.ready,
-            last_exit: wire.last_exit.map(|exit| LastExit {
-                code: exit.code,
-                at: Timestamp(exit.at_unix_millis),
-                tail: exit.tail,
-            }),
+            last_exit: wire.last_exit.map(Into::into),
         })
+    }
+}
+
+impl From<&LastExit> for v1::LastExit {
+    fn from(exit: &LastExit) -> Self {
+        let output = exit.output.as_ref().map(|output| match output {
+            Output::Text(text) => WireOutput::OutputText(text.to_string()),
+            Output::Withheld(why) => WireOutput::OutputWithheld(why.clone()),
+            Output::AsTold => WireOutput::OutputAsTold(true),
+        });
+        Self { code: exit.code, at_unix_millis: exit.at.0, tail: exit.tail.clone(), output }
+    }
+}
+
+impl From<v1::LastExit> for LastExit {
+    fn from(wire: v1::LastExit) -> Self {
+        let output = wire.output.map(|output| match output {
+            WireOutput::OutputText(text) => Output::Text(text.into()),
+            WireOutput::OutputWithheld(why) => Output::Withheld(why),
+            WireOutput::OutputAsTold(_) => Output::AsTold,
+        });
+        Self { code: wire.code, at: Timestamp(wire.at_unix_millis), tail: wire.tail, output }
     }
 }
 
@@ -267,5 +281,19 @@ impl TryFrom<v1::WorkerReport> for WorkerReport {
             load: Load { cpu_percent: wire.cpu_percent, memory_percent: wire.memory_percent },
             instances: instance_reports(wire.instances)?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_is_on_the_other_side_what_it_was() {
+        let outputs = [Output::Text("{}".into()), Output::Withheld("is not text".to_owned()), Output::AsTold];
+        for output in outputs.map(Some).into_iter().chain([None]) {
+            let exit = LastExit { tail: "bye".to_owned(), output, ..LastExit::new(137, Timestamp(5)) };
+            assert_eq!(LastExit::from(v1::LastExit::from(&exit)), exit);
+        }
     }
 }

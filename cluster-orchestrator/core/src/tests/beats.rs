@@ -64,7 +64,7 @@ fn a_silent_worker_is_asked_for_a_report_and_lives_by_it_while_its_beats_do_not_
         }
         let effects = cluster.state.reconcile(cluster.now).effects;
         for effect in effects {
-            if let Effect::RequestReport { worker: asked, session } = effect {
+            if let Effect::RequestReport { worker: asked, session, anew: false } = effect {
                 assert_eq!((asked, session), (worker(1), cluster.session(1)), "it beats");
                 requests.push(step);
                 cluster.say(1, 0, Phase::Running);

@@ -6,6 +6,7 @@ mod constraints;
 mod handover;
 mod neighbours;
 mod network;
+mod outputs;
 mod secrets;
 mod survival;
 mod upkeep;

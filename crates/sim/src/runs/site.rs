@@ -95,7 +95,7 @@ impl Site {
     pub(super) fn ends(&mut self, id: InstanceId, at: Timestamp) {
         if let Some(held) = self.held.get_mut(&id) {
             let code = plan::exit_code(self.seed, &held.name);
-            held.exit = Some(LastExit { code, at, tail: String::new() });
+            held.exit = Some(LastExit::new(code, at));
         }
     }
 

@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use model::Output;
 use serde_json::{Map, Value, json};
 
 use super::{Heard, RunId, Source, TaskRun, Told, Workflow};
 
 /// Bytes of the variable with all inputs. Linux starts no process with a longer one than 128 KiB.
 const MOST_INPUT_BYTES: usize = 96 << 10;
-/// Where a container finds its inputs, and writes its output.
+/// Where a container finds its inputs.
 const INPUTS_FILE: &str = "/mangrove/inputs.json";
-const OUTPUT_FILE: &str = "/mangrove/output.json";
 
 impl Workflow {
     /// The variables of an attempt, and the content of its file of inputs.
@@ -27,7 +27,7 @@ impl Workflow {
         give("MANGROVE_ATTEMPT", attempt.to_string());
         give("MANGROVE_INPUTS", self.short_inputs(task_run));
         give("MANGROVE_INPUTS_FILE", INPUTS_FILE.to_owned());
-        give("MANGROVE_OUTPUT", OUTPUT_FILE.to_owned());
+        give("MANGROVE_OUTPUT", Output::FILE.to_owned());
         if let Some(value) = task_run.items.get(index).and_then(|item| item.value.as_ref()) {
             give("MANGROVE_ITEM", value.to_string());
             give("MANGROVE_ITEM_INDEX", item.to_string());

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use model::{Now, Timestamp};
+use model::{Now, Output, Timestamp};
 use serde_json::{Value, json};
 
 use super::{
@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Bytes of what a task run may write as its output, all of its items together.
-pub const MAX_OUTPUT_BYTES: usize = 256 << 10;
+pub const MAX_OUTPUT_BYTES: usize = Output::MAX_BYTES;
 /// A call is given up this long after it was first due: receivers are mended within a day, or not soon.
 const GIVE_UP_MILLIS: u64 = 24 * 3_600_000;
 /// Before the second attempt of a call; each further one waits twice as long.
@@ -55,7 +55,7 @@ pub struct AttemptEnd {
     /// What it wrote to the termination log.
     pub data: String,
     /// What it wrote to the file of its output, if anything.
-    pub output: Option<String>,
+    pub output: Option<Output>,
 }
 
 /// In which way an instance ended.
@@ -260,7 +260,7 @@ impl Workflow {
         match &end.exit {
             Exit::Code(0) => {
                 outcome.code = Some(0);
-                match self.output(part, item, end.output.as_deref()) {
+                match self.output(part, item, end.output.as_ref()) {
                     Ok(output) => {
                         outcome.ended = Ended::Succeeded;
                         outcome.output = output;
@@ -272,12 +272,7 @@ impl Workflow {
                 outcome.code = Some(*code);
                 outcome.detail = format!("it ended with exit code {code}");
                 // What went wrong may be told in it; it need not be as it must be after a success.
-                outcome.output = end
-                    .output
-                    .as_deref()
-                    .filter(|text| text.len() <= room(part, item))
-                    .and_then(|text| serde_json::from_str(text).ok())
-                    .filter(|output| !is_too_deep(output));
+                outcome.output = read(part, item, end.output.as_ref()).unwrap_or_default();
             }
             Exit::Lost(why) => outcome.detail = format!("it was lost: {}", shortened(why)),
             Exit::Refused(why) => outcome.detail = format!("it could not be started: {}", shortened(why)),
@@ -286,24 +281,8 @@ impl Workflow {
     }
 
     /// The output of an attempt that succeeded, or why it is not as it must be.
-    fn output(&self, part: &TaskRun, item: u32, text: Option<&str>) -> Result<Option<Value>, String> {
-        let output = match text {
-            None => None,
-            Some(text) if text.len() > room(part, item) => {
-                return Err(format!(
-                    "its output has {} bytes; all outputs of a task run may have {MAX_OUTPUT_BYTES}",
-                    text.len()
-                ));
-            }
-            Some(text) => {
-                let read = serde_json::from_str(text);
-                let read: Value = read.map_err(|error| format!("its output is not JSON: {error}"))?;
-                if is_too_deep(&read) {
-                    return Err(format!("its output is nested deeper than {DEEPEST}"));
-                }
-                Some(read)
-            }
-        };
+    fn output(&self, part: &TaskRun, item: u32, written: Option<&Output>) -> Result<Option<Value>, String> {
+        let output = read(part, item, written)?;
         match (&part.spec.outputs, &output) {
             (None, _) => {}
             (Some(_), None) => {
@@ -348,6 +327,28 @@ impl TaskRun {
         self.is_under_way(attempt)
             && item.is_some_and(|item| matches!(item.phase, ItemPhase::Active { stopping: None, .. }))
     }
+}
+
+/// What was written, or why it is of no use.
+fn read(part: &TaskRun, item: u32, written: Option<&Output>) -> Result<Option<Value>, String> {
+    let text = match written {
+        None => return Ok(None),
+        Some(Output::Text(text)) => text,
+        Some(Output::Withheld(why)) => return Err(format!("its output {}", shortened(why))),
+        Some(Output::AsTold) => return Err("its output was told before, and is not known".to_owned()),
+    };
+    if text.len() > room(part, item) {
+        let bytes = text.len();
+        return Err(format!(
+            "its output has {bytes} bytes; all outputs of a task run may have {MAX_OUTPUT_BYTES}"
+        ));
+    }
+    let read: Value =
+        serde_json::from_str(text).map_err(|error| format!("its output is not JSON: {error}"))?;
+    if is_too_deep(&read) {
+        return Err(format!("its output is nested deeper than {DEEPEST}"));
+    }
+    Ok(Some(read))
 }
 
 /// Bytes that the output of an item may have beside those of the others.

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use model::{
     AssignedInstance, AssignedService, Assignment, Desired, Generation, Health, InstanceId, InstanceReport,
-    Moment, Now, Phase, RevisionId, ServiceId, ServiceNames, ServiceSpec, Timestamp,
+    Moment, Now, Output, Phase, RevisionId, ServiceId, ServiceNames, ServiceSpec, Timestamp,
 };
 use node_core::{
     Before, ContainerId, ContainerSeen, ContainerState, Effect, Exit, Held, ImageHealth, Node, Observation,
@@ -44,6 +44,8 @@ pub(crate) struct World {
     pub(crate) wake_at: Option<Moment>,
     /// How many are connected to each instance that goes.
     pub(crate) connections: u32,
+    /// What instances wrote as their output.
+    pub(crate) outputs: BTreeMap<InstanceId, Output>,
     /// The image has a HEALTHCHECK.
     pub(crate) checked: bool,
     /// As the disk has it.
@@ -68,6 +70,11 @@ pub(crate) fn wanted(number: u32, generation: u64, desired: Desired) -> Assigned
 
 pub(crate) fn running(number: u32) -> AssignedInstance {
     wanted(number, 1, Desired::Running)
+}
+
+/// What a container printed last.
+pub(crate) fn words(tail: &str) -> Outcome {
+    Outcome::LastWords { tail: tail.to_owned(), output: None }
 }
 
 pub(crate) fn names() -> ServiceNames {
@@ -123,6 +130,7 @@ impl World {
             health: Health::default(),
             wake_at: None,
             connections: 0,
+            outputs: BTreeMap::new(),
             held: Held::default(),
             checked: false,
             made: 0,
@@ -343,9 +351,10 @@ impl World {
             Effect::Probe { probe, .. } => {
                 Outcome::Probed(self.answers.get(&format!("{:?}", probe.check)).cloned().unwrap_or(Ok(())))
             }
-            Effect::ReadTail { container, until, .. } => {
-                Outcome::Tail(format!("the last words of {container} before {}", until.0))
-            }
+            Effect::ReadTail { container, until, output_of, .. } => Outcome::LastWords {
+                tail: format!("the last words of {container} before {}", until.0),
+                output: output_of.and_then(|(instance, _)| self.outputs.get(&instance).cloned()),
+            },
         }
     }
 

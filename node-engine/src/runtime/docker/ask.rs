@@ -9,13 +9,13 @@ use bollard::{
     query_parameters::{InspectContainerOptions, LogsOptionsBuilder, StopContainerOptionsBuilder},
 };
 use futures_util::StreamExt;
-use model::Timestamp;
+use model::{Generation, InstanceId, Output, Timestamp};
 use node_core::{ContainerId, ContainerSeen, StartOrder};
 use tokio::io::AsyncReadExt;
 
 use super::{
     DockerRuntime,
-    create::TERMINATION_LOG,
+    create::{OUTPUT, TERMINATION_LOG},
     errors::{failure, gone_if_missing, status, unless_missing},
     lock, observe,
 };
@@ -129,6 +129,27 @@ impl DockerRuntime {
             }
         }
         Ok(LastWords::Printed(words))
+    }
+
+    /// The file is found without the engine, which may be away and forget containers.
+    pub(super) async fn output(&self, instance: InstanceId, generation: Generation) -> Option<Output> {
+        let file = self.gates.as_ref()?.file(instance, generation, OUTPUT.name);
+        let reading = async {
+            let opened = tokio::fs::File::open(&file).await?;
+            let bytes = opened.metadata().await?.len();
+            let mut content = Vec::new();
+            opened.take(Output::MAX_BYTES as u64 + 1).read_to_end(&mut content).await?;
+            Ok::<_, std::io::Error>((content, bytes))
+        };
+        match reading.await {
+            Ok((content, bytes)) => Output::read(content, bytes),
+            // Its container was made by a NodeEngine that had none.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => {
+                tracing::warn!(file = %file.display(), %error, "an output cannot be read");
+                Some(Output::Withheld(format!("cannot be read on its device: {error}")))
+            }
+        }
     }
 
     /// What a container wrote to its termination log, if it has one and wrote anything.

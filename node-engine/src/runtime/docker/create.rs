@@ -6,6 +6,7 @@ use bollard::models::{
     ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountType, PortBinding,
     RestartPolicy, RestartPolicyNameEnum,
 };
+use model::Output;
 use node_core::StartOrder;
 
 use super::name_files::name_files;
@@ -27,6 +28,11 @@ pub(super) struct Written {
 /// What a container with a single attempt has to say to those who come after it; Kubernetes has it there.
 pub(super) const TERMINATION_LOG: Written =
     Written { name: "termination-log", target: "/dev/termination-log" };
+
+/// What it gives to them as JSON.
+pub(super) const OUTPUT: Written = Written { name: "output", target: Output::FILE };
+/// What a container with a single attempt may write to.
+pub(super) const WRITTEN: [Written; 2] = [TERMINATION_LOG, OUTPUT];
 
 /// What an image runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -78,8 +84,10 @@ pub(super) fn behind_a_gate(
     let files = name_files(order).into_iter();
     mounts.extend(files.map(|file| mount(gates.file(instance, generation, file.name), file.target)));
     if order.spec.single_attempt {
-        let log = gates.file(instance, generation, TERMINATION_LOG.name);
-        mounts.push(Mount { read_only: Some(false), ..mount(log, TERMINATION_LOG.target) });
+        mounts.extend(WRITTEN.map(|file| {
+            let source = gates.file(instance, generation, file.name);
+            Mount { read_only: Some(false), ..mount(source, file.target) }
+        }));
     }
     let mut body = common(order, given);
     body.entrypoint = Some([vec![gate::PROGRAM.to_owned()], image.entrypoint, command].concat());
@@ -206,7 +214,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn only_what_has_a_single_attempt_may_write_to_a_termination_log() {
+    fn only_what_has_a_single_attempt_may_write_to_files_that_are_read() {
         let gates = Gates::for_test("/gates");
         let written = |order: &StartOrder| {
             let image = ImageCommand { command: vec!["/tool".to_owned()], ..ImageCommand::default() };
@@ -218,8 +226,9 @@ pub(super) mod tests {
         let mut order = order("web");
         assert_eq!(written(&order), []);
         std::sync::Arc::make_mut(&mut order.spec).single_attempt = true;
-        let source = format!("/gates/{}.3.2.termination-log", "ab".repeat(12));
-        assert_eq!(written(&order), [(source, "/dev/termination-log".to_owned())]);
+        let source = |name: &str| format!("/gates/{}.3.2.{name}", "ab".repeat(12));
+        let expected = [("termination-log", "/dev/termination-log"), ("output", "/mangrove/output.json")];
+        assert_eq!(written(&order), expected.map(|(name, target)| (source(name), target.to_owned())));
     }
 
     #[test]

@@ -34,11 +34,11 @@ use futures_util::{
     future::{BoxFuture, join_all},
     stream::{self, BoxStream},
 };
-use model::{Generation, InstanceId, Timestamp, Usage};
+use model::{Generation, InstanceId, Output, Timestamp, Usage};
 use node_core::{ContainerId, ContainerSeen, ContainerState, RemoveOrder, SealedSecret, StartOrder};
 
 use self::{
-    create::{ImageCommand, TERMINATION_LOG},
+    create::{ImageCommand, WRITTEN},
     errors::{
         failure, gone_if_missing, in_words, is_being_removed, is_no_such_container, refused, status,
         unless_missing,
@@ -422,6 +422,10 @@ impl ContainerRuntime for DockerRuntime {
         self.last_words(container, after, until, lines).boxed()
     }
 
+    fn output(&self, instance: InstanceId, generation: Generation) -> BoxFuture<'_, Option<Output>> {
+        self.output(instance, generation).boxed()
+    }
+
     fn process<'a>(&'a self, container: &'a ContainerId) -> BoxFuture<'a, Result<Option<u32>, RuntimeError>> {
         self.process(container).boxed()
     }
@@ -477,7 +481,7 @@ impl ContainerRuntime for DockerRuntime {
 fn prepare(gates: &Gates, order: &StartOrder) -> Result<(), GateError> {
     gates.close(order.instance, order.generation)?;
     if order.spec.single_attempt {
-        gates.keep(order.instance, order.generation, TERMINATION_LOG.name)?;
+        WRITTEN.into_iter().try_for_each(|file| gates.keep(order.instance, order.generation, file.name))?;
     }
     name_files::name_files(order)
         .into_iter()

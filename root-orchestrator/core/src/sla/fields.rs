@@ -148,8 +148,8 @@ pub static SERVICE: Level = Level {
             "Secrets of the organisation that each instance is given.",
         ),
         honoured("image_pull_secret", Kind::Text, "A secret of kind registry, to fetch the image with."),
-        honoured("constraints", Kind::Objects(super::MAX_LIST_ENTRIES), "Where it may run; all must hold."),
-        honoured("arch", Kind::Texts, "Processor architectures, such as `amd64`, any of which will do."),
+        CONSTRAINTS,
+        ARCHITECTURES,
         honoured(
             "on_partition",
             Kind::Text,
@@ -233,6 +233,14 @@ pub static ADDRESSES: Level = Level {
         not_yet("instances", "chosen addresses of single instances"),
     ],
 };
+
+const CONSTRAINTS: Field =
+    honoured("constraints", Kind::Objects(super::MAX_LIST_ENTRIES), "Where it may run; all must hold.");
+const ARCHITECTURES: Field =
+    honoured("arch", Kind::Texts, "Processor architectures, such as `amd64`, any of which will do.");
+
+/// What of a service says where something else may run.
+pub static PLACEMENT: Level = Level { noun: "a placement", fields: &[CONSTRAINTS, ARCHITECTURES] };
 
 /// One entry of `constraints`.
 pub static CONSTRAINT: Level = Level {

@@ -13,6 +13,7 @@ mod constraints;
 mod error;
 pub mod fields;
 mod json;
+mod placement;
 mod policy;
 mod read;
 mod reference;
@@ -28,6 +29,7 @@ use serde_json::{Map, Value};
 
 pub use change::{Shown, SlaChange, parse_change, parse_service};
 pub use error::{SlaError, SlaErrorCode, SlaErrors};
+pub use placement::{Placement, parse_placement};
 pub use reference::reference;
 pub use secrets::{SecretWishes, is_secret_name};
 

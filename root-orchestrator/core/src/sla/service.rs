@@ -187,7 +187,7 @@ pub(super) fn choose(text: &str, choices: &[Choice], path: &str, problems: &mut 
 }
 
 /// The names are those of container images; whether a worker has such a processor is seen when one is chosen.
-fn architectures(fields: &Fields<'_>, problems: &mut Problems) -> BTreeSet<String> {
+pub(super) fn architectures(fields: &Fields<'_>, problems: &mut Problems) -> BTreeSet<String> {
     let path = fields.path_of("arch");
     let mut architectures = BTreeSet::new();
     for (index, name) in fields.texts("arch").into_iter().enumerate().filter(|(_, name)| !name.is_empty()) {

@@ -59,7 +59,8 @@ impl Root {
     fn task_ends(&mut self, attempt: &str, code: i64) -> (Vec<Change>, Vec<ActionCall>) {
         let service = self.state.services.values().find(|it| it.names.service == attempt);
         let id = InstanceId { service: service.expect("an attempt").id, number: 0 };
-        let exit = model::LastExit { code, at: self.now.date, tail: "so it went".to_owned() };
+        let exit =
+            model::LastExit { tail: "so it went".to_owned(), ..model::LastExit::new(code, self.now.date) };
         let said = InstanceReport { last_exit: Some(exit), ..self.said(id, Phase::Completed) };
         let cluster = self.state.instance(id).and_then(|it| it.cluster()).expect("placed");
         let same = self.state.aggregate(cluster).0;

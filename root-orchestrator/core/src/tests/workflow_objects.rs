@@ -75,7 +75,8 @@ impl Root {
     }
 
     fn hears(&mut self, attempt: &str, code: i64) {
-        let exit = model::LastExit { code, at: self.now.date, tail: "so it went\n".to_owned() };
+        let exit =
+            model::LastExit { tail: "so it went\n".to_owned(), ..model::LastExit::new(code, self.now.date) };
         self.is_told(attempt, Phase::Completed, Some(exit));
     }
 

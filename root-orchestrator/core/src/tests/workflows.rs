@@ -1,6 +1,6 @@
 //! Tasks in the brain of the root: attempts become services that clusters are given, and what those say moves runs on.
 
-use model::{LastExit, OnPartition};
+use model::{DirectConstraint, DistanceConstraint, LastExit, Microdegrees, OnPartition, Output};
 use serde_json::{Value, json};
 use workflow::{ObjectName, RunId, RunPhase, TaskRunId};
 
@@ -54,8 +54,13 @@ impl Root {
 
     /// Its cluster says that it has ended.
     fn ends(&mut self, attempt: &str, code: i64, tail: &str) {
+        self.ends_with(attempt, code, tail, None);
+    }
+
+    /// And what it wrote as its output.
+    fn ends_with(&mut self, attempt: &str, code: i64, tail: &str, output: Option<Output>) {
         let id = self.instance_of(attempt);
-        let exit = LastExit { code, at: self.now.date, tail: tail.to_owned() };
+        let exit = LastExit { tail: tail.to_owned(), output, ..LastExit::new(code, self.now.date) };
         let said = InstanceReport { last_exit: Some(exit), ..self.said(id, Phase::Completed) };
         self.says(id, said);
         self.reconcile();
@@ -259,11 +264,125 @@ fn documents_are_refused_with_all_that_is_wrong_and_warned_of() {
         document("Task", "x", &json!({"template": template(), "outputs": {"schema": {"type": "what"}}}));
     let causes = root.state.set_task(ACME, &wrong).expect_err("wrong");
     assert_eq!(causes[0].field, "spec.outputs.schema.type");
-    let wrong = document("Task", "x", &json!({"template": template(), "placement": {"clusters": ["c"]}}));
-    let causes = root.state.set_task(ACME, &wrong).expect_err("not supported");
-    assert_eq!(causes[0].to_string(), "spec.placement: is not supported yet: remove the field");
     let odd = document("Task", "x", &json!({"template": template(), "startOnSuccess": ["none"]}));
     let (accepted, _) = root.state.set_task(ACME, &odd).expect("accepted");
     assert_eq!(accepted.name, ObjectName::new(ACME.to_string(), "x"));
     assert_eq!(accepted.warnings.len(), 1);
+}
+
+#[test]
+fn what_an_attempt_wrote_decides_what_follows_and_is_given_to_it() {
+    let mut root = beginning();
+    let schema = json!({"schema": {"type": "object", "required": ["parts"], "properties": {
+        "parts": {"type": "array", "items": {"type": "string"}}, "good": {"type": "boolean"},
+    }}});
+    root.task("one", &json!({"startOnIgnition": ["i"], "outputs": schema}));
+    root.task("two", &json!({"startOnSuccess": ["one"], "when": "one.output.good"}));
+    root.task("not", &json!({"startOnSuccess": ["one"], "when": "!one.output.good"}));
+    let text = |text: &str| Some(Output::Text(text.into()));
+    let run = root.fire();
+    root.ends_with("1-one-1-0-1", 0, "", text("{\"parts\": [\"a\", \"b\"], \"good\": true}"));
+    assert_eq!(root.attempts(), ["1-one-1-0-1", "1-two-1-0-1"]);
+    let file = &root.attempt("1-two-1-0-1").spec().added_files[0];
+    let given: Value = serde_json::from_str(&file.content).expect("JSON");
+    assert_eq!(given["one"]["output"], json!({"parts": ["a", "b"], "good": true}));
+    root.ends("1-two-1-0-1", 0, "");
+    assert_eq!(root.run_phase(run), RunPhase::Succeeded);
+    let withheld = Some(Output::Withheld("has 300000 bytes; it may have 262144".to_owned()));
+    for (number, output, detail) in [
+        (2, None, "it wrote no output, and its task says what it must be like"),
+        (3, withheld, "its output has 300000 bytes; it may have 262144"),
+        (4, text("{\"parts\""), "its output is not JSON: EOF while parsing an object at line 1 column 8"),
+        (
+            5,
+            text("{\"parts\": [1]}"),
+            "its output is not as it must be: `parts[0]`: it must be of type string",
+        ),
+    ] {
+        let run = root.fire();
+        root.ends_with(&format!("{number}-one-1-0-1"), 0, "", output);
+        assert_eq!((root.run_phase(run), root.detail(run, "one")), (RunPhase::Failed, detail));
+    }
+}
+
+#[test]
+fn an_output_that_came_just_before_the_root_ended_is_not_lost() {
+    let mut before = beginning();
+    before.task("two", &json!({"startOnSuccess": ["one"], "when": "one.output.good"}));
+    before.fire();
+    let id = before.instance_of("1-one-1-0-1");
+    let output = Some(Output::Text("{\"good\": true}".into()));
+    let exit = LastExit { output, ..LastExit::new(0, before.now.date) };
+    // It is taken in and acknowledged, and the root ends before the next pass.
+    before.says(id, InstanceReport { last_exit: Some(exit), ..before.said(id, Phase::Completed) });
+    let mut root = restarted(&before);
+    root.reconcile();
+    assert_eq!(root.attempts(), ["1-one-1-0-1", "1-two-1-0-1"]);
+}
+
+#[test]
+fn an_attempt_runs_where_its_task_says_as_a_service_would() {
+    let mut root = beginning();
+    root.cluster(2, "farm", &[resources(8, 8000)]);
+    let placement = json!({
+        "constraints": [
+            {"type": "clusters", "allowed": ["farm"]},
+            {"type": "direct", "node": "a;b"},
+            {"type": "geo", "location": "11.5;48.1", "threshold": 20000},
+        ],
+        "arch": ["arm64"],
+    });
+    root.task("one", &json!({"startOnIgnition": ["i"], "placement": placement}));
+    root.fire();
+    let spec = root.attempt("1-one-1-0-1").spec();
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let expected = [
+        DirectConstraint { clusters: names(&["farm"]), nodes: vec![] },
+        DirectConstraint { clusters: vec![], nodes: names(&["a", "b"]) },
+    ];
+    assert_eq!(spec.constraints, expected);
+    let degrees = |degrees, limit| Microdegrees::of_degrees(degrees, limit).expect("in range");
+    let distance = DistanceConstraint {
+        latitude: degrees(48.1, 90.0),
+        longitude: degrees(11.5, 180.0),
+        within_metres: 20_000_000,
+    };
+    assert_eq!(
+        (&spec.distances[..], spec.architectures.iter().map(String::as_str).collect::<Vec<_>>()),
+        (&[distance][..], vec!["arm64"])
+    );
+    root.task(
+        "two",
+        &json!({"startOnIgnition": ["i"], "placement": {"constraints": [
+            {"type": "clusters", "allowed": ["farm"]},
+        ]}}),
+    );
+    root.fire();
+    let id = root.instance_of("2-two-1-0-1");
+    let cluster = root.state.instance(id).and_then(|instance| instance.cluster()).expect("placed");
+    assert_eq!(root.state.cluster(cluster).map(|it| it.name.as_str()), Some("farm"));
+}
+
+#[test]
+fn a_place_that_cannot_be_kept_to_is_refused_by_its_path() {
+    let root = beginning();
+    for (placement, cause) in [
+        (json!({"clusters": ["c"]}), "spec.placement.clusters: FieldUnknown"),
+        (json!({"arch": "amd64"}), "spec.placement.arch: FieldValueTypeInvalid"),
+        (json!({"constraints": [{"type": "near"}]}), "spec.placement.constraints[0].type: FieldValueInvalid"),
+        (
+            json!({"constraints": [{"type": "addons", "needs": ["camera"]}]}),
+            "spec.placement.constraints[0].type: FieldValueNotSupported",
+        ),
+        (
+            json!({"constraints": [{"type": "geo", "location": "far", "threshold": 1}]}),
+            "spec.placement.constraints[0].location: FieldValueInvalid",
+        ),
+    ] {
+        let wrong = document("Task", "x", &json!({"template": template(), "placement": placement}));
+        let causes = root.state.set_task(ACME, &wrong).expect_err("wrong");
+        let [found] = &causes[..] else { panic!("{causes:?}") };
+        assert_eq!(format!("{}: {}", found.field, found.reason), cause, "{}", found.message);
+        assert!(!found.message.starts_with('`'), "{}", found.message);
+    }
 }

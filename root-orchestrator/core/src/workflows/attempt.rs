@@ -9,6 +9,7 @@ use model::{
 use serde_json::Map;
 use workflow::{AttemptEnd, AttemptId, Exit, Start};
 
+use super::placement::placement;
 use crate::{
     Application, Change, Notes, Revision, Service, State, UpdatePolicy, command::one_more, reconcile::Plan,
     sla::MAX_ADDED_FILES_BYTES,
@@ -118,6 +119,8 @@ fn specification(start: &Start) -> Result<ServiceSpec, String> {
             start.inputs.len()
         ));
     }
+    let placement = placement(&start.spec)
+        .map_err(|causes| causes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
     let path = start.environment.get(INPUTS_VARIABLE).cloned().unwrap_or_default();
     let mut spec = ServiceSpec::container(container.image.clone());
     spec.resources = Resources { cpu: container.cpu, memory: container.memory, ..Resources::default() };
@@ -126,6 +129,9 @@ fn specification(start: &Start) -> Result<ServiceSpec, String> {
     spec.one_shot = true;
     spec.single_attempt = true;
     spec.added_files = vec![AddedFile { path, content: start.inputs.clone(), mode: READ_ONLY }];
+    spec.constraints = placement.constraints;
+    spec.distances = placement.distances;
+    spec.architectures = placement.architectures;
     // Its worker, or its cluster, may have begun it. Its timeout says when it is waited for no longer.
     spec.survival.on_partition = OnPartition::Keep;
     spec.survival.cluster_lost_after = None;
@@ -140,6 +146,6 @@ pub(super) fn end(report: &InstanceReport) -> AttemptEnd {
         exit: Exit::Code(exit.map_or(0, |exit| exit.code)),
         at: exit.map_or(report.since, |exit| exit.at),
         data: exit.map(|exit| exit.tail.trim_end().to_owned()).unwrap_or_default(),
-        output: None,
+        output: exit.and_then(|exit| exit.output.clone()),
     }
 }

@@ -16,6 +16,7 @@ mod actions;
 mod attempt;
 mod calls;
 mod objects;
+mod placement;
 mod status;
 mod triggers;
 mod wishes;

@@ -11,7 +11,7 @@ use model::{Now, OrganizationId, Timestamp};
 use serde_json::Value;
 use workflow::{Cause, CauseReason, IgnitorSpec, ObjectName, RunId, TaskSpec};
 
-use super::{OurSchemas, status, triggers, wishes::ours};
+use super::{OurSchemas, placement::placement, status, triggers, wishes::ours};
 use crate::{Change, Object, ObjectKey, State, reconcile::Plan};
 
 /// The kinds of workflows.
@@ -100,13 +100,7 @@ impl WorkflowKind {
 /// What a document says of a task.
 pub(super) fn read_task(document: &Value) -> Result<TaskSpec, Vec<Cause>> {
     let spec = TaskSpec::parse(document, &OurSchemas)?;
-    if spec.placement.is_some() {
-        return Err(vec![Cause {
-            field: "spec.placement".to_owned(),
-            reason: CauseReason::NotSupported,
-            message: "is not supported yet: remove the field".to_owned(),
-        }]);
-    }
+    placement(&spec)?;
     Ok(spec)
 }
 

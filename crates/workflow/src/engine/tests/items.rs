@@ -1,12 +1,13 @@
 //! `forEach`, and outputs.
 
+use model::Output;
 use serde_json::json;
 
 use super::*;
 use crate::{ForEach, Items, Retry};
 
 fn writing(output: &str) -> AttemptEnd {
-    AttemptEnd { output: Some(output.to_owned()), ..ended(0) }
+    AttemptEnd { output: Some(Output::Text(output.into())), ..ended(0) }
 }
 
 fn each(items: Items, parallelism: u32) -> Option<ForEach> {
@@ -90,11 +91,17 @@ fn an_output_that_is_not_as_it_must_be_is_a_failure() {
         (Some("\"no\""), "its output is not as it must be: it does not begin with \"ok\""),
         (Some("ok"), "its output is not JSON: expected value at line 1 column 1"),
         (Some(long.as_str()), "its output has 262148 bytes; all outputs of a task run may have 262144"),
-    ] {
+    ]
+    .map(|(text, detail)| (text.map(|text| Output::Text(text.into())), detail))
+    .into_iter()
+    .chain([
+        (Some(Output::Withheld("has 1 bytes too many".to_owned())), "its output has 1 bytes too many"),
+        (Some(Output::AsTold), "its output was told before, and is not known"),
+    ]) {
         let mut world = World::new();
         world.task("one", TaskSpec { outputs: Some(json!("ok")), ..first() });
         let run = world.fire("i");
-        world.end("1-one-1-0-1", AttemptEnd { output: output.map(str::to_owned), ..ended(0) });
+        world.end("1-one-1-0-1", AttemptEnd { output: output.clone(), ..ended(0) });
         let part = world.part(run, "one", 1);
         assert_eq!(part.detail, detail);
         assert_eq!(part.phase == TaskRunPhase::Succeeded, detail.is_empty(), "{output:?}");
