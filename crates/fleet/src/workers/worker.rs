@@ -268,7 +268,7 @@ impl Worker {
 impl Held {
     fn report(&self, id: InstanceId, wobble: f32) -> InstanceReport {
         if self.has_ended {
-            let exit = LastExit { code: 0, at: self.since, tail: String::new() };
+            let exit = LastExit { code: 0, at: self.since, tail: String::new(), output: None };
             let ended = InstanceReport::new(id, self.generation, Phase::Completed, self.since);
             return InstanceReport { last_exit: Some(exit), ..ended };
         }
