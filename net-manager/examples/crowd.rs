@@ -13,7 +13,7 @@ use std::{
     io::{self, BufRead, Write},
     net::Ipv4Addr,
     os::unix::fs::MetadataExt,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use model::{
@@ -51,13 +51,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let begun = Instant::now();
         device.settle(&kernel).await?;
         let loaded = begun.elapsed();
-        let begun = Instant::now();
-        kernel = device.datapath.observe().await?;
-        let read = begun.elapsed();
-        let left = reconcile(&device.state.desired(), &kernel);
-        if !left.is_empty() {
-            return Err(format!("something is left to do: {left:?}").into());
-        }
+        let (whole, read) = device.observe().await?;
+        kernel = whole;
         let leads = |element: &&Element| matches!(element, Element::Single { .. } | Element::Spread { .. });
         let entries = kernel.elements.iter().filter(leads).count();
         let told = serde_json::json!({
@@ -83,6 +78,23 @@ impl Device {
         Ok(())
     }
 
+    /// All there is in the kernel, and how long it took to read that.
+    async fn observe(&mut self) -> Result<(ObservedKernel, Duration), Box<dyn Error>> {
+        let since = Instant::now();
+        loop {
+            let begun = Instant::now();
+            let kernel = self.datapath.observe().await?;
+            let read = begun.elapsed();
+            let left = reconcile(&self.state.desired(), &kernel);
+            if left.is_empty() {
+                return Ok((kernel, read));
+            }
+            if since.elapsed() > READ_ANEW_FOR {
+                return Err(format!("something is left to do: {left:?}").into());
+            }
+        }
+    }
+
     /// Brings the kernel from where it was seen to where it should be.
     async fn settle(&mut self, seen: &ObservedKernel) -> Result<(), Box<dyn Error>> {
         for effect in reconcile(&self.state.desired(), seen) {
@@ -91,6 +103,10 @@ impl Device {
         Ok(())
     }
 }
+
+/// A set that has just got thousands of entries is still put in order by the kernel, and whoever reads it meanwhile may meet some
+/// entries twice and others not at all. NetManager knows what it did and does not read then.
+const READ_ANEW_FOR: Duration = Duration::from_secs(2);
 
 /// The first service is the one that is called; of the others there is one instance each, on another device.
 fn news(services: u32) -> Result<NetworkNews, Box<dyn Error>> {
