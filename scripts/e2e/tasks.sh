@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Workflows on real containers, from start to end: ORCA's files as they are, failures, joins, retries over a root that is killed,
-# schedules, circles, what tasks write, and where they run. With --slow also what takes minutes of a clock.
+# schedules, circles, what tasks write, where they run, and a service that is set back because it broke. With --slow also what takes minutes of a clock.
 # Variables in single quotes are for the shells in containers.
 # shellcheck disable=SC2016
 set -euo pipefail
@@ -42,6 +42,8 @@ main() {
   write_while_away
   step "tasks: where they run"
   place
+  step "tasks: what breaks is set back without anybody"
+  set_back
   if [[ ${1:-} == --slow ]]; then
     step "tasks: each minute, with a root that is away for five"
     catch_up
@@ -50,7 +52,7 @@ main() {
   fi
 }
 
-# The two kinds have no fields here but those of ORCA.
+# In the shape of the examples that ORCA's README has, with fields that are there and empty.
 orca() {
   apply <<'YAML'
 apiVersion: sirocco.cloud/v1alpha1
@@ -58,18 +60,25 @@ kind: Task
 metadata:
   name: task1
 spec:
-  description: The first of two
+  description: The first of two, which begins again when it fails
+
   startOnIgnition:
-  - ignitor1
-  successActions: []
-  failureActions: []
+    - ignitor1
+  startOnSuccess:
+  startOnFailure:
+    - task1
+
+  successActions:
+  failureActions:
+    - NOT-THERE
+
   template:
     metadata:
       labels:
         app: task1
     spec:
       containers:
-      - name: task1
+      - name: containerName1
         image: IMAGE
         command: ["/bin/busybox", "sh", "-c", "echo by $ORCA_INITIATOR with $ORCA_DATA; echo -n from task1 >/dev/termination-log"]
       restartPolicy: Never
@@ -79,14 +88,18 @@ kind: Task
 metadata:
   name: task2
 spec:
+  description: The second
+  startOnIgnition:
   startOnSuccess:
-  - task1
+    - task1
   startOnFailure:
-  - task3
+
+  successActions:
+  failureActions:
   template:
     spec:
       containers:
-      - name: task2
+      - name: containerName2
         image: IMAGE
         command: ["/bin/busybox", "sh", "-c", "echo by $ORCA_INITIATOR with $ORCA_DATA"]
       restartPolicy: Never
@@ -111,8 +124,8 @@ YAML
   columns=$(k get tasks)
   expect "the columns are those of ORCA" "$columns" \
     '^NAME +STATE +LASTSUCCESS +LASTFAILURE +FAILURESCOUNT +IGNITORS +ONSUCCESSTASK +ONFAILURETASK'
-  expect "they tell when it succeeded, and what starts it" "$columns" '^task1 +Pending +[0-9]+s +<unknown> +0 +ignitor1 '
-  expect "whom it follows" "$columns" '^task2 +Pending +[0-9]+s +<unknown> +0 +task1 +task3 '
+  expect "they tell when it succeeded, and what starts it" "$columns" '^task1 +Pending +[0-9]+s +<unknown> +0 +ignitor1 +task1 '
+  expect "whom it follows" "$columns" '^task2 +Pending +[0-9]+s +<unknown> +0 +task1 '
 }
 
 # ORCA knows the exit codes 0 and 1 only.
@@ -296,6 +309,55 @@ place() {
   wait_or_show root-orchestrator 60 "one does not" part_is "$run" nowhere TimedOut
   [[ $(started "$run-nowhere-1-0-1") == 0 ]] || fail "it runs where it must not"
   passed "a task runs where it may, and nowhere else"
+}
+
+# A service is changed to one that does not stay up, and says that it shall not be taken back by itself.
+set_back() {
+  serve '/bin/busybox sleep 600'
+  wait_or_show root-orchestrator 60 "the service runs" is_served 'sleep 600'
+  ignitor guard '"on": [{event: service.rolloutStalled, kind: Service, name: shop.test.web.test}]'
+  task undo 'startOnIgnition: [guard], successActions: [{rollbackService: {name: shop.test.web.test}}]' 'echo "heard $ORCA_DATA"'
+  serve 'exit 3'
+  wait_or_show root-orchestrator 60 "what breaks begins a run" fired guard 1
+  local run
+  run=$(k get runs --field-selector spec.ignitor=guard --output jsonpath='{.items[0].metadata.name}')
+  run_ends "$run" Succeeded
+  wait_or_show root-orchestrator 60 "the service is what it was" is_served 'sleep 600'
+  expect "the run says because of what" "$(k get run "$run" --output jsonpath='{.status.cause}')" \
+    '"event":"service\.rolloutStalled".*"name":"shop\.test\.web\.test"'
+  expect "as the task was told" "$(logs_of "$run-undo-1-0-1")" '^heard .*service\.rolloutStalled'
+  expect "and so does the record of what was done" "$(mangrove audit export |
+    jq --raw-output 'select(.action | startswith("action ")) | [.action, .actor.kind, .parameters.run, .parameters.event, .parameters.about] | join(" ")')" \
+    "^action rollbackService of a task root $run service\.rolloutStalled shop\.test\.web\.test$"
+  fired guard 1 >/dev/null || fail "what was set back began another run"
+  k delete application shop.test >/dev/null
+}
+
+# serve SCRIPT: a service with one instance that runs it.
+serve() {
+  apply <<YAML >/dev/null
+apiVersion: mangrove.io/v1
+kind: Application
+metadata: {name: shop.test}
+---
+apiVersion: mangrove.io/v1
+kind: Service
+metadata: {name: shop.test.web.test}
+spec:
+  virtualization: container
+  code: IMAGE
+  cmd: [/bin/busybox, sh, -c, "$1"]
+  memory: 16
+  update: {ready_within: 3s, rollback: false}
+YAML
+  k scale service/shop.test.web.test --replicas 1 >/dev/null
+}
+
+# is_served SCRIPT: by one instance, which is ready and alone.
+is_served() {
+  docker ps --filter label=mangrove.instance --no-trunc --format '{{.Names}} {{.Command}}'
+  [[ $(docker ps --filter label=mangrove.instance --no-trunc --format '{{.Names}} {{.Command}}' | grep -c "shop.*$1") == 1 ]] &&
+    [[ $(k get service shop.test.web.test --output jsonpath='{.status.ready}') == 1 ]]
 }
 
 # Five minutes without a root are one firing that is made up for.

@@ -82,7 +82,12 @@ pub(super) async fn serve_patiently(
 async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
-            Ok(accepted) => return accepted,
+            Ok((stream, from)) => match stream.set_nodelay(true) {
+                // What happens is told at once: else the kernel keeps it until the client has confirmed what came before,
+                // for which it takes up to 40 ms.
+                Ok(()) => return (stream, from),
+                Err(error) => tracing::debug!(%from, %error, "a client of the API has gone again"),
+            },
             Err(error) if is_of_the_client(&error) => {}
             Err(error) => {
                 tracing::error!(%error, "the API cannot take another connection, it tries again; are there enough open files (ulimit -n)?");

@@ -76,7 +76,7 @@ struct Arguments {
     #[arg(long, default_value_t = 1000)]
     within: u64,
     /// A root, a thousand clusters and a hundred thousand workers, and how deciding grows up to there. `--workers` ends
-    /// it earlier; `--minutes` makes it shorter.
+    /// it earlier, `--clusters` begins it later; `--minutes` makes it shorter.
     #[arg(long)]
     scale: bool,
     /// So many runs of tasks in progress while the root ends and comes back: whether all finish, what they took, and how
@@ -233,6 +233,9 @@ fn scale(arguments: &Arguments) -> Result<ExitCode> {
     let mut failed = false;
     for clusters in [10, 100, 1_000] {
         let (workers, instances) = (clusters * 100, clusters * 200);
+        if arguments.clusters.is_some_and(|least| clusters < least) {
+            continue;
+        }
         if arguments.workers.is_some_and(|most| workers > most) {
             break;
         }

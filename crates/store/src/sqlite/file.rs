@@ -37,6 +37,15 @@ const SCHEMA: &str = "
     INSERT OR IGNORE INTO meta VALUES ('revision', 0), ('compacted', 0), ('term', 0), ('logged', 0);
 ";
 
+/// Changes after a revision. In the order of the index: by the sequence alone, the whole log is gone through for its end.
+const CHANGES: &str = "SELECT revision, collection, key, value, before_revision, before FROM changes
+    WHERE revision > ?1 ORDER BY revision, sequence";
+/// What documents of a collection were before such changes; the latest first, so that the earliest of each key is what
+/// stays.
+const BEFORE: &str =
+    "SELECT key, before_revision, before FROM changes WHERE revision > ?1 AND collection = ?2
+    ORDER BY revision DESC, sequence DESC";
+
 /// The file, as its one writer has it.
 pub(super) struct File {
     connection: Connection,
@@ -166,21 +175,14 @@ impl File {
         collection: &str,
         at: Revision,
     ) -> rusqlite::Result<BTreeMap<String, Option<Version>>> {
-        // The latest first, so that the earliest of each key is what stays.
-        let mut statement = self.connection.prepare_cached(
-            "SELECT key, before_revision, before FROM changes WHERE revision > ?1 AND collection = ?2
-             ORDER BY sequence DESC",
-        )?;
+        let mut statement = self.connection.prepare_cached(BEFORE)?;
         statement
             .query_map(params![at.0, collection], |row| Ok((row.get(0)?, version(row.get(1)?, row.get(2)?))))?
             .collect()
     }
 
     fn read_changes(&self, after: Revision, limit: usize) -> rusqlite::Result<Vec<Change>> {
-        let mut statement = self.connection.prepare_cached(
-            "SELECT revision, collection, key, value, before_revision, before FROM changes
-             WHERE revision > ?1 ORDER BY sequence",
-        )?;
+        let mut statement = self.connection.prepare_cached(CHANGES)?;
         let mut rows = statement.query([after.0])?;
         let mut changes: Vec<Change> = Vec::new();
         while let Some(row) = rows.next()? {
@@ -355,4 +357,26 @@ fn set_meta(connection: &Connection, name: &str, value: u64) -> rusqlite::Result
         .prepare_cached("UPDATE meta SET value = ?2 WHERE name = ?1")?
         .execute(params![name, value])
         .map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_new_in_the_log_is_found_without_going_through_what_is_old() {
+        let connection = Connection::open_in_memory().expect("a file");
+        let file = File::open(connection, History::USUAL).expect("opened");
+        for query in [CHANGES, BEFORE] {
+            let mut statement =
+                file.connection.prepare(&format!("EXPLAIN QUERY PLAN {query}")).expect("a query");
+            let steps = statement
+                .query_map(rusqlite::params_from_iter(vec!["0"; statement.parameter_count()]), |row| {
+                    row.get::<_, String>(3)
+                });
+            let steps: Vec<String> = steps.and_then(Iterator::collect).expect("a plan");
+            let [step] = steps.as_slice() else { panic!("{query} takes {steps:?}") };
+            assert!(step.starts_with("SEARCH changes USING INDEX changes_by_revision"), "{query}: {step}");
+        }
+    }
 }

@@ -70,6 +70,9 @@ impl Workflow {
                 let waiting = self.waiting.get(&run.ignitor).and_then(BTreeSet::first);
                 self.igniting.extend(waiting);
                 self.prunable.insert(id);
+                if before.is_none_or(|before| !before.phase.is_over()) {
+                    self.just_ended.insert(id);
+                }
                 if run.rounds.is_empty() {
                     self.idle.entry(run.ignitor.clone()).or_default().insert(id);
                 }

@@ -160,11 +160,16 @@ pub struct Workflow {
     queues: BTreeSet<ObjectName>,
     closing: BTreeSet<RunId>,
     prunable: BTreeSet<RunId>,
+    /// Runs that are over since this was looked at.
+    just_ended: BTreeSet<RunId>,
     crowded: BTreeSet<(ObjectName, bool)>,
     fresh: BTreeSet<ItemKey>,
     fresh_calls: BTreeSet<CallId>,
 
     // What is remembered only while it runs.
+    /// Until when runs are kept that are over, in any case.
+    resting: BTreeMap<RunId, Moment>,
+    rested: BTreeSet<(Moment, RunId)>,
     watches: BTreeMap<ItemKey, Watch>,
     due: BTreeSet<(Moment, ItemKey)>,
     calls_due: BTreeSet<(Moment, CallId)>,
@@ -193,7 +198,7 @@ impl Brain for Workflow {
             self.close_runs(&mut plan, now);
         }
         self.make_calls(&mut plan, now);
-        self.prune(&mut plan);
+        self.prune(&mut plan, now);
         self.set_alarm(&mut plan, now);
         plan
     }

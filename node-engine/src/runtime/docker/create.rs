@@ -34,6 +34,12 @@ pub(super) const OUTPUT: Written = Written { name: "output", target: Output::FIL
 /// What a container with a single attempt may write to.
 pub(super) const WRITTEN: [Written; 2] = [TERMINATION_LOG, OUTPUT];
 
+/// What the files of a container with a single attempt are kept as, which it may only read. To mount one costs nothing, while
+/// the engine takes as long to copy files into a container as to make it.
+pub(super) fn added_file(index: usize) -> String {
+    format!("added-{index}")
+}
+
 /// What an image runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct ImageCommand {
@@ -88,6 +94,14 @@ pub(super) fn behind_a_gate(
             let source = gates.file(instance, generation, file.name);
             Mount { read_only: Some(false), ..mount(source, file.target) }
         }));
+        mounts.extend(
+            order
+                .spec
+                .added_files
+                .iter()
+                .enumerate()
+                .map(|(index, file)| mount(gates.file(instance, generation, &added_file(index)), &file.path)),
+        );
     }
     let mut body = common(order, given);
     body.entrypoint = Some([vec![gate::PROGRAM.to_owned()], image.entrypoint, command].concat());
@@ -191,7 +205,7 @@ pub(super) fn name_and_tag(image: &str) -> (&str, &str) {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use model::{Generation, InstanceId, ServiceId, ServiceNames, ServiceSpec};
+    use model::{AddedFile, Generation, InstanceId, ServiceId, ServiceNames, ServiceSpec};
 
     use super::*;
 
@@ -229,6 +243,23 @@ pub(super) mod tests {
         let source = |name: &str| format!("/gates/{}.3.2.{name}", "ab".repeat(12));
         let expected = [("termination-log", "/dev/termination-log"), ("output", "/mangrove/output.json")];
         assert_eq!(written(&order), expected.map(|(name, target)| (source(name), target.to_owned())));
+    }
+
+    #[test]
+    fn what_has_a_single_attempt_reads_its_added_files_where_they_are() {
+        let gates = Gates::for_test("/gates");
+        let image = ImageCommand { command: vec!["/tool".to_owned()], ..ImageCommand::default() };
+        let mut order = order("web");
+        let spec = std::sync::Arc::make_mut(&mut order.spec);
+        let file = |path: &str| AddedFile { path: path.into(), content: "x".into(), mode: 0o444 };
+        (spec.single_attempt, spec.added_files) = (true, vec![file("/a"), file("/b/c")]);
+        let body = behind_a_gate(&order, &gates, image, Given::default()).expect("it says what to run");
+        let mounts = body.host_config.and_then(|host| host.mounts).unwrap_or_default();
+        let added =
+            ["/a", "/b/c"].map(|path| mounts.iter().find(|mount| mount.target.as_deref() == Some(path)));
+        let added = added.map(|mount| mount.and_then(|it| Some((it.source.as_deref()?, it.read_only?))));
+        let source = |index| format!("/gates/{}.3.2.added-{index}", "ab".repeat(12));
+        assert_eq!(added, [Some((source(0).as_str(), true)), Some((source(1).as_str(), true))]);
     }
 
     #[test]

@@ -370,6 +370,24 @@ fn an_ignitor_fires_at_what_happens_in_the_same_commit() {
 }
 
 #[test]
+fn what_is_done_because_of_an_event_is_recorded_with_the_event() {
+    let mut root = doing(json!([]));
+    root.ignitor_on(json!([{"event": "resource.created", "kind": "Sensor"}]));
+    let actions = json!([{"scaleService": {"name": "shop.prod.service.test", "replicas": 3}}]);
+    root.task_with("two", json!({"startOnIgnition": ["alarm"], "successActions": actions}));
+    root.shop(ACME);
+    root.sensor(ACME);
+    let run = root.state.workflow().runs().last().expect("it began").id;
+    let changes = root.task_ends(&format!("{run}-two-1-0-1"), 0).0;
+    let record = changes.iter().find_map(|change| {
+        if let Change::AuditRecord(_, Some(record)) = change { Some(&record.entry) } else { None }
+    });
+    let told = &record.expect("it is recorded").parameters;
+    let told = ["run", "event", "about"].map(|name| told.get(name).map(String::as_str));
+    assert_eq!(told, [Some(run.to_string().as_str()), Some("resource.created"), Some("roof")]);
+}
+
+#[test]
 fn an_ignitor_hears_of_nothing_that_is_anothers_or_an_attempt() {
     let mut root = doing(json!([]));
     root.ignitor_on(json!([{"event": "instance.scheduled"}, {"event": "cluster.joined"}]));

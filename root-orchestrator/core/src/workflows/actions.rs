@@ -11,7 +11,7 @@ use ::resources::{
 };
 use model::{Now, OrganizationId};
 use serde_json::Value;
-use workflow::{Action, CallId, Fact, rfc3339};
+use workflow::{Action, CallId, Fact, FireCause, rfc3339};
 
 use super::objects::key;
 use crate::{Call, Change, Object, ObjectKey, Service, State, WorkflowKind, events::About, reconcile::Plan};
@@ -61,7 +61,7 @@ impl State {
         };
         match done {
             Ok(changes) => {
-                let call = call_of(organization, &id, action);
+                let call = self.call_of(organization, &id, action);
                 let record =
                     if changes.is_empty() { Vec::new() } else { self.record(call, &changes, now.date) };
                 for change in changes.into_iter().chain(record) {
@@ -75,6 +75,23 @@ impl State {
                 self.events.write(about, "ActionRefused".into(), true, message);
                 Some(Fact::Refused(id, refused))
             }
+        }
+    }
+
+    /// As what the changes of an action are recorded: with what made its run begin, if that was an event.
+    fn call_of(&self, organization: OrganizationId, id: &CallId, action: &Action) -> Call {
+        let run = id.task_run.run;
+        let mut parameters =
+            vec![("delivery", id.to_string()), ("run", run.to_string()), ("task", id.task_run.task.clone())];
+        let cause = self.workflow().run(run).map(|run| &run.cause);
+        if let Some(FireCause::Event { number: _, event, name }) = cause {
+            parameters.extend([("event", event.clone()), ("about", name.clone())]);
+        }
+        Call {
+            actor: Actor::Root,
+            parameters: parameters.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+            organization: Some(organization),
+            ..Call::of_root(&format!("action {} of a task", action.kind()))
         }
     }
 
@@ -159,16 +176,4 @@ fn restated(
         metadata.remove("resourceVersion");
     }
     Ok(Some(object))
-}
-
-/// As what the changes of an action are recorded.
-fn call_of(organization: OrganizationId, id: &CallId, action: &Action) -> Call {
-    let run = id.task_run.run.to_string();
-    let parameters = [("delivery", id.to_string()), ("run", run), ("task", id.task_run.task.clone())];
-    Call {
-        actor: Actor::Root,
-        parameters: parameters.map(|(name, value)| (name.to_owned(), value)).into(),
-        organization: Some(organization),
-        ..Call::of_root(&format!("action {} of a task", action.kind()))
-    }
 }

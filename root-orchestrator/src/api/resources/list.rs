@@ -1,7 +1,7 @@
 //! Lists of objects, whole and in parts. A part goes on behind an object as of a revision, whatever has changed since: what
 //! there is now is in memory, and the log of the store says what to undo of it.
 
-use std::{collections::BTreeMap, convert::Infallible};
+use std::{cmp::Ordering, collections::BTreeMap, convert::Infallible, iter};
 
 use ::resources::{
     Status,
@@ -25,7 +25,7 @@ use super::{
     answer::{Form, answered},
     asked::Asked,
     kinds::{Served, Source, Whose},
-    rows::{self, Namespaces, Row},
+    rows::{self, Listed, Namespaces, Row},
     views::View,
 };
 use crate::{auth::Caller, documents};
@@ -45,6 +45,9 @@ pub(super) struct Wanted {
 
 /// Behind which object a list goes on.
 type Cursor = (Option<OrganizationId>, String);
+
+/// What the first change of each since a revision says that it was; nothing where there was none.
+type Past = BTreeMap<Cursor, Option<Row>>;
 
 /// Objects that were selected, in their order.
 struct Selection<'a> {
@@ -114,15 +117,14 @@ async fn select(
     let revision = exact.unwrap_or_default();
     match served.source {
         Source::Objects => {
-            let rows = objects_at(context, served, revision, after).await?;
-            selection.offer(rows.into_iter(), &namespaces);
+            select_at(context, selection, revision, after, &namespaces).await?;
         }
         Source::Organizations => {
             let documents = context.store.list_at(documents::ORGANIZATIONS, Revision(revision)).await?;
             let rows = documents.iter().filter_map(|it| served.read(&it.value, it.revision.0));
             let mut rows: Vec<Row> = rows.filter(|row| row.is_behind(after)).collect();
             rows.sort_by(|one, other| one.cursor().cmp(&other.cursor()));
-            selection.offer(rows.into_iter(), &namespaces);
+            selection.offer(rows.into_iter().map(Listed::Made), &namespaces);
         }
         Source::View(_) => {
             let state = documents::viewed_at(context.store.as_ref(), first, Revision(revision)).await?;
@@ -134,60 +136,89 @@ async fn select(
 
 impl Selection<'_> {
     /// Takes those that are selected, as long as there is room, and counts the others.
-    fn offer(&mut self, rows: impl Iterator<Item = Row>, namespaces: &Namespaces) {
+    fn offer<'a>(&mut self, listed: impl Iterator<Item = Listed<'a>>, namespaces: &Namespaces) {
         let Wanted { caller, served, whose, selector } = self.wanted;
-        for row in rows.filter(|row| served.shows(caller, whose, row)) {
-            if !selector.is_everything() && !selector.admits(&served.shown(&row, namespaces)) {
+        let mut listed = listed.filter(|it| served.lists(caller, whose, it));
+        if selector.is_everything() {
+            self.rows.extend(listed.by_ref().take(self.most).map(Listed::into_row));
+            self.more = listed.count();
+            return;
+        }
+        for row in listed.map(Listed::into_row) {
+            if !selector.admits(&served.shown(&row, namespaces)) {
                 continue;
             }
-            if self.rows.len() < self.most {
-                self.rows.push(row);
-                continue;
-            }
-            self.more += 1;
-            if !selector.is_everything() {
+            if self.rows.len() == self.most {
                 // Nobody is told how many.
+                self.more = 1;
                 return;
+            }
+            self.rows.push(row);
+        }
+    }
+}
+
+/// Selects among objects as they were at a revision: those there are now, with what has changed since undone.
+async fn select_at(
+    context: &Context,
+    selection: &mut Selection<'_>,
+    revision: u64,
+    after: Option<&Cursor>,
+    namespaces: &Namespaces,
+) -> Result<(), Failure> {
+    let served = &selection.wanted.served;
+    let (mut were, mut at) = (Past::new(), Revision(revision));
+    loop {
+        let newest = {
+            let state = context.brain.read().await;
+            let newest = state.revision();
+            if revision > newest {
+                return Err(page::too_large(revision, newest).into());
+            }
+            // Changes that the state does not have yet are undone as well: it is what they say that it was.
+            if at.0 >= newest {
+                were.retain(|_, was| was.as_ref().is_none_or(|row| row.is_behind(after)));
+                selection.offer(undone(served.rows_behind(&state, after), were), namespaces);
+                return Ok(());
+            }
+            newest
+        };
+        while at.0 < newest {
+            let changes = context.store.changes(at, CHANGES_AT_ONCE).await?;
+            at = changes.last().map_or(Revision(newest), |last| last.revision);
+            for change in changes.iter().filter(|change| served.is_of(&change.collection, &change.key)) {
+                let was = change.before.as_ref().and_then(|it| served.read(&it.value, it.revision.0));
+                let is = || change.value.as_deref().and_then(|value| served.read(value, change.revision.0));
+                if let Some(Row { organization, name, .. }) = was.clone().or_else(is) {
+                    were.entry((organization, name)).or_insert(was);
+                }
             }
         }
     }
 }
 
-/// Objects as they were at a revision: those there are now, with what has changed since undone.
-async fn objects_at(
-    context: &Context,
-    served: &Served,
-    revision: u64,
-    after: Option<&Cursor>,
-) -> Result<Vec<Row>, Failure> {
-    let (mut rows, newest) = {
-        let state = context.brain.read().await;
-        (served.rows_behind(&state, after).collect::<Vec<Row>>(), state.revision())
-    };
-    if revision > newest {
-        return Err(page::too_large(revision, newest).into());
-    }
-    // What the first change of each since then says that it was. Changes behind the newest are undone as well.
-    let mut were: BTreeMap<Cursor, Option<Row>> = BTreeMap::new();
-    let mut at = Revision(revision);
-    while at.0 < newest {
-        let changes = context.store.changes(at, CHANGES_AT_ONCE).await?;
-        let Some(last) = changes.last() else { break };
-        at = last.revision;
-        for change in changes.iter().filter(|change| served.is_of(&change.collection, &change.key)) {
-            let was = change.before.as_ref().and_then(|it| served.read(&it.value, it.revision.0));
-            let is = || change.value.as_deref().and_then(|value| served.read(value, change.revision.0));
-            if let Some(Row { organization, name, .. }) = was.clone().or_else(is) {
-                were.entry((organization, name)).or_insert(was);
+/// Of objects in their order those that have not changed since, and in their places what the others were.
+fn undone<'a>(present: impl Iterator<Item = Listed<'a>>, were: Past) -> impl Iterator<Item = Listed<'a>> {
+    let (mut present, mut were) = (present.peekable(), were.into_iter().peekable());
+    iter::from_fn(move || {
+        loop {
+            let order = match (present.peek(), were.peek()) {
+                (Some(is), Some(((organization, name), _))) => is.cursor().cmp(&(*organization, name)),
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (None, None) => return None,
+            };
+            if order == Ordering::Less {
+                return present.next();
+            }
+            if order == Ordering::Equal {
+                present.next();
+            }
+            if let Some((_, Some(was))) = were.next() {
+                return Some(Listed::Made(was));
             }
         }
-    }
-    if !were.is_empty() {
-        rows.retain(|row| !were.contains_key(&(row.organization, row.name.clone())));
-        rows.extend(were.into_values().flatten().filter(|row| row.is_behind(after)));
-        rows.sort_by(|one, other| one.cursor().cmp(&other.cursor()));
-    }
-    Ok(rows)
+    })
 }
 
 fn write_cursor(row: &Row) -> String {
@@ -220,7 +251,7 @@ fn written(served: Served, rows: Vec<Row>, namespaces: Namespaces, metadata: &Va
     }
     let mut text = head.into_bytes();
     let mut begun = 0;
-    let pieces = std::iter::from_fn(move || {
+    let pieces = iter::from_fn(move || {
         if begun >= rows.len() {
             return None;
         }
@@ -315,6 +346,23 @@ mod tests {
             content: Arc::new(content),
             revision: 9,
         }
+    }
+
+    fn named(name: &str, revision: u64) -> Row {
+        Row { name: name.to_owned(), revision, ..row(json!({})) }
+    }
+
+    #[test]
+    fn a_list_of_the_past_is_what_there_is_with_what_has_changed_undone() {
+        let present = ["b", "c", "e", "g"].map(|name| Listed::Made(named(name, 9)));
+        // `a` and `h` have gone, `c` and `g` were others, `e` is new, and `d` came and went.
+        let were = [("a", Some(3)), ("c", Some(4)), ("d", None), ("e", None), ("g", Some(5)), ("h", Some(6))];
+        let were = were.map(|(name, was)| ((Some(OURS), name.to_owned()), was.map(|it| named(name, it))));
+        let undone = undone(present.into_iter(), Past::from(were));
+        let undone: Vec<(String, u64)> =
+            undone.map(Listed::into_row).map(|row| (row.name, row.revision)).collect();
+        let expected = [("a", 3), ("b", 9), ("c", 4), ("g", 5), ("h", 6)];
+        assert_eq!(undone, expected.map(|(name, revision)| (name.to_owned(), revision)));
     }
 
     #[test]

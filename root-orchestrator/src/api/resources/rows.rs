@@ -38,6 +38,35 @@ impl Row {
     }
 }
 
+/// An object that a list goes through: whose it is can be told without a copy of it.
+pub(super) enum Listed<'a> {
+    Kept(&'a Truth, &'a ObjectKey, &'a Seen),
+    Made(Row),
+}
+
+impl Listed<'_> {
+    pub(super) fn cursor(&self) -> (Option<OrganizationId>, &str) {
+        match self {
+            Self::Kept(_, key, _) => (key.organization, &key.name),
+            Self::Made(row) => row.cursor(),
+        }
+    }
+
+    const fn owner(&self) -> (Option<OrganizationId>, Option<ClusterId>) {
+        match self {
+            Self::Kept(_, key, _) => (key.organization, None),
+            Self::Made(row) => (row.organization, row.cluster),
+        }
+    }
+
+    pub(super) fn into_row(self) -> Row {
+        match self {
+            Self::Kept(state, key, seen) => row_of(state, key, seen),
+            Self::Made(row) => row,
+        }
+    }
+}
+
 /// What organisations are called.
 pub(super) type Namespaces = BTreeMap<OrganizationId, String>;
 
@@ -94,15 +123,15 @@ impl Served {
         &self,
         state: &'a Truth,
         cursor: Option<&(Option<OrganizationId>, String)>,
-    ) -> Box<dyn Iterator<Item = Row> + 'a> {
+    ) -> Box<dyn Iterator<Item = Listed<'a>> + 'a> {
         let cursor = cursor.cloned();
         if self.source != Source::Objects {
             let rows = self.rows(state).into_iter();
-            return Box::new(rows.filter(move |row| row.is_behind(cursor.as_ref())));
+            return Box::new(rows.filter(move |row| row.is_behind(cursor.as_ref())).map(Listed::Made));
         }
         let (organization, name) = cursor.unwrap_or_default();
         let key = ObjectKey { resource: self.kind.resource(), organization, name };
-        Box::new(state.objects_behind(key).map(|(key, seen)| row_of(state, key, seen)))
+        Box::new(state.objects_behind(key).map(|(key, seen)| Listed::Kept(state, key, seen)))
     }
 
     /// All objects of the kind, whosever they are, in order.
@@ -153,13 +182,27 @@ impl Served {
 
     /// Whether the caller is to see an object.
     pub(super) fn shows(&self, caller: &Caller, whose: &Whose, row: &Row) -> bool {
-        let may_look = || match (row.organization, row.cluster) {
-            (Some(_), _) => self.verdict(caller, Verb::Get, row.organization) == Verdict::Allowed,
+        self.shows_of(caller, whose, (row.organization, row.cluster))
+    }
+
+    /// Whether the caller is to see one of a list.
+    pub(super) fn lists(&self, caller: &Caller, whose: &Whose, listed: &Listed<'_>) -> bool {
+        self.shows_of(caller, whose, listed.owner())
+    }
+
+    fn shows_of(
+        &self,
+        caller: &Caller,
+        whose: &Whose,
+        (organization, cluster): (Option<OrganizationId>, Option<ClusterId>),
+    ) -> bool {
+        let may_look = || match (organization, cluster) {
+            (Some(_), _) => self.verdict(caller, Verb::Get, organization) == Verdict::Allowed,
             (None, Some(cluster)) => caller.sees(cluster),
             (None, None) => true,
         };
         match whose {
-            Whose::Organization(organization, _) => row.organization == Some(*organization),
+            Whose::Organization(id, _) => organization == Some(*id),
             Whose::Platform | Whose::All => may_look(),
         }
     }

@@ -139,3 +139,11 @@ async fn who_takes_nothing_of_an_answer_loses_the_place() {
     let given_up = timeout(SOON, is_gone).await.expect("the answer is given up");
     assert!(given_up.is_err(), "it was dropped, and never sent");
 }
+
+#[tokio::test]
+async fn what_is_told_does_not_wait_until_what_came_before_is_confirmed() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
+    let _client = connect(listener.local_addr().expect("bound")).await;
+    let (accepted, _) = accept(&listener).await;
+    assert!(accepted.nodelay().expect("a connection"), "Nagle's algorithm is off");
+}

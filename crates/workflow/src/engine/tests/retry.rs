@@ -1,7 +1,7 @@
 //! Attempts: retries, timeouts, and what is heard late or twice.
 
 use super::*;
-use crate::Retry;
+use crate::{Retry, engine::history::KEPT_MILLIS};
 
 fn retrying(limit: u32) -> TaskSpec {
     TaskSpec { retry: Retry { limit, ..Retry::default() }, ..first() }
@@ -204,15 +204,43 @@ fn the_past_is_kept_as_far_as_each_task_says() {
         let run = world.fire("i");
         world.end(&format!("{run}-one-1-0-1"), ended(code));
     }
+    world.pass(KEPT_MILLIS);
     let kept: Vec<u64> = world.workflow.runs().map(|run| run.id.0).collect();
     assert_eq!(kept, [4, 5, 6]);
     world.restart_after(10);
+    world.pass(KEPT_MILLIS);
     let kept: Vec<u64> = world.workflow.runs().map(|run| run.id.0).collect();
     assert_eq!(kept, [4, 5, 6]);
     assert_eq!(world.stored.task_runs.len(), 3);
     let changes = world.workflow.remove_run(RunId(4)).expect("it is over");
     world.turn(changes);
     assert_eq!((world.stored.runs.len(), world.stored.task_runs.len()), (2, 2));
+}
+
+#[test]
+fn whoever_watches_a_run_sees_its_end_however_little_is_kept() {
+    let mut world = World::new();
+    let none = crate::HistoryLimits { successful: 0, failed: 0 };
+    world.task("one", TaskSpec { history: none, ..first() });
+    let runs = [(); 12].map(|()| world.fire("i"));
+    for run in runs {
+        world.end(&format!("{run}-one-1-0-1"), ended(1));
+    }
+    world.ignitor("alone", IgnitorSpec::by_hand());
+    let idle = [(); 12].map(|()| world.fire("alone"));
+    world.pass(KEPT_MILLIS - 1);
+    assert!(runs.iter().all(|run| world.phase(*run) == RunPhase::Failed), "{:?}", world.names());
+    assert!(idle.iter().all(|run| world.phase(*run) == RunPhase::Succeeded));
+    let changes = world.workflow.retry(runs[0], world.now).expect("it failed");
+    world.turn(changes);
+    world.end("1-one-1-0-2", ended(0));
+    world.pass(1);
+    let kept: Vec<RunId> = world.workflow.runs().map(|run| run.id).collect();
+    assert_eq!(kept, [&runs[..1], &idle[2..]].concat(), "that was retried, and ten that started nothing");
+    world.pass(KEPT_MILLIS - 2);
+    assert_eq!(world.phase(runs[0]), RunPhase::Succeeded);
+    world.pass(1);
+    assert_eq!(world.workflow.runs().count(), idle.len() - 2);
 }
 
 #[test]
@@ -226,6 +254,7 @@ fn a_run_is_kept_as_long_as_one_of_its_parts() {
         world.end(&format!("{run}-a-1-0-1"), ended(0));
         world.end(&format!("{run}-b-1-0-1"), ended(0));
     }
+    world.pass(KEPT_MILLIS);
     assert_eq!(world.workflow.runs().count(), 3);
     assert_eq!(world.workflow.task_runs(RunId(1)).count(), 2, "whole");
 }
@@ -236,6 +265,7 @@ fn of_runs_that_started_nothing_a_few_are_kept() {
     for _ in 0..15 {
         world.fire("i");
     }
+    world.pass(KEPT_MILLIS);
     let kept: Vec<u64> = world.workflow.runs().map(|run| run.id.0).collect();
     assert_eq!(kept, (6..=15).collect::<Vec<u64>>());
     assert_eq!(world.phase(RunId(15)), RunPhase::Succeeded);
