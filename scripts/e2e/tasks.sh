@@ -313,7 +313,7 @@ place() {
 
 # A service is changed to one that does not stay up, and says that it shall not be taken back by itself.
 set_back() {
-  serve '/bin/busybox sleep 600'
+  serve '>/ready; /bin/busybox sleep 600'
   wait_or_show root-orchestrator 60 "the service runs" is_served 'sleep 600'
   ignitor guard '"on": [{event: service.rolloutStalled, kind: Service, name: shop.test.web.test}]'
   task undo 'startOnIgnition: [guard], successActions: [{rollbackService: {name: shop.test.web.test}}]' 'echo "heard $ORCA_DATA"'
@@ -348,6 +348,7 @@ spec:
   code: IMAGE
   cmd: [/bin/busybox, sh, -c, "$1"]
   memory: 16
+  health: {ready: {exec: [/bin/busybox, test, -e, /ready]}}
   update: {ready_within: 3s, rollback: false}
 YAML
   k scale service/shop.test.web.test --replicas 1 >/dev/null

@@ -176,6 +176,10 @@ impl<'a> Object<'a> {
         for field in self.fields.keys().filter(|field| !self.known.contains(field.as_str())) {
             let near = self.known.iter().filter(|known| strsim::damerau_levenshtein(known, field) <= 2);
             let advice = match near.min_by_key(|known| strsim::damerau_levenshtein(known, field)) {
+                // What YAML 1.1 makes of a bare `on`.
+                _ if field == "true" && self.known.contains("on") => {
+                    "did you mean \"on\"? YAML reads it as true unless it is in quotation marks".to_owned()
+                }
                 Some(known) => format!("did you mean `{known}`?"),
                 None => {
                     let known: Vec<&str> = self.known.iter().copied().collect();

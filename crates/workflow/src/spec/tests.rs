@@ -291,6 +291,10 @@ fn a_wrong_ignitor_is_refused_with_its_paths() {
             json!({"suspended": true}),
             "FieldUnknown spec.suspended: is an unknown field; did you mean `suspend`?",
         ),
+        (
+            json!({"true": [{"event": "instance.failed"}]}),
+            "FieldUnknown spec.true: is an unknown field; did you mean \"on\"? YAML reads it as true unless it is in quotation marks",
+        ),
         (json!({"on": [{}]}), "FieldValueRequired spec.on[0].event: is missing: say what happens"),
         (
             json!({"catchUp": {"policy": "all", "window": "200h"}}),
