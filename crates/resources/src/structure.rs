@@ -35,6 +35,7 @@ const LIMITS: Limits = Limits { nodes: 20_000, patterns: 500 };
 #[derive(Debug, Clone)]
 pub struct Structure {
     raw: Arc<Value>,
+    told: Arc<Value>,
     check: Arc<Schema>,
 }
 
@@ -56,7 +57,8 @@ impl Structure {
             let field = problem.field.strip_prefix("schema").map(str::to_owned).unwrap_or(problem.field);
             vec![Cause::invalid(format!("{at}{field}"), problem.message)]
         })?;
-        let structure = Self { raw: Arc::new(schema.clone()), check: Arc::new(read) };
+        let raw = Arc::new(schema.clone());
+        let structure = Self { told: Arc::clone(&raw), raw, check: Arc::new(read) };
         structure.judge_defaults(at)?;
         Ok(structure)
     }
@@ -67,9 +69,21 @@ impl Structure {
     /// Never: the schema is a constant.
     #[must_use]
     pub fn open() -> Self {
-        let schema = json!({"type": "object", PRESERVE: true});
+        let raw = Arc::new(json!({"type": "object", PRESERVE: true}));
         let check = Schema::read_within(&json!({"type": "object"}), LIMITS);
-        Self { raw: Arc::new(schema), check: Arc::new(check.expect("a schema that is a constant")) }
+        Self { told: Arc::clone(&raw), raw, check: Arc::new(check.expect("a schema that is a constant")) }
+    }
+
+    /// The same, of which clients are told something else: more than what is judged by it, as somebody else judges that.
+    #[must_use]
+    pub fn told_as(self, told: Value) -> Self {
+        Self { told: Arc::new(told), ..self }
+    }
+
+    /// What clients are told.
+    #[must_use]
+    pub fn told(&self) -> &Value {
+        &self.told
     }
 
     /// As it was given.

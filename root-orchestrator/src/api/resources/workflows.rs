@@ -1,6 +1,8 @@
 //! Tasks, ignitors and runs: their kinds, and what is asked of them beyond what is asked of all objects. What becomes of them
 //! is decided in `core/src/workflows`.
 
+mod described;
+
 use std::sync::OnceLock;
 
 use ::resources::{
@@ -84,72 +86,23 @@ pub(super) fn kind(of: WorkflowKind) -> Kind {
         has_status: of != WorkflowKind::Plugin,
         has_scale: false,
         columns,
-        structure: Structure::read(&schema(of), "").unwrap_or_else(|_| Structure::open()),
+        structure: Structure::read(&judged(of), "")
+            .unwrap_or_else(|_| Structure::open())
+            .told_as(described::described(of)),
         selectable,
     }
 }
 
-/// What clients are told of a kind. Tasks and ignitors are read by the engine, which tells of unknown fields by itself.
-fn schema(of: WorkflowKind) -> Value {
-    let texts =
-        |description: &str| json!({"type": "array", "items": {"type": "string"}, "description": description});
-    let (description, spec) = match of {
-        WorkflowKind::Task => (
-            "Runs a container to its end when what starts it happens.",
-            json!({
-                "type": "object", PRESERVE: true,
-                "properties": {
-                    "startOnIgnition": texts("Ignitors that start it."),
-                    "startOnSuccess": texts("Tasks that start it when they succeed."),
-                    "startOnFailure": texts("Tasks that start it when they fail."),
-                    "template": {"type": "object", PRESERVE: true, "description": "What runs: spec.containers, one of them."},
-                },
-            }),
-        ),
-        WorkflowKind::Ignitor => (
-            "Says when something begins.",
-            json!({
-                "type": "object", PRESERVE: true,
-                "properties": {
-                    "scheduled": {"type": "string", "description": "NOW, a date of RFC 3339, or a cron expression."},
-                    "data": {"type": "string", "description": "What the tasks that it starts are given."},
-                    "suspend": {"type": "boolean", "description": "Whether it fires by hand only."},
-                },
-            }),
-        ),
-        WorkflowKind::Run => (
-            "What followed from one firing of an ignitor. Creating one fires the ignitor.",
-            json!({
-                "type": "object", "required": ["ignitor"],
-                "properties": {
-                    "ignitor": {"type": "string", "description": "The ignitor that fired."},
-                    "data": {"type": "string", "description": "What its first tasks are given; the ignitor's if left out."},
-                    "cancel": {"type": "boolean", "description": "Set it to true to stop all of the run."},
-                    "retries": {
-                        "type": "integer", "minimum": 0, "maximum": 1_000_000,
-                        "description": "Add one to have what failed in it tried again.",
-                    },
-                },
-            }),
-        ),
-        WorkflowKind::Plugin => (
-            "Is asked, by POST, to do what tasks name as an action and the root does not do by itself.",
-            json!({
-                "type": "object", "required": ["url"],
-                "properties": {
-                    "url": {"type": "string", "maxLength": 2048, "description": "Where; http or https."},
-                    "secret": {
-                        "type": "string", "minLength": 1, "maxLength": 63,
-                        "description": "The secret of the organisation that calls are signed with.",
-                    },
-                },
-            }),
-        ),
-    };
-    json!({
-        "type": "object", "description": description, "required": ["spec"],
-        "properties": {"spec": spec, "status": {"type": "object", PRESERVE: true}},
-    })
+/// What is judged here. Tasks and ignitors are read by the engine, which tells of unknown fields by itself; their status and
+/// that of runs is written by the root alone.
+fn judged(of: WorkflowKind) -> Value {
+    let mut schema = described::described(of);
+    let open = json!({"type": "object", PRESERVE: true});
+    if matches!(of, WorkflowKind::Task | WorkflowKind::Ignitor) {
+        schema["properties"]["spec"] = open.clone();
+    }
+    schema["properties"]["status"] = open;
+    schema
 }
 
 /// All kinds of workflows.
