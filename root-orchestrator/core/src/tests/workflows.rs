@@ -234,6 +234,9 @@ fn what_belongs_to_runs_that_are_forgotten_goes() {
         root.fire();
         root.ends(&format!("{run}-one-1-0-1"), 0, "");
     }
+    assert_eq!(root.attempts().len(), 3, "nobody can have seen how they ended");
+    root.now.moment = root.now.moment.plus_millis(5_000);
+    root.reconcile();
     assert_eq!(root.attempts(), ["3-one-1-0-1"]);
     let changes = root.state.remove_run(ACME, RunId(3)).expect("it is over");
     root.apply(changes);
