@@ -86,6 +86,8 @@ define() {
   expect "it is among the kinds there are" "$(k api-resources)" '^widgets +wd +example\.com/v1 +true +Widget$'
   expect "explain shows what it says" "$(k explain widgets.spec.size)" 'How large it is\.'
   expect "and what is built in" "$(k explain crd.spec.names)" 'How the kind is called\.'
+  expect "down to the last field" "$(k explain tasks.spec.retry.backoff.factor)" 'FIELD: factor <integer>'
+  expect "and of what the root writes" "$(k explain runs.status.tasks.exitCode)" 'FIELD: exitCode <integer>'
   expect "a server is named" "$(k version)" '^Server Version: v1\.32\.'
 }
 
