@@ -29,10 +29,12 @@ impl Workflow {
         for id in mem::take(&mut self.just_ended) {
             let until = now.moment.plus_millis(KEPT_MILLIS);
             self.resting.insert(id, until);
-            self.rested.insert((until, id));
+            self.rest_ends.insert((until, id));
         }
-        while let Some((until, id)) = self.rested.first().copied().filter(|(until, _)| *until <= now.moment) {
-            self.rested.pop_first();
+        while let Some((until, id)) =
+            self.rest_ends.first().copied().filter(|(until, _)| *until <= now.moment)
+        {
+            self.rest_ends.pop_first();
             // One that was retried may have ended once more.
             if self.resting.get(&id) == Some(&until) {
                 self.resting.remove(&id);
@@ -55,7 +57,7 @@ impl Workflow {
                 self.forget_run(plan, id);
             }
         }
-        if let Some((until, _)) = self.rested.first() {
+        if let Some((until, _)) = self.rest_ends.first() {
             plan.wake(*until);
         }
     }

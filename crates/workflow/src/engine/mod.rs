@@ -169,7 +169,7 @@ pub struct Workflow {
     // What is remembered only while it runs.
     /// Until when runs are kept that are over, in any case.
     resting: BTreeMap<RunId, Moment>,
-    rested: BTreeSet<(Moment, RunId)>,
+    rest_ends: BTreeSet<(Moment, RunId)>,
     watches: BTreeMap<ItemKey, Watch>,
     due: BTreeSet<(Moment, ItemKey)>,
     calls_due: BTreeSet<(Moment, CallId)>,
