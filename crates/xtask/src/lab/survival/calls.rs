@@ -32,13 +32,26 @@ const ACROSS_WITHIN: f64 = 2.0;
 /// Long enough for calls to meet each instance.
 const A_WHILE: Duration = Duration::from_secs(2);
 
+/// When an instance may be called: without this it is as soon as it runs, which is a moment before it listens.
+fn ready() -> Value {
+    json!({"ready": {"tcp": {"port": HELLO}, "interval": "100ms"}})
+}
+
+/// Waits until there are so many instances, and all may be called.
+async fn all_ready(world: &mut World, service: &Service, count: usize) -> Result<()> {
+    let what = format!("{count} instances are ready");
+    let are_ready = |seen: &[Seen]| seen.len() == count && seen.iter().all(|one| one.ready);
+    world.seen_until(service, &what, RUNS_WITHIN, are_ready).await.map(drop)
+}
+
 pub(super) async fn calls(bench: &mut Bench) -> Result<()> {
     let world = &mut bench.world;
-    let service = world.service(json!({"constraints": [{"type": "direct", "cluster": "c1"}]})).await?;
+    let fields = json!({"constraints": [{"type": "direct", "cluster": "c1"}], "health": ready()});
+    let service = world.service(fields).await?;
     for _ in 0..2 {
         world.deploy(&service).await?;
     }
-    world.running(&service, 2, RUNS_WITHIN).await?;
+    all_ready(world, &service, 2).await?;
     let caller = world.copies(&service).await?[0].host.clone();
     let addresses = round_robin(world, &service).await?;
     let traffic = one_each(world, &caller, &addresses)?;
@@ -46,7 +59,7 @@ pub(super) async fn calls(bench: &mut Bench) -> Result<()> {
     for _ in 0..2 {
         world.deploy(&service).await?;
     }
-    world.running(&service, 4, RUNS_WITHIN).await?;
+    all_ready(world, &service, 4).await?;
     sleep(A_WHILE).await;
     let mut pinged = addresses.to_vec();
     for seen in world.seen(&service).await? {
@@ -62,7 +75,7 @@ pub(super) async fn calls(bench: &mut Bench) -> Result<()> {
     for number in newest_two(&world.seen(&service).await?) {
         world.delete(&format!("/api/service/{}/instance/{number}", service.id)).await?;
     }
-    world.running(&service, 2, RUNS_WITHIN).await?;
+    all_ready(world, &service, 2).await?;
     // All that is on it moves.
     let left = elsewhere(world, &service, &caller).await?;
     world.schedule(&left, "drain").await?;
@@ -70,7 +83,7 @@ pub(super) async fn calls(bench: &mut Bench) -> Result<()> {
         Ok((world.worker(&left).await?.instances == 0).then_some(()))
     })
     .await?;
-    world.running(&service, 2, RUNS_WITHIN).await?;
+    all_ready(world, &service, 2).await?;
     world.lab.kill("c1", Process::Cluster, Then::Restart)?;
     world.lab.kill("root", Process::Root, Then::Restart)?;
     sleep(A_WHILE * 2).await;
@@ -174,17 +187,17 @@ pub(super) fn ended(traffic: Vec<Traffic>) -> Result<Vec<Outcome>> {
 /// all by that of the service.
 pub(super) async fn neighbours(bench: &mut Bench) -> Result<()> {
     let world = &mut bench.world;
-    let service = world.service(json!({})).await?;
+    let service = world.service(json!({"health": ready()})).await?;
     let (here, there) = (world.workers_of("c1"), world.workers_of("c2"));
     close(world, &there).await?;
     world.deploy(&service).await?;
-    world.running(&service, 1, RUNS_WITHIN).await?;
+    all_ready(world, &service, 1).await?;
     open(world, &there).await?;
     // What comes from now on comes to the other cluster.
     close(world, &here).await?;
     let caller = world.copies(&service).await?[0].host.clone();
     let first = world.deploy(&service).await?;
-    world.running(&service, 2, RUNS_WITHIN).await?;
+    all_ready(world, &service, 2).await?;
     let begun = Instant::now();
     let own = own_address(world, &service, first).await?;
     let answers = async || {
