@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Workflows on real containers, from start to end: ORCA's files as they are, failures, joins, retries over a root that is killed,
-# schedules, circles, what tasks write, where they run, and a service that is set back because it broke. With --slow also what takes minutes of a clock.
+# schedules, circles, what tasks write, where they run, and a service that is set back because it broke. With --slow also
+# what takes minutes of a clock.
 # Variables in single quotes are for the shells in containers.
 # shellcheck disable=SC2016
 set -euo pipefail
@@ -313,8 +314,9 @@ place() {
 
 # A service is changed to one that does not stay up, and says that it shall not be taken back by itself.
 set_back() {
-  serve '>/ready; /bin/busybox sleep 600'
-  wait_or_show root-orchestrator 60 "the service runs" is_served 'sleep 600'
+  local good='>/ready; /bin/busybox sleep 600'
+  serve "$good"
+  wait_or_show root-orchestrator 60 "the service runs" is_served "$good"
   ignitor guard '"on": [{event: service.rolloutStalled, kind: Service, name: shop.test.web.test}]'
   task undo 'startOnIgnition: [guard], successActions: [{rollbackService: {name: shop.test.web.test}}]' 'echo "heard $ORCA_DATA"'
   serve 'exit 3'
@@ -322,7 +324,7 @@ set_back() {
   local run
   run=$(k get runs --field-selector spec.ignitor=guard --output jsonpath='{.items[0].metadata.name}')
   run_ends "$run" Succeeded
-  wait_or_show root-orchestrator 60 "the service is what it was" is_served 'sleep 600'
+  wait_or_show root-orchestrator 60 "the service is what it was" is_served "$good"
   expect "the run says because of what" "$(k get run "$run" --output jsonpath='{.status.cause}')" \
     '"event":"service\.rolloutStalled".*"name":"shop\.test\.web\.test"'
   expect "as the task was told" "$(logs_of "$run-undo-1-0-1")" '^heard .*service\.rolloutStalled'
@@ -354,11 +356,12 @@ YAML
   k scale service/shop.test.web.test --replicas 1 >/dev/null
 }
 
-# is_served SCRIPT: by one instance, which is ready and alone.
+# is_served SCRIPT: it is what the service is to be, and its one instance runs it. While a change is stalled the instance
+# before it runs on, so that alone says nothing.
 is_served() {
-  docker ps --filter label=mangrove.instance --no-trunc --format '{{.Names}} {{.Command}}'
-  [[ $(docker ps --filter label=mangrove.instance --no-trunc --format '{{.Names}} {{.Command}}' | grep -c "shop.*$1") == 1 ]] &&
-    [[ $(k get service shop.test.web.test --output jsonpath='{.status.ready}') == 1 ]]
+  k get service shop.test.web.test --output yaml
+  [[ $(k get service shop.test.web.test --output json | jq --raw-output '[.status.instances, .status.ready, .spec.cmd[-1]] | join(" ")') == "1 1 $1" ]] &&
+    docker ps --filter label=mangrove.instance --filter name=shop.test.web --no-trunc --format '{{.Command}}' | grep --fixed-strings "$1"
 }
 
 # Five minutes without a root are one firing that is made up for.

@@ -80,7 +80,7 @@ fn named(kind: &Kind, name: &str) -> Value {
 }
 
 fn schema(kind: &Kind) -> Value {
-    let mut schema = kind.structure.told().clone();
+    let mut schema = kind.structure.description().clone();
     let properties = schema.as_object_mut().map(|schema| {
         schema.insert("x-kubernetes-group-version-kind".to_owned(), json!([named(kind, &kind.names.kind)]));
         schema.entry("properties").or_insert_with(|| json!({}))

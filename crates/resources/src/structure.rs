@@ -35,7 +35,8 @@ const LIMITS: Limits = Limits { nodes: 20_000, patterns: 500 };
 #[derive(Debug, Clone)]
 pub struct Structure {
     raw: Arc<Value>,
-    told: Arc<Value>,
+    /// What clients are told; mostly the same.
+    description: Arc<Value>,
     check: Arc<Schema>,
 }
 
@@ -58,7 +59,7 @@ impl Structure {
             vec![Cause::invalid(format!("{at}{field}"), problem.message)]
         })?;
         let raw = Arc::new(schema.clone());
-        let structure = Self { told: Arc::clone(&raw), raw, check: Arc::new(read) };
+        let structure = Self { description: Arc::clone(&raw), raw, check: Arc::new(read) };
         structure.judge_defaults(at)?;
         Ok(structure)
     }
@@ -71,19 +72,24 @@ impl Structure {
     pub fn open() -> Self {
         let raw = Arc::new(json!({"type": "object", PRESERVE: true}));
         let check = Schema::read_within(&json!({"type": "object"}), LIMITS);
-        Self { told: Arc::clone(&raw), raw, check: Arc::new(check.expect("a schema that is a constant")) }
+        Self {
+            description: Arc::clone(&raw),
+            raw,
+            check: Arc::new(check.expect("a schema that is a constant")),
+        }
     }
 
-    /// The same, of which clients are told something else: more than what is judged by it, as somebody else judges that.
+    /// The same, described otherwise: where somebody else judges what is left open here, clients are told of it all the
+    /// same.
     #[must_use]
-    pub fn told_as(self, told: Value) -> Self {
-        Self { told: Arc::new(told), ..self }
+    pub fn described_as(self, description: Value) -> Self {
+        Self { description: Arc::new(description), ..self }
     }
 
     /// What clients are told.
     #[must_use]
-    pub fn told(&self) -> &Value {
-        &self.told
+    pub fn description(&self) -> &Value {
+        &self.description
     }
 
     /// As it was given.

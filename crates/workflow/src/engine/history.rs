@@ -57,9 +57,6 @@ impl Workflow {
                 self.forget_run(plan, id);
             }
         }
-        if let Some((until, _)) = self.rest_ends.first() {
-            plan.wake(*until);
-        }
     }
 
     fn limit(&self, task: &ObjectName, succeeded: bool) -> usize {

@@ -169,6 +169,7 @@ pub struct Workflow {
     // What is remembered only while it runs.
     /// Until when runs are kept that are over, in any case.
     resting: BTreeMap<RunId, Moment>,
+    /// When they are looked at again.
     rest_ends: BTreeSet<(Moment, RunId)>,
     watches: BTreeMap<ItemKey, Watch>,
     due: BTreeSet<(Moment, ItemKey)>,
@@ -266,6 +267,9 @@ impl Workflow {
         }
         if let Some((at, _)) = self.calls_due.first() {
             plan.wake(*at);
+        }
+        if let Some((until, _)) = self.rest_ends.first() {
+            plan.wake(*until);
         }
         if let Some((at, _)) = self.alarms.first() {
             plan.wake(now.moment.plus_millis(at.millis_since(now.date).min(DATE_MILLIS)));

@@ -6,7 +6,7 @@ use bollard::models::{
     ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountType, PortBinding,
     RestartPolicy, RestartPolicyNameEnum,
 };
-use model::Output;
+use model::{AddedFile, Output};
 use node_core::StartOrder;
 
 use super::name_files::name_files;
@@ -34,10 +34,12 @@ pub(super) const OUTPUT: Written = Written { name: "output", target: Output::FIL
 /// What a container with a single attempt may write to.
 pub(super) const WRITTEN: [Written; 2] = [TERMINATION_LOG, OUTPUT];
 
-/// What the files of a container with a single attempt are kept as, which it may only read. To mount one costs nothing, while
-/// the engine takes as long to copy files into a container as to make it.
-pub(super) fn added_file(index: usize) -> String {
-    format!("added-{index}")
+/// The added files that a container behind a gate mounts, and may only read, with what they are kept as: those of a single
+/// attempt, which are of the root. To mount one costs nothing, while the engine takes half as long to copy files into a
+/// container as to start it; but what others add may be written to by their containers.
+pub(super) fn mounted_files(order: &StartOrder) -> impl Iterator<Item = (String, &AddedFile)> {
+    let files = order.spec.added_files.iter().filter(|_| order.spec.single_attempt);
+    files.enumerate().map(|(index, file)| (format!("added-{index}"), file))
 }
 
 /// What an image runs.
@@ -94,15 +96,9 @@ pub(super) fn behind_a_gate(
             let source = gates.file(instance, generation, file.name);
             Mount { read_only: Some(false), ..mount(source, file.target) }
         }));
-        mounts.extend(
-            order
-                .spec
-                .added_files
-                .iter()
-                .enumerate()
-                .map(|(index, file)| mount(gates.file(instance, generation, &added_file(index)), &file.path)),
-        );
     }
+    let added = mounted_files(order);
+    mounts.extend(added.map(|(name, file)| mount(gates.file(instance, generation, &name), &file.path)));
     let mut body = common(order, given);
     body.entrypoint = Some([vec![gate::PROGRAM.to_owned()], image.entrypoint, command].concat());
     // The runtime alone makes the network namespace, in half the time that the engine needs for `none`. An engine that
@@ -205,7 +201,7 @@ pub(super) fn name_and_tag(image: &str) -> (&str, &str) {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use model::{AddedFile, Generation, InstanceId, ServiceId, ServiceNames, ServiceSpec};
+    use model::{Generation, InstanceId, ServiceId, ServiceNames, ServiceSpec};
 
     use super::*;
 

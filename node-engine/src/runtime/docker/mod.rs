@@ -235,8 +235,8 @@ impl DockerRuntime {
         container: &ContainerId,
         order: &StartOrder,
     ) -> Result<(), RuntimeError> {
-        let is_mounted = self.gates.is_some() && order.spec.single_attempt;
-        if is_mounted || order.spec.added_files.is_empty() {
+        let are_mounted = self.gates.is_some() && create::mounted_files(order).next().is_some();
+        if are_mounted || order.spec.added_files.is_empty() {
             return Ok(());
         }
         let archive = archive::archive(&order.spec.added_files, daemon::now().0 / 1000).map_err(refused)?;
@@ -483,10 +483,9 @@ fn prepare(gates: &Gates, order: &StartOrder) -> Result<(), GateError> {
     gates.close(order.instance, order.generation)?;
     if order.spec.single_attempt {
         WRITTEN.into_iter().try_for_each(|file| gates.keep(order.instance, order.generation, file.name))?;
-        order.spec.added_files.iter().enumerate().try_for_each(|(index, file)| {
-            gates.put(order.instance, order.generation, &create::added_file(index), &file.content)
-        })?;
     }
+    create::mounted_files(order)
+        .try_for_each(|(name, file)| gates.put(order.instance, order.generation, &name, &file.content))?;
     name_files::name_files(order)
         .into_iter()
         .try_for_each(|file| gates.put(order.instance, order.generation, file.name, &file.content))

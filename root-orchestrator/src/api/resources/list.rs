@@ -138,7 +138,7 @@ impl Selection<'_> {
     /// Takes those that are selected, as long as there is room, and counts the others.
     fn offer<'a>(&mut self, listed: impl Iterator<Item = Listed<'a>>, namespaces: &Namespaces) {
         let Wanted { caller, served, whose, selector } = self.wanted;
-        let mut listed = listed.filter(|it| served.lists(caller, whose, it));
+        let mut listed = listed.filter(|it| served.shows(caller, whose, it.owner()));
         if selector.is_everything() {
             self.rows.extend(listed.by_ref().take(self.most).map(Listed::into_row));
             self.more = listed.count();

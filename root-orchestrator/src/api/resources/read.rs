@@ -28,7 +28,7 @@ pub(super) async fn one(context: Context, caller: Caller, place: Place, name: &s
     let state = context.brain.read().await;
     let served = kinds::find(&state, &place.group, &place.version, &place.plural)?;
     let whose = served.admit(&state, &caller, Verb::Get, place.namespace.as_deref(), name)?;
-    let row = served.row(&state, &whose, name).filter(|row| served.shows(&caller, &whose, row));
+    let row = served.row(&state, &whose, name).filter(|row| served.shows(&caller, &whose, row.owner()));
     let row = row.ok_or_else(|| Status::not_found(served.kind.about(name)))?;
     let object = served.shown(&row, &rows::namespaces(&state));
     drop(state);

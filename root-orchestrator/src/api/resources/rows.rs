@@ -32,11 +32,18 @@ impl Row {
         (self.organization, &self.name)
     }
 
+    pub(super) const fn owner(&self) -> Owner {
+        (self.organization, self.cluster)
+    }
+
     /// Whether a list that goes on behind another one has it still to come.
     pub(super) fn is_behind(&self, cursor: Option<&(Option<OrganizationId>, String)>) -> bool {
         cursor.is_none_or(|(organization, name)| self.cursor() > (*organization, name.as_str()))
     }
 }
+
+/// Whose an object is, or which cluster it is.
+pub(super) type Owner = (Option<OrganizationId>, Option<ClusterId>);
 
 /// An object that a list goes through: whose it is can be told without a copy of it.
 pub(super) enum Listed<'a> {
@@ -52,10 +59,10 @@ impl Listed<'_> {
         }
     }
 
-    const fn owner(&self) -> (Option<OrganizationId>, Option<ClusterId>) {
+    pub(super) const fn owner(&self) -> Owner {
         match self {
             Self::Kept(_, key, _) => (key.organization, None),
-            Self::Made(row) => (row.organization, row.cluster),
+            Self::Made(row) => row.owner(),
         }
     }
 
@@ -180,22 +187,8 @@ impl Served {
         }
     }
 
-    /// Whether the caller is to see an object.
-    pub(super) fn shows(&self, caller: &Caller, whose: &Whose, row: &Row) -> bool {
-        self.shows_of(caller, whose, (row.organization, row.cluster))
-    }
-
-    /// Whether the caller is to see one of a list.
-    pub(super) fn lists(&self, caller: &Caller, whose: &Whose, listed: &Listed<'_>) -> bool {
-        self.shows_of(caller, whose, listed.owner())
-    }
-
-    fn shows_of(
-        &self,
-        caller: &Caller,
-        whose: &Whose,
-        (organization, cluster): (Option<OrganizationId>, Option<ClusterId>),
-    ) -> bool {
+    /// Whether the caller is to see an object of that owner.
+    pub(super) fn shows(&self, caller: &Caller, whose: &Whose, (organization, cluster): Owner) -> bool {
         let may_look = || match (organization, cluster) {
             (Some(_), _) => self.verdict(caller, Verb::Get, organization) == Verdict::Allowed,
             (None, Some(cluster)) => caller.sees(cluster),

@@ -75,7 +75,7 @@ pub(super) async fn watch(
         };
         drop(state);
         let seen = |row: &Row| {
-            let object = served.shows(&caller, &whose, row).then(|| served.shown(row, &namespaces));
+            let object = served.shows(&caller, &whose, row.owner()).then(|| served.shown(row, &namespaces));
             object.filter(|object| selector.admits(object))
         };
         let viewed = match (served.source, viewed) {
@@ -213,7 +213,7 @@ impl Watcher {
         let shown = |value: &[u8]| {
             // What an object was is told with the revision at which it went.
             let row = self.served.read(value, change.revision.0)?;
-            let is_seen = self.served.shows(&self.caller, &self.whose, &row);
+            let is_seen = self.served.shows(&self.caller, &self.whose, row.owner());
             is_seen.then(|| self.served.shown(&row, namespaces))
         };
         let before = change.before.as_ref().and_then(|before| shown(&before.value));
@@ -239,7 +239,7 @@ impl Watcher {
     async fn consider_view(&mut self, view: View, touched: Vec<(Revision, String)>, namespaces: &Namespaces) {
         for (revision, id) in touched {
             let row = view.row(&*self.context.brain.read().await, &id);
-            let row = row.filter(|row| self.served.shows(&self.caller, &self.whose, row));
+            let row = row.filter(|row| self.served.shows(&self.caller, &self.whose, row.owner()));
             // Whoever resumes behind it has missed nothing, though it may be newer than that.
             let row = row.map(|row| Row { revision: revision.0, ..row });
             let now = row.map(|row| self.served.shown(&row, namespaces));

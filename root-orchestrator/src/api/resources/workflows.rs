@@ -88,7 +88,7 @@ pub(super) fn kind(of: WorkflowKind) -> Kind {
         columns,
         structure: Structure::read(&judged(of), "")
             .unwrap_or_else(|_| Structure::open())
-            .told_as(described::described(of)),
+            .described_as(described::described(of)),
         selectable,
     }
 }

@@ -412,7 +412,7 @@ pub(super) async fn delete_all(
         let state = writer.context.brain.read().await;
         let namespaces = rows::namespaces(&state);
         let rows = writer.served.rows(&state).into_iter();
-        let rows = rows.filter(|row| writer.served.shows(&writer.caller, &writer.whose, row));
+        let rows = rows.filter(|row| writer.served.shows(&writer.caller, &writer.whose, row.owner()));
         let objects = rows.map(|row| writer.served.shown(&row, &namespaces));
         (objects.filter(|object| selector.admits(object)).collect::<Vec<_>>(), state.revision())
     };

@@ -27,7 +27,7 @@ use crate::lab::{Process, Then};
 const ELSEWHERE_WITHIN: f64 = 1.0;
 /// From then on until a connection to what is lost is reset: what it says is sent again after 0.2, 0.4 and 0.8 s.
 const RESET_WITHIN: f64 = 2.0;
-/// From the moment the root knows that an instance runs until another cluster's devices lead calls to it.
+/// From the moment the root knows that an instance is ready until another cluster's devices lead calls to it.
 const ACROSS_WITHIN: f64 = 2.0;
 /// Long enough for calls to meet each instance.
 const A_WHILE: Duration = Duration::from_secs(2);
@@ -234,7 +234,7 @@ pub(super) async fn neighbours(bench: &mut Bench) -> Result<()> {
     sleep(A_WHILE).await;
     without_failures(traffic)?;
     open(world, &here).await?;
-    bench.took("an instance that runs is called from the other cluster", answered - begun, ACROSS_WITHIN);
+    bench.took("an instance that is ready is called from the other cluster", answered - begun, ACROSS_WITHIN);
     Ok(())
 }
 

@@ -48,7 +48,7 @@ fn task() -> Value {
         [
             ("initial", text(&format!("Before the first of them, {span}; a second if left out."))),
             ("factor", number("So many times as long before each further one, from 1 to 10; 2 if left out.")),
-            ("max", text("At most so long.")),
+            ("max", text("At most so long; 5m if left out.")),
         ],
     );
     let containers = [("containers", list("One container.", container)), ("restartPolicy", text("Never."))];
@@ -185,7 +185,7 @@ fn ignitor_status() -> Value {
             ("state", word(&["Active", "Suspended", "Completed"], "Whether it will fire.")),
             ("fired", number("How often it has fired.")),
             ("lastFired", date("When last.")),
-            ("skipped", number("How often it did not, as a run was in progress.")),
+            ("skipped", number("How often it did not, as a run was in progress or events came too fast.")),
             ("missed", number("How often it did not, as the root was away.")),
             ("message", text("Why it skips events.")),
             ("next", list("The next times.", date(""))),
