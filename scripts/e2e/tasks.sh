@@ -12,6 +12,8 @@ source "$LIBRARY/kubectl.sh"
 # shellcheck source=scripts/lib/tasks.sh
 source "$LIBRARY/tasks.sh"
 
+E2E=$(dirname "${BASH_SOURCE[0]}")
+
 main() {
   begin tasks
   need_command openssl openssl
@@ -20,6 +22,8 @@ main() {
   API=https://127.0.0.1:10000
   make_authority
   export MANGROVE_API_CERTIFICATE=$FOLDER/api.pem MANGROVE_API_KEY=$FOLDER/api.key
+  # A plugin is on this machine.
+  export MANGROVE_HOOK_ALLOW=127.0.0.1/32
   start_stack
   make_shell_image
   SINCE=$(date +%s)
@@ -45,6 +49,8 @@ main() {
   place
   step "tasks: what breaks is set back without anybody"
   set_back
+  step "tasks: an addon that is degraded is set back by its manager"
+  set_addon_back
   if [[ ${1:-} == --slow ]]; then
     step "tasks: each minute, with a root that is away for five"
     catch_up
@@ -332,6 +338,7 @@ set_back() {
     jq --raw-output 'select(.action | startswith("action ")) | [.action, .actor.kind, .parameters.run, .parameters.event, .parameters.about] | join(" ")')" \
     "^action rollbackService of a task root $run service\.rolloutStalled shop\.test\.web\.test$"
   fired guard 1 >/dev/null || fail "what was set back began another run"
+  k delete ignitor guard >/dev/null
   k delete application shop.test >/dev/null
 }
 
@@ -362,6 +369,61 @@ is_served() {
   k get service shop.test.web.test --output yaml
   [[ $(k get service shop.test.web.test --output json | jq --raw-output '[.status.instances, .status.ready, .spec.cmd[-1]] | join(" ")') == "1 1 $1" ]] &&
     docker ps --filter label=mangrove.instance --filter name=shop.test.web --no-trunc --format '{{.Command}}' | grep --fixed-strings "$1"
+}
+
+# Addons are a kind of its own, with a manager that is also the plugin that sets one back. All that is done to an addon here is to
+# ask for a version of it that does not stay up.
+set_addon_back() {
+  local good='>/ready; /bin/busybox sleep 601' port=18432 run
+  k apply --filename "$E2E/addons/addons.yaml" >/dev/null
+  mangrove kubeconfig --name addon-manager --scope Application_Provider 2>/dev/null >"$FOLDER/manager.kubeconfig"
+  python3 "$E2E/addons/manager.py" "$API" root \
+    "$(KUBECONFIG=$FOLDER/manager.kubeconfig k config view --raw --output jsonpath='{.users[0].user.token}')" "$port" \
+    >"$LOG_DIR/addon-manager.log" 2>&1 &
+  MANAGER_PID=$!
+  serve "$good"
+  apply <<YAML >/dev/null
+apiVersion: platform.example/v1
+kind: Addon
+metadata: {name: shop}
+spec:
+  service: shop.test.web.test
+  version: 1.0.0
+  versions:
+    1.0.0: [/bin/busybox, sh, -c, "$good"]
+    1.1.0: [/bin/busybox, sh, -c, "exit 3"]
+---
+apiVersion: sirocco.cloud/v1alpha1
+kind: Plugin
+metadata: {name: addon-rollback}
+spec: {url: "http://127.0.0.1:$port/"}
+YAML
+  wait_or_show root-orchestrator 60 "the addon is available" addon_is 1.0.0 Available
+  ignitor watchman '"on": [{event: resource.changed, kind: Addon, labels: {health: degraded}}]'
+  task heal 'startOnIgnition: [watchman], successActions: [{plugin: {name: addon-rollback, with: {addon: shop}}}]' 'echo "heard $ORCA_DATA"'
+  k patch addon shop --type merge --patch '{"spec": {"version": "1.1.0"}}' >/dev/null
+  wait_or_show root-orchestrator 60 "the addon is degraded, which begins a run" fired watchman 1
+  run=$(k get runs --field-selector spec.ignitor=watchman --output jsonpath='{.items[0].metadata.name}')
+  run_ends "$run" Succeeded
+  wait_or_show root-orchestrator 60 "the addon is what it was" addon_is 1.0.0 Available
+  wait_or_show root-orchestrator 60 "and so is its service" is_served "$good"
+  expect "the run says because of which addon" "$(k get run "$run" --output jsonpath='{.status.cause}')" \
+    '"event":"resource\.changed".*"name":"shop"'
+  expect "the record of what its manager changed leads to the run" "$(mangrove audit export |
+    jq --raw-output --arg request "$run-heal-1-1-0" 'select(.request == $request) | [.action, .actor.api_token, .result] | join(" ")')" \
+    '^PATCH .*/\{plural\}/\{name\} [0-9a-f-]{36} done$'
+  fired watchman 1 >/dev/null || fail "what was set back began another run"
+  kill "$MANAGER_PID"
+  k delete application shop.test >/dev/null
+  k delete --filename "$E2E/addons/addons.yaml" >/dev/null
+}
+
+clean_up_more() { [[ -z ${MANAGER_PID:-} ]] || kill "$MANAGER_PID" 2>/dev/null; }
+
+# addon_is VERSION PHASE
+addon_is() {
+  k get addons 2>&1
+  [[ $(k get addon shop --output jsonpath='{.spec.version} {.status.phase} {.metadata.labels.health}') == "$1 $2 ${2,,}" ]]
 }
 
 # Five minutes without a root are one firing that is made up for.

@@ -60,6 +60,19 @@ impl State {
         }
     }
 
+    /// The services with copies here that have to do with one of those.
+    pub(crate) fn here_beside(
+        &self,
+        services: impl IntoIterator<Item = ServiceId> + Clone,
+    ) -> BTreeSet<ServiceId> {
+        if services.clone().into_iter().any(|id| self.allowances.is_open_to_everybody(id)) {
+            return self.spread.keys().copied().collect();
+        }
+        let mut beside = self.allowances.beside_any(services.into_iter());
+        beside.retain(|id| self.spread.contains_key(id));
+        beside
+    }
+
     /// A service that is neither held nor shared any more is forgotten. Devices that still have something of it know
     /// nothing of its application any more; whoever knew of it is told when it is made anew.
     fn leave(&mut self, id: ServiceId) {

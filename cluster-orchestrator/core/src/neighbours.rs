@@ -65,6 +65,8 @@ pub(crate) struct Neighbourhood {
     /// Services of which neighbours may have to be told otherwise, and devices that are reached otherwise.
     changed: BTreeSet<ServiceId>,
     moved: BTreeSet<WorkerId>,
+    /// Neighbours that may have to be told of a service otherwise, as they share more or less than before.
+    regrouped: BTreeMap<ServiceId, BTreeSet<ClusterId>>,
 }
 
 impl Neighbourhood {
@@ -273,6 +275,7 @@ impl State {
         }
         known.application_of.extend(after.services.keys().map(|service| (*service, id)));
         let services = Arc::clone(&after.services);
+        let (regrouped, all) = (&before.clusters ^ &after.clusters, after.clusters.clone());
         if !services.is_empty() {
             known.shared.insert(id, after);
         }
@@ -281,7 +284,8 @@ impl State {
         }
         for (service, shared) in &*services {
             self.share(*service, Some(shared));
-            self.tell_beside(*service);
+            let is_known = before.services.contains_key(service);
+            self.tell_beside(*service, if is_known { &regrouped } else { &all });
         }
     }
 

@@ -21,7 +21,7 @@ use model::{
 
 pub(crate) use self::told::fewer;
 use self::{
-    tables::{Changed, Gained, Renewed, Table, tell_of_services},
+    tables::{Changed, Gained, Renewed, Table, Tables, tell_of_services},
     told::Told,
 };
 use crate::{
@@ -51,8 +51,7 @@ pub(crate) struct Networks {
     pub(crate) told_of: ToldOf,
     /// NetManagers that are to be told everything that is new to them: who they may call may be different.
     due: BTreeSet<WorkerId>,
-    /// Services as others are told of them.
-    tables: BTreeMap<ServiceId, Table>,
+    tables: Tables,
     /// Services that may be different.
     changed: BTreeMap<ServiceId, Changed>,
     /// Devices that may be led to otherwise.
@@ -141,7 +140,7 @@ impl State {
         self.close_relays(plan);
         if self.networks.told.is_empty() {
             // Tables are made for the first that connects.
-            self.networks.tables.clear();
+            self.networks.tables = Tables::default();
             self.networks.changed.clear();
             self.networks.moved.clear();
             return;
@@ -221,8 +220,13 @@ impl State {
 
     /// The devices with copies of what has to do with a service.
     pub(crate) fn devices_beside(&self, id: ServiceId) -> BTreeSet<WorkerId> {
-        let beside = self.allowances.beside(id).into_iter().filter_map(|service| self.spread.get(&service));
-        beside.flat_map(BTreeMap::keys).copied().collect()
+        let beside = self.here_beside([id]);
+        beside
+            .iter()
+            .filter_map(|service| self.spread.get(service))
+            .flat_map(BTreeMap::keys)
+            .copied()
+            .collect()
     }
 
     /// The connected NetManagers of those.
@@ -236,10 +240,10 @@ impl State {
     /// only what is different: a service has many callers and instances, and each caller many services.
     fn renew(&mut self, id: ServiceId, changed: Changed, news: &mut BTreeMap<WorkerId, NetworkNews>) {
         let Some(description) = self.described(id) else { return self.withdraw(id, news) };
-        let Some(before) = self.networks.tables.get(&id).map(|table| Arc::clone(&table.service)) else {
+        let Some(before) = self.networks.tables.get(id).map(|table| Arc::clone(&table.service)) else {
             let table = Table::of(self.callable(id, description));
             let (service, gained) = (Arc::clone(&table.service), table.devices.keys().copied().collect());
-            self.networks.tables.insert(id, table);
+            self.networks.tables.add(id, table);
             let renewed = Renewed { before: None, service, told: None, gained, lost: BTreeSet::new() };
             return self.tell_callers(id, &renewed, news);
         };
@@ -266,8 +270,7 @@ impl State {
             return;
         }
         let (service, different) = (Arc::new(service), Arc::new(different));
-        let table = self.networks.tables.get_mut(&id).expect("it was there just now");
-        let (gained, lost) = table.take(&service, &different);
+        let (gained, lost) = self.networks.tables.take(id, &service, &different);
         let told = is_described_as_before.then_some(different);
         self.tell_callers(id, &Renewed { before: Some(before), service, told, gained, lost }, news);
     }
@@ -309,7 +312,7 @@ impl State {
 
     /// A service is neither held here nor shared any more: those who were told of it are told so.
     fn withdraw(&mut self, id: ServiceId, news: &mut BTreeMap<WorkerId, NetworkNews>) {
-        self.networks.tables.remove(&id);
+        self.networks.tables.remove(id);
         for (caller, told) in &mut self.networks.told {
             let Some(known) = told.services.get(&id).cloned() else { continue };
             if told.disputed {
@@ -328,9 +331,11 @@ impl State {
     fn lead_to_moved(&mut self, id: WorkerId, news: &mut BTreeMap<WorkerId, NetworkNews>) {
         let ways = [IpVersion::V4, IpVersion::V6].map(|version| (version, self.peer(version, id)));
         let ways = BTreeMap::from(ways);
+        // Of all devices few are told of one: those that may call what runs there.
+        let mut whom: BTreeSet<WorkerId> =
+            self.networks.tables.services_on(id).flat_map(|service| self.callers(service)).collect();
         let knows = |told: &Told| told.lease.is_some() && told.devices.contains_key(&id);
-        let whom = self.networks.told.iter().filter(|(_, told)| knows(told));
-        let whom: Vec<WorkerId> = whom.map(|(caller, _)| *caller).collect();
+        whom.retain(|caller| self.networks.told.get(caller).is_some_and(knows));
         for caller in whom {
             let peer = &ways[&self.version_of(caller)];
             let own = self.workers.get(&caller).and_then(Worker::key);
@@ -381,7 +386,7 @@ impl State {
         }
         let told = self.networks.told.get(&id)?;
         let mut needed: BTreeMap<WorkerId, usize> = BTreeMap::new();
-        let tables = services.keys().filter_map(|service| self.networks.tables.get(service));
+        let tables = services.keys().filter_map(|service| self.networks.tables.get(*service));
         for device in tables.flat_map(|table| table.devices.keys()).filter(|device| **device != id) {
             *needed.entry(*device).or_default() += 1;
         }
@@ -458,7 +463,7 @@ impl State {
         let callees =
             applications.into_iter().flat_map(|application| self.allowances.callees_of(application));
         let beside = callees.chain(here.iter().flat_map(|service| self.allowances.callers_of(*service)));
-        let callable = |id| Some((id, Arc::clone(&self.networks.tables.get(&id)?.service)));
+        let callable = |id| Some((id, Arc::clone(&self.networks.tables.get(id)?.service)));
         beside.filter_map(callable).collect()
     }
 }

@@ -179,6 +179,12 @@ impl Allowances {
         self.allowed.contains_key(&id)
     }
 
+    /// Whether a service lets every application connect.
+    #[must_use]
+    pub fn is_open_to_everybody(&self, id: ServiceId) -> bool {
+        self.open_to_everybody.contains(&id)
+    }
+
     /// The application a service is of.
     #[must_use]
     pub fn application_of(&self, id: ServiceId) -> Option<&ApplicationName> {

@@ -3,6 +3,7 @@
 //! of it or has to.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
@@ -170,30 +171,36 @@ impl State {
         for service in before.services.keys() {
             let stays = after.services.contains_key(service);
             let left = before.clusters.iter().filter(|cluster| !(stays && after.clusters.contains(cluster)));
-            let left: Vec<ClusterId> = left.copied().collect();
+            let left: BTreeSet<ClusterId> = left.copied().collect();
             if left.is_empty() {
                 continue;
             }
             let beside = self.allowances.beside(*service);
-            for cluster in left {
-                let Some(told) = self.neighbourhood.told.get_mut(&cluster) else { continue };
+            for cluster in &left {
+                let Some(told) = self.neighbourhood.told.get_mut(cluster) else { continue };
                 beside.iter().for_each(|id| told.drop_service(*id));
             }
-            self.tell_beside(*service);
+            self.tell_beside(*service, &left);
         }
     }
 
-    /// Those who have copies of a service may be others than before: of what has to do with it they are told, or not any
-    /// more.
-    pub(super) fn tell_beside(&mut self, service: ServiceId) {
-        let here = self.allowances.beside(service).into_iter().filter(|id| self.spread.contains_key(id));
-        self.neighbourhood.changed.extend(here);
+    /// Those have copies of a service since, or not any more: of what has to do with it they are told, or not any more.
+    pub(super) fn tell_beside(&mut self, service: ServiceId, whom: &BTreeSet<ClusterId>) {
+        // Whoever is not connected is told everything when it is.
+        let whom: Vec<ClusterId> =
+            whom.iter().filter(|cluster| self.neighbourhood.told.contains_key(cluster)).copied().collect();
+        if whom.is_empty() {
+            return;
+        }
+        for id in self.here_beside([service]) {
+            self.neighbourhood.regrouped.entry(id).or_default().extend(&whom);
+        }
     }
 
     /// Tells neighbours what is new to them.
     pub(crate) fn tell_neighbours(&mut self, plan: &mut Plan) {
         let mut told: BTreeMap<ClusterId, NeighbourNews> = BTreeMap::new();
-        let mut looks: BTreeMap<ServiceId, BTreeSet<ClusterId>> = BTreeMap::new();
+        let mut looks = std::mem::take(&mut self.neighbourhood.regrouped);
         for to in std::mem::take(&mut self.neighbourhood.due) {
             let known = &mut self.neighbourhood;
             if !known.shared_with.contains_key(&to) {
@@ -211,6 +218,7 @@ impl State {
             // Whoever comes is told everything.
             self.neighbourhood.changed.clear();
             self.neighbourhood.moved.clear();
+            looks.clear();
         }
         let changed = std::mem::take(&mut self.neighbourhood.changed);
         for service in &changed {
@@ -218,10 +226,13 @@ impl State {
             looks.entry(*service).or_default().extend(heard);
         }
         for (service, mut whom) in looks {
-            let hearers = self.hearers(service);
-            if changed.contains(&service) {
+            let hearers = if changed.contains(&service) {
+                let hearers = self.hearers(service, self.neighbourhood.told.keys().copied().collect());
                 whom.extend(&hearers);
-            }
+                hearers
+            } else {
+                self.hearers(service, whom.clone())
+            };
             self.tell_service(service, whom, &hearers, &mut told);
         }
         self.tell_devices(&mut told);
@@ -288,15 +299,20 @@ impl State {
         self.device_here(Hearers::Elsewhere, id, way)
     }
 
-    /// The clusters that are to be told of a service: those with copies of applications that have to do with it.
-    fn hearers(&self, id: ServiceId) -> BTreeSet<ClusterId> {
+    /// Of those clusters the ones that are to be told of a service: those with copies of applications that have to do with
+    /// it.
+    fn hearers(&self, id: ServiceId, mut of: BTreeSet<ClusterId>) -> BTreeSet<ClusterId> {
         let known = &self.neighbourhood;
+        if self.allowances.is_open_to_everybody(id) {
+            of.retain(|cluster| known.shared_with.contains_key(cluster));
+            return of;
+        }
         let beside = self.allowances.beside(id);
         // Many services are of one application.
         let applications: BTreeSet<ApplicationId> =
             beside.iter().filter_map(|service| known.application_of.get(service)).copied().collect();
         let shared = applications.iter().filter_map(|application| known.shared.get(application));
-        shared.flat_map(|shared| &shared.clusters).copied().collect()
+        any_of(of, shared.map(|shared| &shared.clusters).collect())
     }
 
     /// The services with copies here that a cluster is to be told of.
@@ -304,8 +320,50 @@ impl State {
         let known = &self.neighbourhood;
         let applications = known.shared_with.get(&cluster).into_iter().flatten();
         let shared = applications.filter_map(|application| known.shared.get(application));
-        let beside =
-            shared.flat_map(|shared| shared.services.keys()).flat_map(|id| self.allowances.beside(*id));
-        beside.filter(|service| self.spread.contains_key(service)).collect()
+        self.here_beside(shared.flat_map(|shared| shared.services.keys().copied()))
+    }
+}
+
+/// Of all clusters those that are in one of the sets. What costs is not how many there are in all sets together, as a few of
+/// them may have nearly everybody: in the others only who is missing still is looked for.
+fn any_of(all: BTreeSet<ClusterId>, mut sets: Vec<&BTreeSet<ClusterId>>) -> BTreeSet<ClusterId> {
+    sets.sort_by_key(|set| Reverse(set.len()));
+    let mut missing = all.clone();
+    for set in sets {
+        if missing.is_empty() {
+            return all;
+        }
+        if set.len() < missing.len() {
+            for cluster in set {
+                missing.remove(cluster);
+            }
+        } else {
+            missing = &missing - set;
+        }
+    }
+    &all - &missing
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn clusters(numbers: &BTreeSet<u8>) -> BTreeSet<ClusterId> {
+        let cluster = |number| format!("00000000-0000-0000-0001-0000000000{number:02x}").parse();
+        numbers.iter().map(|number| cluster(number).expect("a UUID")).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn those_in_one_of_the_sets_are_found(
+            all in prop::collection::btree_set(any::<u8>(), 0..80),
+            sets in prop::collection::vec(prop::collection::btree_set(any::<u8>(), 0..120), 0..6),
+        ) {
+            let union: BTreeSet<u8> = sets.iter().flatten().copied().collect();
+            let sets: Vec<BTreeSet<ClusterId>> = sets.iter().map(clusters).collect();
+            prop_assert_eq!(any_of(clusters(&all), sets.iter().collect()), clusters(&(&all & &union)));
+        }
     }
 }

@@ -28,7 +28,7 @@ impl Table {
 
     /// The service is this from now on, of whose instances those are different. Gives the devices that it has instances on
     /// and had none, and those the other way round.
-    pub(super) fn take(
+    fn take(
         &mut self,
         service: &Arc<CallableService>,
         different: &InstanceNews,
@@ -47,6 +47,64 @@ impl Table {
         // None that was gained just now: it had none to leave it.
         let lost = left.into_iter().filter(|device| fewer(&mut self.devices, *device)).collect();
         (gained, lost)
+    }
+}
+
+/// Services as others are told of them, and which of them each device has instances of.
+#[derive(Debug, Default)]
+pub(super) struct Tables {
+    by_service: BTreeMap<ServiceId, Table>,
+    by_device: BTreeMap<WorkerId, BTreeSet<ServiceId>>,
+}
+
+impl Tables {
+    pub(super) fn get(&self, id: ServiceId) -> Option<&Table> {
+        self.by_service.get(&id)
+    }
+
+    /// The services with instances on a device.
+    pub(super) fn services_on(&self, device: WorkerId) -> impl Iterator<Item = ServiceId> {
+        self.by_device.get(&device).into_iter().flatten().copied()
+    }
+
+    /// There is a service that nobody was told of.
+    pub(super) fn add(&mut self, id: ServiceId, table: Table) {
+        self.note(id, table.devices.keys().copied(), true);
+        self.by_service.insert(id, table);
+    }
+
+    /// As [`Table::take`], of a service that is there.
+    pub(super) fn take(
+        &mut self,
+        id: ServiceId,
+        service: &Arc<CallableService>,
+        different: &InstanceNews,
+    ) -> (BTreeSet<WorkerId>, BTreeSet<WorkerId>) {
+        let Some(table) = self.by_service.get_mut(&id) else { return Default::default() };
+        let (gained, lost) = table.take(service, different);
+        self.note(id, gained.iter().copied(), true);
+        self.note(id, lost.iter().copied(), false);
+        (gained, lost)
+    }
+
+    pub(super) fn remove(&mut self, id: ServiceId) {
+        if let Some(table) = self.by_service.remove(&id) {
+            self.note(id, table.devices.into_keys(), false);
+        }
+    }
+
+    fn note(&mut self, id: ServiceId, devices: impl Iterator<Item = WorkerId>, has_instances: bool) {
+        for device in devices {
+            let services = self.by_device.entry(device).or_default();
+            if has_instances {
+                services.insert(id);
+            } else {
+                services.remove(&id);
+                if services.is_empty() {
+                    self.by_device.remove(&device);
+                }
+            }
+        }
     }
 }
 
