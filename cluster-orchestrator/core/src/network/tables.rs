@@ -182,3 +182,48 @@ pub(super) fn tell_of_services(
         news.services.insert(*id, None);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use model::{CallableInstance, ServiceNames, Weight};
+
+    use super::*;
+
+    const SERVICE: ServiceId = ServiceId::from_bytes([1; 12]);
+
+    fn instance(number: u32, worker: &str) -> CallableInstance {
+        let worker = format!("00000000-0000-0000-0000-0000000000{worker}").parse().expect("a UUID");
+        CallableInstance { number, address: [10, 30, 1, 1].into(), worker, ready: true, weight: Weight::MOST }
+    }
+
+    fn service(instances: Vec<CallableInstance>) -> CallableService {
+        let name = String::new;
+        let names = ServiceNames {
+            application: name(),
+            application_namespace: name(),
+            service: name(),
+            service_namespace: name(),
+        };
+        let (addresses, allowed_callers) = Default::default();
+        CallableService { names: names.into(), addresses, allowed_callers, instances }
+    }
+
+    #[test]
+    fn what_a_device_has_instances_of_is_known_for_as_long_as_it_has_some() {
+        let mut tables = Tables::default();
+        let [one, other] = ["01", "02"].map(|worker| instance(0, worker).worker);
+        let on = |tables: &Tables, device| tables.services_on(device).collect::<Vec<_>>();
+        tables.add(SERVICE, Table::of(service(vec![instance(0, "01"), instance(1, "01")])));
+        assert_eq!((on(&tables, one), on(&tables, other)), (vec![SERVICE], vec![]));
+        let moves = |tables: &mut Tables, number, to: Vec<CallableInstance>| {
+            let different = InstanceNews::from([(number, Some(instance(number, "02")))]);
+            tables.take(SERVICE, &Arc::new(service(to)), &different)
+        };
+        moves(&mut tables, 0, vec![instance(0, "02"), instance(1, "01")]);
+        assert_eq!((on(&tables, one), on(&tables, other)), (vec![SERVICE], vec![SERVICE]));
+        moves(&mut tables, 1, vec![instance(0, "02"), instance(1, "02")]);
+        assert_eq!((on(&tables, one), on(&tables, other)), (vec![], vec![SERVICE]));
+        tables.remove(SERVICE);
+        assert_eq!((on(&tables, other), tables.by_device.len()), (vec![], 0));
+    }
+}

@@ -3,6 +3,7 @@
 mod distrust;
 mod open;
 mod pieces;
+mod regrouped;
 mod weights;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
