@@ -3,9 +3,13 @@
 //! Applications, services and users carry 24 hexadecimal digits, the form clients of Oakestra's API expect;
 //! clusters and workers carry UUIDs that their daemons keep in their state directory.
 
-use std::{fmt, ops::RangeInclusive, str::FromStr};
+use std::{fmt, marker::PhantomData, ops::RangeInclusive, str::FromStr};
 
-use serde::{Deserialize, Serialize};
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{self, Visitor},
+};
 use uuid::Uuid;
 
 /// A text that is not an id of the kind asked for.
@@ -17,12 +21,45 @@ pub struct IdError {
     expected: &'static str,
 }
 
+/// Reads a text where it is: ids are most of what is read at a start, and each is let go of at once.
+struct Text<T>(PhantomData<T>);
+
+impl<T: FromStr<Err = IdError>> Visitor<'_> for Text<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an id")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+        text.parse().map_err(E::custom)
+    }
+}
+
+/// Written and read as its text.
+macro_rules! as_text {
+    ($name:ident) => {
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                deserializer.deserialize_str(Text(PhantomData))
+            }
+        }
+    };
+}
+
 macro_rules! object_id {
     ($(#[$doc:meta])* $name:ident, $kind:literal) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(into = "String", try_from = "String")]
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name([u8; 12]);
+
+        as_text!($name);
 
         impl $name {
             /// Wraps twelve bytes chosen by the caller, who guarantees they are unique.
@@ -40,7 +77,9 @@ macro_rules! object_id {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+                let mut digits = [0; 24];
+                HEXLOWER.encode_mut(&self.0, &mut digits);
+                f.write_str(str::from_utf8(&digits).map_err(|_| fmt::Error)?)
             }
         }
 
@@ -56,28 +95,11 @@ macro_rules! object_id {
             fn from_str(text: &str) -> Result<Self, IdError> {
                 let wrong =
                     || IdError { kind: $kind, text: text.to_owned(), expected: "24 hexadecimal digits" };
-                if text.len() != 24 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                let mut bytes = [0; 12];
+                if text.len() != 24 || HEXLOWER_PERMISSIVE.decode_mut(text.as_bytes(), &mut bytes).is_err() {
                     return Err(wrong());
                 }
-                let mut bytes = [0; 12];
-                for (index, byte) in bytes.iter_mut().enumerate() {
-                    *byte = u8::from_str_radix(&text[index * 2..index * 2 + 2], 16).map_err(|_| wrong())?;
-                }
                 Ok(Self(bytes))
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(id: $name) -> Self {
-                id.to_string()
-            }
-        }
-
-        impl TryFrom<String> for $name {
-            type Error = IdError;
-
-            fn try_from(text: String) -> Result<Self, IdError> {
-                text.parse()
             }
         }
     };
@@ -139,14 +161,15 @@ macro_rules! uuid_id {
 macro_rules! numbered_id {
     ($(#[$doc:meta])* $name:ident, $kind:literal, $expected:literal, $(#[$of_doc:meta])* $of:ident: $of_id:ident) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(into = "String", try_from = "String")]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name {
             $(#[$of_doc])*
             pub $of: $of_id,
             /// Counts from 1 in the order of the changes.
             pub number: u32,
         }
+
+        as_text!($name);
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -162,20 +185,6 @@ macro_rules! numbered_id {
                     || IdError { kind: $kind, text: text.to_owned(), expected: $expected };
                 let ($of, number) = text.split_once('@').ok_or_else(wrong)?;
                 Ok(Self { $of: $of.parse()?, number: number.parse().map_err(|_| wrong())? })
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(id: $name) -> Self {
-                id.to_string()
-            }
-        }
-
-        impl TryFrom<String> for $name {
-            type Error = IdError;
-
-            fn try_from(text: String) -> Result<Self, IdError> {
-                text.parse()
             }
         }
     };
