@@ -69,7 +69,6 @@ mod tests {
 
     #[test]
     fn every_message_of_the_protocol_is_fed_to_who_reads_it() {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        assert_eq!(check(&root).expect("both are there"), []);
+        assert_eq!(check(Path::new("../..")).expect("both are there"), []);
     }
 }
