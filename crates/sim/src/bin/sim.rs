@@ -270,6 +270,11 @@ fn scale(arguments: &Arguments) -> Result<ExitCode> {
         }
         sizes.push((workers, outcome.statistics));
     }
+    if sizes.is_empty() {
+        bail!(
+            "no size is left: `--clusters` begins at one of 10, 100 and 1000, `--workers` is at least 100 times that"
+        );
+    }
     if let [(least, small), .., (most, large)] = sizes.as_slice() {
         println!(
             "from {least} to {most} workers: the root decides {:.2} times as long, a cluster {:.2} times (medians); \

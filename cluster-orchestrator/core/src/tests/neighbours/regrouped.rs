@@ -36,7 +36,7 @@ impl Site {
     fn takes_on(&mut self, id: ServiceId, allowed: &[&str]) {
         let here = AssignedInstance { address: Some([10, 30, 1, 0].into()), ..wanted(0, Desired::Running) };
         let other = InstanceId { service: id, number: 0 };
-        let there = AssignedInstance { id: other, address: Some([10, 30, 1, 9].into()), ..here.clone() };
+        let there = AssignedInstance { id: other, address: Some([10, 30, 1, 9].into()), ..here };
         let mut all = self.cluster.assignment(small(), vec![here, there]);
         let mut service = all.services[&REVISION].clone();
         service.names = Arc::new(ServiceNames { application: "till".to_owned(), ..(*service.names).clone() });
