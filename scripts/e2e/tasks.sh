@@ -45,7 +45,8 @@ main() {
   write_output
   step "tasks: what is written while others are away"
   write_while_away
-  step "tasks: where they run"
+  step "tasks: what they run, and where"
+  entry_points
   place
   step "tasks: what breaks is set back without anybody"
   set_back
@@ -301,6 +302,26 @@ write_while_away() {
   start_root
   run_ends "$run" Succeeded
   expect "nor what was written while the root was away" "$(parts_of "$run")" '^reads Succeeded 0 writes Succeeded 0$'
+}
+
+entry_points() {
+  ignitor begins
+  says 'args: [print, by its entry point]' 'by its entry point'
+  says 'command: [/hello, print, in place of it]' 'in place of it'
+}
+
+# says FIELDS WORDS: a task of an image that has an entry point.
+says() {
+  local run
+  apply <<YAML >/dev/null
+apiVersion: sirocco.cloud/v1alpha1
+kind: Task
+metadata: {name: says}
+spec: {startOnIgnition: [begins], template: {spec: {containers: [{name: only, image: "$HELLO_IMAGE", $1}]}}}
+YAML
+  run=$(mangrove ignitor fire begins)
+  run_ends "$run" Succeeded
+  expect "a task runs $2" "$(logs_of "$run-says-1-0-1")" "^$2\$"
 }
 
 place() {

@@ -24,6 +24,9 @@ pub struct ServiceSpec {
     pub virtualization: Virtualization,
     /// What each instance reserves, and is limited to (processor and memory).
     pub resources: Resources,
+    /// Replaces the image's entry point when not empty; the command of the image does not count then either.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub entry_point: Vec<String>,
     /// Replaces the image's command when not empty.
     pub command: Vec<String>,
     /// Variables by name.
@@ -72,6 +75,7 @@ impl ServiceSpec {
             image: image.into(),
             virtualization: Virtualization::Container,
             resources: Resources::default(),
+            entry_point: Vec::new(),
             command: Vec::new(),
             environment: BTreeMap::new(),
             ports: Vec::new(),

@@ -204,6 +204,7 @@ impl From<&ServiceSpec> for v1::ServiceSpec {
                     .into(),
                 })
                 .collect(),
+            entry_point: spec.entry_point.clone(),
             one_shot: spec.one_shot,
             single_attempt: spec.single_attempt,
             privileged: spec.privileged,
@@ -261,6 +262,7 @@ impl TryFrom<v1::ServiceSpec> for ServiceSpec {
             image: wire.image,
             virtualization,
             resources: wire.resources.unwrap_or_default().into(),
+            entry_point: wire.entry_point,
             command: wire.command,
             environment: wire.environment.into_iter().collect(),
             ports,

@@ -67,6 +67,9 @@ pub(super) fn on_the_engines_network(order: &StartOrder, given: Given) -> Contai
         body.exposed_ports = Some(exposed);
         body.host_config.get_or_insert_default().port_bindings = Some(bindings);
     }
+    if !order.spec.entry_point.is_empty() {
+        body.entrypoint = Some(order.spec.entry_point.clone());
+    }
     if !order.spec.command.is_empty() {
         body.cmd = Some(order.spec.command.clone());
     }
@@ -80,8 +83,8 @@ pub(super) fn behind_a_gate(
     image: ImageCommand,
     given: Given,
 ) -> Result<ContainerCreateBody, RuntimeError> {
-    let command = if order.spec.command.is_empty() { image.command } else { order.spec.command.clone() };
-    if image.entrypoint.is_empty() && command.is_empty() {
+    let (entry_point, command) = what_runs(&order.spec, image);
+    if entry_point.is_empty() && command.is_empty() {
         let detail =
             format!("image `{}` does not say what to run; give the service a `cmd`", order.spec.image);
         return Err(RuntimeError::Refused { detail });
@@ -100,7 +103,7 @@ pub(super) fn behind_a_gate(
     let added = mounted_files(order);
     mounts.extend(added.map(|(name, file)| mount(gates.file(instance, generation, &name), &file.path)));
     let mut body = common(order, given);
-    body.entrypoint = Some([vec![gate::PROGRAM.to_owned()], image.entrypoint, command].concat());
+    body.entrypoint = Some([vec![gate::PROGRAM.to_owned()], entry_point, command].concat());
     // The runtime alone makes the network namespace, in half the time that the engine needs for `none`. An engine that
     // does not know this makes one of those.
     body.network_disabled = Some(true);
@@ -108,6 +111,16 @@ pub(super) fn behind_a_gate(
     host.network_mode = Some("none".to_owned());
     host.mounts.get_or_insert_default().extend(mounts);
     Ok(body)
+}
+
+/// Entry point and command, as the engine would put them together: a command is one for a certain entry point, so that of the
+/// image does not count beside another.
+fn what_runs(spec: &model::ServiceSpec, image: ImageCommand) -> (Vec<String>, Vec<String>) {
+    if !spec.entry_point.is_empty() {
+        return (spec.entry_point.clone(), spec.command.clone());
+    }
+    let command = if spec.command.is_empty() { image.command } else { spec.command.clone() };
+    (image.entrypoint, command)
 }
 
 /// A file of the device that the container may only read.
@@ -335,5 +348,14 @@ pub(super) mod tests {
             entrypoint(&order, &image),
             Ok(vec![gate::PROGRAM.into(), "/entry".into(), "mine".into()])
         );
+        std::sync::Arc::make_mut(&mut order.spec).entry_point = vec!["/other".into()];
+        assert_eq!(
+            entrypoint(&order, &image),
+            Ok(vec![gate::PROGRAM.into(), "/other".into(), "mine".into()])
+        );
+        std::sync::Arc::make_mut(&mut order.spec).command.clear();
+        assert_eq!(entrypoint(&order, &image), Ok(vec![gate::PROGRAM.into(), "/other".into()]));
+        let body = on_the_engines_network(&order, Given::default());
+        assert_eq!((body.entrypoint, body.cmd), (Some(vec!["/other".into()]), None));
     }
 }

@@ -231,6 +231,7 @@ fn specification(view: View, spec: &ServiceSpec) -> View {
         image,
         virtualization,
         resources: Resources { cpu, memory, storage, gpus },
+        entry_point,
         command,
         environment,
         ports,
@@ -255,6 +256,7 @@ fn specification(view: View, spec: &ServiceSpec) -> View {
         .show("storage", storage.0)
         .show("gpus", *gpus)
         // Passwords are passed in commands, also in those of probes.
+        .hide("entry_point", value(entry_point))
         .hide("command", value(command))
         .hide("health", value(health))
         .show("environment", environment.keys().cloned().collect::<Vec<_>>())

@@ -36,6 +36,7 @@ pub(super) fn service(path: &str, object: &Map<String, Value>, problems: &mut Pr
             storage: Mebibytes(fields.integer("storage")),
             gpus: fields.integer("vgpus"),
         },
+        entry_point: Vec::new(),
         command: command(&fields),
         environment: environment(&fields, problems),
         ports: ports(&fields, problems),

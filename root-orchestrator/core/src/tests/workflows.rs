@@ -106,8 +106,8 @@ fn an_attempt_is_a_service_of_its_own_that_is_placed_and_never_moved() {
     assert_eq!(root.phase(id), Phase::ClusterScheduled, "in the same pass");
     let spec = root.attempt("1-one-1-0-1").spec().clone();
     assert_eq!(
-        (spec.image.as_str(), spec.command.clone()),
-        ("tool:1", vec!["/tool".to_owned(), "-v".to_owned()])
+        (spec.image.as_str(), &spec.entry_point[..], &spec.command[..]),
+        ("tool:1", &["/tool".to_owned()][..], &["-v".to_owned()][..])
     );
     assert_eq!((spec.one_shot, spec.single_attempt), (true, true));
     assert_eq!((spec.survival.on_partition, spec.survival.cluster_lost_after), (OnPartition::Keep, None));

@@ -124,7 +124,8 @@ fn specification(start: &Start) -> Result<ServiceSpec, String> {
     let path = start.environment.get(INPUTS_VARIABLE).cloned().unwrap_or_default();
     let mut spec = ServiceSpec::container(container.image.clone());
     spec.resources = Resources { cpu: container.cpu, memory: container.memory, ..Resources::default() };
-    spec.command = [&container.command[..], &container.args[..]].concat();
+    spec.entry_point = container.command.clone();
+    spec.command = container.args.clone();
     spec.environment = start.environment.clone();
     spec.one_shot = true;
     spec.single_attempt = true;

@@ -131,6 +131,7 @@ fn every_honoured_field_reaches_the_spec() {
             storage: Mebibytes(50),
             gpus: 1,
         },
+        entry_point: Vec::new(),
         command: ["sh", "-c", ""].map(str::to_owned).to_vec(),
         environment: [("A", "1"), ("EMPTY", ""), ("EQUALS", "a=b")]
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
