@@ -66,7 +66,9 @@ impl State {
         services: impl IntoIterator<Item = ServiceId> + Clone,
     ) -> BTreeSet<ServiceId> {
         if services.clone().into_iter().any(|id| self.allowances.is_open_to_everybody(id)) {
-            return self.spread.keys().copied().collect();
+            // A service that is forgotten may have something here still.
+            let is_known = |id: &ServiceId| self.allowances.application_of(*id).is_some();
+            return self.spread.keys().copied().filter(is_known).collect();
         }
         let mut beside = self.allowances.beside_any(services.into_iter());
         beside.retain(|id| self.spread.contains_key(id));

@@ -8,7 +8,7 @@ import json
 import queue
 import sys
 import threading
-import urllib.error
+import time
 import urllib.request
 
 API, ORGANIZATION, TOKEN, PORT = sys.argv[1:]
@@ -36,9 +36,13 @@ def patch(url, body, request_id=None):
 
 def watch(url):
     while True:
-        with call("GET", f"{url}?watch=true") as events:
-            for _ in events:
-                NEWS.put(None)
+        try:
+            with call("GET", f"{url}?watch=true") as events:
+                for _ in events:
+                    NEWS.put(None)
+        except OSError:
+            # The root is away; each watch begins with all there is.
+            time.sleep(1)
 
 
 def health(service):
@@ -88,12 +92,12 @@ def main():
         threading.Thread(target=watch, args=(url,), daemon=True).start()
     while True:
         NEWS.get()
-        for addon in get(ADDONS)["items"]:
-            try:
+        try:
+            for addon in get(ADDONS)["items"]:
                 manage(addon)
-            except urllib.error.HTTPError as refusal:
-                # Somebody was faster, or it is to come: there will be news of that.
-                print(addon["metadata"]["name"], refusal, refusal.read().decode(), flush=True)
+        except OSError as error:
+            # Somebody was faster, or something is to come: there will be news of that.
+            print(error, flush=True)
 
 
 main()
