@@ -398,9 +398,8 @@ set_addon_back() {
   local good='>/ready; /bin/busybox sleep 601' port=18432 run
   k apply --filename "$E2E/addons/addons.yaml" >/dev/null
   mangrove kubeconfig --name addon-manager --scope Application_Provider 2>/dev/null >"$FOLDER/manager.kubeconfig"
-  python3 "$E2E/addons/manager.py" "$API" root \
-    "$(KUBECONFIG=$FOLDER/manager.kubeconfig k config view --raw --output jsonpath='{.users[0].user.token}')" "$port" \
-    >"$LOG_DIR/addon-manager.log" 2>&1 &
+  TOKEN=$(KUBECONFIG=$FOLDER/manager.kubeconfig k config view --raw --output jsonpath='{.users[0].user.token}') \
+    python3 "$E2E/addons/manager.py" "$API" root "$port" >"$LOG_DIR/addon-manager.log" 2>&1 &
   MANAGER_PID=$!
   serve "$good"
   apply <<YAML >/dev/null

@@ -1,17 +1,19 @@
 """Manages addons, as an operator of a kind of its own does: has the service of each run the version that is asked for, says how
 it is, and is the plugin `addon-rollback`, which sets one back to the version that was available last.
 
-manager.py API ORGANIZATION TOKEN PORT: serves the plugin on 127.0.0.1. The label `health` tells ignitors how an addon is."""
+manager.py API ORGANIZATION PORT, with its token in the variable TOKEN: serves the plugin on 127.0.0.1. The label `health` tells ignitors how an addon is."""
 
 import http.server
 import json
+import os
 import queue
 import sys
 import threading
 import time
 import urllib.request
 
-API, ORGANIZATION, TOKEN, PORT = sys.argv[1:]
+API, ORGANIZATION, PORT = sys.argv[1:]
+TOKEN = os.environ["TOKEN"]
 ADDONS = f"{API}/apis/platform.example/v1/namespaces/{ORGANIZATION}/addons"
 SERVICES = f"{API}/apis/mangrove.io/v1/namespaces/{ORGANIZATION}/services"
 NEWS = queue.Queue()
