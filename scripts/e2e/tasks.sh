@@ -334,7 +334,8 @@ place() {
   local run
   run=$(mangrove ignitor fire placed)
   wait_or_show root-orchestrator 60 "one runs" part_is "$run" here Succeeded
-  wait_or_show root-orchestrator 60 "one does not" part_is "$run" nowhere TimedOut
+  expect "the run tells why one does not" "$(mangrove run graph "$run")" '^nowhere +Running .*NoTargetCluster: .*default: not among the names'
+  wait_or_show root-orchestrator 60 "it ends in time" part_is "$run" nowhere TimedOut
   [[ $(started "$run-nowhere-1-0-1") == 0 ]] || fail "it runs where it must not"
   passed "a task runs where it may, and nowhere else"
 }

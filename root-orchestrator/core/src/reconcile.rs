@@ -115,6 +115,7 @@ impl Brain for State {
         if !self.rollouts_due.is_empty() || begins {
             plan.wake(now.moment);
         }
+        self.show_workflows(&mut plan, now);
         self.forget_deleted_services(&mut plan);
         // Somebody may have waited for the addresses of those that are gone.
         self.give_addresses(&mut plan);

@@ -63,25 +63,30 @@ impl Root {
     }
 
     /// What the cluster of an attempt says of its instance.
-    fn is_told(&mut self, attempt: &str, phase: Phase, exit: Option<model::LastExit>) {
+    fn is_told(&mut self, attempt: &str, said: impl FnOnce(&Self, InstanceId) -> InstanceReport) {
         let service =
             self.state.services.values().find(|it| it.names.service == attempt).expect("an attempt");
         let id = InstanceId { service: service.id, number: 0 };
-        let said = InstanceReport { last_exit: exit, ..self.said(id, phase) };
+        let said = said(self, id);
         let cluster = self.state.instance(id).and_then(|it| it.cluster()).expect("placed");
         let same = self.state.aggregate(cluster).0;
         self.report(cluster, same, vec![said]);
+        self.settle_after(Vec::new());
+        // What was written is looked at once more.
         self.settle_after(Vec::new());
     }
 
     fn hears(&mut self, attempt: &str, code: i64) {
         let exit =
             model::LastExit { tail: "so it went\n".to_owned(), ..model::LastExit::new(code, self.now.date) };
-        self.is_told(attempt, Phase::Completed, Some(exit));
+        self.is_told(attempt, |root, id| InstanceReport {
+            last_exit: Some(exit),
+            ..root.said(id, Phase::Completed)
+        });
     }
 
     fn hears_that_it_is_gone(&mut self, attempt: &str) {
-        self.is_told(attempt, Phase::Removed, None);
+        self.is_told(attempt, |root, id| root.said(id, Phase::Removed));
     }
 }
 
@@ -131,6 +136,41 @@ fn an_ignitor_that_is_written_fires_and_the_run_it_makes_tells_how_it_goes() {
     assert_eq!(run["status"]["tasks"][0]["exitCode"], 3);
     let ignitor = root.content(WorkflowKind::Ignitor, "start");
     assert_eq!((&ignitor["status"]["state"], &ignitor["status"]["fired"]), (&json!("Completed"), &json!(1)));
+}
+
+#[test]
+fn a_run_tells_what_is_in_the_way_of_a_task_as_long_as_it_is() {
+    let mut root = beginning();
+    root.writes(WorkflowKind::Ignitor, now_ignitor(1));
+    let detail = |root: &Root| root.content(WorkflowKind::Run, "1")["status"]["tasks"][0]["detail"].clone();
+    assert_eq!(detail(&root), Value::Null);
+    root.is_told("1-first-1-0-1", |root, id| InstanceReport {
+        detail: "no such image: tool:1".to_owned(),
+        ..root.said(id, Phase::Failed)
+    });
+    assert_eq!(detail(&root), "no such image: tool:1");
+    let mut again = super::workflows::restarted(&root);
+    again.settle_after(Vec::new());
+    assert_eq!(detail(&again), "no such image: tool:1", "so does a root that was started again");
+    root.is_told("1-first-1-0-1", |root, id| root.said(id, Phase::Running));
+    assert_eq!(detail(&root), Value::Null);
+    root.is_told("1-first-1-0-1", |root, id| InstanceReport {
+        detail: "its device is silent".to_owned(),
+        ..root.said(id, Phase::Lost)
+    });
+    assert_eq!(detail(&root), "its device is silent");
+    root.hears("1-first-1-0-1", 3);
+    assert_eq!(detail(&root), "it ended with exit code 3");
+}
+
+#[test]
+fn a_task_that_nothing_can_take_tells_why() {
+    let mut root = Root::new();
+    root.writes(WorkflowKind::Task, task("first", &json!({"startOnIgnition": ["start"]})));
+    root.writes(WorkflowKind::Ignitor, now_ignitor(1));
+    let run = root.content(WorkflowKind::Run, "1");
+    let detail = run["status"]["tasks"][0]["detail"].as_str().unwrap_or_default();
+    assert!(detail.starts_with("NoTargetCluster"), "{run}");
 }
 
 #[test]

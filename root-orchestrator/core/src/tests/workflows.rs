@@ -169,7 +169,7 @@ fn what_somebody_removed_is_lost_and_not_made_again() {
 }
 
 /// One that knows what is stored of another that ran until now.
-fn restarted(before: &Root) -> Root {
+pub(super) fn restarted(before: &Root) -> Root {
     let mut root = Root { now: before.now, sessions: 10, reports: before.reports, ..Root::new() };
     let clusters = before.state.clusters.values().map(|it| Change::Cluster(it.id, Some(it.clone())));
     let applications =

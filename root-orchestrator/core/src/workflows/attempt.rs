@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use model::{
-    AddedFile, ApplicationId, InstanceReport, Now, OnPartition, OrganizationId, Resources, ServiceId,
+    AddedFile, ApplicationId, InstanceReport, Now, OnPartition, OrganizationId, Phase, Resources, ServiceId,
     ServiceNames, ServiceSpec,
 };
 use serde_json::Map;
@@ -21,6 +21,8 @@ const NAMESPACE: &str = "tasks";
 /// Where a container finds its inputs; its variable says so.
 const INPUTS_VARIABLE: &str = "MANGROVE_INPUTS_FILE";
 const READ_ONLY: u32 = 0o444;
+/// Characters of what is in an attempt's way that its run tells; all of it is told of the instance.
+const OBSTACLE_LENGTH: usize = 500;
 
 impl State {
     /// Makes the service and the instance of an attempt.
@@ -137,6 +139,24 @@ fn specification(start: &Start) -> Result<ServiceSpec, String> {
     spec.survival.on_partition = OnPartition::Keep;
     spec.survival.cluster_lost_after = None;
     Ok(spec)
+}
+
+/// Why an instance does not run although it is wanted, if something is in its way. It may pass: its device or its cluster
+/// tries again, so only the task's timeout makes a failure of it.
+pub(super) fn obstacle(report: &InstanceReport) -> Option<String> {
+    let said = match report.phase {
+        Phase::Refused => report.refusal.as_ref().map(ToString::to_string)?,
+        Phase::Failed | Phase::Dead | Phase::Lost => report.detail.clone(),
+        Phase::Requested
+        | Phase::ClusterScheduled
+        | Phase::NodeScheduled
+        | Phase::Creating
+        | Phase::Running
+        | Phase::Completed
+        | Phase::Undeploying
+        | Phase::Removed => return None,
+    };
+    Some(said.chars().take(OBSTACLE_LENGTH).collect())
 }
 
 /// How an instance that has completed ended. What a task said at its end is what it wrote to its termination log, or else

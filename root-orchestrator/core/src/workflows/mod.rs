@@ -29,7 +29,7 @@ use std::{
 use ::resources::Schema;
 use model::{Brain, Desired, Now, Phase, ServiceId};
 use serde_json::Value;
-use workflow::{AttemptEnd, AttemptId, Effect, Exit, Fact, Schemas, TaskRunId, Workflow};
+use workflow::{AttemptEnd, AttemptId, Effect, Exit, Fact, Schemas, TaskRun, TaskRunId, Workflow};
 
 pub use calls::ActionCall;
 pub use objects::WorkflowKind;
@@ -74,6 +74,10 @@ pub(crate) struct Workflows {
     services: BTreeMap<AttemptId, ServiceId>,
     /// Services of attempts of whose instances there is news.
     news: BTreeSet<ServiceId>,
+    /// Services of attempts whose instances were not looked at for what keeps them from running.
+    unseen: BTreeSet<ServiceId>,
+    /// What keeps the instances of attempts from running, in the words of whoever has them. Follows from their reports.
+    obstacles: BTreeMap<AttemptId, String>,
     /// Attempts that once had a service.
     begun: BTreeSet<AttemptId>,
     /// What has happened to objects in this turn.
@@ -97,6 +101,8 @@ impl Default for Workflows {
             attempts: BTreeMap::new(),
             services: BTreeMap::new(),
             news: BTreeSet::new(),
+            unseen: BTreeSet::new(),
+            obstacles: BTreeMap::new(),
             begun: BTreeSet::new(),
             happened: Vec::new(),
             calls: calls::Calls::default(),
@@ -137,10 +143,12 @@ impl Workflows {
                 self.attempts.insert(id, attempt.clone());
                 self.services.insert(attempt.clone(), id);
                 self.news.insert(id);
+                self.unseen.insert(id);
             }
             None => {
                 if let Some(attempt) = self.attempts.remove(&id) {
                     self.services.remove(&attempt);
+                    self.obstacles.remove(&attempt);
                 }
             }
         }
@@ -149,7 +157,24 @@ impl Workflows {
     pub(crate) fn take_instance(&mut self, of: ServiceId) {
         if self.attempts.contains_key(&of) {
             self.news.insert(of);
+            self.unseen.insert(of);
         }
+    }
+
+    /// What keeps the first of the attempts under way that something keeps from running.
+    fn obstacle(&self, part: &TaskRun) -> Option<&str> {
+        part.attempts_under_way().find_map(|attempt| self.obstacles.get(&attempt)).map(String::as_str)
+    }
+
+    fn note_obstacle(&mut self, attempt: &AttemptId, obstacle: Option<String>) {
+        if self.obstacles.get(attempt) == obstacle.as_ref() {
+            return;
+        }
+        match obstacle {
+            Some(obstacle) => drop(self.obstacles.insert(attempt.clone(), obstacle)),
+            None => drop(self.obstacles.remove(attempt)),
+        }
+        self.stirred.insert(Stirred::Run(attempt.task_run.run));
     }
 
     /// What was read from the store did not happen now.
@@ -200,7 +225,6 @@ impl State {
                 plan.wake(now.moment);
             }
         }
-        self.show_workflows(plan, now);
         self.forget_attempts(plan, now);
     }
 
@@ -230,6 +254,15 @@ impl State {
             }
         });
         facts.collect()
+    }
+
+    /// What keeps attempts from running, where it may have changed. Late in a pass: it is placed after it was begun.
+    fn look_for_obstacles(&mut self) {
+        for service in std::mem::take(&mut self.workflows.unseen) {
+            let Some(attempt) = self.workflows.attempts.get(&service).cloned() else { continue };
+            let obstacle = self.instances_of(service).next().and_then(|it| attempt::obstacle(&it.report));
+            self.workflows.note_obstacle(&attempt, obstacle);
+        }
     }
 
     fn carry_out(&mut self, plan: &mut Plan, effect: Effect, now: Now) -> Option<Fact> {

@@ -279,7 +279,8 @@ impl State {
     }
 
     /// Writes how things are into their objects.
-    pub(super) fn show_workflows(&mut self, plan: &mut Plan, now: Now) {
+    pub(crate) fn show_workflows(&mut self, plan: &mut Plan, now: Now) {
+        self.look_for_obstacles();
         for stirred in std::mem::take(&mut self.workflows.stirred) {
             for change in self.shown(&stirred, now) {
                 self.change(plan, change);
@@ -303,7 +304,7 @@ impl State {
                     let organization = run.ignitor.namespace.parse().ok();
                     let key = key(WorkflowKind::Run, organization, &id.to_string());
                     let before = self.object(&key).map(|seen| &*seen.content);
-                    let content = status::run(self.workflow(), run, before);
+                    let content = status::run(&self.workflows, run, before);
                     written(key, before, content)
                 }
                 None => match self.workflows.seen.runs.get(id) {

@@ -7,6 +7,8 @@ use workflow::{
     Task, TaskRun, Told, Workflow, rfc3339,
 };
 
+use super::Workflows;
+
 /// Times that are told of an ignitor.
 const MOST_TIMES: usize = 5;
 /// Task runs that are told of a run, the last ones: an object has at most 256 KiB.
@@ -87,9 +89,9 @@ fn flooded(ignitor: &Ignitor) -> Value {
 }
 
 /// The object of a run; its metadata and what was asked of it stay as they were.
-pub(super) fn run(engine: &Workflow, run: &Run, before: Option<&Value>) -> Value {
+pub(super) fn run(workflows: &Workflows, run: &Run, before: Option<&Value>) -> Value {
     let mut object = before.cloned().unwrap_or_else(|| fresh_run(run));
-    object["status"] = of_run(engine, run);
+    object["status"] = of_run(workflows, run);
     object
 }
 
@@ -111,7 +113,8 @@ fn fresh_run(run: &Run) -> Value {
 /// Names the ignitor of a run.
 const LABEL: &str = "sirocco.cloud/ignitor";
 
-fn of_run(engine: &Workflow, run: &Run) -> Value {
+fn of_run(workflows: &Workflows, run: &Run) -> Value {
+    let engine = &workflows.engine;
     let cause = match &run.cause {
         FireCause::Schedule(at) => json!({"schedule": rfc3339(*at)}),
         FireCause::Hand => json!({"hand": true}),
@@ -128,7 +131,7 @@ fn of_run(engine: &Workflow, run: &Run) -> Value {
     let mut parts: Vec<&TaskRun> = engine.task_runs(run.id).collect();
     parts.sort_by_key(|part| (part.hops, part.since));
     let omitted = parts.len().saturating_sub(MOST_PARTS);
-    let tasks: Vec<Value> = parts[omitted..].iter().map(|part| of_part(engine, part)).collect();
+    let tasks: Vec<Value> = parts[omitted..].iter().map(|part| of_part(workflows, part)).collect();
     fields([
         ("phase", Value::from(format!("{:?}", run.phase))),
         ("since", Value::from(rfc3339(run.since))),
@@ -141,7 +144,9 @@ fn of_run(engine: &Workflow, run: &Run) -> Value {
     ])
 }
 
-fn of_part(engine: &Workflow, part: &TaskRun) -> Value {
+fn of_part(workflows: &Workflows, part: &TaskRun) -> Value {
+    let detail = Some(part.detail.as_str()).filter(|detail| !detail.is_empty());
+    let detail = detail.or_else(|| workflows.obstacle(part)).unwrap_or_default();
     let only = part.items.first().filter(|_| part.spec.for_each.is_none());
     let outcome = only.and_then(|item| item.outcome.as_ref());
     let mut shown = fields([
@@ -149,12 +154,12 @@ fn of_part(engine: &Workflow, part: &TaskRun) -> Value {
         ("round", Value::from(part.id.round)),
         ("phase", Value::from(format!("{:?}", part.phase))),
         ("since", Value::from(rfc3339(part.since))),
-        ("detail", Value::from(part.detail.clone())),
+        ("detail", Value::from(detail)),
         ("after", Value::from(part.inputs.iter().map(heard).collect::<Vec<_>>())),
         ("attempts", only.map_or(Value::Null, |item| Value::from(item.attempts))),
         ("exitCode", outcome.and_then(|outcome| outcome.code).map_or(Value::Null, Value::from)),
         ("handled", if part.handled { Value::from(true) } else { Value::Null }),
-        ("actions", actions(engine, part)),
+        ("actions", actions(&workflows.engine, part)),
     ]);
     if part.spec.for_each.is_some() {
         shown["items"] = Value::Object(counted(part));
