@@ -17,11 +17,13 @@ use tower::service_fn;
 
 use crate::{Identity, JoinToken, Subject, connection, tls};
 
-/// A parent that does not answer within this is tried again later.
+/// A parent whose kernel does not answer within this is tried again later.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
-/// How often a parent is asked whether its process lives, and how long it may take to answer: one that is busy is not made
-/// less so by handshakes. That its host lives is looked after by the kernels, see `connection`.
+/// How often a parent is asked whether its process lives.
 const ASK: Duration = Duration::from_secs(60);
+/// How long it may take to answer, also with a handshake: thousands may be before this one. One that is busy is not made less
+/// so by who gives up and dials again, and that one waits behind all others then. That its host lives is looked after by the
+/// kernels, see `connection`.
 const ANSWER: Duration = Duration::from_secs(60);
 
 /// How to dial.
@@ -61,7 +63,7 @@ pub struct Dialled {
 /// Connects to `address` (`host:port`, an IPv6 address in brackets).
 ///
 /// # Errors
-/// See [`DialError`]; each attempt is bounded by ten seconds.
+/// See [`DialError`]; each attempt is bounded by ten seconds until there is a connection, and sixty for the handshake.
 pub async fn dial(address: &str, how: Dial<'_>) -> Result<Channel, DialError> {
     dial_to(address, how).await.map(|dialled| dialled.channel)
 }
@@ -81,18 +83,14 @@ pub async fn dial_to(address: &str, how: Dial<'_>) -> Result<Dialled, DialError>
     let endpoint = Endpoint::from_static("http://parent.mangrove")
         .http2_keep_alive_interval(ASK)
         .keep_alive_timeout(ANSWER)
-        .keep_alive_while_idle(true)
-        .connect_timeout(CONNECT_DEADLINE);
+        .keep_alive_while_idle(true);
     let target = address.to_owned();
     let reached = Arc::new(OnceLock::new());
     let reaching = Arc::clone(&reached);
     let connector =
         service_fn(move |_: Uri| connect(target.clone(), Arc::clone(&config), Arc::clone(&reaching)));
-    let connecting = endpoint.connect_with_connector(connector);
-    let channel = match tokio::time::timeout(CONNECT_DEADLINE, connecting).await {
-        Ok(connected) => connected.map_err(|error| unreachable(innermost(&error)))?,
-        Err(_) => return Err(unreachable(format!("no answer within {} s", CONNECT_DEADLINE.as_secs()))),
-    };
+    let connected = endpoint.connect_with_connector(connector).await;
+    let channel = connected.map_err(|error| unreachable(innermost(&error)))?;
     let address = *reached.get().ok_or_else(|| unreachable("its address is not known".to_owned()))?;
     Ok(Dialled { channel, address })
 }
@@ -102,14 +100,24 @@ async fn connect(
     config: Arc<ClientConfig>,
     reached: Arc<OnceLock<SocketAddr>>,
 ) -> io::Result<TokioIo<tokio_rustls::client::TlsStream<TcpStream>>> {
-    let stream = TcpStream::connect(&address).await?;
+    let stream = within(CONNECT_DEADLINE, "no answer", TcpStream::connect(&address)).await?;
     connection::set_up(&stream)?;
     // The first is the one that is told; a connection that is made anew ends the session anyway.
     let peer = stream.peer_addr()?;
     reached.get_or_init(|| peer);
     let name = ServerName::try_from("parent.mangrove").expect("a valid DNS name");
-    let stream = TlsConnector::from(config).connect(name, stream).await?;
-    Ok(TokioIo::new(stream))
+    let shaking = TlsConnector::from(config).connect(name, stream);
+    let busy = "it took the connection and said nothing; it is busy, or no Mangrove listens there: no answer";
+    Ok(TokioIo::new(within(ANSWER, busy, shaking).await?))
+}
+
+async fn within<T>(
+    deadline: Duration,
+    what: &str,
+    work: impl Future<Output = io::Result<T>>,
+) -> io::Result<T> {
+    let late = |_| io::Error::new(io::ErrorKind::TimedOut, format!("{what} within {} s", deadline.as_secs()));
+    tokio::time::timeout(deadline, work).await.map_err(late)?
 }
 
 fn innermost(error: &dyn std::error::Error) -> String {

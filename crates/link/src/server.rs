@@ -3,7 +3,7 @@
 use std::{
     io,
     net::SocketAddr,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -13,6 +13,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::{Semaphore, mpsc, watch},
+    time::{Instant, sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_stream::wrappers::ReceiverStream;
@@ -33,10 +34,15 @@ use crate::{
     turns::{self, Turns},
 };
 
-/// A handshake that takes longer is given up, so that idle connections cannot pile up.
+/// A handshake that takes longer is given up where others wait to be let in, so that idle connections cannot pile up. The
+/// time until it is its turn does not count: its peer would come again, and wait behind all others.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+/// It is given up after this in any case. Where there is room it may be that the peer is slow, or as busy as this host is.
+const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(60);
 /// Handshakes under way: a thousand silent connections must not keep the next one out.
 const HANDSHAKES: usize = 2048;
+/// How often it is told that somebody waits to be let in.
+const STILL_HERE: Duration = Duration::from_secs(1);
 /// Connections that are not yet picked up.
 const ACCEPT_QUEUE: usize = 64;
 const REVOKED: &str = "its certificate was revoked";
@@ -144,7 +150,8 @@ pub fn renewing_peer<T>(request: &Request<T>, certificate_request_pem: &str) -> 
 
 /// Serves the routes on `listener` until `shutdown`, as who `identity` is at each connection: those that stand go on when
 /// it is renewed, and end when who is there is revoked. Streams that are open at the end, end with the process; peers
-/// reconnect. `knocked` is called for each connection before it is known who it is from.
+/// reconnect. `knocked` is called for each connection before it is known who it is from, and each second while that is not known
+/// of somebody.
 ///
 /// # Errors
 /// When the identity cannot be used for TLS or the port fails.
@@ -152,7 +159,7 @@ pub async fn serve(
     listener: TcpListener,
     identity: watch::Receiver<Identity>,
     revocations: Revocations,
-    knocked: impl Fn() + Send + 'static,
+    knocked: impl Fn() + Send + Sync + 'static,
     routes: impl FnOnce(tonic::transport::Server) -> Router,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
@@ -199,28 +206,34 @@ impl Door {
 async fn accept_all(
     listener: TcpListener,
     mut door: Door,
-    knocked: impl Fn(),
+    knocked: impl Fn() + Sync,
     accepted: mpsc::Sender<io::Result<Incoming>>,
 ) {
-    let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
-    let (told, turns) = (Arc::new(Told::default()), turns::handshakes());
+    let entrance = Arc::new(Entrance {
+        places: Arc::new(Semaphore::new(HANDSHAKES)),
+        turns: turns::handshakes(),
+        deadline: HANDSHAKE_DEADLINE,
+        patience: HANDSHAKE_PATIENCE,
+    });
+    let told = Arc::new(Told::default());
     loop {
-        let (stream, address) = match listener.accept().await {
+        let (stream, address) = match entrance.meanwhile(listener.accept(), &knocked).await {
             Ok(connection) => connection,
             Err(error) => {
                 // Out of file descriptors, most likely: others keep working, this one tries again.
                 tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                sleep(Duration::from_millis(100)).await;
                 continue;
             }
         };
         knocked();
-        let Ok(place) = Arc::clone(&handshakes).acquire_owned().await else { return };
+        let place = Arc::clone(&entrance.places).acquire_owned();
+        let Ok(place) = entrance.meanwhile(place, &knocked).await else { return };
         let (acceptor, accepted, told) = (door.acceptor(), accepted.clone(), Arc::clone(&told));
         let (identity, revocations) = (door.identity.clone(), door.revocations.clone());
-        let turns = Arc::clone(&turns);
+        let entrance = Arc::clone(&entrance);
         tokio::spawn(async move {
-            let shaken = handshake(stream, &acceptor, &turns).await;
+            let shaken = entrance.handshake(stream, &acceptor).await;
             drop(place);
             match shaken {
                 Ok(stream) => {
@@ -241,26 +254,57 @@ async fn accept_all(
     }
 }
 
-async fn handshake(
-    stream: TcpStream,
-    acceptor: &TlsAcceptor,
-    turns: &Turns,
-) -> Result<TlsStream<TcpStream>, Refusal> {
-    connection::set_up(&stream)?;
-    let shaken = tokio::time::timeout(HANDSHAKE_DEADLINE, async {
+/// Where those wait whom it is not known who they are.
+struct Entrance {
+    places: Arc<Semaphore>,
+    turns: Arc<Turns>,
+    deadline: Duration,
+    patience: Duration,
+}
+
+impl Entrance {
+    /// Waits for something, and tells each second that others wait here, as long as they do.
+    async fn meanwhile<T>(&self, something: impl Future<Output = T>, knocked: &(impl Fn() + Sync)) -> T {
+        let mut something = pin!(something);
+        loop {
+            let is_anybody_in = self.places.available_permits() < HANDSHAKES;
+            tokio::select! {
+                done = &mut something => return done,
+                () = sleep(STILL_HERE), if is_anybody_in => knocked(),
+            }
+        }
+    }
+
+    async fn handshake(
+        &self,
+        stream: TcpStream,
+        acceptor: &TlsAcceptor,
+    ) -> Result<TlsStream<TcpStream>, Refusal> {
+        connection::set_up(&stream)?;
         // Who says nothing takes nobody's turn.
-        stream.readable().await?;
+        self.in_time(stream.readable()).await?;
         let work = async {
             if stream.ready(Interest::READABLE).await?.is_read_closed() {
                 return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "it hung up before its turn"));
             }
             acceptor.accept(stream).await
         };
-        turns.take(work).await
-    })
-    .await;
-    let slow = |_| io::Error::new(io::ErrorKind::TimedOut, "the handshake took too long");
-    Ok(shaken.map_err(slow)??)
+        Ok(self.turns.take(self.in_time(work)).await?)
+    }
+
+    async fn in_time<T>(&self, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+        let mut work = pin!(work);
+        let patient_until = Instant::now() + self.patience;
+        loop {
+            match timeout(self.deadline, &mut work).await {
+                Ok(done) => return done,
+                Err(_) if self.places.available_permits() > 0 && Instant::now() < patient_until => {}
+                Err(_) => {
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, "the handshake took too long"));
+                }
+            }
+        }
+    }
 }
 
 /// Who has shaken hands. What the certificate says was checked then.
@@ -272,4 +316,76 @@ fn peer_behind(stream: &TlsStream<TcpStream>, address: SocketAddr, identity: &Id
     let good = lifetime_of(certificate).is_some_and(|lifetime| !lifetime.has_ended(identity.now()));
     let (subject, ended) = if good { (named, None) } else { (None, named) };
     Peer { subject, ended, key, address }
+}
+
+#[cfg(test)]
+mod tests {
+    use daemon::StateDirectory;
+    use model::ClusterId;
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::{Authority, Dial, KeyPair, dial};
+
+    /// A handshake takes less.
+    const SHORT: Duration = Duration::from_millis(700);
+
+    fn entrance(places: usize, deadline: Duration, patience: Duration) -> Entrance {
+        let turns = Arc::new(Turns::new(1, Duration::from_secs(3600)));
+        Entrance { places: Arc::new(Semaphore::new(places)), turns, deadline, patience }
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_its_turn_is_not_given_up() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let state = StateDirectory::open(directory.path()).expect("usable");
+        let root = Subject::Root { root: daemon::fresh_uuid() };
+        let authority = Authority::load_or_create(&state, root.root(), daemon::now()).expect("made");
+        let identity_of = |subject| {
+            let key = KeyPair::load_or_generate(&state).expect("a key");
+            let request = key.certificate_request().expect("a request");
+            let certificate = authority.certify(&request, subject, daemon::now()).expect("signed");
+            Identity::new(&key, &certificate, authority.certificate_pem()).expect("fits")
+        };
+        let door = Door::new(watch::channel(identity_of(root)).1, Revocations::default()).expect("usable");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound").to_string();
+        let entrance = entrance(0, SHORT, SHORT);
+        let (end, ended) = oneshot::channel::<()>();
+        let first = entrance.turns.take(async { drop(ended.await) });
+        let cluster = ClusterId::new(daemon::fresh_uuid());
+        let child = identity_of(Subject::Cluster { root: root.root(), cluster });
+        let child = async { dial(&address, Dial::As(&child, root)).await };
+        let second = async {
+            let (stream, _) = listener.accept().await.expect("the child comes");
+            stream.readable().await.expect("it speaks first");
+            entrance.handshake(stream, &door.acceptor).await
+        };
+        let wait = async {
+            tokio::time::sleep(SHORT * 3).await;
+            end.send(()).expect("awaited by the first");
+        };
+        let ((), child, shaken, ()) = tokio::join!(first, child, second, wait);
+        child.expect("it was patient");
+        shaken.unwrap_or_else(|refusal| panic!("{}", refusal.detail));
+    }
+
+    #[tokio::test]
+    async fn who_is_slow_is_waited_for_while_there_is_room() {
+        const LATE: Duration = Duration::from_millis(1);
+        let entrance = entrance(1, LATE, Duration::from_secs(3600));
+        let mut slow = pin!(entrance.in_time(std::future::pending::<io::Result<()>>()));
+        assert!(timeout(LATE * 100, &mut slow).await.is_err(), "nobody needs its place");
+        let _all_there_is = entrance.places.acquire().await.expect("open");
+        let ended = timeout(Duration::from_secs(60), slow).await.expect("others wait");
+        assert_eq!(ended.expect_err("given up").kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn nobody_is_waited_for_without_end() {
+        let entrance = entrance(1, Duration::from_millis(1), Duration::from_millis(5));
+        let slow = entrance.in_time(std::future::pending::<io::Result<()>>());
+        let ended = timeout(Duration::from_secs(60), slow).await.expect("it ends");
+        assert_eq!(ended.expect_err("given up").kind(), io::ErrorKind::TimedOut);
+    }
 }

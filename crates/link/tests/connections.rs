@@ -6,7 +6,13 @@ mod support;
 #[cfg(test)]
 mod connections {
     use daemon::StateDirectory;
-    use link::{Authority, Dial, Identity, KeyPair};
+    use link::{Authority, Dial, Identity, KeyPair, Revocations};
+    use proto::v1::enrolment_server::EnrolmentServer;
+    use tokio::{
+        net::{TcpListener, TcpStream},
+        sync::{mpsc, watch},
+    };
+    use tokio_util::sync::CancellationToken;
     use tonic::Code;
 
     use crate::support::{Doorman, Root, call, reason, serve};
@@ -129,5 +135,36 @@ mod connections {
         assert_eq!(first.pin(), again.pin());
         state.replace_file("authority.pem", b"nonsense").expect("writable");
         assert!(Authority::load_or_create(&state, root, daemon::now()).is_err());
+    }
+
+    #[tokio::test]
+    async fn who_waits_to_be_let_in_goes_on_knocking() {
+        let root = Root::new();
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let (knock, mut knocks) = mpsc::unbounded_channel();
+        let knocked = move || knock.send(()).expect("counted below");
+        let identity = watch::channel(root.identity(root.root())).1;
+        let routes = |mut server: tonic::transport::Server| {
+            server.add_service(EnrolmentServer::new(Doorman::default()))
+        };
+        let serving = link::serve(
+            listener,
+            identity,
+            Revocations::default(),
+            knocked,
+            routes,
+            CancellationToken::new(),
+        );
+        let waiting = async {
+            let _silent = TcpStream::connect(address).await.expect("it listens");
+            for _ in 0..3 {
+                knocks.recv().await.expect("it is told");
+            }
+        };
+        tokio::select! {
+            ended = serving => panic!("the port was closed: {ended:?}"),
+            () = waiting => {}
+        }
     }
 }
