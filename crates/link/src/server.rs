@@ -150,8 +150,8 @@ pub fn renewing_peer<T>(request: &Request<T>, certificate_request_pem: &str) -> 
 
 /// Serves the routes on `listener` until `shutdown`, as who `identity` is at each connection: those that stand go on when
 /// it is renewed, and end when who is there is revoked. Streams that are open at the end, end with the process; peers
-/// reconnect. `knocked` is called for each connection before it is known who it is from, and each second while that is not known
-/// of somebody.
+/// reconnect. `knocked` is called for each connection before it is known who it is from, and each second while that is not
+/// known of somebody.
 ///
 /// # Errors
 /// When the identity cannot be used for TLS or the port fails.
@@ -292,6 +292,7 @@ impl Entrance {
         Ok(self.turns.take(self.in_time(work)).await?)
     }
 
+    /// Does work that waits for the peer, unless it takes too long: see the constants above.
     async fn in_time<T>(&self, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
         let mut work = pin!(work);
         let patient_until = Instant::now() + self.patience;
@@ -362,7 +363,7 @@ mod tests {
             entrance.handshake(stream, &door.acceptor).await
         };
         let wait = async {
-            tokio::time::sleep(SHORT * 3).await;
+            sleep(SHORT * 3).await;
             end.send(()).expect("awaited by the first");
         };
         let ((), child, shaken, ()) = tokio::join!(first, child, second, wait);
