@@ -8,6 +8,7 @@ mod isolation;
 mod lacking;
 mod names;
 mod nat;
+mod passages;
 mod posing;
 mod services;
 mod support;

@@ -193,7 +193,7 @@ async fn thousands_of_services_are_led_to_in_one_change_and_forgotten_in_one() {
     }
 }
 
-fn peer(underlay: &str, v4: &str, v6: &str) -> Peer {
+pub(crate) fn peer(underlay: &str, v4: &str, v6: &str) -> Peer {
     Peer { way: Way::Direct { underlay: parse(underlay) }, lease: lease(v4, v6) }
 }
 

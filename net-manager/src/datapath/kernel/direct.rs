@@ -51,6 +51,11 @@ pub(super) const fn name(over: Family) -> &'static str {
     }
 }
 
+/// Both interfaces.
+pub(super) const fn names() -> [&'static str; 2] {
+    [NAME, NAME_V6]
+}
+
 fn failed(over: Family, action: &str) -> impl FnOnce(nlink::netlink::Error) -> DatapathError {
     DatapathError::from_attempt(format!("{action} the link to other devices, {}", name(over)))
 }

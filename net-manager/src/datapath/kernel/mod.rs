@@ -19,6 +19,7 @@ mod isolation;
 mod links;
 mod names;
 mod needs;
+mod passages;
 mod ports;
 mod ruleset;
 mod sets;
@@ -68,6 +69,8 @@ pub struct KernelDatapath {
     nftables: Connection<Nftables>,
     conntrack: Connection<Netfilter>,
     reservations: BTreeMap<InstanceId, Vec<Reservation>>,
+    /// Whether the kernel has what it takes.
+    passages: bool,
     /// See [`ObservedKernel::isolated`]. Not to be read from the kernel, so it begins as no.
     isolated: bool,
     /// `None` where there are no encrypted links.
@@ -121,8 +124,9 @@ impl KernelDatapath {
     /// # Errors
     /// When it cannot be reached or lacks IPv6.
     pub async fn open_in(host: Netns) -> Result<Self, DatapathError> {
-        let this = Self::connect(host)?;
+        let mut this = Self::connect(host)?;
         sysctl::enable_forwarding(&this.host, &this.route).await?;
+        this.passages = needs::has_passages(&this.host).await? && sysctl::bear_gaps(&this.host);
         Ok(this)
     }
 
@@ -149,10 +153,19 @@ impl KernelDatapath {
             conntrack: Connection::new_in(&host).map_err(failed())?,
             host,
             reservations: BTreeMap::new(),
+            passages: false,
             isolated: false,
             secure: None,
             wireguard: None,
         })
+    }
+
+    async fn hook(&self, interface: &str) -> Result<(), DatapathError> {
+        if self.passages { passages::hook(&self.nftables, interface).await } else { Ok(()) }
+    }
+
+    async fn unhook(&self, interface: &str) -> Result<(), DatapathError> {
+        if self.passages { passages::unhook(&self.nftables, interface).await } else { Ok(()) }
     }
 
     /// Takes away everything of ours in the namespace this thread is in. What others made stays, as do the forwarding
@@ -209,6 +222,10 @@ impl KernelDatapath {
             .del_table_if_exists(ruleset::TABLE, Family::Inet)
             .await
             .map_err(DatapathError::from_attempt("delete the nftables table inet mangrove"))?;
+        self.nftables
+            .del_table_if_exists(passages::TABLE, Family::Netdev)
+            .await
+            .map_err(DatapathError::from_attempt("delete the nftables table netdev mangrove"))?;
         Ok(PurgeReport {
             links: observed.links.keys().map(ToString::to_string).collect(),
             subnets: observed.subnets.into_keys().collect(),
@@ -220,7 +237,7 @@ impl KernelDatapath {
 impl Datapath for KernelDatapath {
     async fn observe(&mut self) -> Result<ObservedKernel, DatapathError> {
         let failed = || DatapathError::from_attempt("read the nftables ruleset");
-        let declared = ruleset::declare().map_err(failed())?;
+        let declared = ruleset::declare(self.passages).map_err(failed())?;
         let snapshot = declared.snapshot(&self.nftables).await.map_err(failed())?;
         let difference = declared.diff_snapshot(&snapshot, &NftDiffOptions::default()).map_err(failed())?;
         let secure = match &mut self.secure {
@@ -231,7 +248,15 @@ impl Datapath for KernelDatapath {
             Some(wireguard) => Some(wireguard.peers(&self.route).await?),
             None => None,
         };
-        let (direct, paths) = direct::read(&self.route).await?;
+        let (mut direct, paths) = direct::read(&self.route).await?;
+        let mut links = links::read(&self.route).await?;
+        if self.passages {
+            let hooked = passages::hooked(&snapshot.chains);
+            for (name, link) in &mut links {
+                link.ready &= hooked.contains(name.as_str());
+            }
+            direct = direct.filter(|_| direct::names().iter().all(|name| hooked.contains(*name)));
+        }
         Ok(ObservedKernel {
             secure,
             kernel_peers,
@@ -242,7 +267,7 @@ impl Datapath for KernelDatapath {
             isolated: self.isolated,
             elements: elements::read(&self.nftables, &snapshot.sets).await?,
             subnets: subnets::read(&self.route).await?,
-            links: links::read(&self.route).await?,
+            links,
             names: names::read(&self.route).await?,
             forward: forward::read(&self.nftables, &snapshot.chains).await?,
         })
@@ -251,7 +276,7 @@ impl Datapath for KernelDatapath {
     async fn apply(&mut self, effect: &Effect) -> Result<(), DatapathError> {
         self.isolated &= !effect.restricts();
         match effect {
-            Effect::InstallRuleset => ruleset::install(&self.nftables).await,
+            Effect::InstallRuleset => ruleset::install(&self.nftables, self.passages).await,
             Effect::ChangeElements { remove, add, close, open } => {
                 elements::change(&self.nftables, remove, add, close, open).await?;
                 // If this fails, all connections are looked through instead.
@@ -270,7 +295,13 @@ impl Datapath for KernelDatapath {
             Effect::ReleaseSubnet(subnet) => subnets::release(&self.route, *subnet).await,
             Effect::OfferNames => names::offer(&self.route).await,
             Effect::WithdrawNames => names::withdraw(&self.route).await,
-            Effect::OpenDirect(link) => direct::open(&self.route, *link).await,
+            Effect::OpenDirect(link) => {
+                direct::open(&self.route, *link).await?;
+                for name in direct::names() {
+                    self.hook(name).await?;
+                }
+                Ok(())
+            }
             Effect::SetSecure(peers) => match &mut self.secure {
                 Some(secure) => secure
                     .set(peers)
@@ -282,12 +313,25 @@ impl Datapath for KernelDatapath {
                 Some(wireguard) => wireguard.set(&self.route, peers).await,
                 None => Ok(()),
             },
-            Effect::CloseDirect => direct::close(&self.route).await,
+            Effect::CloseDirect => {
+                direct::close(&self.route).await?;
+                for name in direct::names() {
+                    self.unhook(name).await?;
+                }
+                Ok(())
+            }
             Effect::ChangePaths { remove, add } => direct::change(&self.route, remove, add).await,
-            Effect::CreateLink(plan) => links::create(&self.route, plan).await,
-            Effect::RepairLink(plan) => links::repair(&self.route, plan).await,
+            Effect::CreateLink(plan) => {
+                links::create(&self.route, plan).await?;
+                self.hook(plan.name.as_str()).await
+            }
+            Effect::RepairLink(plan) => {
+                links::repair(&self.route, plan).await?;
+                self.hook(plan.name.as_str()).await
+            }
             Effect::RemoveLink { name, addresses } => {
                 links::remove(&self.route, name).await?;
+                self.unhook(name.as_str()).await?;
                 connections::forget(&self.conntrack, addresses).await
             }
         }

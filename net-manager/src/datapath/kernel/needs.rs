@@ -12,8 +12,9 @@ use nlink::netlink::{
     link::{LinkConfig, VethLink, VxlanLink},
     namespace::Netns,
     nftables::{
-        BaseChain, Chain, CtState, Expr, Family, FibFlags, FibResult, Field, HashKind, Match, NatHook,
-        NatStatement, NumgenKind, PayloadBase, Priority, Register, Reject, Rule, RuleSpec, Stmt, Transaction,
+        BaseChain, Chain, CtState, Expr, Family, FibFlags, FibResult, Field, FilterHook, HashKind, Match,
+        NatHook, NatStatement, NumgenKind, PayloadBase, Priority, Register, Reject, Rule, RuleSpec, Stmt,
+        Transaction,
     },
 };
 use rustix::io::Errno;
@@ -192,6 +193,40 @@ pub(super) async fn check(host: &Netns) -> Result<(), DatapathError> {
         }
     }
     if missing.is_empty() { Ok(()) } else { Err(refusal(&missing)) }
+}
+
+/// Whether there can be passages (`passages`). A kernel without does the same by its rules alone.
+///
+/// # Errors
+/// When something else kept it from looking.
+pub(super) async fn has_passages(host: &Netns) -> Result<bool, DatapathError> {
+    let trial = async {
+        let nftables = Connection::<Nftables>::new_in(host)?;
+        let hook = |hook| BaseChain::filter(hook, Priority::Filter);
+        let chain =
+            |name, hook| Ok::<_, nlink::Error>(Chain::new(TABLE, name)?.family(Family::Netdev).base(hook));
+        let zero = Expr::Immediate { dreg: Register::R0, data: vec![0; 4] };
+        let forward = RuleSpec::new().then(zero).then(Expr::Fwd { sreg_dev: Register::R0, sreg_addr: None });
+        nftables
+            .transaction()
+            .add_table(TABLE, Family::Netdev)
+            .add_chain(chain(CHAIN, hook(FilterHook::ingress("lo")))?)
+            .add_chain(chain("egress", hook(FilterHook::egress("lo")))?)
+            .add_rule(Rule::from_spec(TABLE, CHAIN, forward).family(Family::Netdev))
+            .del_table(TABLE, Family::Netdev)
+            .commit(&nftables)
+            .await
+    };
+    match trial.await {
+        Ok(()) => Ok(true),
+        Err(error) if is_a_lack(&error) => {
+            tracing::info!(
+                "all packets go by the rules, as the kernel lacks nft_fwd_netdev or chains that hook into egress"
+            );
+            Ok(false)
+        }
+        Err(error) => Err(DatapathError::from_attempt("look whether the kernel has nft_fwd_netdev")(error)),
+    }
 }
 
 /// What a kernel says to what it has never heard of.

@@ -21,6 +21,7 @@
 //!     ip daddr 169.254.1.1 iifname != "mgv*" iifname != "lo" drop }     # names are told to instances only
 //!   chain site        { ip saddr @peers4 accept; ip6 saddr @peers6 accept; drop }
 //!   chain forward     { type filter hook forward priority filter        # and `local`, the same for the device itself
+//!     …                                                                 # only `forward`: `passages`
 //!     ct status assured accept                                          # these four not in `local`; most packets
 //!     tcp flags syn jump narrow
 //!     ct state established,related meta l4proto != ipv6-icmp accept     # judged at their first packet
@@ -71,7 +72,7 @@ use nlink::netlink::{
 
 use super::{
     direct::{NAME_V6, STABLE_V4, STABLE_V6},
-    isolation, link_prefix,
+    isolation, link_prefix, passages,
     sets::SetName,
     spread::translate_to_found,
     wireguard,
@@ -94,28 +95,30 @@ const INTERFACE_NAME: usize = 16;
 pub(super) const TCP: u8 = 6;
 const ICMPV6: u8 = 58;
 
-/// Makes the table as declared in one transaction; entries of its sets stay.
-pub(super) async fn install(nftables: &Connection<Nftables>) -> Result<(), DatapathError> {
+/// Makes the table as declared in one transaction, and that of passages if there are to be any; entries of sets stay.
+pub(super) async fn install(nftables: &Connection<Nftables>, passages: bool) -> Result<(), DatapathError> {
     let failed = || DatapathError::from_attempt("install the nftables table inet mangrove");
-    let difference = declare().map_err(failed())?.diff(nftables).await.map_err(failed())?;
+    let difference = declare(passages).map_err(failed())?.diff(nftables).await.map_err(failed())?;
     let changes = difference.apply(nftables).await.map_err(failed())?;
     tracing::info!(changes, "the nftables table inet mangrove is in place");
     Ok(())
 }
 
-/// The table as it should be.
-pub(super) fn declare() -> nlink::Result<NftablesConfig> {
+/// The table as it should be, and that of passages.
+pub(super) fn declare(passages: bool) -> nlink::Result<NftablesConfig> {
     let destination_v4 = map_destination(IpVersion::V4)?;
     let destination_v6 = map_destination(IpVersion::V6)?;
     let (services, guests) = (services()?, guests()?);
     let goto = |chain| Ok::<_, nlink::Error>(Verdict::GotoTo(ChainName::new(chain)?));
     let (refuse, source, site) = (goto(NOBODY)?, goto(SOURCE)?, goto(SITE)?);
     let narrow = Verdict::JumpTo(ChainName::new(NARROW)?);
-    Ok(NftablesConfig::new().table(TABLE, Family::Inet, |table| {
+    let sample = if passages { Some(passages::sample()?) } else { None };
+    let config = if passages { passages::declare(NftablesConfig::new()) } else { NftablesConfig::new() };
+    Ok(config.table(TABLE, Family::Inet, |table| {
         // The chains of services come and go (`spread`).
         let table = table.mode(TableMode::Shared);
         let table = SetName::ALL.into_iter().fold(table, declare_set);
-        let table = isolation::declare(forward(input(guard(table, source), site), narrow, &refuse));
+        let table = isolation::declare(forward(input(guard(table, source), site), sample, narrow, &refuse));
         let table = table
             .chain("prerouting", |chain| chain.base(BaseChain::nat(NatHook::Prerouting, Priority::DstNat)))
             .chain("output", |chain| chain.base(BaseChain::nat(NatHook::Output, Priority::DstNat)));
@@ -206,7 +209,12 @@ fn to_loopback() -> RuleSpec {
 }
 
 /// What goes on at once, how much narrow links carry, and addresses of services and instances that nobody has.
-fn forward(table: DeclaredTableBuilder, narrow: Verdict, refuse: &Verdict) -> DeclaredTableBuilder {
+fn forward(
+    table: DeclaredTableBuilder,
+    sample: Option<RuleSpec>,
+    narrow: Verdict,
+    refuse: &Verdict,
+) -> DeclaredTableBuilder {
     let unknown = |field: Field, (net, length): (IpAddr, u8), known: SetName| {
         RuleSpec::new()
             .then(Match::eq(field.clone(), Value::Prefix(net, length)))
@@ -242,7 +250,12 @@ fn forward(table: DeclaredTableBuilder, narrow: Verdict, refuse: &Verdict) -> De
         .chain(NOBODY, |chain| chain)
         .push_rule_keyed(NOBODY, "reset", RuleSpec::new().then(tcp).then(Stmt::Reject(Reject::TcpReset)))
         .push_rule_keyed(NOBODY, "reject", RuleSpec::new().then(Stmt::Reject(unreachable)))
-        .chain("forward", |chain| chain.base(BaseChain::filter(FilterHook::Forward, Priority::Filter)))
+        .chain("forward", |chain| chain.base(BaseChain::filter(FilterHook::Forward, Priority::Filter)));
+    let table = match sample {
+        Some(sample) => passages::label(table).push_rule_keyed("forward", "sample", sample),
+        None => table,
+    };
+    let table = table
         .push_rule_keyed("forward", "assured", assured)
         .push_rule_keyed("forward", "connects", connects)
         .push_rule_keyed("forward", "judged", judged)

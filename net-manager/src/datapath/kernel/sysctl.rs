@@ -33,6 +33,15 @@ pub(super) async fn enable_forwarding(host: &Netns, route: &Connection<Route>) -
     Ok(())
 }
 
+/// Tracking of connections does not mind that it sees some of the packets only. Whether it could be told.
+pub(super) fn bear_gaps(host: &Netns) -> bool {
+    let told = host.sysctl().set("net.netfilter.nf_conntrack_tcp_be_liberal", "1");
+    if let Err(error) = &told {
+        tracing::warn!(%error, "all packets go by the rules, as tracking of connections would mind gaps");
+    }
+    told.is_ok()
+}
+
 async fn interfaces_with_learnt_routes(route: &Connection<Route>) -> Result<BTreeSet<String>, DatapathError> {
     let failed = || DatapathError::from_attempt("read the IPv6 routes of this device");
     let routes = route.get_routes().await.map_err(failed())?;
