@@ -8,9 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use net_core::LinkName;
+
 use crate::{
     services::peer,
-    support::{Lab, Place, parse, run, worker},
+    support::{Lab, Place, instance, parse, run, worker},
 };
 
 /// The service's address.
@@ -118,4 +120,19 @@ async fn a_busy_connection_ends_when_its_instance_goes() {
     assert!(after < ENDS_WITHIN, "it went on for {after:?}");
     // It waits for what does not come.
     drop(received);
+}
+
+#[tokio::test]
+async fn a_cable_that_went_by_itself_leaves_nothing_behind() {
+    let mut lab = Lab::new().await;
+    let _caller = lab.attach_stable(0).await;
+    let name = LinkName::of(instance(0));
+    let tables = |lab: &Lab| {
+        let told = lab.device.run(|| Command::new("nft").args(["list", "chains", "netdev"]).output());
+        String::from_utf8(told.expect("an answer").stdout).expect("text")
+    };
+    assert!(tables(&lab).contains(name.as_str()));
+    run(&lab.device, "ip", &format!("link del {name}\n"));
+    lab.detach(0).await;
+    assert!(!tables(&lab).contains(name.as_str()), "{}", tables(&lab));
 }

@@ -255,6 +255,11 @@ impl Datapath for KernelDatapath {
             for (name, link) in &mut links {
                 link.ready &= hooked.contains(name.as_str());
             }
+            // Cables go with what is at their ends, and leave that behind in kernels from 6.16 on: it is taken away like one that
+            // was not finished.
+            for name in hooked.iter().filter_map(|name| LinkName::parse(name)) {
+                links.entry(name).or_default();
+            }
             direct = direct.filter(|_| direct::names().iter().all(|name| hooked.contains(*name)));
         }
         Ok(ObservedKernel {
