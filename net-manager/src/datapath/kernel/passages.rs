@@ -13,7 +13,7 @@
 //!     chain label {                                # what the packet was when it came is written on it
 //!       iifname != "mgv*" return; oifname != "mgv*" return
 //!       iiftype != ether return;  oiftype != ether return               # encrypted links
-//!       ct status snat return
+//!       meta mark != 0 return; ct status snat return
 //!       ct direction original ct original ip daddr 10.30.0.0/15
 //!         meta mark set ct original ip daddr; meta priority set iif ^ 0x6d000000
 //!       ct direction reply    ct original ip daddr 10.30.0.0/15
@@ -163,6 +163,8 @@ pub(super) fn label(table: DeclaredTableBuilder) -> DeclaredTableBuilder {
     let ours = |field| Match::ne(field, Value::NamePrefix(link_prefix().to_owned()));
     let elsewhere = |field| RuleSpec::new().then(ours(field)).then(Verdict::Return);
     let unlike = |key| rule_of([meta(R0, key), is_not(R0, &ETHERNET)]).then(Verdict::Return);
+    // Somebody else's mark stays.
+    let marked = rule_of([meta(R0, MetaKey::Mark), is_not(R0, &NOTHING)]).then(Verdict::Return);
     let translated =
         RuleSpec::new().then(Match::eq(Field::CtStatus, CtStatus::SRC_NAT)).then(Verdict::Return);
     let table = table
@@ -171,6 +173,7 @@ pub(super) fn label(table: DeclaredTableBuilder) -> DeclaredTableBuilder {
         .push_rule_keyed(LABEL, "to", elsewhere(Field::Oifname))
         .push_rule_keyed(LABEL, "from-type", unlike(MetaKey::IifType))
         .push_rule_keyed(LABEL, "to-type", unlike(MetaKey::OifType))
+        .push_rule_keyed(LABEL, "marked", marked)
         .push_rule_keyed(LABEL, "translated", translated);
     Way::BOTH.into_iter().fold(table, |table, way| table.push_rule_keyed(LABEL, way.key(), write_label(way)))
 }
