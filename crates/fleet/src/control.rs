@@ -1,4 +1,4 @@
-//! One root and many clusters in this process, as their own programs run them.
+//! One root and many clusters in this process, or a part of them, as their own programs run them.
 //!
 //! Each group of clusters has a thread with one runtime, as `cluster-orchestrator` has, and a table of open files of its
 //! own: a hundred thousand connections are more than one table may hold.
@@ -56,6 +56,39 @@ pub struct Options {
     /// Milliseconds between two signs of life of a worker.
     #[arg(long, env = "MANGROVE_BEAT_INTERVAL", default_value_t = liveness::USUAL_INTERVAL_MILLIS)]
     pub beat_interval: u64,
+    /// What of a fleet that has been started before.
+    #[arg(long, value_enum, default_value_t)]
+    pub part: Part,
+}
+
+/// What of a fleet runs in one process, so that one can be killed and the others go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Part {
+    /// Everything.
+    #[default]
+    All,
+    /// The root alone.
+    Root,
+    /// The first cluster alone.
+    First,
+    /// All other clusters.
+    Others,
+}
+
+impl Part {
+    fn has_root(self) -> bool {
+        matches!(self, Self::All | Self::Root)
+    }
+
+    fn of(self, clusters: &[Site]) -> &[Site] {
+        let (first, others) = clusters.split_at(clusters.len().min(1));
+        match self {
+            Self::All => clusters,
+            Self::Root => &[],
+            Self::First => first,
+            Self::Others => others,
+        }
+    }
 }
 
 /// One cluster as it is started.
@@ -68,35 +101,45 @@ struct Start {
     beat_interval_millis: u64,
 }
 
-/// Starts everything, says `ready`, and runs until a daemon ends.
+/// Starts everything or the part asked for, says `ready`, and runs until a daemon ends.
 ///
 /// # Errors
-/// When something cannot be started, or a daemon ends.
+/// When something cannot be started, or a daemon ends; when a part of a fleet is asked for that never was whole.
 pub fn run(options: &Options) -> Result<Infallible> {
     let (ended, ends) = channel();
-    let plan = Plan::load(&options.folder)?;
-    let mut ports = Ports { next: options.base_port };
-    let (api, for_clusters) = match &plan {
-        Some(plan) => (bind(plan.api)?, bind(plan.for_clusters)?),
-        None => (ports.any()?, ports.any()?),
+    let api = match Plan::load(&options.folder)? {
+        Some(plan) => resume(options, &plan, &ended)?,
+        None => found(options, &ended, &ends)?,
     };
+    tell(&Event::Ready { api: api.to_string() }).context("say that everything runs")?;
+    end(&ends)
+}
+
+/// Goes on with what is there; tells where the API is.
+fn resume(options: &Options, plan: &Plan, ended: &Sender<String>) -> Result<SocketAddr> {
+    if options.part.has_root() {
+        start_root(&options.folder, bind(plan.api)?, bind(plan.for_clusters)?, ended.clone())?;
+    }
+    let sites = options.part.of(&plan.clusters);
+    let starts = sites.iter().map(|site| known(options, plan, site)).collect();
+    start_clusters(starts, options.workers_per_cluster, ended)?;
+    Ok(plan.api)
+}
+
+/// A fleet that was not there; tells where its API is.
+fn found(options: &Options, ended: &Sender<String>, ends: &Receiver<String>) -> Result<SocketAddr> {
+    ensure!(options.part == Part::All, "only a fleet that has been started whole has parts");
+    let mut ports = Ports { next: options.base_port };
+    let (api, for_clusters) = (ports.any()?, ports.any()?);
     let (api_address, cluster_address) = (api.local_addr()?, for_clusters.local_addr()?);
     start_root(&options.folder, api, for_clusters, ended.clone())?;
-    let starts = match &plan {
-        Some(plan) => plan.clusters.iter().map(|site| Ok(known(options, plan, site))).collect(),
-        None => newcomers(options, &mut ports, api_address, cluster_address),
-    };
-    let starts = starts?;
-    let sites: Vec<(String, SocketAddr)> =
-        starts.iter().map(|start| (start.name.clone(), start.for_workers)).collect();
-    start_clusters(starts, options.workers_per_cluster, &ended)?;
-    if plan.is_none() {
-        let none =
-            Plan { root: Uuid::nil(), api: api_address, for_clusters: cluster_address, clusters: Vec::new() };
-        joined(options, none, sites, &ends)?.save(&options.folder)?;
-    }
-    tell(&Event::Ready { api: api_address.to_string() }).context("say that everything runs")?;
-    end(&ends)
+    let starts = newcomers(options, &mut ports, api_address, cluster_address)?;
+    let sites = starts.iter().map(|start| (start.name.clone(), start.for_workers)).collect();
+    start_clusters(starts, options.workers_per_cluster, ended)?;
+    let none =
+        Plan { root: Uuid::nil(), api: api_address, for_clusters: cluster_address, clusters: Vec::new() };
+    joined(options, none, sites, ends)?.save(&options.folder)?;
+    Ok(api_address)
 }
 
 fn end(ends: &Receiver<String>) -> Result<Infallible> {

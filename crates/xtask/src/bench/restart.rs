@@ -1,5 +1,5 @@
-//! Root and clusters killed and started again with all they hold: how long until they answer, until every worker is
-//! back, and whether anything changed by it. The fleet is that of `scale`.
+//! Root and clusters killed and started again with all they hold: everything at once, the root alone, one cluster alone.
+//! How long until they answer, until everybody is back, and whether anything changed by it. The fleet is that of `scale`.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use super::{
     figure::{Figure, Goal},
     http::{Body, Connection, Method},
     scale::{
-        fleet::{self, CLUSTERS, Fleet, Programs},
+        fleet::{self, Attached, CLUSTERS, Fleet, Part, Phase, Programs, Status},
         load::Load,
         sizes,
     },
@@ -41,55 +41,131 @@ async fn measure(programs: &Programs, workers: usize) -> Result<Vec<Figure>> {
     let load = Load::create(&fleet, workers).await?;
     load.place(&mut fleet, workers).await?;
     sleep(SETTLES_WITHIN).await;
-    let before = fleet.status();
-    ensure!(before.connected == workers as u64, "{} of {workers} workers are connected", before.connected);
+    let mut told = Told { workers, figures: Vec::new() };
+    everything(&mut fleet, &load, &mut told).await?;
+    in_parts(&mut fleet, workers).await?;
+    root_alone(&mut fleet, &load, &mut told).await?;
+    one_cluster_alone(&mut fleet, &load, &mut told).await?;
+    fleet.end()?;
+    Ok(told.figures)
+}
 
+/// Root and all clusters at the same time, on the processors of one machine.
+async fn everything(fleet: &mut Fleet, load: &Load, told: &mut Told) -> Result<()> {
+    let before = fleet.status();
     fleet.say("mark")?;
-    fleet.kill_control()?;
+    fleet.kill_part(Part::All)?;
     let killed = Instant::now();
-    fleet.restart_control()?;
-    let answers = until(async || root_answers(&fleet, &load).await).await?;
-    let clusters = until(async || clusters_are_back(load.root()).await).await?;
-    let (answers, clusters) = (answers - killed, clusters - killed);
-    let broken = before.broken + workers as u64;
+    fleet.start_part(Part::All)?;
+    let answers = until(async || root_answers(fleet, load).await).await? - killed;
+    let clusters = until(async || active(load.root(), CLUSTERS).await).await? - killed;
+    all_back(fleet, before.broken, told.workers, told.workers).await?;
+    let attached = fleet.attached().await?;
+    let used = told.unchanged(fleet, before).await?;
+    told.add("everything killed: root answers with its state", answers.as_secs_f64(), "s", Some(1.0));
+    told.add("everything killed: all clusters are back", clusters.as_secs_f64(), "s", Some(1.0));
+    told.attached("everything killed", attached);
+    let failed = fleet.status().broken - before.broken;
+    told.add("everything killed: attempts that failed", failed as f64, "", None);
+    told.add("everything killed: control until all was still, CPU", used.control_seconds, "core-s", None);
+    Ok(())
+}
+
+/// The same fleet with the root and one cluster in processes of their own.
+async fn in_parts(fleet: &mut Fleet, workers: usize) -> Result<()> {
+    let broken = fleet.status().broken;
+    fleet.kill_part(Part::All)?;
+    for part in Part::SEPARATE {
+        fleet.start_part(part)?;
+    }
+    all_back(fleet, broken, workers, workers).await?;
+    sleep(SETTLES_WITHIN).await;
+    Ok(())
+}
+
+/// The root with what it knows of all, while clusters and workers go on.
+async fn root_alone(fleet: &mut Fleet, load: &Load, told: &mut Told) -> Result<()> {
+    let before = fleet.status();
+    fleet.kill_part(Part::Root)?;
+    let killed = Instant::now();
+    fleet.start_part(Part::Root)?;
+    let answers = until(async || root_answers(fleet, load).await).await? - killed;
+    let clusters = until(async || active(load.root(), CLUSTERS).await).await? - killed;
+    told.unchanged(fleet, before).await?;
+    let broken = fleet.status().broken - before.broken;
+    ensure!(broken == 0, "{broken} connections of workers broke as the root was killed");
+    told.add("root killed: it answers with its state", answers.as_secs_f64(), "s", Some(1.0));
+    told.add("root killed: all clusters are attached again", clusters.as_secs_f64(), "s", Some(5.0));
+    Ok(())
+}
+
+/// One of the clusters, while the root and all others go on.
+async fn one_cluster_alone(fleet: &mut Fleet, load: &Load, told: &mut Told) -> Result<()> {
+    let before = fleet.status();
+    let its_workers = told.workers.div_ceil(CLUSTERS);
+    fleet.say("mark")?;
+    fleet.kill_part(Part::First)?;
+    let killed = Instant::now();
+    // Seen to be gone first: it would be taken for one that is back.
+    until(async || active(load.root(), CLUSTERS - 1).await).await?;
+    fleet.start_part(Part::First)?;
+    let back = until(async || active(load.root(), CLUSTERS).await).await? - killed;
+    all_back(fleet, before.broken, its_workers, told.workers).await?;
+    let attached = fleet.attached().await?;
+    ensure!(attached.count == its_workers, "{} workers of one cluster came back", attached.count);
+    told.unchanged(fleet, before).await?;
+    told.add("one cluster killed: it is back at the root", back.as_secs_f64(), "s", Some(1.0));
+    told.attached("one cluster killed", attached);
+    Ok(())
+}
+
+/// Waits until so many connections have broken since there were `broken`, and all workers are connected.
+async fn all_back(fleet: &mut Fleet, broken: u64, lost: usize, workers: usize) -> Result<()> {
+    let noticed = broken + lost as u64;
     fleet
         .when("every worker is back", BACK_WITHIN, |status| {
-            // Each has noticed first that its connection is gone.
-            status.broken >= broken && status.connected == workers as u64
+            status.broken >= noticed && status.connected == workers as u64
         })
-        .await?;
-    let attached = fleet.attached().await?;
-    let used = fleet.watch(SETTLES_WITHIN).await?;
-    let after = fleet.status();
-    eprintln!("{workers} workers, after the restart: {used}; {after:?}");
-    ensure!(after.connected == workers as u64, "{} of {workers} workers stayed", after.connected);
-    ensure!(after.duplicates == 0, "{} instances are at two workers", after.duplicates);
-    ensure!(after.went_back == 0, "{} instances went back to an older generation", after.went_back);
-    ensure!(after.instances == before.instances, "{} of {} instances", after.instances, before.instances);
-    let changed = after.changing - before.changing;
-    ensure!(changed == 0, "{changed} workers were told something else than before");
+        .await
+}
 
-    let is_full = workers == FULL;
-    let figure = |what: &str, value, unit, goal: Option<f64>| {
-        let figure = Figure::new(format!("{workers} workers: {what}"), value, unit, 1);
-        match goal.filter(|_| is_full) {
+/// Figures of one size.
+struct Told {
+    workers: usize,
+    figures: Vec<Figure>,
+}
+
+impl Told {
+    fn add(&mut self, what: &str, value: f64, unit: &'static str, goal: Option<f64>) {
+        let figure = Figure::new(format!("{} workers: {what}", self.workers), value, unit, 1);
+        eprintln!("{}: {value:.3} {unit}", figure.figure);
+        let goal = goal.filter(|_| self.workers == FULL);
+        self.figures.push(match goal {
             Some(value) => figure.aiming_at(Goal::ValueAtMost { value, unit }),
             None => figure,
-        }
-    };
-    let figures = vec![
-        figure("root answers with its state", answers.as_secs_f64(), "s", Some(1.0)),
-        figure("all clusters are back at the root", clusters.as_secs_f64(), "s", Some(1.0)),
-        figure("workers attached again, p50", attached.p50_millis / 1000.0, "s", None),
-        figure("workers attached again, p99", attached.p99_millis / 1000.0, "s", None),
-        figure("workers attached again, last", attached.last_millis / 1000.0, "s", Some(5.0)),
-        figure("attempts that failed meanwhile", (after.broken - before.broken) as f64, "", None),
-        figure("workers told something else", changed as f64, "", Some(0.0)),
-        figure("instances at two workers", after.duplicates as f64, "", Some(0.0)),
-        figure("control until all was still, CPU", used.control_seconds, "core-s", None),
-    ];
-    fleet.end()?;
-    Ok(figures)
+        });
+    }
+
+    fn attached(&mut self, event: &str, attached: Attached) {
+        let again = format!("{event}: workers attached again");
+        self.add(&format!("{again}, p50"), attached.p50_millis / 1000.0, "s", None);
+        self.add(&format!("{again}, p99"), attached.p99_millis / 1000.0, "s", None);
+        self.add(&format!("{again}, last"), attached.last_millis / 1000.0, "s", Some(5.0));
+    }
+
+    /// Looks on for a while, and sees that everybody has what they had.
+    async fn unchanged(&self, fleet: &mut Fleet, before: Status) -> Result<Phase> {
+        let used = fleet.watch(SETTLES_WITHIN).await?;
+        let after = fleet.status();
+        eprintln!("{} workers, after the restart: {used}; {after:?}", self.workers);
+        ensure!(after.connected == self.workers as u64, "{} workers stayed", after.connected);
+        ensure!(after.duplicates == 0, "{} instances are at two workers", after.duplicates);
+        ensure!(after.went_back == 0, "{} instances went back to an older generation", after.went_back);
+        ensure!(after.instances == before.instances, "{} of {} instances", after.instances, before.instances);
+        let changed = after.changing - before.changing;
+        ensure!(changed == 0, "{changed} workers were told something else than before");
+        Ok(used)
+    }
 }
 
 /// When it was so for the first time.
@@ -112,9 +188,9 @@ async fn root_answers(fleet: &Fleet, load: &Load) -> Result<()> {
 }
 
 /// A cluster that is active has read what it holds and has reported.
-async fn clusters_are_back(root: &Root) -> Result<()> {
+async fn active(root: &Root, clusters: usize) -> Result<()> {
     let active = root.connect().await?.ask(Method::GET, "/api/clusters/active", Body::Empty).await?;
     let count = active.as_array().map_or(0, Vec::len);
-    ensure!(count == CLUSTERS, "{count} of {CLUSTERS} clusters are active");
+    ensure!(count == clusters, "{count} clusters are active, not {clusters}");
     Ok(())
 }

@@ -70,14 +70,14 @@ pub(crate) struct Attached {
     pub(crate) last_millis: f64,
 }
 
-/// What the two processes used in a while.
+/// What root and clusters, and the workers, used in a while.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Phase {
     pub(crate) seconds: f64,
     pub(crate) control_seconds: f64,
     pub(crate) workers_seconds: f64,
-    /// At its end.
-    memory: Memory,
+    /// Bytes of control at its end.
+    resident: u64,
     reports: u64,
 }
 
@@ -110,10 +110,19 @@ struct Program {
     log: PathBuf,
 }
 
+/// What runs in a process of its own, as `fleet::control::Part` has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Part {
+    All,
+    Root,
+    First,
+    Others,
+}
+
 /// Everything that runs.
 #[derive(Debug)]
 pub(crate) struct Fleet {
-    control: Program,
+    control: BTreeMap<Part, Program>,
     workers: Option<Program>,
     folder: TempDir,
     programs: PathBuf,
@@ -135,6 +144,21 @@ pub(crate) fn build() -> Result<Programs> {
     let logs = Workspace::load()?.target.join("bench").join("fleet-logs");
     fs::create_dir_all(&logs).with_context(|| format!("create {}", logs.display()))?;
     Ok(Programs { folder, logs })
+}
+
+impl Part {
+    /// All there are when the fleet is not in one process. The root comes first, as clusters look for it.
+    pub(crate) const SEPARATE: [Self; 3] = [Self::Root, Self::First, Self::Others];
+
+    /// What it is called on the command line, and in logs.
+    fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::All => ("all", "fleet-control"),
+            Self::Root => ("root", "fleet-control-root"),
+            Self::First => ("first", "fleet-control-first"),
+            Self::Others => ("others", "fleet-control-others"),
+        }
+    }
 }
 
 impl Programs {
@@ -193,6 +217,11 @@ impl Program {
         }
     }
 
+    /// Seconds of a processor since its start.
+    fn consumption(&self) -> Result<f64> {
+        Ok(Consumption::of(self.child.id())?.processor_seconds)
+    }
+
     fn kill(&mut self) -> Result<()> {
         self.child
             .kill()
@@ -233,9 +262,8 @@ impl Fleet {
         let folder = tempfile::Builder::new().prefix("mangrove-fleet-").tempdir();
         let folder = folder.context("create a temporary folder")?;
         let workers_per_cluster = workers.div_ceil(CLUSTERS);
-        let control = start_control(&programs.folder, folder.path(), workers_per_cluster, &programs.logs)?;
         let mut fleet = Self {
-            control,
+            control: BTreeMap::new(),
             workers: None,
             folder,
             programs: programs.folder.clone(),
@@ -243,7 +271,9 @@ impl Fleet {
             api: String::new(),
             workers_per_cluster,
         };
-        fleet.api = fleet.control.wait("the fleet is ready", READY_WITHIN, |heard| heard.api.clone()).await?;
+        fleet.start_part(Part::All)?;
+        let control = fleet.control.get_mut(&Part::All).context("it has been started")?;
+        fleet.api = control.wait("the fleet is ready", READY_WITHIN, |heard| heard.api.clone()).await?;
         Ok(fleet)
     }
 
@@ -257,7 +287,7 @@ impl Fleet {
         }
         self.workers = Some(Program::start("fleet-workers", &mut command, &self.logs)?);
         self.all_connected(workers).await?;
-        self.look()?.since(&before, self.control.child.id())
+        self.since(&before)
     }
 
     /// Waits until so many workers are connected.
@@ -273,7 +303,7 @@ impl Fleet {
         within: Duration,
         is_so: impl Fn(&Status) -> bool,
     ) -> Result<()> {
-        self.control.ensure_runs()?;
+        self.ensure_control_runs()?;
         let workers = self.workers.as_mut().context("there are no workers")?;
         workers.wait(what, within, |heard| is_so(&heard.status).then_some(())).await
     }
@@ -282,23 +312,32 @@ impl Fleet {
     pub(crate) async fn watch(&mut self, length: Duration) -> Result<Phase> {
         let before = self.look()?;
         sleep(length).await;
-        self.control.ensure_runs()?;
-        self.look()?.since(&before, self.control.child.id())
+        self.ensure_control_runs()?;
+        self.since(&before)
     }
 
     pub(crate) fn look(&self) -> Result<Look> {
-        let workers = self.workers.as_ref().map(|workers| Consumption::of(workers.child.id())).transpose()?;
+        let workers = self.workers.as_ref().map(Program::consumption).transpose()?;
         Ok(Look {
             at: Instant::now(),
-            control: Consumption::of(self.control.child.id())?,
-            workers: workers.map_or(0.0, |workers| workers.processor_seconds),
+            control: self.control.values().map(Program::consumption).sum::<Result<f64>>()?,
+            workers: workers.unwrap_or(0.0),
             reports: self.status().reports,
         })
     }
 
     /// From a look until now.
     pub(crate) fn since(&self, before: &Look) -> Result<Phase> {
-        self.look()?.since(before, self.control.child.id())
+        let now = self.look()?;
+        let control = self.control.values().map(|program| Memory::of(program.child.id()));
+        let resident = control.map(|memory| memory.map(|memory| memory.resident)).sum::<Result<u64>>()?;
+        Ok(Phase {
+            seconds: (now.at - before.at).as_secs_f64(),
+            control_seconds: now.control - before.control,
+            workers_seconds: now.workers - before.workers,
+            resident,
+            reports: now.reports - before.reports,
+        })
     }
 
     pub(crate) fn status(&self) -> Status {
@@ -331,16 +370,25 @@ impl Fleet {
         Ok(Address::Tcp(self.api.parse().context("understand where the API is")?))
     }
 
-    /// Kills root and clusters in the middle of whatever they do.
-    pub(crate) fn kill_control(&mut self) -> Result<()> {
-        self.control.kill()
+    /// Starts a part, with what it had stored if it has run before.
+    pub(crate) fn start_part(&mut self, part: Part) -> Result<()> {
+        let mut command = Command::new(self.programs.join("fleet-control"));
+        command.arg("--folder").arg(self.folder.path()).args(["--clusters", &CLUSTERS.to_string()]);
+        command.args(["--workers-per-cluster", &self.workers_per_cluster.to_string()]);
+        let (part_name, program_name) = part.names();
+        command.args(["--base-port", &BASE_PORT.to_string(), "--part", part_name]);
+        let program = Program::start(program_name, &mut command, &self.logs)?;
+        self.control.insert(part, program);
+        Ok(())
     }
 
-    /// Starts them again with what they had stored.
-    pub(crate) fn restart_control(&mut self) -> Result<()> {
-        self.control =
-            start_control(&self.programs, self.folder.path(), self.workers_per_cluster, &self.logs)?;
-        Ok(())
+    /// Kills a part in the middle of whatever it does.
+    pub(crate) fn kill_part(&mut self, part: Part) -> Result<()> {
+        self.control.remove(&part).with_context(|| format!("{part:?} does not run"))?.kill()
+    }
+
+    fn ensure_control_runs(&mut self) -> Result<()> {
+        self.control.values_mut().try_for_each(Program::ensure_runs)
     }
 
     /// Ends everything.
@@ -348,38 +396,18 @@ impl Fleet {
     /// # Errors
     /// Something ended before.
     pub(crate) fn end(mut self) -> Result<()> {
-        self.control.ensure_runs()?;
+        self.ensure_control_runs()?;
         self.workers.as_mut().map_or(Ok(()), Program::ensure_runs)
     }
 }
 
-fn start_control(programs: &Path, folder: &Path, workers_per_cluster: usize, logs: &Path) -> Result<Program> {
-    let mut command = Command::new(programs.join("fleet-control"));
-    command.arg("--folder").arg(folder).args(["--clusters", &CLUSTERS.to_string()]);
-    command.args(["--workers-per-cluster", &workers_per_cluster.to_string()]);
-    command.args(["--base-port", &BASE_PORT.to_string()]);
-    Program::start("fleet-control", &mut command, logs)
-}
-
-/// The counters of both processes.
+/// The counters of all processes, in seconds of a processor.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Look {
     at: Instant,
-    control: Consumption,
+    control: f64,
     workers: f64,
     reports: u64,
-}
-
-impl Look {
-    fn since(&self, before: &Self, control: u32) -> Result<Phase> {
-        Ok(Phase {
-            seconds: (self.at - before.at).as_secs_f64(),
-            control_seconds: self.control.since(before.control).processor_seconds,
-            workers_seconds: self.workers - before.workers,
-            memory: Memory::of(control)?,
-            reports: self.reports - before.reports,
-        })
-    }
 }
 
 impl Phase {
@@ -388,7 +416,7 @@ impl Phase {
     }
 
     pub(crate) fn megabytes(&self) -> f64 {
-        self.memory.resident as f64 / 1e6
+        self.resident as f64 / 1e6
     }
 }
 
