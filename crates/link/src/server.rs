@@ -4,7 +4,10 @@ use std::{
     io,
     net::SocketAddr,
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -49,7 +52,7 @@ const REVOKED: &str = "its certificate was revoked";
 const NO_CERTIFICATE: &str = "this call needs a certificate; join with a token from `mangrove token create`";
 
 /// Who is at the other end of a connection.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Peer {
     /// What its certificate says; `None` when it showed none that is good.
     pub subject: Option<Subject>,
@@ -59,6 +62,33 @@ pub struct Peer {
     key: Option<[u8; 32]>,
     /// Where it connects from, as seen here.
     pub address: SocketAddr,
+    newcomer: Arc<Newcomer>,
+}
+
+/// A connection that has asked for nothing yet. Counted until it does, or ends.
+#[derive(Debug)]
+struct Newcomer {
+    all: Arc<AtomicUsize>,
+    is_counted: AtomicBool,
+}
+
+impl Newcomer {
+    fn among(all: &Arc<AtomicUsize>) -> Self {
+        all.fetch_add(1, Ordering::Relaxed);
+        Self { all: Arc::clone(all), is_counted: AtomicBool::new(true) }
+    }
+
+    fn is_heard(&self) {
+        if self.is_counted.swap(false, Ordering::Relaxed) {
+            self.all.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Newcomer {
+    fn drop(&mut self) {
+        self.is_heard();
+    }
 }
 
 /// An accepted connection.
@@ -74,7 +104,7 @@ impl Connected for Incoming {
     type ConnectInfo = Peer;
 
     fn connect_info(&self) -> Peer {
-        self.peer
+        self.peer.clone()
     }
 }
 
@@ -110,12 +140,14 @@ impl AsyncWrite for Incoming {
     }
 }
 
-/// Who sent a request.
+/// Who sent a request. With its first one a connection does not knock any more: see [`serve`].
 ///
 /// # Panics
 /// When the request did not come through [`serve`].
-pub fn peer_of<T>(request: &Request<T>) -> Peer {
-    *request.extensions().get::<Peer>().expect("requests arrive through serve()")
+pub fn peer_of<T>(request: &Request<T>) -> &Peer {
+    let peer = request.extensions().get::<Peer>().expect("requests arrive through serve()");
+    peer.newcomer.is_heard();
+    peer
 }
 
 /// Who sent a request, which must have shown a certificate.
@@ -150,8 +182,8 @@ pub fn renewing_peer<T>(request: &Request<T>, certificate_request_pem: &str) -> 
 
 /// Serves the routes on `listener` until `shutdown`, as who `identity` is at each connection: those that stand go on when
 /// it is renewed, and end when who is there is revoked. Streams that are open at the end, end with the process; peers
-/// reconnect. `knocked` is called for each connection before it is known who it is from, and each second while that is not
-/// known of somebody.
+/// reconnect. `knocked` is called for each connection before it is known who it is from, and each second while there is one
+/// that has yet to ask for something.
 ///
 /// # Errors
 /// When the identity cannot be used for TLS or the port fails.
@@ -211,6 +243,7 @@ async fn accept_all(
 ) {
     let entrance = Arc::new(Entrance {
         places: Arc::new(Semaphore::new(HANDSHAKES)),
+        newcomers: Arc::new(AtomicUsize::new(0)),
         turns: turns::handshakes(),
         deadline: HANDSHAKE_DEADLINE,
         patience: HANDSHAKE_PATIENCE,
@@ -227,6 +260,7 @@ async fn accept_all(
             }
         };
         knocked();
+        let newcomer = Newcomer::among(&entrance.newcomers);
         let place = Arc::clone(&entrance.places).acquire_owned();
         let Ok(place) = entrance.meanwhile(place, &knocked).await else { return };
         let (acceptor, accepted, told) = (door.acceptor(), accepted.clone(), Arc::clone(&told));
@@ -237,7 +271,7 @@ async fn accept_all(
             drop(place);
             match shaken {
                 Ok(stream) => {
-                    let peer = peer_behind(&stream, address, &identity.borrow());
+                    let peer = peer_behind(&stream, address, &identity.borrow(), newcomer);
                     if let Some(subject) = peer.ended {
                         let detail = format!("the certificate of {subject} has ended; it may renew it");
                         told.tell(address, &Refusal { kind: Kind::Expired, detail });
@@ -257,20 +291,28 @@ async fn accept_all(
 /// Where those wait whom it is not known who they are.
 struct Entrance {
     places: Arc<Semaphore>,
+    /// How many have asked for nothing yet, whether or not their handshake is over: among thousands that come at once
+    /// each waits for the others at every step.
+    newcomers: Arc<AtomicUsize>,
     turns: Arc<Turns>,
     deadline: Duration,
     patience: Duration,
 }
 
 impl Entrance {
-    /// Waits for something, and tells each second that others wait here, as long as they do.
+    /// Waits for something, and tells each second that there are newcomers, as long as there are.
     async fn meanwhile<T>(&self, something: impl Future<Output = T>, knocked: &(impl Fn() + Sync)) -> T {
         let mut something = pin!(something);
         loop {
-            let is_anybody_in = self.places.available_permits() < HANDSHAKES;
+            // Nobody comes but by this way, so there is nothing to look for while there is nobody.
+            let is_anybody_here = || self.newcomers.load(Ordering::Relaxed) > 0;
             tokio::select! {
                 done = &mut something => return done,
-                () = sleep(STILL_HERE), if is_anybody_in => knocked(),
+                () = sleep(STILL_HERE), if is_anybody_here() => {
+                    if is_anybody_here() {
+                        knocked();
+                    }
+                }
             }
         }
     }
@@ -309,14 +351,19 @@ impl Entrance {
 }
 
 /// Who has shaken hands. What the certificate says was checked then.
-fn peer_behind(stream: &TlsStream<TcpStream>, address: SocketAddr, identity: &Identity) -> Peer {
-    let nobody = Peer { subject: None, ended: None, key: None, address };
+fn peer_behind(
+    stream: &TlsStream<TcpStream>,
+    address: SocketAddr,
+    identity: &Identity,
+    newcomer: Newcomer,
+) -> Peer {
+    let nobody = Peer { subject: None, ended: None, key: None, address, newcomer: Arc::new(newcomer) };
     let chain = stream.get_ref().1.peer_certificates();
     let Some(certificate) = chain.and_then(|chain| chain.first()) else { return nobody };
     let (named, key) = (tls::named_by(certificate), key_of(certificate));
     let good = lifetime_of(certificate).is_some_and(|lifetime| !lifetime.has_ended(identity.now()));
     let (subject, ended) = if good { (named, None) } else { (None, named) };
-    Peer { subject, ended, key, address }
+    Peer { subject, ended, key, ..nobody }
 }
 
 #[cfg(test)]
@@ -333,7 +380,8 @@ mod tests {
 
     fn entrance(places: usize, deadline: Duration, patience: Duration) -> Entrance {
         let turns = Arc::new(Turns::new(1, Duration::from_secs(3600)));
-        Entrance { places: Arc::new(Semaphore::new(places)), turns, deadline, patience }
+        let newcomers = Arc::new(AtomicUsize::new(0));
+        Entrance { places: Arc::new(Semaphore::new(places)), newcomers, turns, deadline, patience }
     }
 
     #[tokio::test]

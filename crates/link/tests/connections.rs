@@ -5,12 +5,15 @@ mod support;
 
 #[cfg(test)]
 mod connections {
+    use std::{net::SocketAddr, time::Duration};
+
     use daemon::StateDirectory;
-    use link::{Authority, Dial, Identity, KeyPair, Revocations};
-    use proto::v1::enrolment_server::EnrolmentServer;
+    use link::{Authority, Dial, Identity, KeyPair, Revocations, dial};
+    use proto::v1::{self, enrolment_client::EnrolmentClient, enrolment_server::EnrolmentServer};
     use tokio::{
         net::{TcpListener, TcpStream},
         sync::{mpsc, watch},
+        time::timeout,
     };
     use tokio_util::sync::CancellationToken;
     use tonic::Code;
@@ -137,13 +140,16 @@ mod connections {
         assert!(Authority::load_or_create(&state, root, daemon::now()).is_err());
     }
 
-    #[tokio::test]
-    async fn who_waits_to_be_let_in_goes_on_knocking() {
-        let root = Root::new();
+    /// Does something while a root serves, and is told of knocks.
+    async fn while_serving<T>(
+        root: &Root,
+        work: impl AsyncFnOnce(SocketAddr, mpsc::UnboundedReceiver<()>) -> T,
+    ) -> T {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
-        let (knock, mut knocks) = mpsc::unbounded_channel();
-        let knocked = move || knock.send(()).expect("counted below");
+        let (knock, knocks) = mpsc::unbounded_channel();
+        // Nobody may count them any more.
+        let knocked = move || knock.send(()).unwrap_or(());
         let identity = watch::channel(root.identity(root.root())).1;
         let routes = |mut server: tonic::transport::Server| {
             server.add_service(EnrolmentServer::new(Doorman::default()))
@@ -156,15 +162,41 @@ mod connections {
             routes,
             CancellationToken::new(),
         );
-        let waiting = async {
-            let _silent = TcpStream::connect(address).await.expect("it listens");
-            for _ in 0..3 {
-                knocks.recv().await.expect("it is told");
-            }
-        };
         tokio::select! {
             ended = serving => panic!("the port was closed: {ended:?}"),
-            () = waiting => {}
+            done = work(address, knocks) => done,
         }
+    }
+
+    async fn three_more(knocks: &mut mpsc::UnboundedReceiver<()>) {
+        while knocks.try_recv().is_ok() {}
+        for _ in 0..3 {
+            timeout(Duration::from_secs(30), knocks.recv()).await.expect("in time").expect("it is told");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_waits_to_be_let_in_goes_on_knocking() {
+        while_serving(&Root::new(), async |address, mut knocks| {
+            let _silent = TcpStream::connect(address).await.expect("it listens");
+            three_more(&mut knocks).await;
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn who_is_let_in_goes_on_knocking_until_it_asks_for_something() {
+        let root = Root::new();
+        while_serving(&root, async |address, mut knocks| {
+            let child = root.identity(root.cluster());
+            let channel = dial(&address.to_string(), Dial::As(&child, root.root())).await.expect("let in");
+            three_more(&mut knocks).await;
+            let request = v1::EnrolRequest::default();
+            EnrolmentClient::new(channel).enrol(request).await.expect("the doorman answers");
+            while knocks.try_recv().is_ok() {}
+            let another = timeout(Duration::from_millis(2500), knocks.recv()).await;
+            assert!(another.is_err(), "it has asked");
+        })
+        .await;
     }
 }
