@@ -22,12 +22,19 @@ pub const STILL_COMING_MILLIS: u64 = 5_000;
 /// But not for longer than this.
 pub const COMING_BACK_AT_MOST_MILLIS: u64 = 120_000;
 
+/// While not one of them has come, it is this cluster that has not found back rather than all of them that are lost: it
+/// waits as long as the root usually waits for a cluster.
+pub const NOBODY_CAME_MILLIS: u64 = 60_000;
+
 /// Looks are made at multiples of this, so that many workers share one: a cluster is woken for them twenty times a second
 /// at most, however many it has.
 const STEP_MILLIS: u64 = 50;
 
 /// A look that comes this late says that this process did not run in time; beats wait in its socket.
 const STALL_MILLIS: u64 = 200;
+
+/// What waits is taken in before long, which takes as long as it has been waiting, but not longer than this.
+const TAKEN_IN_WITHIN_MILLIS: u64 = 5_000;
 
 /// What is known of a connected worker; gone when the connection is.
 #[derive(Debug, Clone, PartialEq)]
@@ -109,6 +116,8 @@ pub(crate) struct Contacts {
     expected_since: Option<Moment>,
     /// When the last of them came back, or somebody knocked while they were missing.
     last_came: Option<Moment>,
+    /// Whether one of them is back.
+    has_one_come: bool,
 }
 
 impl Contacts {
@@ -129,8 +138,10 @@ impl Contacts {
 
     /// Until when nobody is judged, as those that were known before this start are coming back.
     fn coming_back_until(&self) -> Option<Moment> {
-        let at_most = self.expected_since?.plus_millis(COMING_BACK_AT_MOST_MILLIS);
-        Some(self.last_came?.plus_millis(STILL_COMING_MILLIS).min(at_most))
+        let since = self.expected_since?;
+        let for_others = self.last_came.map(|came| came.plus_millis(STILL_COMING_MILLIS));
+        let for_one = (!self.has_one_come).then(|| since.plus_millis(NOBODY_CAME_MILLIS));
+        Some(for_others.max(for_one)?.min(since.plus_millis(COMING_BACK_AT_MOST_MILLIS)))
     }
 
     fn begin(&mut self, worker: WorkerId, session: u64, now: Moment, patience: Moment) {
@@ -163,6 +174,7 @@ impl Contacts {
         self.sessions.insert(worker, session);
         if self.pulses.get(&worker).is_some_and(|pulse| pulse.session == 0) {
             self.last_came = Some(now);
+            self.has_one_come = true;
         }
         self.begin(worker, number, now, now);
         self.intervals.insert(worker);
@@ -265,10 +277,11 @@ impl Contacts {
         {
             self.schedule.remove(&(due, worker));
             let Some(pulse) = self.pulses.get_mut(&worker) else { continue };
-            let was_excused = std::mem::replace(&mut pulse.excused, now.millis_since(due) >= STALL_MILLIS);
+            let late = now.millis_since(due);
+            let was_excused = std::mem::replace(&mut pulse.excused, late >= STALL_MILLIS);
             if pulse.excused && !was_excused {
                 // The cluster was held up, not the worker: what came meanwhile has yet to be taken in.
-                pulse.scheduled = in_step(now.plus_millis(STALL_MILLIS));
+                pulse.scheduled = in_step(now.plus_millis(late.min(TAKEN_IN_WITHIN_MILLIS)));
                 self.schedule.insert((pulse.scheduled, worker));
                 continue;
             }

@@ -36,7 +36,7 @@ mod weights;
 
 pub use assignment::Stale;
 pub use certificates::RevokedWorkers;
-pub use contact::{COMING_BACK_AT_MOST_MILLIS, RECONNECT_MILLIS, STILL_COMING_MILLIS};
+pub use contact::{COMING_BACK_AT_MOST_MILLIS, NOBODY_CAME_MILLIS, RECONNECT_MILLIS, STILL_COMING_MILLIS};
 pub use enrolment::{Claim, EnrolmentRejected};
 pub use handover::{ARRIVES_WITHIN_MILLIS, LONGEST_LAST_CALLS_MILLIS};
 pub use neighbours::Unacceptable;

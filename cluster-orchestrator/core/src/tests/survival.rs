@@ -4,7 +4,8 @@ use model::{ClusterAnswer, OnPartition, OnRejoin, RefusalCode, Scheduling, Span,
 
 use super::*;
 use crate::{
-    BEGIN_WITHIN_MILLIS, Claim, EnrolmentRejected, RECONNECT_MILLIS, STILL_COMING_MILLIS, STOP_MARGIN_MILLIS,
+    BEGIN_WITHIN_MILLIS, Claim, EnrolmentRejected, NOBODY_CAME_MILLIS, RECONNECT_MILLIS, STILL_COMING_MILLIS,
+    STOP_MARGIN_MILLIS,
 };
 
 /// Two workers, one instance running on the first.
@@ -308,6 +309,28 @@ fn a_restarted_cluster_judges_nobody_while_others_keep_coming_back() {
         Some(worker(1)),
         "nobody came any more, and it has been silent for a minute"
     );
+}
+
+#[test]
+fn a_restarted_cluster_that_nobody_comes_back_to_waits_as_long_as_the_root_would() {
+    let mut cluster = restarted(&running(small()));
+    cluster.wait(NOBODY_CAME_MILLIS - 100);
+    assert_eq!((cluster.holder(0), cluster.phase(0)), (Some(worker(1)), Some(Phase::Running)));
+    cluster.wait(200);
+    assert_ne!(cluster.phase(0), Some(Phase::Running), "its instances are needed elsewhere");
+}
+
+#[test]
+fn a_cluster_that_was_held_up_takes_in_first_what_has_waited_meanwhile() {
+    let mut cluster = running(small());
+    cluster.now = Now { moment: cluster.now.moment.plus_millis(4_000), ..cluster.now };
+    cluster.reconcile();
+    cluster.beat(2);
+    cluster.wait(2_000);
+    cluster.beat(2);
+    assert_eq!(cluster.holder(0), Some(worker(1)), "its beats may still be waiting");
+    cluster.wait(2_000);
+    assert_ne!(cluster.holder(0), Some(worker(1)), "there were none");
 }
 
 #[test]
