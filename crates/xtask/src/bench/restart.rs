@@ -65,7 +65,7 @@ async fn everything(fleet: &mut Fleet, load: &Load, told: &mut Told) -> Result<(
     told.add("everything killed: root answers with its state", answers.as_secs_f64(), "s", Some(1.0));
     told.add("everything killed: all clusters are back", clusters.as_secs_f64(), "s", Some(1.0));
     told.attached("everything killed", attached);
-    let failed = fleet.status().broken - before.broken;
+    let failed = fleet.status().broken - before.broken - told.workers as u64;
     told.add("everything killed: attempts that failed", failed as f64, "", None);
     told.add("everything killed: control until all was still, CPU", used.control_seconds, "core-s", None);
     Ok(())
