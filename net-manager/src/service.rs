@@ -134,7 +134,7 @@ impl<D: Datapath> Service<D> {
                     None => return,
                 },
                 event = leases.recv(), if leases_open => match event {
-                    Some(event) => self.hear(event).await,
+                    Some(event) => self.hear(event, &mut leases).await,
                     None => leases_open = false,
                 },
                 _ = passes.tick() => self.pass().await,
@@ -267,7 +267,21 @@ impl<D: Datapath> Service<D> {
         failure.map_or(Ok(()), Err)
     }
 
-    async fn hear(&mut self, event: UplinkEvent) {
+    /// Hears all that has come, and puts the kernel right once: that takes as long as there are many connections, and
+    /// callers of a service are to leave instances that go before those end.
+    async fn hear(&mut self, first: UplinkEvent, others: &mut mpsc::Receiver<UplinkEvent>) {
+        let mut is_news = self.take_in(first).await;
+        while let Ok(event) = others.try_recv() {
+            is_news |= self.take_in(event).await;
+        }
+        if is_news {
+            self.bulletin.tell(&self.state);
+            self.put_right().await;
+        }
+    }
+
+    /// Whether the kernel may have to change for it.
+    async fn take_in(&mut self, event: UplinkEvent) -> bool {
         match event {
             UplinkEvent::Connected => self.connection = Connection::Up,
             UplinkEvent::Disconnected(reason) => {
@@ -276,25 +290,27 @@ impl<D: Datapath> Service<D> {
                 }
                 self.connection = Connection::Down(reason);
             }
-            UplinkEvent::Lease(lease) => self.take_lease(lease).await,
             UplinkEvent::Relay(order) => self.datapath.use_relay(order).await,
+            UplinkEvent::Lease(lease) => {
+                self.connection = Connection::Up;
+                return self.take_lease(lease);
+            }
             UplinkEvent::News(news) => {
                 self.connection = Connection::Up;
                 self.state.hear(news);
-                self.bulletin.tell(&self.state);
                 self.unwritten_since.get_or_insert_with(Instant::now);
-                self.put_right().await;
+                return true;
             }
         }
+        false
     }
 
-    async fn take_lease(&mut self, lease: NetworkLease) {
-        self.connection = Connection::Up;
+    fn take_lease(&mut self, lease: NetworkLease) -> bool {
         let changes = match self.state.accept(Command::UseLease(lease)) {
             Ok(changes) => changes,
             Err(rejection) => {
                 tracing::warn!(%rejection, "the lease of the cluster is not used");
-                return;
+                return false;
             }
         };
         for change in &changes {
@@ -305,7 +321,7 @@ impl<D: Datapath> Service<D> {
         if let Err(error) = self.commit(changes) {
             tracing::error!(error = format!("{error:#}"), "the lease could not be kept");
         }
-        self.put_right().await;
+        true
     }
 
     async fn serve(&mut self, request: Request) {

@@ -357,8 +357,12 @@ fn net<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
     text.parse().expect("an address or a network")
 }
 
-/// A service with an instance on each of two other devices.
 fn two_devices() -> NetworkNews {
+    two_devices_called_at("10.30.0.2")
+}
+
+/// A service with an instance on each of two other devices.
+fn two_devices_called_at(address: &str) -> NetworkNews {
     let workers = [1, 2].map(|number| WorkerId::new(uuid::Uuid::from_bytes([number; 16])));
     let instance = |(number, worker): (u32, &WorkerId)| CallableInstance {
         number,
@@ -369,7 +373,7 @@ fn two_devices() -> NetworkNews {
     };
     let service = CallableService {
         names: names().into(),
-        addresses: BTreeMap::from([(AddressKind::Closest, net("10.30.0.2"))]).into(),
+        addresses: BTreeMap::from([(AddressKind::Closest, net(address))]).into(),
         allowed_callers: Default::default(),
         instances: (1..).zip(&workers).map(instance).collect(),
     };
@@ -410,4 +414,28 @@ async fn the_closest_address_follows_the_echoes_and_links_tell_how_long_they_tak
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("links never told: {links}");
+}
+
+/// Each look at the kernel's connections takes as long as there are many, and what is told last counts.
+#[tokio::test]
+async fn what_was_told_while_the_kernel_was_put_right_is_done_together() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let datapath = Remembered::default();
+    let daemon = Daemon::start(&directory, datapath.clone()).await;
+    daemon.lend().await;
+    let before = *datapath.changes.lock().expect("no panic");
+    for last in 2..=5 {
+        let news = two_devices_called_at(&format!("10.30.0.{last}"));
+        daemon.leases.send(UplinkEvent::News(news)).await.expect("it listens");
+    }
+    let last = Element::Known(net("10.30.0.5"));
+    for _ in 0..200 {
+        if datapath.kernel.lock().expect("no panic").elements.contains(&last) {
+            let changes = *datapath.changes.lock().expect("no panic") - before;
+            assert!((1..=2).contains(&changes), "{changes} changes for what came at once");
+            return daemon.stop().await;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("it never led there: {:?}", datapath.kernel.lock().expect("no panic").elements);
 }

@@ -35,6 +35,8 @@ pub(crate) const ROOT: &str = "00000000-0000-0000-0000-000000000003";
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Remembered {
     pub(crate) kernel: Arc<Mutex<ObservedKernel>>,
+    /// How often its elements were changed.
+    pub(crate) changes: Arc<Mutex<u32>>,
     /// A port some program listens on.
     pub(crate) busy: Option<u16>,
     pub(crate) refuses: Arc<Mutex<bool>>,
@@ -62,6 +64,7 @@ impl Datapath for Remembered {
                 source: "it is a test".into(),
             });
         }
+        *self.changes.lock().expect("no panic") += u32::from(matches!(effect, Effect::ChangeElements { .. }));
         self.kernel.lock().expect("no panic").after(effect);
         Ok(())
     }
