@@ -116,7 +116,7 @@ pub(crate) struct Contacts {
     expected_since: Option<Moment>,
     /// When the last of them came back, or somebody knocked while they were missing.
     last_came: Option<Moment>,
-    /// Whether one of them is back.
+    /// Whether a worker, one of them or another, has found this cluster.
     has_one_come: bool,
 }
 
@@ -174,8 +174,8 @@ impl Contacts {
         self.sessions.insert(worker, session);
         if self.pulses.get(&worker).is_some_and(|pulse| pulse.session == 0) {
             self.last_came = Some(now);
-            self.has_one_come = true;
         }
+        self.has_one_come = true;
         self.begin(worker, number, now, now);
         self.intervals.insert(worker);
         self.returned(worker, now);

@@ -321,6 +321,21 @@ fn a_restarted_cluster_that_nobody_comes_back_to_waits_as_long_as_the_root_would
 }
 
 #[test]
+fn a_cluster_that_is_new_waits_for_nobody() {
+    let mut cluster = restarted(&Cluster::default());
+    cluster.connect(1, 4, 1000);
+    cluster.connect(2, 2, 1000);
+    cluster.assign(small(), vec![wanted(0, Desired::Running)]);
+    cluster.reconcile();
+    cluster.say(1, 0, Phase::Running);
+    for _ in 0..5 {
+        cluster.beat(2);
+        cluster.wait(2_000);
+    }
+    assert_eq!(cluster.holder(0), Some(worker(2)), "the other was silent for ten seconds");
+}
+
+#[test]
 fn a_cluster_that_was_held_up_takes_in_first_what_has_waited_meanwhile() {
     let mut cluster = running(small());
     cluster.now = Now { moment: cluster.now.moment.plus_millis(4_000), ..cluster.now };
