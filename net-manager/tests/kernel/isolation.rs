@@ -17,6 +17,8 @@ use nlink::netlink::{
 
 const HERE: u8 = 1;
 const THERE: u8 = 2;
+/// Longer than a passage is good for.
+const PASSAGES_END: Duration = Duration::from_millis(300);
 /// The addresses of the instance of `shop`: in both families the one it keeps, and by its service.
 const SHOP: [&str; 4] = ["10.30.1.1", "fdff::101", "10.30.0.1", "fdff:2000::1"];
 
@@ -234,6 +236,8 @@ impl Flow {
 
     /// What the client hears when it says something that may no longer arrive; it may have heard before.
     fn is_cut(&mut self) -> Option<ErrorKind> {
+        // A packet of before may have left a passage behind.
+        std::thread::sleep(PASSAGES_END);
         let answered = self.client.write_all(b"?").and_then(|()| self.client.read_exact(&mut [0; 1]));
         answered.err().map(|error| error.kind())
     }
