@@ -9,12 +9,9 @@ use std::{
     net::IpAddr,
 };
 
-use model::{
-    AddressKind, ApplicationName, CallableService, ServiceId, StableAddress, Surroundings, may_connect,
-    slot_of,
-};
+use model::{AddressKind, ApplicationName, StableAddress, Surroundings, may_connect, slot_of};
 
-use crate::{Attachment, DesiredKernel, Element, gateway_of};
+use crate::{Attachment, DesiredKernel, Element, gateway_of, numbers::Numbers};
 
 /// What an address belongs to. The numbers mean something on this device only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,43 +25,33 @@ pub struct Membership {
 impl Membership {
     /// That of devices: they may connect to every service.
     pub const DEVICE: Self = Self { service: 0, application: 0 };
-
-    /// The number of a service is the place of the first of its addresses, which no other service has: it stays while
-    /// others come and go.
-    fn number(service: &CallableService) -> Option<u32> {
-        service.addresses.values().filter_map(|address| slot_of(*address)).min()
-    }
 }
 
 impl DesiredKernel {
     /// Adds what says who may connect to whom. An instance of a service that was not told of is a member of nothing, and
     /// nobody may connect to it or be connected to by it.
-    pub(crate) fn isolate(&mut self, surroundings: &Surroundings, attachments: &[Attachment]) {
-        let numbered: Vec<(ServiceId, &CallableService, u32)> = surroundings
-            .services
-            .iter()
-            .filter_map(|(id, service)| Some((*id, &**service, Membership::number(service)?)))
-            .collect();
-        let mut applications: BTreeMap<ApplicationName, u32> = BTreeMap::new();
-        for (_, service, number) in &numbered {
-            let application = applications.entry((&*service.names).into()).or_insert(*number);
-            *application = (*application).min(*number);
-        }
+    pub(crate) fn isolate(
+        &mut self,
+        surroundings: &Surroundings,
+        attachments: &[Attachment],
+        numbers: &Numbers,
+    ) {
         let mut memberships = BTreeMap::new();
         // A set of them is made once and not with each.
         let mut elements = Vec::new();
-        for (id, callee, service) in numbered {
+        for (id, callee) in &surroundings.services {
             let own = ApplicationName::from(&*callee.names);
-            let of = Membership { service, application: applications[&own] };
-            memberships.insert(id, of);
+            let Some(of) = numbers.of(*id, &own) else { continue };
+            memberships.insert(*id, of);
             let instances = callee.instances.iter();
             let instances = instances.filter_map(|it| StableAddress::of(AddressKind::Instance, it.address));
             elements.extend(members(instances.flat_map(|address| address.all()), of));
-            let admitted = applications
-                .iter()
+            let admitted = numbers
+                .applications()
                 .filter(|(caller, _)| may_connect(caller, &own, &callee.allowed_callers))
-                .map(|(_, number)| *number);
+                .map(|(_, number)| number);
             let admitted = admitted.chain([Membership::DEVICE.application]);
+            let service = of.service;
             elements.extend(admitted.map(|application| Element::Admitted { application, service }));
         }
         for attachment in attachments {
@@ -150,7 +137,9 @@ fn is_stable(address: IpAddr) -> bool {
 mod tests {
     use std::{net::Ipv4Addr, sync::Arc};
 
-    use model::{CallableInstance, NetworkLease, Peer, ServiceNames, Way, Weight, WorkerId};
+    use model::{
+        CallableInstance, CallableService, NetworkLease, Peer, ServiceId, ServiceNames, Way, Weight, WorkerId,
+    };
     use proptest::prelude::*;
 
     use super::*;
@@ -196,9 +185,15 @@ mod tests {
         }
     }
 
+    fn numbers(surroundings: &Surroundings) -> Numbers {
+        let mut numbers = Numbers::default();
+        numbers.assign(surroundings);
+        numbers
+    }
+
     fn isolation(surroundings: &Surroundings) -> Isolation {
         let mut desired = DesiredKernel::default();
-        desired.isolate(surroundings, &[]);
+        desired.isolate(surroundings, &[], &numbers(surroundings));
         let instances = surroundings.services.values().flat_map(|service| &service.instances);
         let stable = instances.filter_map(|it| StableAddress::of(AddressKind::Instance, it.address));
         desired.elements.extend(stable.flat_map(|address| address.all()).map(Element::Known));
@@ -212,7 +207,7 @@ mod tests {
     #[test]
     fn addresses_have_numbers_and_pairs_of_numbers_are_admitted() {
         let mut desired = DesiredKernel::default();
-        desired.isolate(&surroundings(), &[]);
+        desired.isolate(&surroundings(), &[], &numbers(&surroundings()));
         let member = |address: IpAddr, service, application| Element::Member {
             address,
             of: Membership { service, application },

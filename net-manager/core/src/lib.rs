@@ -15,10 +15,12 @@ mod isolation;
 mod kernel;
 mod link;
 mod names;
+mod numbers;
 mod others;
 mod places;
 mod presence;
 mod reconcile;
+mod rejection;
 mod shares;
 mod state;
 
@@ -32,4 +34,5 @@ pub use kernel::{
 pub use link::{LinkName, LinkPlan, Namespace};
 pub use names::{Answer, DomainName, NAME_SERVER, Names, Wanted, Zone, resolvers_of};
 pub use reconcile::{forward_warnings, reconcile};
-pub use state::{AttachRequest, Attachment, Change, Command, NetworkState, Rejection, TOLD_WITHIN_MILLIS};
+pub use rejection::Rejection;
+pub use state::{AttachRequest, Attachment, Change, Command, NetworkState, TOLD_WITHIN_MILLIS};

@@ -5,7 +5,7 @@ use std::{
     net::Ipv4Addr,
 };
 
-use addressing::{Exhausted, HostPlan, InstanceAddresses, Subnet};
+use addressing::{HostPlan, InstanceAddresses, Subnet};
 use ipnet::IpNet;
 use model::{
     AddressKind, Generation, InstanceId, Moment, NetworkLease, NetworkNews, PortMapping, StableAddress,
@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     DesiredKernel, Echo, EchoOver, Element, EngineReason, Family, LinkName, LinkPlan, Namespace, Nearness,
-    RoundTrip, Signs, carriers::Carriers, closest::Distances, places::Places, presence::guest,
+    Rejection, RoundTrip, Signs, carriers::Carriers, closest::Distances, numbers::Numbers, places::Places,
+    presence::guest,
 };
 
 /// A cluster that is there tells of an application before its containers are made. One that is not must not keep an
@@ -121,58 +122,6 @@ pub enum Change {
     Detached(InstanceId),
 }
 
-/// Why a wish is not granted.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Rejection {
-    /// The cluster has lent nothing yet.
-    #[error(
-        "bad network received: this worker has no subnet, because its cluster has lent it none; check that NetManager is \
-         connected to the cluster and that the cluster has an address block from the root"
-    )]
-    NoSubnet,
-    /// A lease without a range of each family.
-    #[error(
-        "bad network received: the cluster's lease names no IPv4 or no IPv6 range; check that its orchestrator and \
-         NetManager are of one version"
-    )]
-    EmptyLease,
-    /// No address is left.
-    #[error(transparent)]
-    Full(#[from] Exhausted),
-    /// Somebody else has the port.
-    #[error("port {}/{} of this device is taken by instance {holder}; use another port or remove that instance", port.host, port.protocol)]
-    PortConflict {
-        /// The mapping that was asked for.
-        port: PortMapping,
-        /// Who has its port.
-        holder: InstanceId,
-    },
-    /// The request itself names a port twice.
-    #[error("port {}/{} is mapped twice by the same instance; keep one of the mappings", .0.host, .0.protocol)]
-    RepeatedPort(PortMapping),
-    /// Not an address for instances.
-    #[error("{0} is not an address for instances: they are 10.30.0.1 to 10.31.255.254")]
-    NotAnAddress(Ipv4Addr),
-    /// Somebody else has the address.
-    #[error("address {address} is that of instance {holder}, which is attached; detach that instance first")]
-    AddressConflict {
-        /// The address that was asked for.
-        address: Ipv4Addr,
-        /// Who has it.
-        holder: InstanceId,
-    },
-    /// Somebody speaks of an earlier placement.
-    #[error("instance {id} is attached with generation {held}, which is newer than {asked}")]
-    OlderGeneration {
-        /// Which instance.
-        id: InstanceId,
-        /// What is attached.
-        held: Generation,
-        /// What was asked for.
-        asked: Generation,
-    },
-}
-
 /// All that NetManager must remember.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct NetworkState {
@@ -188,6 +137,9 @@ pub struct NetworkState {
     /// In which order addresses of services lead to instances; another one after a start.
     #[serde(skip)]
     places: Places,
+    /// By what the rules know services and applications.
+    #[serde(skip)]
+    numbers: Numbers,
     /// What carries each encrypted link. The kernel tells it after a start.
     #[serde(skip)]
     carriers: Carriers,
@@ -215,6 +167,7 @@ impl NetworkState {
 
     /// Takes on what follows from the surroundings and from what is attached.
     fn look_at_surroundings(&mut self) {
+        self.numbers.assign(&self.surroundings);
         self.choose_whom_to_measure();
         self.arrange();
     }
@@ -486,7 +439,7 @@ impl NetworkState {
             names: true,
             ..DesiredKernel::default()
         };
-        desired.isolate(&self.surroundings, &self.attachments);
+        desired.isolate(&self.surroundings, &self.attachments, &self.numbers);
         if let Some(subnet) = self.subnet() {
             desired.lead_to_others(&self.surroundings, &here, subnet, &self.places, &self.carriers);
         }

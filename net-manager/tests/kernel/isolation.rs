@@ -3,12 +3,11 @@
 use std::{
     io::{self, ErrorKind, Read, Write},
     net::{TcpListener, TcpStream, UdpSocket},
-    sync::Arc,
     time::{Duration, Instant},
 };
 
 use crate::support::{Lab, PATIENCE, Place, TILL, echo, lease, parse, ping, shop, till, worker};
-use model::{AddressKind, Peer, Way, WorkerId};
+use model::{Peer, Way, WorkerId};
 use net_manager::datapath::{Datapath, KernelDatapath};
 use nlink::netlink::{
     Connection, Nftables,
@@ -301,47 +300,6 @@ async fn a_stricter_policy_cuts_connections_on_one_device() {
 #[tokio::test]
 async fn a_stricter_policy_cuts_connections_between_devices() {
     a_stricter_policy_cuts(2).await;
-}
-
-#[tokio::test]
-async fn what_is_allowed_loses_nothing_while_policies_change() {
-    let mut scene = Scene::new(1).await;
-    let stop = std::sync::atomic::AtomicBool::new(false);
-    let sibling = &scene.sibling;
-    let (answered, refused) = std::thread::scope(|scope| {
-        let calls = scope.spawn(|| {
-            let (mut answered, mut refused) = (0, Vec::new());
-            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                match sibling.ask("10.30.1.1:80") {
-                    Ok(_) => answered += 1,
-                    Err(error) => refused.push(error.kind()),
-                }
-            }
-            (answered, refused)
-        });
-        let runtime = tokio::runtime::Handle::current();
-        let labs = &mut scene.labs;
-        scope
-            .spawn(move || {
-                for round in 0..20 {
-                    let allowed: &[&str] = if round % 2 == 0 { &["till.prod"] } else { &[] };
-                    let instances = [(1, worker(HERE), true), (2, worker(HERE), false)];
-                    let mut services = vec![shop(&instances, allowed), till(worker(HERE), &[])];
-                    if round % 4 < 2 {
-                        // Without its first address everything has another number.
-                        let addresses = Arc::make_mut(&mut services[0].1.addresses);
-                        addresses.remove(&AddressKind::RoundRobin);
-                    }
-                    runtime.block_on(labs[0].hear_of(services, &[]));
-                }
-            })
-            .join()
-            .expect("policies change");
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
-        calls.join().expect("it called")
-    });
-    assert_eq!(refused, []);
-    assert!(answered > 20, "{answered}");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! The datapath on a real kernel, in network namespaces of the tests' own. Needs root.
 
 mod cables;
+mod changing;
 mod closest;
 mod draining;
 mod hostile;

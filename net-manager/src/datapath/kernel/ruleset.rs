@@ -37,6 +37,8 @@
 //!     dnat ip6 to ip6 daddr map @single6
 //!     ip  daddr vmap @spread4                                           # services with several (`spread`)
 //!     ip6 daddr vmap @spread6
+//!     dnat ip  to ip  daddr map @single4                                # of several one was left between the lookups
+//!     dnat ip6 to ip6 daddr map @single6
 //!     iifname "mgv*" ip daddr 127.0.0.0/8 drop                          # nor by a port
 //!     meta nfproto ipv4 fib daddr type local dnat ip  to meta l4proto . th dport map @ports4
 //!     meta nfproto ipv6 fib daddr type local dnat ip6 to meta l4proto . th dport map @ports6 }
@@ -295,6 +297,8 @@ fn services() -> nlink::Result<Vec<(&'static str, RuleSpec)>> {
         ("single-6", single(10, Family::Ip6, 24, 16, any6, SetName::Single6)?),
         ("spread-4", spread(PacketField::Ip4Daddr, SetName::Spread4)),
         ("spread-6", spread(PacketField::Ip6Daddr, SetName::Spread6)),
+        ("left-4", single(2, Family::Ip, 16, 4, any4, SetName::Single4)?),
+        ("left-6", single(10, Family::Ip6, 24, 16, any6, SetName::Single6)?),
     ])
 }
 

@@ -7,8 +7,12 @@
 //! ```text
 //!   chain turn-10.30.0.7-3 {
 //!     meta nfproto ipv4 dnat ip  to ip  daddr . numgen inc mod 3 map @backends4
-//!     meta nfproto ipv6 dnat ip6 to ip6 daddr . numgen inc mod 3 map @backends6 }
+//!     meta nfproto ipv6 dnat ip6 to ip6 daddr . numgen inc mod 3 map @backends6
+//!     the same with numgen random mod 1                                 # its place has just gone
 //! ```
+//!
+//! A packet that has come here does not meet the entries of one transaction only: where there are fewer from now on, the
+//! number may be one that nobody has any more. Somebody has the first, or is the only one (`ruleset`).
 
 use std::{
     collections::BTreeSet,
@@ -37,9 +41,11 @@ pub(super) fn open(mut transaction: Transaction, chains: &BTreeSet<Chain>) -> nl
     for chain in chains {
         let name = chain.to_string();
         transaction = transaction.add_chain(TableChain::new(TABLE, name.as_str())?.family(Family::Inet));
-        for version in [Version::V4, Version::V6] {
-            let rule = Rule::from_spec(TABLE, &name, choose(*chain, version)?).family(Family::Inet);
-            transaction = transaction.add_rule(rule);
+        for chain in [*chain, Chain::Random { count: 1 }] {
+            for version in [Version::V4, Version::V6] {
+                let rule = Rule::from_spec(TABLE, &name, choose(chain, version)?).family(Family::Inet);
+                transaction = transaction.add_rule(rule);
+            }
         }
     }
     Ok(transaction)
