@@ -364,7 +364,7 @@ pub enum Effect {
         add: BTreeSet<Element>,
         /// Chains that nothing leads to any more.
         close: BTreeSet<Chain>,
-        /// Chains that come.
+        /// Chains that come; entries lead to them from a later change on.
         open: BTreeSet<Chain>,
     },
     /// End the connections that could not be made now.

@@ -76,8 +76,13 @@ fn push_elements(effects: &mut Vec<Effect>, desired: &DesiredKernel, observed: &
     let add: BTreeSet<Element> = desired.elements.difference(&observed.elements).copied().collect();
     let close: BTreeSet<Chain> = observed.chains.difference(&desired.chains).copied().collect();
     let open: BTreeSet<Chain> = desired.chains.difference(&observed.chains).copied().collect();
-    if !remove.is_empty() || !add.is_empty() || !close.is_empty() || !open.is_empty() {
-        effects.push(Effect::ChangeElements { remove, add, close, open });
+    let change = |remove, add, close, open| Effect::ChangeElements { remove, add, close, open };
+    // A packet that is on its way through the rules finds those of a chain that was there when it came.
+    if !open.is_empty() {
+        effects.push(change(BTreeSet::new(), BTreeSet::new(), BTreeSet::new(), open));
+    }
+    if !remove.is_empty() || !add.is_empty() || !close.is_empty() {
+        effects.push(change(remove, add, close, BTreeSet::new()));
     }
 }
 

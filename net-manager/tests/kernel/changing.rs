@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeSet,
-    io::ErrorKind,
+    io::{ErrorKind, Read},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -11,10 +11,11 @@ use std::{
     thread,
 };
 
-use crate::support::{Lab, Place, shop, till, worker};
-use model::{AddressKind, WorkerId};
+use crate::support::{Lab, Place, connect_from, shop, stable, till, worker};
+use model::{AddressKind, StableAddress, WorkerId};
 use net_core::{Effect, Element};
 use net_manager::datapath::Datapath as _;
+use nlink::netlink::{Connection, Netfilter};
 use tokio::runtime::Handle;
 
 const HERE: u8 = 1;
@@ -107,4 +108,28 @@ async fn a_call_whose_place_has_just_gone_is_answered_by_another() {
             assert!(caller.ask(address).is_ok(), "{address}: call {call}");
         }
     }
+}
+
+/// Connections that are over are not forgotten with an address that goes, as the kernel itself begins anew with such a caller.
+#[tokio::test]
+async fn who_calls_again_from_the_same_port_is_led_to_whoever_is_there() {
+    let (mut lab, caller, _servers) = scene().await;
+    let conntrack: Connection<Netfilter> = Connection::new_in(&lab.device.netns).expect("netlink");
+    let led_to = async |number: u32| {
+        let to = StableAddress::of(AddressKind::Instance, stable(number)).expect("of an instance").v6;
+        let entries = conntrack.get_conntrack_v6().await.expect("entries");
+        entries.iter().filter(|entry| entry.reply.src_ip == Some(to.into())).count()
+    };
+    // No passages there. The server hangs up first, so the port is free again at once.
+    let call = || {
+        let mut stream = caller.run(|| connect_from(4711, "[fdff:2000::1]:80")).expect("a connection");
+        stream.read_to_string(&mut String::new()).expect("an answer");
+    };
+    lab.hear(&ready(&[1]), &[]).await;
+    call();
+    lab.detach(1).await;
+    lab.hear(&ready(&[2]), &[]).await;
+    assert_eq!([led_to(1).await, led_to(2).await], [1, 0], "it is remembered");
+    call();
+    assert_eq!([led_to(1).await, led_to(2).await], [0, 1]);
 }

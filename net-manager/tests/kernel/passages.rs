@@ -12,12 +12,13 @@ use net_core::LinkName;
 
 use crate::{
     services::peer,
-    support::{Lab, Place, instance, parse, run, worker},
+    support::{Lab, Place, connect_from, instance, parse, run, worker},
 };
 
 /// The service's address.
 const SERVICE: &str = "10.30.0.1:9";
 const LENGTH: usize = 200_000_000;
+const MUCH: usize = 8_000_000;
 /// Nothing is lost on the way, so what has not come by then does not come.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// After an address has gone: a passage is good for a fifth of this.
@@ -120,6 +121,34 @@ async fn a_busy_connection_ends_when_its_instance_goes() {
     assert!(after < ENDS_WITHIN, "it went on for {after:?}");
     // It waits for what does not come.
     drop(received);
+}
+
+/// A passage of before would lead what follows the first packet to whom that one was not led.
+#[tokio::test]
+async fn who_calls_again_from_the_same_port_has_no_passage() {
+    let mut lab = Lab::new().await;
+    let caller = lab.attach_stable(0).await;
+    let servers = [lab.attach_stable(1).await, lab.attach_stable(2).await];
+    for (server, name) in servers.iter().zip([1, 2]) {
+        serve_much(server, name);
+    }
+    for name in [1_u8, 2].iter().cycle().take(20) {
+        lab.hear(&[(u32::from(*name), worker(1), true)], &[]).await;
+        let mut stream = caller.run(|| connect_from(4711, SERVICE)).expect("a connection");
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).expect("all of it");
+        assert_eq!((answer.len(), answer.last()), (MUCH, Some(name)));
+    }
+}
+
+/// Answers with its name, often enough for some passages, and hangs up first: the caller's port is free again.
+fn serve_much(at: &Place, name: u8) {
+    let listener = at.run(|| TcpListener::bind("0.0.0.0:9")).expect("a free port");
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let _hung_up = stream.expect("a connection").write_all(&vec![name; MUCH]);
+        }
+    });
 }
 
 #[tokio::test]

@@ -30,6 +30,7 @@ use nlink::netlink::{
     namespace::Netns,
     route::{Ipv4Route, Ipv6Route},
 };
+use socket2::{Domain, Socket, Type};
 use tokio::sync::watch;
 use tunnel::PrivateKey;
 
@@ -165,6 +166,19 @@ pub(crate) fn ping(socket: &OwnedFd, is_v6: bool) -> io::Result<()> {
     send(socket, &[ECHO_REQUEST[usize::from(is_v6)], 0, 0, 0, 0, 0, 0, 1], SendFlags::empty())?;
     recv(socket, &mut [0; 64], RecvFlags::empty())?;
     Ok(())
+}
+
+/// A connection from that port, which may be in use by one that is over.
+pub(crate) fn connect_from(port: u16, address: &str) -> io::Result<TcpStream> {
+    let to: SocketAddr = address.parse().expect("a socket address");
+    let unspecified = if to.is_ipv4() { "0.0.0.0" } else { "::" };
+    let own = SocketAddr::new(parse(unspecified), port);
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&own.into())?;
+    socket.connect_timeout(&to.into(), PATIENCE)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    Ok(socket.into())
 }
 
 /// What comes back over `socket` for one datagram; `None` when nothing does.

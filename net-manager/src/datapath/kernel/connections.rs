@@ -16,7 +16,7 @@ use crate::datapath::DatapathError;
 const UDP_SILENT_SECONDS: u32 = 10;
 
 /// Forgets connections from and to addresses that are gone. A translated UDP flow would go on to nobody otherwise, for
-/// as long as its client keeps sending; a TCP connection is answered with a reset at its next packet.
+/// as long as its client keeps sending; a TCP connection is answered with a reset at its next packet. One that is over stays.
 pub(super) async fn forget(
     conntrack: &Connection<Netfilter>,
     addresses: &BTreeSet<IpAddr>,
@@ -34,7 +34,8 @@ pub(super) async fn forget(
         entries.extend(conntrack.get_conntrack_v6().await.map_err(failed())?);
     }
     let gone = |address: Option<IpAddr>| address.is_some_and(|address| addresses.contains(&address));
-    for entry in entries.iter().filter(|entry| gone(entry.orig.src_ip) || gone(entry.reply.src_ip)) {
+    let concerned = |entry: &&ConntrackEntry| gone(entry.orig.src_ip) || gone(entry.reply.src_ip);
+    for entry in entries.iter().filter(concerned).filter(|entry| !is_over(entry)) {
         delete(conntrack, entry, failed()).await?;
     }
     Ok(())
@@ -105,6 +106,13 @@ fn is_open(state: TcpConntrackState) -> bool {
             | TcpConntrackState::FinWait
             | TcpConntrackState::CloseWait
     )
+}
+
+/// Whether both sides have said that they have nothing more to say. The kernel remembers it for two minutes, and begins
+/// anew with whoever connects from the same port: judged and translated like any other (`nf_conntrack_tcp_packet`). Of a
+/// service that is called often most are, and each is a question to the kernel.
+fn is_over(entry: &ConntrackEntry) -> bool {
+    entry.tcp_state == Some(TcpConntrackState::TimeWait)
 }
 
 /// Forgets connections that could not be made now. The next packet of one, from either end, is a new connection to the

@@ -1,15 +1,16 @@
 //! Passages: a packet of a TCP connection that was let through lately goes from one interface of ours to the next without being
 //! looked at again by rules, by the tracking of connections or by routes. Whether it is let through is decided by the rules
 //! alone (`ruleset`): of the packets they let through one in sixteen leaves a passage behind for those like it, and that is
-//! good for a fifth of a second. So whatever is decided anew holds for all packets after that time, and packets that
-//! begin or end a connection always go by the rules.
+//! good for a fifth of a second. So whatever is decided anew holds for all packets after that time. Packets that
+//! begin or end a connection always go by the rules, and take away the passage there is: the last packets of a connection
+//! are tracked, and one that begins from the same port may be led to somebody else.
 //!
 //! IPv6 goes by the rules: what a label would have to tell of its addresses is more than a packet has room for. In the words
 //! of nft:
 //!
 //! ```text
 //!   table inet mangrove {
-//!     chain forward { numgen random mod 16 == 0 ct status assured meta l4proto tcp jump label; … }
+//!     chain forward { numgen random mod 16 == 0 ct status assured tcp flags & (fin | syn | rst) == 0 jump label; … }
 //!     chain label {                                # what the packet was when it came is written on it
 //!       iifname != "mgv*" return; oifname != "mgv*" return
 //!       iiftype != ether return;  oiftype != ether return               # encrypted links
@@ -23,7 +24,8 @@
 //!     map passages { typeof iif . ip saddr . ip daddr . th ports : ip saddr . ip daddr . ether daddr . oif; timeout 200ms }
 //!     chain in-mgv…  { type filter hook ingress device mgv…; meta protocol ip goto pass }
 //!     chain pass     { tcp flags & (fin | syn | rst) == 0
-//!                      ip saddr . ip daddr . ether daddr set iif . ip saddr . ip daddr . th ports map @passages fwd to oif }
+//!                      ip saddr . ip daddr . ether daddr set iif . ip saddr . ip daddr . th ports map @passages fwd to oif
+//!                      tcp flags & (fin | syn | rst) != 0 delete @passages { iif . ip saddr . ip daddr . th ports } }
 //!     chain out-mgv… { type filter hook egress device mgv…; meta mark != 0 goto remember }
 //!     chain remember { # the label is taken off again
 //!       meta priority & 0xff000000 == 0x6d000000 add @passages { iif . ip saddr . mark     . th ports : … }
@@ -153,6 +155,14 @@ const fn header(dreg: Register, offset: u32, len: u32) -> Expr {
     Expr::Payload { dreg, base: PayloadBase::Network, offset, len }
 }
 
+/// Loads what of a TCP header says that a connection begins or ends.
+fn flags() -> [Expr; 2] {
+    [
+        Expr::Payload { dreg: R0, base: PayloadBase::Transport, offset: 13, len: 1 },
+        Expr::Bitwise { sreg: R0, dreg: R0, len: 1, mask: vec![BEGIN_OR_END], xor: vec![0] },
+    ]
+}
+
 /// Source and destination port.
 const fn ports() -> Expr {
     Expr::Payload { dreg: PORTS, base: PayloadBase::Transport, offset: 0, len: 4 }
@@ -181,9 +191,13 @@ pub(super) fn label(table: DeclaredTableBuilder) -> DeclaredTableBuilder {
 /// The rule that chooses which packets get a label.
 pub(super) fn sample() -> nlink::Result<RuleSpec> {
     let one_in = Expr::Numgen { dreg: R0, kind: NumgenKind::Random, modulus: ONE_IN, offset: 0 };
+    let [load, choose] = flags();
     Ok(rule_of([one_in, is(R0, &NOTHING)])
         .then(Match::eq(Field::CtStatus, CtStatus::ASSURED))
         .then(Match::eq(Field::L4Proto, TCP))
+        .then(load)
+        .then(choose)
+        .then(is(R0, &[0]))
         .then(Verdict::JumpTo(ChainName::new(LABEL)?)))
 }
 
@@ -221,6 +235,7 @@ pub(super) fn declare(config: NftablesConfig) -> NftablesConfig {
             .set(MAP, declare_map)
             .chain(PASS, |chain| chain)
             .push_rule_keyed(PASS, "pass", pass())
+            .push_rule_keyed(PASS, "close", close())
             .chain(REMEMBER, |chain| chain);
         Way::BOTH
             .into_iter()
@@ -242,18 +257,32 @@ fn declare_map(set: DeclaredSetBuilder) -> DeclaredSetBuilder {
         .element_mode(SetElementMode::Ensure)
 }
 
-/// Takes the passage of a packet that has one.
-fn pass() -> RuleSpec {
-    rule_of([
+/// Finds the passage of a TCP packet that begins or ends a connection, or that does not.
+fn find(begins_or_ends: bool) -> Vec<Expr> {
+    let [load, choose] = flags();
+    vec![
         meta(R0, MetaKey::L4Proto),
         is(R0, &[TCP]),
-        Expr::Payload { dreg: R0, base: PayloadBase::Transport, offset: 13, len: 1 },
-        Expr::Bitwise { sreg: R0, dreg: R0, len: 1, mask: vec![BEGIN_OR_END], xor: vec![0] },
-        is(R0, &[0]),
+        load,
+        choose,
+        if begins_or_ends { is_not(R0, &[0]) } else { is(R0, &[0]) },
         meta(R0, MetaKey::Iif),
         header(SENDER, SOURCE, 2 * ADDRESS),
         ports(),
         Expr::Lookup(LookupExpr::new(MAP, R0).dreg(NEW_ADDRESSES)),
+    ]
+}
+
+/// Takes away the passage that a packet of before has left.
+fn close() -> RuleSpec {
+    // The kernel wants to know a value too.
+    let delete = DynsetExpr::new(DynsetOp::Delete, MAP, R0).sreg_data(NEW_ADDRESSES).into();
+    rule_of(find(true).into_iter().chain([delete]))
+}
+
+/// Takes the passage of a packet that has one.
+fn pass() -> RuleSpec {
+    let take = [
         Expr::PayloadSet {
             sreg: NEW_ADDRESSES,
             base: PayloadBase::Network,
@@ -274,7 +303,8 @@ fn pass() -> RuleSpec {
             l4_pseudo_header: false,
         },
         Expr::Fwd { sreg_dev: NEW_INTERFACE, sreg_addr: None },
-    ])
+    ];
+    rule_of(find(false).into_iter().chain(take))
 }
 
 /// Makes the passage of packets like this one: its label tells what it was, the rest what it has become.
