@@ -5,6 +5,10 @@ use model::{Health, Moment, Probe};
 
 use crate::Ticket;
 
+/// An instance that has not been ready yet is asked again after this, then after twice as long each time, up to its interval.
+/// Most listen some milliseconds after they were started, and whoever waits for them should not wait for a probe.
+const SOON_MILLIS: u64 = 25;
+
 /// What a probe is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Purpose {
@@ -30,6 +34,7 @@ struct Asked {
     /// `None` before it was ever asked.
     due: Option<Moment>,
     under_way: Option<(Ticket, Moment)>,
+    has_succeeded: bool,
     /// In a row.
     failures: u32,
     last_failure: Option<String>,
@@ -38,7 +43,8 @@ struct Asked {
 impl Probing {
     /// Goes on from what an earlier NodeEngine knew of the same run.
     pub(crate) fn known(started: bool, ready: bool) -> Self {
-        Self { started: started || ready, is_ready: ready, ..Self::default() }
+        let asked = Asked { has_succeeded: ready, ..Asked::default() };
+        Self { started: started || ready, is_ready: ready, ready: asked, ..Self::default() }
     }
 
     pub(crate) const fn has_started(&self) -> bool {
@@ -95,11 +101,15 @@ impl Probing {
         let asked = self.asked_mut(purpose);
         let Some((_, begun)) = asked.under_way.take() else { return };
         let interval = probe.map_or(0, |probe| probe.interval.as_millis());
-        asked.due = Some(begun.plus_millis(interval).max(now));
+        let soon = SOON_MILLIS.saturating_mul(1_u64.checked_shl(asked.failures).unwrap_or(u64::MAX));
+        let is_new = purpose == Purpose::Ready && !asked.has_succeeded;
+        let wait = if is_new && !matches!(answer, Some(Ok(()))) { interval.min(soon) } else { interval };
+        asked.due = Some(begun.plus_millis(wait).max(now));
         match answer {
             None => {}
             Some(Ok(())) => {
                 asked.failures = 0;
+                asked.has_succeeded = true;
                 asked.last_failure = None;
                 match purpose {
                     Purpose::Start => self.started = true,

@@ -113,6 +113,31 @@ fn a_ready_probe_decides_who_is_counted_on_and_restarts_nobody() {
 }
 
 #[test]
+fn one_that_was_never_ready_is_asked_again_soon() {
+    let mut world = started(ENGINE_NETWORK, Health { ready: probe(READY), ..Health::default() });
+    fails(&mut world, READY);
+    for wait in [25, 50, 100, 200, 400, 800, INTERVAL, INTERVAL] {
+        assert_eq!(asked(&mut world), [READY]);
+        let begun = world.now.moment;
+        answer_all(&mut world);
+        assert_eq!(asked(&mut world), []);
+        assert_eq!(world.wake_at, Some(begun.plus_millis(wait)));
+        world.pass(wait);
+    }
+    works(&mut world, READY);
+    for _ in 0..5 {
+        assert_eq!(asked(&mut world), [READY]);
+        let begun = world.now.moment;
+        answer_all(&mut world);
+        assert_eq!(asked(&mut world), []);
+        assert_eq!(world.wake_at, Some(begun.plus_millis(INTERVAL)), "from then on, ready or not");
+        world.pass(INTERVAL);
+        fails(&mut world, READY);
+    }
+    assert!(!world.state(0).1);
+}
+
+#[test]
 fn probes_keep_their_interval_counted_from_the_question() {
     let mut world = started(ENGINE_NETWORK, Health { live: probe(LIVE), ..Health::default() });
     assert_eq!(asked(&mut world), [LIVE]);

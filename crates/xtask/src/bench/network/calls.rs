@@ -17,7 +17,7 @@ use anyhow::{Context, Result, anyhow};
 use super::place::Place;
 
 /// The port of `hello` in its container.
-const HELLO: u16 = 8080;
+pub(super) const HELLO: u16 = 8080;
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n";
 const GREETING: &str = "Hello from ";
 /// Callers at a time, so that one that waits for an answer does not hold up the next call.

@@ -7,11 +7,12 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use serde_json::json;
 use tokio::time::sleep;
 
 use super::{
     TRUSTED,
-    calls::{Call, Calls, failures, first_answers},
+    calls::{Call, Calls, HELLO, failures, first_answers},
     ours::{self, Called},
     overlay::{self, Overlay},
     place::Place,
@@ -79,7 +80,10 @@ struct Noticed {
 }
 
 pub(super) async fn measure(world: &mut World, swarm: &mut Overlay) -> Result<Vec<Figure>> {
-    let services = [("caller", ours::on(TRUSTED, Some("c1w1"))), (NAME, ours::on(TRUSTED, None))];
+    let mut called = ours::on(TRUSTED, None);
+    // By which one that runs, and does not listen yet, is told from one that answers.
+    called["health"] = json!({"ready": {"tcp": {"port": HELLO}}});
+    let services = [("caller", ours::on(TRUSTED, Some("c1w1"))), (NAME, called)];
     let made = ours::application(world, "convergence", &services).await?;
     let [caller, called]: [Called; 2] = made.try_into().ok().context("there are two services")?;
     let caller = ours::deploy(world, &caller.service).await?;

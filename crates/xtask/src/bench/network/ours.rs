@@ -30,11 +30,15 @@ pub(super) async fn application(
 ) -> Result<Vec<Called>> {
     let services: Vec<Value> = services
         .iter()
-        .map(|(name, constraint)| {
-            json!({
+        .map(|(name, fields)| {
+            let mut service = json!({
                 "microservice_name": name, "microservice_namespace": "bench", "virtualization": "container",
-                "code": IMAGE, "memory": 16, "constraints": [constraint],
-            })
+                "code": IMAGE, "memory": 16,
+            });
+            for (name, value) in fields.as_object().into_iter().flatten() {
+                service[name] = value.clone();
+            }
+            service
         })
         .collect();
     let sla = json!({"sla_version": "v2.0", "customerID": "Admin", "applications": [{
@@ -71,10 +75,11 @@ fn text(value: &Value) -> Result<String> {
 
 /// Where services may run.
 pub(super) fn on(cluster: &str, worker: Option<&str>) -> Value {
-    match worker {
+    let constraint = match worker {
         Some(worker) => json!({"type": "direct", "cluster": cluster, "node": worker}),
         None => json!({"type": "direct", "cluster": cluster}),
-    }
+    };
+    json!({"constraints": [constraint]})
 }
 
 /// Deploys one instance of a service that is to have one; gives its namespace.
