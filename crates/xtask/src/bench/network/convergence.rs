@@ -180,7 +180,7 @@ async fn follow_ours(world: &mut World, caller: &Place, called: &Called) -> Resu
     let Called { service, address } = called;
     let address = *address;
     world.deploy(service).await?;
-    world.running(service, 1, RUNS_WITHIN).await?;
+    world.all_ready(service, 1, RUNS_WITHIN).await?;
     let (application, id) = (service.application.clone(), service.id.clone());
     let mut watch = world.lab.api().await?.watch(&root::Service { application, id }).await?;
     let calls = Calls::start(caller, CALL_EVERY, move || Ok(address))?;

@@ -37,13 +37,6 @@ fn ready() -> Value {
     json!({"ready": {"tcp": {"port": HELLO}, "interval": "100ms"}})
 }
 
-/// Waits until there are so many instances, and all may be called.
-async fn all_ready(world: &mut World, service: &Service, count: usize) -> Result<()> {
-    let what = format!("{count} instances are ready");
-    let are_ready = |seen: &[Seen]| seen.len() == count && seen.iter().all(|one| one.ready);
-    world.seen_until(service, &what, RUNS_WITHIN, are_ready).await.map(drop)
-}
-
 pub(super) async fn calls(bench: &mut Bench) -> Result<()> {
     let world = &mut bench.world;
     let fields = json!({"constraints": [{"type": "direct", "cluster": "c1"}], "health": ready()});
@@ -51,7 +44,7 @@ pub(super) async fn calls(bench: &mut Bench) -> Result<()> {
     for _ in 0..2 {
         world.deploy(&service).await?;
     }
-    all_ready(world, &service, 2).await?;
+    world.all_ready(&service, 2, RUNS_WITHIN).await?;
     let caller = world.copies(&service).await?[0].host.clone();
     let addresses = round_robin(world, &service).await?;
     let traffic = one_each(world, &caller, &addresses)?;
@@ -59,7 +52,7 @@ pub(super) async fn calls(bench: &mut Bench) -> Result<()> {
     for _ in 0..2 {
         world.deploy(&service).await?;
     }
-    all_ready(world, &service, 4).await?;
+    world.all_ready(&service, 4, RUNS_WITHIN).await?;
     sleep(A_WHILE).await;
     let mut pinged = addresses.to_vec();
     for seen in world.seen(&service).await? {
@@ -75,7 +68,7 @@ pub(super) async fn calls(bench: &mut Bench) -> Result<()> {
     for number in newest_two(&world.seen(&service).await?) {
         world.delete(&format!("/api/service/{}/instance/{number}", service.id)).await?;
     }
-    all_ready(world, &service, 2).await?;
+    world.all_ready(&service, 2, RUNS_WITHIN).await?;
     // All that is on it moves.
     let left = elsewhere(world, &service, &caller).await?;
     world.schedule(&left, "drain").await?;
@@ -83,7 +76,7 @@ pub(super) async fn calls(bench: &mut Bench) -> Result<()> {
         Ok((world.worker(&left).await?.instances == 0).then_some(()))
     })
     .await?;
-    all_ready(world, &service, 2).await?;
+    world.all_ready(&service, 2, RUNS_WITHIN).await?;
     world.lab.kill("c1", Process::Cluster, Then::Restart)?;
     world.lab.kill("root", Process::Root, Then::Restart)?;
     sleep(A_WHILE * 2).await;
@@ -191,13 +184,13 @@ pub(super) async fn neighbours(bench: &mut Bench) -> Result<()> {
     let (here, there) = (world.workers_of("c1"), world.workers_of("c2"));
     close(world, &there).await?;
     world.deploy(&service).await?;
-    all_ready(world, &service, 1).await?;
+    world.all_ready(&service, 1, RUNS_WITHIN).await?;
     open(world, &there).await?;
     // What comes from now on comes to the other cluster.
     close(world, &here).await?;
     let caller = world.copies(&service).await?[0].host.clone();
     let first = world.deploy(&service).await?;
-    all_ready(world, &service, 2).await?;
+    world.all_ready(&service, 2, RUNS_WITHIN).await?;
     let begun = Instant::now();
     let own = own_address(world, &service, first).await?;
     let answers = async || {

@@ -199,6 +199,18 @@ impl World {
         .await
     }
 
+    /// Waits until so many instances may be called, and there are no others.
+    pub(crate) async fn all_ready(
+        &mut self,
+        service: &Service,
+        count: usize,
+        within: Duration,
+    ) -> Result<()> {
+        let what = format!("{count} instances are ready");
+        let are_ready = |seen: &[Seen]| seen.len() == count && seen.iter().all(|one| one.ready);
+        self.seen_until(service, &what, within, are_ready).await.map(drop)
+    }
+
     /// Waits until the root tells what is waited for.
     pub(crate) async fn seen_until(
         &mut self,
