@@ -190,7 +190,7 @@ async fn follow_ours(world: &mut World, caller: &Place, called: &Called) -> Resu
     for _ in 1..MOST {
         numbers.push(world.deploy(service).await?);
     }
-    let ready = watch.running(&numbers).await?;
+    let ready = watch.ready(&numbers).await?;
     let copies = world.copies(service).await?;
     for (number, ready) in numbers.iter().zip(ready) {
         let shown = world.inspect(copy_of(&copies, service, *number)?).await?;

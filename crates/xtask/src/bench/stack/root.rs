@@ -40,6 +40,7 @@ pub(crate) struct Instance {
     pub(crate) phase: String,
     #[serde(rename = "status_detail")]
     pub(crate) detail: String,
+    pub(crate) ready: bool,
 }
 
 /// All that was told of one service's instances.
@@ -48,6 +49,8 @@ pub(crate) struct Told {
     pub(crate) now: Vec<Instance>,
     /// When an instance was first told to be in a phase.
     pub(crate) first: BTreeMap<(u32, String), Instant>,
+    /// When it was first told that it may be called.
+    ready: BTreeMap<u32, Instant>,
 }
 
 /// Follows `GET /api/watch` in the background.
@@ -142,21 +145,31 @@ impl Watch {
     /// Waits until all of `numbers` run; gives when each was told to.
     pub(crate) async fn running(&mut self, numbers: &[u32]) -> Result<Vec<Instant>> {
         let running = Phase::Running.as_str();
-        let hopeless = [Phase::Refused, Phase::Failed, Phase::Dead].map(Phase::as_str);
-        let all = numbers.len();
-        let told = self
-            .wait(&format!("{all} instances run"), |told| {
-                let of_these = |instance: &&Instance| numbers.contains(&instance.number);
-                if let Some(lost) = told.now.iter().filter(of_these).find(|it| hopeless.contains(&&*it.phase))
-                {
-                    return Some(Err(anyhow!("instance {} is {}: {}", lost.number, lost.phase, lost.detail)));
-                }
-                let count = told.now.iter().filter(of_these).filter(|it| it.phase == running).count();
-                (count == all).then(|| Ok(told.clone()))
-            })
-            .await??;
+        let told = self.all(numbers, "run", |instance| instance.phase == running).await?;
         let when = |number: &u32| told.first.get(&(*number, running.to_owned())).copied();
         numbers.iter().map(when).collect::<Option<_>>().context("when an instance ran was not noted")
+    }
+
+    /// Waits until all of `numbers` may be called; gives when that was told of each.
+    pub(crate) async fn ready(&mut self, numbers: &[u32]) -> Result<Vec<Instant>> {
+        let told = self.all(numbers, "are ready", |instance| instance.ready).await?;
+        let when = |number: &u32| told.ready.get(number).copied();
+        numbers.iter().map(when).collect::<Option<_>>().context("when an instance was ready was not noted")
+    }
+
+    /// Waits until `do_so` holds for all of `numbers`.
+    async fn all(&mut self, numbers: &[u32], what: &str, do_so: impl Fn(&Instance) -> bool) -> Result<Told> {
+        let hopeless = [Phase::Refused, Phase::Failed, Phase::Dead].map(Phase::as_str);
+        let all = numbers.len();
+        self.wait(&format!("{all} instances {what}"), |told| {
+            let of_these = |instance: &&Instance| numbers.contains(&instance.number);
+            if let Some(lost) = told.now.iter().filter(of_these).find(|it| hopeless.contains(&&*it.phase)) {
+                return Some(Err(anyhow!("instance {} is {}: {}", lost.number, lost.phase, lost.detail)));
+            }
+            let count = told.now.iter().filter(of_these).filter(|it| do_so(it)).count();
+            (count == all).then(|| Ok(told.clone()))
+        })
+        .await?
     }
 
     /// Waits until an instance that ran does not; gives when that was told.
@@ -229,6 +242,9 @@ impl Told {
     fn note(&mut self, instances: Vec<Instance>, now: Instant) {
         for instance in &instances {
             self.first.entry((instance.number, instance.phase.clone())).or_insert(now);
+            if instance.ready {
+                self.ready.entry(instance.number).or_insert(now);
+            }
         }
         self.now = instances;
     }
@@ -265,7 +281,7 @@ mod tests {
     use super::*;
 
     const EVENT: &str = "event: service\ndata: {\"microserviceID\":\"one\",\"instance_list\":[{\"instance_number\":3,\"phase\":\"running\",\
-                         \"status_detail\":\"\"}]}\n\n";
+                         \"status_detail\":\"\",\"ready\":true}]}\n\n";
 
     #[test]
     fn events_are_read_when_they_are_whole() {
@@ -276,21 +292,29 @@ mod tests {
         unread.extend_from_slice(b": keep-alive\n\nevent:");
         let events = whole_events(&mut unread);
         assert_eq!((events.len(), &*unread), (2, &b"event:"[..]));
-        let running = Instance { number: 3, phase: "running".to_owned(), detail: String::new() };
+        let running = Instance { number: 3, phase: "running".to_owned(), detail: String::new(), ready: true };
         assert_eq!(read_event(&events[0], "one").expect("JSON"), Some(vec![running]));
         assert_eq!(read_event(&events[0], "another").expect("JSON"), None);
         assert_eq!(read_event(&events[1], "one").expect("nothing to read"), None);
     }
 
     #[test]
-    fn the_first_time_in_a_phase_counts() {
-        let instance = |phase: &str| Instance { number: 1, phase: phase.to_owned(), detail: String::new() };
+    fn the_first_time_in_a_phase_and_ready_counts() {
+        let instance = |phase: &str, ready| Instance {
+            number: 1,
+            phase: phase.to_owned(),
+            detail: String::new(),
+            ready,
+        };
         let start = Instant::now();
         let mut told = Told::default();
-        for (millis, phase) in [(0, "creating"), (5, "running"), (9, "running")] {
-            told.note(vec![instance(phase)], start + Duration::from_millis(millis));
+        let phases =
+            [(0, "creating", false), (5, "running", false), (9, "running", true), (12, "running", true)];
+        for (millis, phase, ready) in phases {
+            told.note(vec![instance(phase, ready)], start + Duration::from_millis(millis));
         }
         assert_eq!(told.first[&(1, "running".to_owned())], start + Duration::from_millis(5));
-        assert_eq!(told.now, [instance("running")]);
+        assert_eq!(told.ready[&1], start + Duration::from_millis(9));
+        assert_eq!(told.now, [instance("running", true)]);
     }
 }
