@@ -12,7 +12,7 @@ use liveness::{Detector, Settings, Verdict};
 use model::{Generation, Load, Moment, WorkerId};
 
 /// After its own start a cluster waits this long for workers it knew: three times the longest pause between their
-/// attempts to connect.
+/// attempts to connect. Whoever has taken some time to come back gets as much again, this at most, until it is judged.
 pub const RECONNECT_MILLIS: u64 = 15_000;
 
 /// After a start nobody is judged as long as those that were known before keep coming, the next within this long of the
@@ -172,11 +172,16 @@ impl Contacts {
         let session =
             Session { number, since: now, address, offered: None, observed: Generation::default(), heard: 0 };
         self.sessions.insert(worker, session);
-        if self.pulses.get(&worker).is_some_and(|pulse| pulse.session == 0) {
-            self.last_came = Some(now);
-        }
+        // What made it come back late makes its first beats late, too, and may break its connection again.
+        let patience = match (self.pulses.get(&worker), self.expected_since) {
+            (Some(before), Some(since)) if before.session == 0 => {
+                self.last_came = Some(now);
+                now.plus_millis(now.millis_since(since).min(RECONNECT_MILLIS))
+            }
+            (before, _) => before.map_or(now, |before| before.patience.max(now)),
+        };
         self.has_one_come = true;
-        self.begin(worker, number, now, now);
+        self.begin(worker, number, now, patience);
         self.intervals.insert(worker);
         self.returned(worker, now);
         true

@@ -279,6 +279,25 @@ fn a_restarted_cluster_gives_its_workers_time_to_return() {
     assert_eq!(cluster.told(1, 0), Some((Generation(1), Desired::Running)), "nothing healthy is restarted");
 }
 
+#[test]
+fn whoever_took_long_to_come_back_may_take_as_long_to_beat() {
+    const TOOK: u64 = 12_000;
+    let mut cluster = restarted(&running(small()));
+    cluster.connect(2, 2, 1000);
+    cluster.wait(TOOK);
+    cluster.connect(1, 4, 1000);
+    cluster.beat(2);
+    cluster.wait(TOOK / 2);
+    // Its connection broke.
+    cluster.connect(1, 4, 1000);
+    cluster.beat(2);
+    cluster.wait(TOOK / 2 - 100);
+    assert_eq!((cluster.holder(0), cluster.phase(0)), (Some(worker(1)), Some(Phase::Running)), "only late");
+    cluster.beat(2);
+    cluster.wait(200);
+    assert_eq!(cluster.holder(0), Some(worker(2)), "it has lasted for too long");
+}
+
 /// Thousands that come back at once to a machine that is too small for it take longer than anybody's silence may last.
 #[test]
 fn a_restarted_cluster_judges_nobody_while_others_keep_coming_back() {
@@ -359,7 +378,7 @@ fn a_restarted_cluster_judges_nobody_while_somebody_knocks_and_some_are_missing(
     cluster.connect(1, 4, 1000);
     cluster.connect(2, 2, 1000);
     cluster.reconcile();
-    for _ in 0..3 {
+    for _ in 0..=RECONNECT_MILLIS / 2000 {
         cluster.state.somebody_knocked(cluster.now);
         cluster.beat(2);
         cluster.wait(2000);
