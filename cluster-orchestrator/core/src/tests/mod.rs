@@ -7,6 +7,7 @@ mod handover;
 mod neighbours;
 mod network;
 mod outputs;
+mod restart;
 mod secrets;
 mod survival;
 mod upkeep;
