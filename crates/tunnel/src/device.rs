@@ -26,6 +26,14 @@ const LARGEST_READ: usize = VIRTIO_NET_HDR_LEN + 65_535;
 /// compete for the same lines of the cache.
 const DELIVERY: usize = LARGEST_READ + 1_729;
 
+/// `VIRTIO_NET_HDR_F_NEEDS_CSUM`: the kernel leaves the checksum to us. This and what follows is of `struct virtio_net_hdr`.
+const NEEDS_CHECKSUM: u8 = 1;
+const CHECKSUM_START: usize = 6;
+const CHECKSUM_OFFSET: usize = 8;
+
+/// Where the checksum is in a header of UDP; in one of TCP it is further behind.
+const UDP_CHECKSUM: usize = 6;
+
 /// One queue of the interface. It is gone when the last one is dropped.
 pub(crate) struct Queue(SyncDevice);
 
@@ -85,6 +93,7 @@ impl Queue {
         segments.count = 0;
         segments.count =
             self.0.recv_multiple(&mut segments.raw, &mut segments.packets, &mut segments.sizes, 0)?;
+        segments.mend_checksums();
         Ok(())
     }
 
@@ -149,6 +158,23 @@ impl Segments {
             packet[*size..padded].fill(0);
             &packet[..padded]
         })
+    }
+
+    /// One of 65 536 datagrams has a checksum of zero, which in a header of UDP says that there is none: over IPv6 receivers
+    /// drop it. It is all ones there (RFC 768), and the library that has worked it out does not know that.
+    fn mend_checksums(&mut self) {
+        let word = |at| usize::from(u16::from_ne_bytes([self.raw[at], self.raw[at + 1]]));
+        if self.raw[0] & NEEDS_CHECKSUM == 0 || word(CHECKSUM_OFFSET) != UDP_CHECKSUM {
+            return;
+        }
+        let at = word(CHECKSUM_START) + UDP_CHECKSUM;
+        for (packet, size) in self.packets.iter_mut().zip(&self.sizes).take(self.count) {
+            if let Some(checksum) = packet[..*size].get_mut(at..at + 2)
+                && *checksum == [0; 2]
+            {
+                checksum.fill(u8::MAX);
+            }
+        }
     }
 
     /// The first packet, which tells where all of them go.
@@ -216,5 +242,37 @@ impl ExpandBuffer for Delivery {
         let end = self.length + more.len();
         self.bytes[self.length..end].copy_from_slice(more);
         self.length = end;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What one read left: packets of 60 bytes whose checksum is at 46, the last of them with one that is not zero.
+    fn read(flags: u8, offset: u16) -> Segments {
+        let mut segments = Segments::new(1_420);
+        segments.raw[0] = flags;
+        segments.raw[CHECKSUM_START..CHECKSUM_START + 2].copy_from_slice(&40_u16.to_ne_bytes());
+        segments.raw[CHECKSUM_OFFSET..CHECKSUM_OFFSET + 2].copy_from_slice(&offset.to_ne_bytes());
+        segments.count = 3;
+        segments.sizes[..3].fill(60);
+        segments.packets[2][47] = 1;
+        segments
+    }
+
+    fn mended(mut segments: Segments) -> [[u8; 2]; 3] {
+        segments.mend_checksums();
+        [0, 1, 2].map(|packet: usize| [segments.packets[packet][46], segments.packets[packet][47]])
+    }
+
+    #[test]
+    fn a_checksum_of_udp_that_we_were_to_work_out_is_never_zero() {
+        assert_eq!(mended(read(NEEDS_CHECKSUM, 6)), [[255, 255], [255, 255], [0, 1]]);
+        assert_eq!(mended(read(NEEDS_CHECKSUM, 16)), [[0, 0], [0, 0], [0, 1]], "of TCP it may be");
+        assert_eq!(mended(read(0, 6)), [[0, 0], [0, 0], [0, 1]], "whoever wants none has none");
+        let mut short = read(NEEDS_CHECKSUM, 6);
+        short.sizes[0] = 47;
+        assert_eq!(mended(short), [[0, 0], [255, 255], [0, 1]]);
     }
 }

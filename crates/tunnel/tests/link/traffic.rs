@@ -79,10 +79,38 @@ fn datagrams_of_all_sizes_arrive_as_they_were_sent() {
             let size = [0, 1, 15, 16, 17, 500, 1_372, 1_392, 1_393, 4_000, 20_000][round % 11];
             let sent = &bytes[round..round + size];
             sender.send_to(sent, to).expect("a route");
-            let received = receiver.recv(&mut buffer).expect("the datagram");
+            let received = receiver.recv(&mut buffer).unwrap_or_else(|error| {
+                let (sent, got) = (left.peer_status(), right.peer_status());
+                panic!("{size} bytes to {to} in round {round}: {error}; {sent:?}; {got:?}")
+            });
             assert!(buffer[..received] == *sent, "{received} of {size} bytes");
         }
     }
+}
+
+/// In a header of UDP a checksum of zero says that there is none, and over IPv6 there must be one: it is all ones then.
+#[test]
+fn a_datagram_whose_checksum_is_zero_arrives() {
+    let (left, right) = pair();
+    let receiver = right.place.udp(SocketAddr::new(right.place.inside_v6(), 0));
+    let sender = left.place.udp(SocketAddr::new(left.place.inside_v6(), 0));
+    let (from, to) = [&sender, &receiver].map(|socket| socket.local_addr().expect("a bound socket")).into();
+    const LENGTH: u16 = 8 + 2;
+    const UDP: u16 = 17;
+    let mut sum = [from.port(), to.port(), LENGTH, LENGTH, UDP].map(u32::from).iter().sum::<u32>();
+    for address in [from, to] {
+        let SocketAddr::V6(address) = address else { panic!("{address}") };
+        sum += address.ip().segments().map(u32::from).iter().sum::<u32>();
+    }
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    // With these two bytes all adds up to ones.
+    let content = (!u16::try_from(sum).expect("folded")).to_be_bytes();
+    sender.send_to(&content, to).expect("a route");
+    let mut buffer = [0; 8];
+    let received = receiver.recv(&mut buffer).expect("the datagram");
+    assert_eq!(buffer[..received], content);
 }
 
 /// The kernel hands such a batch to the interface as one packet where it can, and cuts it itself where not.
