@@ -73,7 +73,7 @@ fn text(value: &Value) -> Result<String> {
     Ok(value.as_str().with_context(|| format!("{value} is no text"))?.to_owned())
 }
 
-/// Where services may run.
+/// The field of a service that says where it may run.
 pub(super) fn on(cluster: &str, worker: Option<&str>) -> Value {
     let constraint = match worker {
         Some(worker) => json!({"type": "direct", "cluster": cluster, "node": worker}),
