@@ -187,6 +187,11 @@ impl Contacts {
         true
     }
 
+    /// Whether a worker that was known before this start has yet to come back, and is not given up.
+    pub(crate) fn is_expected(&self, worker: WorkerId) -> bool {
+        !self.lost.contains_key(&worker) && self.pulses.get(&worker).is_some_and(|pulse| pulse.session == 0)
+    }
+
     pub(crate) fn disconnect(&mut self, worker: WorkerId, number: u64) {
         if self.sessions.get(&worker).is_some_and(|session| session.number == number) {
             self.sessions.remove(&worker);

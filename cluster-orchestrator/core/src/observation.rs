@@ -29,8 +29,12 @@ impl State {
             // It was let in just before that was known.
             return Vec::new();
         }
+        let was_expected = self.contacts.is_expected(id);
         if !self.contacts.connect(id, session, address, now.moment) {
             return Vec::new();
+        }
+        if was_expected {
+            self.may_begin_anew(id, now.moment);
         }
         self.capacity_changed = true;
         self.behind.insert(id);

@@ -226,8 +226,10 @@ impl State {
             self.must_begin(id, again);
             plan.wake(again);
             let holder = self.instances.get(&id).and_then(Instance::holder);
-            // One that is lost is dealt with as such.
-            if holder.is_some_and(|holder| self.contacts.lost_since(holder).is_none()) {
+            // One that is lost is dealt with as such, and one that has yet to come back has not been told.
+            if holder.is_some_and(|holder| {
+                self.contacts.lost_since(holder).is_none() && !self.contacts.is_expected(holder)
+            }) {
                 self.replace(plan, field, id, now);
             }
         }

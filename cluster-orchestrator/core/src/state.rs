@@ -418,6 +418,15 @@ impl State {
         self.unbegun_due = Some(self.unbegun_due.map_or(until, |due| due.min(until)));
     }
 
+    /// What this worker, which has come back after a restart, is to begin has its time from now on.
+    pub(crate) fn may_begin_anew(&mut self, worker: WorkerId, now: Moment) {
+        let on_it = self.placed.get(&worker).into_iter().flatten();
+        let waiting: Vec<_> = on_it.filter(|id| self.unbegun.contains_key(id)).copied().collect();
+        for id in waiting {
+            self.must_begin(id, now.plus_millis(crate::BEGIN_WITHIN_MILLIS));
+        }
+    }
+
     /// Instances whose worker should have begun by now; when to ask again.
     pub(crate) fn late_to_begin(&mut self, now: Moment) -> (Vec<InstanceId>, Option<Moment>) {
         if self.unbegun.is_empty() {

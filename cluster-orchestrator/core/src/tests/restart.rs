@@ -3,7 +3,7 @@
 use model::{Desired, Generation, Now, Phase};
 
 use super::{Cluster, small, survival::running, wanted, worker};
-use crate::{Change, NOBODY_CAME_MILLIS, RECONNECT_MILLIS, STILL_COMING_MILLIS};
+use crate::{BEGIN_WITHIN_MILLIS, Change, NOBODY_CAME_MILLIS, RECONNECT_MILLIS, STILL_COMING_MILLIS};
 
 /// It knows what is stored of another that ran until now.
 fn restarted(before: &Cluster) -> Cluster {
@@ -43,6 +43,37 @@ fn a_restarted_cluster_gives_its_workers_time_to_return() {
     cluster.reconcile();
     cluster.say(1, 0, Phase::Running);
     assert_eq!(cluster.told(1, 0), Some((Generation(1), Desired::Running)), "nothing healthy is restarted");
+}
+
+/// What it had said before the restart may not have been stored.
+#[test]
+fn whoever_is_to_begin_has_its_time_from_when_it_is_back() {
+    let mut before = Cluster::default();
+    before.connect(1, 4, 1000);
+    before.connect(2, 2, 1000);
+    before.assign(small(), vec![wanted(0, Desired::Running)]);
+    before.reconcile();
+    assert_eq!((before.holder(0), before.phase(0)), (Some(worker(1)), Some(Phase::NodeScheduled)));
+
+    let mut cluster = restarted(&before);
+    cluster.connect(2, 2, 1000);
+    for _ in 0..20 {
+        cluster.state.somebody_knocked(cluster.now);
+        cluster.beat(2);
+        cluster.wait(2_000);
+    }
+    assert_eq!(cluster.holder(0), Some(worker(1)), "it has not been told");
+    cluster.connect(1, 4, 1000);
+    let mut beat_for = |millis| {
+        for _ in 0..millis / 1_000 {
+            cluster.beat(1);
+            cluster.beat(2);
+            cluster.wait(1_000);
+        }
+        cluster.holder(0)
+    };
+    assert_eq!(beat_for(BEGIN_WITHIN_MILLIS - 1_000), Some(worker(1)));
+    assert_eq!(beat_for(2_000), Some(worker(2)), "it does not begin");
 }
 
 #[test]
