@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cluster_core::{Change, Effect, State};
+use cluster_core::{Change, Effect, Notice, State};
 use control::Surroundings;
 use link::{Revocations, Revoked, Sealer, SealingKey};
 use model::{Assignment, WorkerId};
@@ -86,6 +86,7 @@ impl Surroundings<State> for ClusterSurroundings {
                 Effect::OfferRelay { worker, session, key } => {
                     self.relays.offer(&self.links, worker, session, key);
                 }
+                Effect::Note(notice) => note(&notice),
                 Effect::CloseRelay { worker } => self.relays.close(worker),
                 Effect::TellNetwork { worker, session, lease, news } => {
                     self.links.send_to_network(
@@ -95,6 +96,18 @@ impl Surroundings<State> for ClusterSurroundings {
                     );
                 }
             }
+        }
+    }
+}
+
+fn note(notice: &Notice) {
+    match notice {
+        Notice::WorkerLost { worker, silent_millis } => {
+            tracing::warn!(%worker, silent_millis, "the worker is lost; is its device on, and does its UDP get here?");
+        }
+        Notice::WorkerBack { worker } => tracing::info!(%worker, "the worker is back"),
+        Notice::Replaced { instance, from, to } => {
+            tracing::info!(%instance, %from, %to, "the instance goes to another worker");
         }
     }
 }

@@ -42,5 +42,5 @@ pub use handover::{ARRIVES_WITHIN_MILLIS, LONGEST_LAST_CALLS_MILLIS};
 pub use neighbours::Unacceptable;
 pub use observation::SETTLE_MILLIS;
 pub use placing::{BEGIN_WITHIN_MILLIS, MOVE_WITHIN_MILLIS, STOP_MARGIN_MILLIS};
-pub use reconcile::{Effect, OFFER_AGAIN_MILLIS};
+pub use reconcile::{Effect, Notice, OFFER_AGAIN_MILLIS};
 pub use state::{Change, Enrolments, Held, Instance, State, Worker};

@@ -8,7 +8,7 @@ use model::{
 };
 use placement::{Candidate, CandidateKind, Reason, Request, decide_with};
 
-use crate::{Change, Instance, SETTLE_MILLIS, State, Worker, reconcile::Plan};
+use crate::{Change, Effect, Instance, Notice, SETTLE_MILLIS, State, Worker, reconcile::Plan};
 
 /// A worker that is connected and was told to begin has this long to do so; then another gets the instance.
 pub const BEGIN_WITHIN_MILLIS: u64 = 30_000;
@@ -255,6 +255,9 @@ impl State {
         match self.choose(field.get_or_insert_with(|| self.field()), &instance, &spec) {
             Ok(worker) => {
                 let generation = instance.next_generation();
+                if let Some(from) = instance.holder() {
+                    plan.effects.push(Effect::Note(Notice::Replaced { instance: id, from, to: worker }));
+                }
                 self.place(plan, instance, worker, generation, now);
                 if let OnPartition::StopAfter(_) = spec.survival.on_partition {
                     self.settle(plan, id);

@@ -91,6 +91,34 @@ pub enum Effect {
         /// What is to be told of these anew.
         about: BTreeSet<InstanceId>,
     },
+    /// Write into the log what has been found or decided that somebody who keeps this cluster wants to know.
+    Note(Notice),
+}
+
+/// What the log tells of the life of workers and what becomes of their instances.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Notice {
+    /// A worker has been silent for too long.
+    WorkerLost {
+        /// Which one.
+        worker: WorkerId,
+        /// For how long.
+        silent_millis: u64,
+    },
+    /// A worker that was lost lives.
+    WorkerBack {
+        /// Which one.
+        worker: WorkerId,
+    },
+    /// An instance goes from a worker that is lost, or does not begin it, to another.
+    Replaced {
+        /// Which one.
+        instance: InstanceId,
+        /// Who had it.
+        from: WorkerId,
+        /// Who is to have it.
+        to: WorkerId,
+    },
 }
 
 /// The changes and effects of a pass.
@@ -153,6 +181,10 @@ impl State {
             let concerned: BTreeSet<_> = self.on_worker(worker).map(|instance| instance.id).collect();
             self.looked_at.remove(&worker);
             self.worker_seen_otherwise(worker);
+            plan.effects.push(Effect::Note(match self.contacts.lost_since(worker) {
+                Some(since) => Notice::WorkerLost { worker, silent_millis: now.millis_since(since) },
+                None => Notice::WorkerBack { worker },
+            }));
             if self.contacts.lost_since(worker).is_none() {
                 // It is back: room, and what it has needs no other place.
                 self.capacity_changed = true;

@@ -374,6 +374,7 @@ impl World {
                     self.cluster_mut(index).news.about.extend(about);
                     self.cluster_has_news(index);
                 }
+                Effect::Note(notice) => self.say(|| format!("{index} notes {notice:?}")),
             }
         }
     }

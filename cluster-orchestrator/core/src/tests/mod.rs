@@ -102,7 +102,8 @@ impl Cluster {
             Effect::SetBeats { .. }
             | Effect::AskForBeat { .. }
             | Effect::RequestReport { .. }
-            | Effect::Report { .. } => false,
+            | Effect::Report { .. }
+            | Effect::Note(_) => false,
         });
         plan
     }

@@ -170,7 +170,8 @@ impl Site {
                 | Effect::SetBeats { .. }
                 | Effect::AskForBeat { .. }
                 | Effect::RequestReport { .. }
-                | Effect::Report { .. } => {}
+                | Effect::Report { .. }
+                | Effect::Note(_) => {}
             }
         }
     }

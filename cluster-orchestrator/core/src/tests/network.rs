@@ -68,7 +68,8 @@ pub(super) fn told(cluster: &mut Cluster) -> BTreeMap<WorkerId, NetworkNews> {
             | Effect::AskForBeat { .. }
             | Effect::RequestReport { .. }
             | Effect::TellNeighbour { .. }
-            | Effect::Report { .. } => None,
+            | Effect::Report { .. }
+            | Effect::Note(_) => None,
         })
         .collect()
 }
@@ -280,7 +281,8 @@ fn each_connection_is_offered_the_relay_once_also_in_a_trusted_site() {
                 | Effect::SetBeats { .. }
                 | Effect::AskForBeat { .. }
                 | Effect::RequestReport { .. }
-                | Effect::Report { .. } => None,
+                | Effect::Report { .. }
+                | Effect::Note(_) => None,
             })
             .collect()
     };

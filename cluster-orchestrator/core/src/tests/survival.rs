@@ -3,7 +3,7 @@
 use model::{ClusterAnswer, OnPartition, OnRejoin, RefusalCode, Scheduling, Span, SpentToken, WorkerToken};
 
 use super::*;
-use crate::{BEGIN_WITHIN_MILLIS, Claim, EnrolmentRejected, STOP_MARGIN_MILLIS};
+use crate::{BEGIN_WITHIN_MILLIS, Claim, EnrolmentRejected, Notice, STOP_MARGIN_MILLIS};
 
 /// Two workers, one instance running on the first.
 pub(super) fn running(spec: ServiceSpec) -> Cluster {
@@ -60,6 +60,37 @@ fn a_lost_worker_is_noticed_within_three_seconds_and_another_gets_its_instance()
     assert_eq!(cluster.holder(0), Some(worker(2)));
     assert_eq!(cluster.told(2, 0), Some((Generation(2), Desired::Running)));
     assert_eq!(cluster.phase(0), Some(Phase::NodeScheduled));
+}
+
+#[test]
+fn it_is_noted_who_is_lost_or_back_and_what_goes_elsewhere() {
+    let mut cluster = running(small());
+    cluster.lose_the_first(2000);
+    let mut noted = Vec::new();
+    let mut look = |cluster: &mut Cluster| {
+        cluster.now.moment = cluster.now.moment.plus_millis(50);
+        let effects = cluster.state.reconcile(cluster.now).effects;
+        noted.extend(
+            effects
+                .into_iter()
+                .filter_map(|effect| if let Effect::Note(notice) = effect { Some(notice) } else { None }),
+        );
+    };
+    (0..16).for_each(|_| look(&mut cluster));
+    cluster.connect(1, 4, 1000);
+    look(&mut cluster);
+    let silent_millis = match noted.first() {
+        Some(Notice::WorkerLost { silent_millis, .. }) => *silent_millis,
+        other => panic!("{other:?}"),
+    };
+    assert!((2_000..=3_000).contains(&silent_millis), "{silent_millis}");
+    let (first, second) = (worker(1), worker(2));
+    let expected = [
+        Notice::WorkerLost { worker: first, silent_millis },
+        Notice::Replaced { instance: instance(0), from: first, to: second },
+        Notice::WorkerBack { worker: first },
+    ];
+    assert_eq!(noted, expected);
 }
 
 #[test]
