@@ -86,7 +86,7 @@ impl Beats {
                 };
                 beats.iter().filter_map(whose).collect()
             };
-            let noticed = brain.notice(move |state, now| {
+            let noticed = brain.notice_first(move |state, now| {
                 let news = known.into_iter().fold(false, |news, (worker, number, beat)| {
                     state.worker_beat(worker, number, beat.sequence, beat.load, now) || news
                 });

@@ -1,7 +1,8 @@
 //! The loop around every brain.
 //!
 //! ```text
-//!   inputs ──► (all that wait) accept / observe ──► apply ─┐
+//!   signs of life ──► (all that wait, first) ──────────────┐
+//!   inputs ──► (all that wait) accept / observe ──► apply ─┤
 //!                                                          ├─► one commit ──► replies, watchers, effects
 //!                                        reconcile(now) ───┘
 //! ```
@@ -48,11 +49,16 @@ pub struct Stopping;
 pub struct Handle<B: Brain> {
     state: Arc<RwLock<B>>,
     inputs: mpsc::Sender<Input<B>>,
+    signs_of_life: mpsc::Sender<Input<B>>,
 }
 
 impl<B: Brain> Clone for Handle<B> {
     fn clone(&self) -> Self {
-        Self { state: Arc::clone(&self.state), inputs: self.inputs.clone() }
+        Self {
+            state: Arc::clone(&self.state),
+            inputs: self.inputs.clone(),
+            signs_of_life: self.signs_of_life.clone(),
+        }
     }
 }
 
@@ -127,13 +133,30 @@ impl<B: Brain> Handle<B> {
         &self,
         notice: impl FnOnce(&mut B, Now) -> Option<Vec<B::Change>> + Send + 'static,
     ) -> Result<(), Stopping> {
-        let input: Input<B> = Box::new(move |brain, now| {
-            let noticed = notice(brain, now);
-            let news = noticed.is_some();
-            Taken { changes: noticed.unwrap_or_default(), reply: None, news }
-        });
-        self.inputs.send(input).await.map_err(|_| Stopping)
+        self.inputs.send(noticing(notice)).await.map_err(|_| Stopping)
     }
+
+    /// As [`Handle::notice`], but whatever else waits is overtaken: who is alive must not be taken for silent because
+    /// many others have something to say.
+    ///
+    /// # Errors
+    /// [`Stopping`] when nobody listens any more.
+    pub async fn notice_first(
+        &self,
+        notice: impl FnOnce(&mut B, Now) -> Option<Vec<B::Change>> + Send + 'static,
+    ) -> Result<(), Stopping> {
+        self.signs_of_life.send(noticing(notice)).await.map_err(|_| Stopping)
+    }
+}
+
+fn noticing<B: Brain>(
+    notice: impl FnOnce(&mut B, Now) -> Option<Vec<B::Change>> + Send + 'static,
+) -> Input<B> {
+    Box::new(move |brain, now| {
+        let noticed = notice(brain, now);
+        let news = noticed.is_some();
+        Taken { changes: noticed.unwrap_or_default(), reply: None, news }
+    })
 }
 
 /// What surrounds a brain: where its documents are written, and what happens after a commit.
@@ -151,14 +174,17 @@ pub trait Surroundings<B: Brain>: Send {
 pub struct Control<B: Brain> {
     handle: Handle<B>,
     inputs: mpsc::Receiver<Input<B>>,
+    signs_of_life: mpsc::Receiver<Input<B>>,
 }
 
 impl<B: Brain> Control<B> {
     /// Wraps a brain that holds what the store holds.
     #[must_use]
     pub fn new(brain: B) -> Self {
-        let (sender, inputs) = mpsc::channel(QUEUE);
-        Self { handle: Handle { state: Arc::new(RwLock::new(brain)), inputs: sender }, inputs }
+        let (inputs, waiting) = mpsc::channel(QUEUE);
+        let (signs_of_life, signs_that_wait) = mpsc::channel(TURN);
+        let handle = Handle { state: Arc::new(RwLock::new(brain)), inputs, signs_of_life };
+        Self { handle, inputs: waiting, signs_of_life: signs_that_wait }
     }
 
     /// How to reach the brain.
@@ -211,6 +237,10 @@ impl<B: Brain> Control<B> {
             };
             tokio::select! {
                 () = shutdown.cancelled() => return Ok(()),
+                sign = self.signs_of_life.recv() => match sign {
+                    Some(sign) => waiting.push(sign),
+                    None => return Ok(()),
+                },
                 received = self.inputs.recv_many(&mut waiting, TURN) => if received == 0 { return Ok(()) },
                 () = woken => {}
             }
@@ -220,7 +250,7 @@ impl<B: Brain> Control<B> {
 
     /// Takes in what waits; when to be called again.
     async fn turn(
-        &self,
+        &mut self,
         waiting: &mut Vec<Input<B>>,
         wake_at: Option<Moment>,
         store: &dyn Store,
@@ -231,6 +261,7 @@ impl<B: Brain> Control<B> {
         let mut changes = Vec::new();
         let mut replies = Vec::with_capacity(waiting.len());
         let mut due = waiting.is_empty() || wake_at.is_some_and(|moment| moment <= now.moment);
+        waiting.extend(std::iter::from_fn(|| self.signs_of_life.try_recv().ok()).take(TURN));
         for input in waiting.drain(..) {
             let taken = input(&mut state, now);
             taken.changes.iter().for_each(|change| state.apply(change.clone()));
@@ -348,6 +379,58 @@ mod tests {
         let control = Control::new(Counting(0, None));
         let ended = control.run(Arc::new(TakenOver), Nothing, CancellationToken::new()).await;
         assert!(matches!(ended, Err(StoreError::TakenOver)), "{ended:?}");
+    }
+
+    /// The number of each input, as they were taken in.
+    struct Ordered(Vec<usize>);
+
+    impl Brain for Ordered {
+        type Change = ();
+        type Effect = ();
+
+        fn apply(&mut self, (): ()) {}
+
+        fn reconcile(&mut self, _: Now) -> Plan<(), ()> {
+            Plan::default()
+        }
+    }
+
+    impl Surroundings<Ordered> for Nothing {
+        fn write(&self, (): &()) -> Write {
+            unreachable!("nothing changes")
+        }
+
+        fn after_commit(&mut self, _: &Ordered, _: &[()], _: Vec<()>) {}
+    }
+
+    #[tokio::test]
+    async fn a_sign_of_life_overtakes_what_waits() {
+        const WAITING: usize = QUEUE - 1;
+        const SIGN: usize = usize::MAX;
+        let note = |number| {
+            move |brain: &mut Ordered, _| {
+                brain.0.push(number);
+                None
+            }
+        };
+        for _ in 0..20 {
+            let control = Control::new(Ordered(Vec::new()));
+            let handle = control.handle();
+            for number in 0..WAITING {
+                handle.notice(note(number)).await.expect("there is room");
+            }
+            handle.notice_first(note(SIGN)).await.expect("there is room");
+            let directory = tempfile::tempdir().expect("a directory");
+            let store = SqliteStore::open(&directory.path().join("store"), History::NONE).expect("a store");
+            let running = tokio::spawn(control.run(Arc::new(store), Nothing, CancellationToken::new()));
+            let order = handle.ask(|brain, _| Ok::<_, Infallible>((brain.0.clone(), vec![]))).await;
+            running.abort();
+            let order = order.expect("it runs").expect("infallible");
+            let place = order.iter().position(|number| *number == SIGN).expect("it was taken in");
+            assert!(place <= TURN, "{place} were taken in before it");
+            let others: Vec<usize> = order.into_iter().filter(|number| *number != SIGN).collect();
+            assert_eq!(others, (0..WAITING).collect::<Vec<_>>(), "the others stay in their order");
+        }
     }
 
     async fn asked_after(again: Option<u64>, notices: impl AsyncFnOnce(&Handle<Counting>)) -> u64 {

@@ -41,6 +41,8 @@ async fn measure(programs: &Programs, workers: usize) -> Result<Vec<Figure>> {
     let load = Load::create(&fleet, workers).await?;
     load.place(&mut fleet, workers).await?;
     sleep(SETTLES_WITHIN).await;
+    let placed_twice = fleet.status().duplicates;
+    ensure!(placed_twice == 0, "{placed_twice} instances are at two workers before anything is killed");
     let mut told = Told { workers, figures: Vec::new() };
     everything(&mut fleet, &load, &mut told).await?;
     in_parts(&mut fleet, workers).await?;

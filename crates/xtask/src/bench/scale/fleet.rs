@@ -142,6 +142,9 @@ pub(crate) fn build() -> Result<Programs> {
     let folder = std::env::current_exe().context("find this program")?;
     let folder = folder.parent().context("this program is in a folder")?.to_owned();
     let logs = Workspace::load()?.target.join("bench").join("fleet-logs");
+    if logs.exists() {
+        fs::remove_dir_all(&logs).with_context(|| format!("remove {}", logs.display()))?;
+    }
     fs::create_dir_all(&logs).with_context(|| format!("create {}", logs.display()))?;
     Ok(Programs { folder, logs })
 }
@@ -170,7 +173,9 @@ impl Programs {
 impl Program {
     fn start(name: &'static str, command: &mut Command, logs: &Path) -> Result<Self> {
         let log = logs.join(name).with_extension("log");
-        let errors = File::create(&log).with_context(|| format!("write {}", log.display()))?;
+        // One that is started again goes on behind what the one before it wrote.
+        let errors = File::options().create(true).append(true).open(&log);
+        let errors = errors.with_context(|| format!("write {}", log.display()))?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(errors);
         let mut child = command.spawn().with_context(|| format!("start {name}"))?;
         let commands = child.stdin.take().context("the program has an input")?;
