@@ -16,7 +16,7 @@ use anyhow::Result;
 use super::{boringtun, forwarder, place::Place, probe::Server};
 
 /// As the cables of NetManager.
-const MTU: u16 = 1450;
+pub(super) const MTU: u16 = 1450;
 /// What WireGuard leaves of a usual link.
 const ENCRYPTED_MTU: u16 = 1420;
 const FORWARDER_PORT: u16 = 50105;

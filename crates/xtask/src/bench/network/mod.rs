@@ -13,13 +13,14 @@ mod ours;
 mod overlay;
 mod paths;
 mod place;
+mod plain;
 mod probe;
 
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
-use self::{by_hand::ByHand, ours::Ours, overlay::Overlay, paths::Paths};
+use self::{by_hand::ByHand, ours::Ours, overlay::Overlay, paths::Paths, plain::PlainHosts};
 use super::{
     figure::Figure,
     recovery::{ROUNDS_VARIABLE, in_lab, number},
@@ -77,9 +78,11 @@ pub(super) fn run(quick: bool) -> Result<Vec<Figure>> {
 async fn measure(mut world: World, boringtun: &Path, extent: &Extent) -> Result<Vec<Figure>> {
     let by_hand = ByHand::new(boringtun).context("make paths by hand")?;
     let mut swarm = Overlay::new(&world).await.context("make a swarm with an overlay")?;
+    let plain = PlainHosts::new(&world).context("make a VXLAN between plain hosts")?;
     let direct = Ours::new(&mut world, TRUSTED).await.context("deploy in the trusted site")?;
     let encrypted = Ours::new(&mut world, STRANGERS).await.context("deploy where links are encrypted")?;
-    let paths = Paths { by_hand: &by_hand, direct: &direct, encrypted: &encrypted, swarm: &swarm };
+    let paths =
+        Paths { by_hand: &by_hand, plain: &plain, direct: &direct, encrypted: &encrypted, swarm: &swarm };
     let mut figures = paths::measure(&paths, extent).context("measure paths")?;
     figures.extend(convergence::measure(&mut world, &mut swarm).await.context("measure convergence")?);
     figures.extend(deploy::measure(&mut world, &mut swarm, extent).await.context("measure deploying")?);

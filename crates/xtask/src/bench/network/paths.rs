@@ -10,6 +10,7 @@ use super::{
     ours::Ours,
     overlay::Overlay,
     place::Place,
+    plain::PlainHosts,
     probe,
 };
 use crate::bench::{
@@ -33,15 +34,18 @@ enum Side {
     ByHand(By),
     /// From one host to the other, without instances.
     Hosts,
+    /// The same, between hosts that have a container engine.
+    PlainHosts,
 }
 
-const SIDES: [Side; 12] = [
+const SIDES: [Side; 13] = [
     Side::ByHand(By::Cable),
     Side::OursNear,
     Side::NearItself,
     Side::ByHand(By::Route),
     Side::Hosts,
     Side::ByHand(By::Vxlan),
+    Side::PlainHosts,
     Side::OursDirect,
     Side::DirectItself,
     Side::Swarm,
@@ -54,6 +58,7 @@ const SIDES: [Side; 12] = [
 #[derive(Debug)]
 pub(super) struct Paths<'a> {
     pub(super) by_hand: &'a ByHand,
+    pub(super) plain: &'a PlainHosts,
     /// In a trusted site.
     pub(super) direct: &'a Ours,
     pub(super) encrypted: &'a Ours,
@@ -92,7 +97,8 @@ impl Side {
             Self::ByHand(By::Vxlan) => "VXLAN by hand",
             Self::ByHand(By::Forwarder) => "TUN forwarder",
             Self::ByHand(By::Boringtun) => "boringtun-cli",
-            Self::Hosts => "VXLAN alone, no instances",
+            Self::Hosts => "VXLAN alone, no instances, no engine",
+            Self::PlainHosts => "VXLAN alone, no instances",
         }
     }
 
@@ -106,6 +112,7 @@ impl Side {
             Self::Swarm => (&all.swarm.caller, all.swarm.far),
             Self::ByHand(by) => (&all.by_hand.caller, ByHand::address(by)),
             Self::Hosts => all.by_hand.between_hosts(),
+            Self::PlainHosts => (&all.plain.caller, all.plain.far),
         }
     }
 }
@@ -171,7 +178,7 @@ struct Aim {
 
 /// A new connection by the address of a service is held against one to the instance itself, over the same path: that is
 /// what service addresses cost. What the path costs is told beside it, against paths that keep no connections.
-const AIMS: [Aim; 9] = [
+const AIMS: [Aim; 10] = [
     Aim {
         ours: Side::OursNear,
         peer: Side::ByHand(By::Cable),
@@ -192,6 +199,13 @@ const AIMS: [Aim; 9] = [
         throughput: None,
         added: None,
         connections: Some(Goal::RatioAtLeast(0.9)),
+    },
+    Aim {
+        ours: Side::OursDirect,
+        peer: Side::PlainHosts,
+        throughput: Some(Goal::RatioAtLeast(0.95)),
+        added: None,
+        connections: None,
     },
     Aim {
         ours: Side::OursDirect,
