@@ -1,6 +1,6 @@
 //! What a container of an instance looks like to Docker.
 
-use std::{collections::HashMap, path::PathBuf};
+use std::{collections::HashMap, path::PathBuf, time::Duration};
 
 use bollard::models::{
     ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountType, PortBinding,
@@ -11,10 +11,15 @@ use node_core::StartOrder;
 
 use super::name_files::name_files;
 use crate::{
-    gate::{self, Gates},
+    gate::{self, GateError, Gates},
     runtime::{GENERATION_LABEL, INSTANCE_LABEL, RuntimeError, SERVICE_LABEL},
     secrets::Given,
 };
+
+/// How often to look again who has the name of a container, and how soon: the engine takes a fraction of a second to make
+/// or remove one.
+pub(super) const LOOKS_FOR_HOLDER: u32 = 20;
+pub(super) const HOLDER_LOOK_PERIOD: Duration = Duration::from_millis(50);
 
 /// A file that a container writes.
 #[derive(Debug, Clone, Copy)]
@@ -210,6 +215,19 @@ pub(super) fn name_and_tag(image: &str) -> (&str, &str) {
         Some((name, tag)) if !tag.contains('/') => (name, tag),
         Some(_) | None => (image, "latest"),
     }
+}
+
+/// Puts in place what a container behind a gate mounts.
+pub(super) fn prepare(gates: &Gates, order: &StartOrder) -> Result<(), GateError> {
+    gates.close(order.instance, order.generation)?;
+    if order.spec.single_attempt {
+        WRITTEN.into_iter().try_for_each(|file| gates.keep(order.instance, order.generation, file.name))?;
+    }
+    mounted_files(order)
+        .try_for_each(|(name, file)| gates.put(order.instance, order.generation, &name, &file.content))?;
+    name_files(order)
+        .into_iter()
+        .try_for_each(|file| gates.put(order.instance, order.generation, file.name, &file.content))
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ use model::{Generation, InstanceId, Output, Timestamp, Usage};
 use node_core::{ContainerId, ContainerSeen, ContainerState, RemoveOrder, SealedSecret, StartOrder};
 
 use self::{
-    create::{ImageCommand, WRITTEN},
+    create::ImageCommand,
     errors::{
         failure, gone_if_missing, in_words, is_being_removed, is_no_such_container, refused, status,
         unless_missing,
@@ -48,10 +48,7 @@ use super::{
     Bytes, ContainerRuntime, Executed, INSTANCE_LABEL, LastWords, LogRange, RuntimeError, RuntimeEvent,
     STOP_GRACE_SECONDS, archive, cgroup::Meter,
 };
-use crate::{
-    gate::{GateError, Gates},
-    secrets::Secrets,
-};
+use crate::{gate::Gates, secrets::Secrets};
 
 /// Bound of one request up to its answer's beginning; the executor bounds whole effects.
 const REQUEST_SECONDS: u64 = 120;
@@ -181,44 +178,55 @@ impl DockerRuntime {
         let body = match &self.gates {
             None => create::on_the_engines_network(order, given),
             Some(gates) => {
-                prepare(gates, order).map_err(refused)?;
+                create::prepare(gates, order).map_err(refused)?;
                 let command = self.image_command(&docker, &order.spec.image).await?;
                 create::behind_a_gate(order, gates, command, given)?
             }
         };
         for name in create::container_names(order) {
-            let options = CreateContainerOptionsBuilder::default().name(&name).build();
-            match docker.create_container(Some(options), body.clone()).await {
-                Ok(created) => {
-                    let container = ContainerId(created.id);
-                    self.add_files(&docker, &container, order).await?;
-                    return Ok(container);
-                }
-                Err(error) if status(&error) == Some(409) => {
-                    let holder = docker.inspect_container(&name, None::<InspectContainerOptions>).await;
-                    let holder = match holder {
-                        Ok(holder) => observe::seen(holder, self.gates.is_some()),
-                        // Taken by nobody who can be seen: a creation that a NodeEngine before this one asked for is
-                        // under way. Another name would make a second container of the same instance.
-                        Err(error) if status(&error) == Some(404) => {
-                            let detail = format!("a container named `{name}` is being made; looking again");
-                            return Err(RuntimeError::Unreachable { detail });
-                        }
-                        Err(error) => return Err(failure(error)),
-                    };
-                    if let Some(made_before) = holder.filter(|holder| {
-                        (holder.instance, holder.generation) == (order.instance, order.generation)
-                    }) {
-                        if made_before.state == ContainerState::Created {
-                            self.add_files(&docker, &made_before.id, order).await?;
-                        }
-                        return Ok(made_before.id);
+            for look in 0..=create::LOOKS_FOR_HOLDER {
+                let options = CreateContainerOptionsBuilder::default().name(&name).build();
+                match docker.create_container(Some(options), body.clone()).await {
+                    Ok(created) => {
+                        let container = ContainerId(created.id);
+                        self.add_files(&docker, &container, order).await?;
+                        return Ok(container);
                     }
+                    Err(error) if status(&error) == Some(409) => {
+                        let holder = docker.inspect_container(&name, None::<InspectContainerOptions>).await;
+                        let holder = match holder {
+                            Ok(holder) => observe::seen(holder, self.gates.is_some()),
+                            // Taken by nobody who can be seen: somebody is removing it, or a creation that a NodeEngine
+                            // before this one asked for is under way. Another name would make a second container of
+                            // the same instance.
+                            Err(error) if status(&error) == Some(404) && look < create::LOOKS_FOR_HOLDER => {
+                                tokio::time::sleep(create::HOLDER_LOOK_PERIOD).await;
+                                continue;
+                            }
+                            Err(error) if status(&error) == Some(404) => {
+                                let detail =
+                                    format!("a container named `{name}` is being made; looking again");
+                                return Err(RuntimeError::Unreachable { detail });
+                            }
+                            Err(error) => return Err(failure(error)),
+                        };
+                        if let Some(made_before) = holder.filter(|holder| {
+                            (holder.instance, holder.generation) == (order.instance, order.generation)
+                        }) {
+                            if made_before.state == ContainerState::Created {
+                                self.add_files(&docker, &made_before.id, order).await?;
+                            }
+                            return Ok(made_before.id);
+                        }
+                        break;
+                    }
+                    Err(error)
+                        if status(&error) == Some(404) && error.to_string().contains("No such image") =>
+                    {
+                        return Err(RuntimeError::ImageMissing { image: order.spec.image.clone() });
+                    }
+                    Err(error) => return Err(failure(error)),
                 }
-                Err(error) if status(&error) == Some(404) && error.to_string().contains("No such image") => {
-                    return Err(RuntimeError::ImageMissing { image: order.spec.image.clone() });
-                }
-                Err(error) => return Err(failure(error)),
             }
         }
         let [_, name] = create::container_names(order);
@@ -272,7 +280,7 @@ impl DockerRuntime {
     ) -> Result<(), RuntimeError> {
         let docker = self.docker()?;
         if let Some(gates) = &self.gates {
-            prepare(gates, order).map_err(refused)?;
+            create::prepare(gates, order).map_err(refused)?;
         }
         // After a boot nothing of them is left.
         self.secrets.give(order).map_err(refused)?;
@@ -476,19 +484,6 @@ impl ContainerRuntime for DockerRuntime {
     fn data_directory(&self) -> BoxFuture<'_, PathBuf> {
         self.data_directory().boxed()
     }
-}
-
-/// Puts in place what a container behind a gate mounts.
-fn prepare(gates: &Gates, order: &StartOrder) -> Result<(), GateError> {
-    gates.close(order.instance, order.generation)?;
-    if order.spec.single_attempt {
-        WRITTEN.into_iter().try_for_each(|file| gates.keep(order.instance, order.generation, file.name))?;
-    }
-    create::mounted_files(order)
-        .try_for_each(|(name, file)| gates.put(order.instance, order.generation, &name, &file.content))?;
-    name_files::name_files(order)
-        .into_iter()
-        .try_for_each(|file| gates.put(order.instance, order.generation, file.name, &file.content))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
