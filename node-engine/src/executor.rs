@@ -290,6 +290,7 @@ impl Hands {
                 self.tell(Observation::ContainerGone { instance, container }).await;
             }
             RuntimeError::ImageMissing { .. }
+            | RuntimeError::NameTaken { .. }
             | RuntimeError::Refused { .. }
             | RuntimeError::Unreachable { .. } => {}
         }
@@ -330,6 +331,7 @@ fn tail_of(words: &[u8]) -> String {
 fn outcome_of(error: RuntimeError, container: Option<ContainerSeen>) -> Outcome {
     match error {
         RuntimeError::ImageMissing { .. } => Outcome::ImageMissing,
+        RuntimeError::NameTaken { name } => Outcome::NameTaken { name },
         RuntimeError::Gone { .. } => Outcome::Failed { container: None, detail: error.to_string() },
         RuntimeError::Refused { detail } => Outcome::Failed { container, detail },
         RuntimeError::Unreachable { detail } => {

@@ -246,6 +246,7 @@ impl State {
             && self.contacts.is_reachable(successor)
         {
             // It is on its way there already; it need not wait until it is ready.
+            note_replaced(plan, &instance, successor);
             let mut moved = instance.clone();
             moved.tenure.succeed();
             moved.report = InstanceReport::new(id, generation, Phase::NodeScheduled, now.date);
@@ -255,9 +256,7 @@ impl State {
         match self.choose(field.get_or_insert_with(|| self.field()), &instance, &spec) {
             Ok(worker) => {
                 let generation = instance.next_generation();
-                if let Some(from) = instance.holder() {
-                    plan.effects.push(Effect::Note(Notice::Replaced { instance: id, from, to: worker }));
-                }
+                note_replaced(plan, &instance, worker);
                 self.place(plan, instance, worker, generation, now);
                 if let OnPartition::StopAfter(_) = spec.survival.on_partition {
                     self.settle(plan, id);
@@ -354,4 +353,10 @@ fn allows(spec: &ServiceSpec, worker: &Worker) -> bool {
     spec.constraints
         .iter()
         .all(|constraint| constraint.nodes.is_empty() || constraint.nodes.contains(&worker.inventory.name))
+}
+
+fn note_replaced(plan: &mut Plan, instance: &Instance, to: WorkerId) {
+    if let Some(from) = instance.holder() {
+        plan.effects.push(Effect::Note(Notice::Replaced { instance: instance.id, from, to }));
+    }
 }

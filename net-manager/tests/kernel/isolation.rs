@@ -243,12 +243,14 @@ impl Flow {
 /// What somebody hears who goes on talking although it is no longer allowed: not with the first word perhaps, which a
 /// packet of before may have left a passage for.
 fn cut(end: &mut TcpStream) -> Option<ErrorKind> {
+    end.set_read_timeout(Some(Duration::from_millis(100))).expect("a deadline");
     let begin = Instant::now();
     while begin.elapsed() < PATIENCE {
-        if let Err(error) = end.write_all(b"?") {
-            return Some(error.kind());
+        // Only a packet learns of it, and what answers it is heard by reading.
+        match end.write_all(b"?").and_then(|()| end.read_exact(&mut [0; 1])) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            answered => return answered.err().map(|error| error.kind()),
         }
-        std::thread::sleep(Duration::from_millis(10));
     }
     None
 }

@@ -9,6 +9,13 @@ pub const LONGEST_DELAY_MILLIS: u64 = 60_000;
 /// one which works for a few minutes and then ends, again and again, is not started at once each time.
 pub const STEADY_AFTER_MILLIS: u64 = 600_000;
 
+/// How soon an instance is begun again whose container's name is still taken. The engine takes a fraction of a second to
+/// make or remove a container.
+pub(crate) const NAME_RETRY_MILLIS: u64 = 50;
+
+/// For how long that is no failure.
+pub(crate) const NAME_PATIENCE_MILLIS: u64 = 1000;
+
 /// The wait before attempt `attempts` (0 is the first): none, then 1 s doubling up to 60 s. Up to a fifth is
 /// taken off by `seed`, so that many instances that failed together do not return together.
 pub(crate) fn delay_millis(attempts: u32, seed: u64) -> u64 {

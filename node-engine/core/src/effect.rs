@@ -243,6 +243,12 @@ pub enum Outcome {
     },
     /// `CreateAndStart`: its image is not on the device. Nothing was made.
     ImageMissing,
+    /// `CreateAndStart`: its name is taken by a container that cannot be seen, as the engine is still making or removing
+    /// it. Nothing was made: under another name it would be the second of one instance.
+    NameTaken {
+        /// The name.
+        name: String,
+    },
     /// `Start`: somebody removed it, or is about to have done so. It will not run again.
     Gone {
         /// Which.

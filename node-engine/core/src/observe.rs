@@ -9,7 +9,7 @@ use crate::{
     backoff::{delay_millis, seed_of},
     node::Listing,
     runs::at_the_start,
-    tracked::{Network, Operation, OperationKind, Tracked},
+    tracked::{NameTaken, Network, Operation, OperationKind, Tracked},
 };
 
 impl Node {
@@ -203,6 +203,7 @@ impl Node {
         let image = self.spec(id).map(|spec| spec.image.clone());
         let Some(tracked) = self.instances.get_mut(&id) else { return };
         tracked.touched = self.sequence;
+        let name_taken = tracked.name_taken.take();
         match (operation.kind, outcome) {
             (
                 OperationKind::Starting { generation, again },
@@ -251,6 +252,10 @@ impl Node {
                 }
                 None => {}
             },
+            (OperationKind::Starting { .. }, Outcome::NameTaken { name }) => {
+                let since = name_taken.map_or(now.moment, |before| before.since);
+                tracked.name_taken(now, id, NameTaken { name, since });
+            }
             (OperationKind::Attaching { container }, Outcome::Attached { addresses }) => {
                 if let Some(attached) = tracked.containers.get_mut(&container)
                     && let ContainerState::Running { held, .. } = &mut attached.state
@@ -316,6 +321,7 @@ fn reason(outcome: Outcome) -> String {
         | Outcome::Started { .. }
         | Outcome::Held { .. }
         | Outcome::ImageMissing
+        | Outcome::NameTaken { .. }
         | Outcome::Gone { .. }
         | Outcome::Attached { .. }
         | Outcome::Stopped(_)

@@ -194,7 +194,8 @@ impl Node {
             if !self.engine.looked {
                 return (Phase::Creating, "waiting for the container engine".to_owned());
             }
-            return creating_or_failed(replaced);
+            let waits = tracked.name_taken.as_ref().map(ToString::to_string);
+            return creating_or_failed(waits.unwrap_or(replaced));
         };
         match container.state {
             ContainerState::Created => match self.not_started(wanted, tracked) {

@@ -5,9 +5,9 @@ use model::{InstanceId, LastExit, Now, Output, Timestamp};
 
 use crate::{
     ContainerSeen, ContainerState, Exit, ImageHealth, STEADY_AFTER_MILLIS, StopCause,
-    backoff::{delay_millis, seed_of},
+    backoff::{NAME_PATIENCE_MILLIS, NAME_RETRY_MILLIS, delay_millis, seed_of},
     probing::Probing,
-    tracked::{Container, LastWords, Network, OperationKind, Tracked},
+    tracked::{Container, LastWords, NameTaken, Network, OperationKind, Tracked},
 };
 
 /// What is told twice of one start or end is told within this, whatever tells it: a start takes no longer. Dates
@@ -38,6 +38,15 @@ impl Tracked {
         self.attempts = self.attempts.saturating_add(1);
         self.retry_at = Some(now.moment.plus_millis(delay_millis(self.attempts, seed_of(id))));
         self.failure = Some(detail);
+    }
+
+    /// Begins again soon, until that has gone on for so long that it is a failure.
+    pub(crate) fn name_taken(&mut self, now: Now, id: InstanceId, taken: NameTaken) {
+        if now.moment >= taken.since.plus_millis(NAME_PATIENCE_MILLIS) {
+            return self.failed(now, id, taken.to_string());
+        }
+        self.name_taken = Some(taken);
+        self.retry_at = Some(now.moment.plus_millis(NAME_RETRY_MILLIS));
     }
 
     /// Takes note of a container's state, unless it is known already.

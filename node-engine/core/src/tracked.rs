@@ -1,6 +1,6 @@
 //! All that is remembered about one instance.
 
-use std::{cmp::Reverse, collections::BTreeMap, net::IpAddr};
+use std::{cmp::Reverse, collections::BTreeMap, fmt, net::IpAddr};
 
 use model::{
     AssignedInstance, Desired, Generation, InstanceReport, LastExit, Moment, ServiceSpec, Timestamp, Usage,
@@ -32,6 +32,8 @@ pub(crate) struct Tracked {
     pub(crate) failure: Option<String>,
     /// Its image was fetched for the attempt under way.
     pub(crate) image_fetched: bool,
+    /// The name that its container is waiting for.
+    pub(crate) name_taken: Option<NameTaken>,
     pub(crate) restarts: u32,
     pub(crate) last_exit: Option<LastExit>,
     /// The cluster was told over this connection what it wrote as its output.
@@ -79,6 +81,24 @@ pub(crate) enum OperationKind {
     Removing {
         generation: Generation,
     },
+}
+
+/// A name that the engine has not freed yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NameTaken {
+    pub(crate) name: String,
+    /// When it was first found taken.
+    pub(crate) since: Moment,
+}
+
+impl fmt::Display for NameTaken {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "the container engine is still making or removing a container named `{}`; trying again",
+            self.name
+        )
+    }
 }
 
 /// Output to read.
@@ -197,6 +217,7 @@ impl Tracked {
         self.stop_again_at = None;
         self.failure = None;
         self.image_fetched = false;
+        self.name_taken = None;
         self.leaving = None;
     }
 

@@ -455,3 +455,46 @@ fn an_end_without_a_date_is_one_the_engine_made_up_at_its_start() {
     world.settle();
     assert!(is_running(&world));
 }
+
+#[test]
+fn a_name_that_the_engine_frees_soon_delays_an_instance_and_fails_nothing() {
+    let (mut world, id) = one_running();
+    world.name_taken = true;
+    world.snatch(&id, false);
+    for _ in 0..8 {
+        world.settle();
+        let waits =
+            "the container engine is still making or removing a container named `web-0`; trying again";
+        assert_eq!(world.state(0), (Phase::Creating, false, waits.to_owned()));
+        let again = world.wake_at.expect("it is begun again").0 - world.now.moment.0;
+        assert!((1..=100).contains(&again), "{again}");
+        world.pass(again);
+    }
+    world.name_taken = false;
+    world.settle();
+    assert_eq!((world.phase(0), world.detail(0)), (Some(Phase::Running), String::new()));
+    assert!(is_running(&world));
+}
+
+#[test]
+fn a_name_that_the_engine_keeps_is_a_failure_with_growing_pauses() {
+    let (mut world, id) = one_running();
+    world.name_taken = true;
+    world.snatch(&id, false);
+    let mut begun = 0;
+    for _ in 0..2000 {
+        let effects = world.plan();
+        begun += effects.iter().filter(|effect| matches!(effect, Effect::CreateAndStart(_))).count();
+        while !world.under_way.is_empty() {
+            world.carry_out_next(Fate::Done);
+        }
+        world.pass(10);
+    }
+    assert_eq!(world.phase(0), Some(Phase::Failed));
+    assert!(world.detail(0).contains("container named `web-0`"));
+    // Twenty seconds: rounds of a second each, with some 1, 2, 4 and 8 seconds between them.
+    assert!((50..110).contains(&begun), "{begun}");
+    world.name_taken = false;
+    world.rest();
+    assert_eq!(world.phase(0), Some(Phase::Running));
+}

@@ -184,6 +184,12 @@ pub enum RuntimeError {
         /// Its reference.
         image: String,
     },
+    /// The engine is still making or removing a container that cannot be seen.
+    #[error("the container engine is still making or removing a container named `{name}`")]
+    NameTaken {
+        /// Its name.
+        name: String,
+    },
     /// The container no longer exists.
     #[error("container {container} no longer exists")]
     Gone {

@@ -39,6 +39,21 @@ impl Cluster {
         self.reconcile();
     }
 
+    /// What is noted within so many twentieths of a second.
+    fn noted(&mut self, looks: u32) -> Vec<Notice> {
+        let mut noted = Vec::new();
+        for _ in 0..looks {
+            self.now.moment = self.now.moment.plus_millis(50);
+            let effects = self.state.reconcile(self.now).effects;
+            noted.extend(
+                effects
+                    .into_iter()
+                    .filter_map(|effect| if let Effect::Note(notice) = effect { Some(notice) } else { None }),
+            );
+        }
+        noted
+    }
+
     pub(super) fn ask(&mut self, wish: ClusterRequest) -> ClusterAnswer {
         let (answer, changes) = self.state.request(&wish, self.now);
         self.apply(changes);
@@ -66,19 +81,9 @@ fn a_lost_worker_is_noticed_within_three_seconds_and_another_gets_its_instance()
 fn it_is_noted_who_is_lost_or_back_and_what_goes_elsewhere() {
     let mut cluster = running(small());
     cluster.lose_the_first(2000);
-    let mut noted = Vec::new();
-    let mut look = |cluster: &mut Cluster| {
-        cluster.now.moment = cluster.now.moment.plus_millis(50);
-        let effects = cluster.state.reconcile(cluster.now).effects;
-        noted.extend(
-            effects
-                .into_iter()
-                .filter_map(|effect| if let Effect::Note(notice) = effect { Some(notice) } else { None }),
-        );
-    };
-    (0..16).for_each(|_| look(&mut cluster));
+    let mut noted = cluster.noted(16);
     cluster.connect(1, 4, 1000);
-    look(&mut cluster);
+    noted.extend(cluster.noted(1));
     let silent_millis = match noted.first() {
         Some(Notice::WorkerLost { silent_millis, .. }) => *silent_millis,
         other => panic!("{other:?}"),
@@ -91,6 +96,22 @@ fn it_is_noted_who_is_lost_or_back_and_what_goes_elsewhere() {
         Notice::WorkerBack { worker: first },
     ];
     assert_eq!(noted, expected);
+}
+
+#[test]
+fn it_is_noted_too_what_was_on_its_way_elsewhere_when_its_worker_was_lost() {
+    let mut cluster = running(small());
+    cluster.schedule(1, Scheduling::Draining);
+    cluster.reconcile();
+    let (first, second) = (worker(1), worker(2));
+    assert_eq!(cluster.holder(0), Some(first), "its successor has yet to begin");
+    cluster.lose_the_first(2000);
+    let noted = cluster.noted(16);
+    assert!(
+        matches!(noted.first(), Some(Notice::WorkerLost { worker, .. }) if *worker == first),
+        "{noted:?}"
+    );
+    assert_eq!(noted[1..], [Notice::Replaced { instance: instance(0), from: first, to: second }]);
 }
 
 #[test]

@@ -31,6 +31,8 @@ pub(crate) struct World {
     pub(crate) now: Now,
     pub(crate) engine: BTreeMap<ContainerId, ContainerSeen>,
     pub(crate) images_missing: BTreeSet<String>,
+    /// The engine is still removing a container that it does not list any more.
+    pub(crate) name_taken: bool,
     pub(crate) under_way: VecDeque<Submission>,
     /// Every assignment ever applied, newest last.
     pub(crate) assignments: Vec<Assignment>,
@@ -123,6 +125,7 @@ impl World {
             now,
             engine: BTreeMap::new(),
             images_missing: BTreeSet::new(),
+            name_taken: false,
             under_way: VecDeque::new(),
             assignments: Vec::new(),
             removed: Vec::new(),
@@ -299,6 +302,9 @@ impl World {
             Effect::CreateAndStart(order) => {
                 if self.images_missing.contains(&order.spec.image) {
                     return Outcome::ImageMissing;
+                }
+                if self.name_taken {
+                    return Outcome::NameTaken { name: "web-0".to_owned() };
                 }
                 let there = self
                     .engine

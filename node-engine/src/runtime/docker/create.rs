@@ -1,6 +1,6 @@
 //! What a container of an instance looks like to Docker.
 
-use std::{collections::HashMap, path::PathBuf, time::Duration};
+use std::{collections::HashMap, path::PathBuf};
 
 use bollard::models::{
     ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountType, PortBinding,
@@ -15,11 +15,6 @@ use crate::{
     runtime::{GENERATION_LABEL, INSTANCE_LABEL, RuntimeError, SERVICE_LABEL},
     secrets::Given,
 };
-
-/// How often to look again who has the name of a container, and how soon: the engine takes a fraction of a second to make
-/// or remove one.
-pub(super) const LOOKS_FOR_HOLDER: u32 = 20;
-pub(super) const HOLDER_LOOK_PERIOD: Duration = Duration::from_millis(50);
 
 /// A file that a container writes.
 #[derive(Debug, Clone, Copy)]

@@ -53,6 +53,7 @@ pub(super) fn gone_if_missing(error: RuntimeError, container: &ContainerId) -> R
         }
         RuntimeError::Refused { .. }
         | RuntimeError::ImageMissing { .. }
+        | RuntimeError::NameTaken { .. }
         | RuntimeError::Gone { .. }
         | RuntimeError::Unreachable { .. } => error,
     }
@@ -62,8 +63,9 @@ pub(super) fn gone_if_missing(error: RuntimeError, container: &ContainerId) -> R
 pub(super) fn in_words(what: &str, error: RuntimeError) -> RuntimeError {
     match error {
         RuntimeError::Refused { detail } => RuntimeError::Refused { detail: format!("{what}: {detail}") },
-        RuntimeError::ImageMissing { .. } | RuntimeError::Gone { .. } | RuntimeError::Unreachable { .. } => {
-            error
-        }
+        RuntimeError::ImageMissing { .. }
+        | RuntimeError::NameTaken { .. }
+        | RuntimeError::Gone { .. }
+        | RuntimeError::Unreachable { .. } => error,
     }
 }

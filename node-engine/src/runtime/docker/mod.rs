@@ -184,49 +184,34 @@ impl DockerRuntime {
             }
         };
         for name in create::container_names(order) {
-            for look in 0..=create::LOOKS_FOR_HOLDER {
-                let options = CreateContainerOptionsBuilder::default().name(&name).build();
-                match docker.create_container(Some(options), body.clone()).await {
-                    Ok(created) => {
-                        let container = ContainerId(created.id);
-                        self.add_files(&docker, &container, order).await?;
-                        return Ok(container);
-                    }
-                    Err(error) if status(&error) == Some(409) => {
-                        let holder = docker.inspect_container(&name, None::<InspectContainerOptions>).await;
-                        let holder = match holder {
-                            Ok(holder) => observe::seen(holder, self.gates.is_some()),
-                            // Taken by nobody who can be seen: somebody is removing it, or a creation that a NodeEngine
-                            // before this one asked for is under way. Another name would make a second container of
-                            // the same instance.
-                            Err(error) if status(&error) == Some(404) && look < create::LOOKS_FOR_HOLDER => {
-                                tokio::time::sleep(create::HOLDER_LOOK_PERIOD).await;
-                                continue;
-                            }
-                            Err(error) if status(&error) == Some(404) => {
-                                let detail =
-                                    format!("a container named `{name}` is being made; looking again");
-                                return Err(RuntimeError::Unreachable { detail });
-                            }
-                            Err(error) => return Err(failure(error)),
-                        };
-                        if let Some(made_before) = holder.filter(|holder| {
-                            (holder.instance, holder.generation) == (order.instance, order.generation)
-                        }) {
-                            if made_before.state == ContainerState::Created {
-                                self.add_files(&docker, &made_before.id, order).await?;
-                            }
-                            return Ok(made_before.id);
-                        }
-                        break;
-                    }
-                    Err(error)
-                        if status(&error) == Some(404) && error.to_string().contains("No such image") =>
-                    {
-                        return Err(RuntimeError::ImageMissing { image: order.spec.image.clone() });
-                    }
-                    Err(error) => return Err(failure(error)),
+            let options = CreateContainerOptionsBuilder::default().name(&name).build();
+            match docker.create_container(Some(options), body.clone()).await {
+                Ok(created) => {
+                    let container = ContainerId(created.id);
+                    self.add_files(&docker, &container, order).await?;
+                    return Ok(container);
                 }
+                Err(error) if status(&error) == Some(409) => {
+                    let holder = docker.inspect_container(&name, None::<InspectContainerOptions>).await;
+                    let holder = holder.map_err(|error| match status(&error) {
+                        Some(404) => RuntimeError::NameTaken { name },
+                        Some(_) | None => failure(error),
+                    })?;
+                    let of_the_order = |seen: &ContainerSeen| {
+                        (seen.instance, seen.generation) == (order.instance, order.generation)
+                    };
+                    let holder = observe::seen(holder, self.gates.is_some());
+                    if let Some(made_before) = holder.filter(of_the_order) {
+                        if made_before.state == ContainerState::Created {
+                            self.add_files(&docker, &made_before.id, order).await?;
+                        }
+                        return Ok(made_before.id);
+                    }
+                }
+                Err(error) if status(&error) == Some(404) && error.to_string().contains("No such image") => {
+                    return Err(RuntimeError::ImageMissing { image: order.spec.image.clone() });
+                }
+                Err(error) => return Err(failure(error)),
             }
         }
         let [_, name] = create::container_names(order);
