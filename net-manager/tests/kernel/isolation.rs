@@ -246,10 +246,10 @@ fn cut(end: &mut TcpStream) -> Option<ErrorKind> {
     end.set_read_timeout(Some(Duration::from_millis(100))).expect("a deadline");
     let begin = Instant::now();
     while begin.elapsed() < PATIENCE {
-        // Only a packet learns of it, and what answers it is heard by reading.
+        // Only a packet learns of it, and what answers it is heard by reading: after such a first word, if it came.
         match end.write_all(b"?").and_then(|()| end.read_exact(&mut [0; 1])) {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            answered => return answered.err().map(|error| error.kind()),
+            Err(error) if error.kind() != ErrorKind::WouldBlock => return Some(error.kind()),
+            Ok(()) | Err(_) => {}
         }
     }
     None
