@@ -9,8 +9,42 @@ use cluster_core::Change;
 use model::InstanceId;
 use tokio::{
     sync::Notify,
-    time::{Instant, sleep_until},
+    time::{Duration, Instant, sleep_until},
 };
+
+/// Sums alone wait as long as this after the report before, and longer while they go on changing: each report adds up
+/// all workers, and while many join each of them changes the sums.
+const BETWEEN_SUMS: Duration = Duration::from_millis(100);
+/// They wait no longer.
+const LONGEST_BETWEEN_SUMS: Duration = Duration::from_millis(800);
+
+/// When sums alone may be told.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    last: Instant,
+    between: Duration,
+}
+
+impl Pace {
+    pub(crate) const fn new(now: Instant) -> Self {
+        Self { last: now, between: BETWEEN_SUMS }
+    }
+
+    pub(crate) fn next(&self) -> Instant {
+        self.last + self.between
+    }
+
+    /// A report of nothing but sums is made: the next one waits twice as long, unless they had come to rest.
+    pub(crate) fn sums_alone(&mut self, now: Instant) {
+        let rested = now.duration_since(self.last) > 2 * self.between;
+        self.between = if rested { BETWEEN_SUMS } else { (2 * self.between).min(LONGEST_BETWEEN_SUMS) };
+    }
+
+    /// A report has been told.
+    pub(crate) const fn told(&mut self, now: Instant) {
+        self.last = now;
+    }
+}
 
 #[derive(Debug, Default)]
 pub(crate) struct News {
@@ -56,12 +90,30 @@ impl News {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use model::ServiceId;
     use tokio::time::timeout;
 
     use super::*;
+
+    #[test]
+    fn sums_that_go_on_changing_wait_longer_and_longer() {
+        let begin = Instant::now();
+        let mut pace = Pace::new(begin);
+        let waits = |pace: &mut Pace, later: Duration| {
+            let (due, before) = (pace.next(), pace.last);
+            pace.sums_alone(due + later);
+            pace.told(due + later);
+            (due - before).as_millis()
+        };
+        let busy = [0; 6].map(|_| waits(&mut pace, Duration::from_millis(5)));
+        assert_eq!(busy, [100, 200, 400, 800, 800, 800]);
+        assert_eq!(waits(&mut pace, Duration::from_secs(2)), 800, "they rested");
+        assert_eq!(waits(&mut pace, Duration::ZERO), 100);
+        // Reports of instances in between delay sums, and no more than that.
+        let now = pace.next();
+        pace.told(now);
+        assert_eq!((pace.next() - now).as_millis(), 200);
+    }
 
     #[tokio::test]
     async fn sums_wait_and_instances_do_not() {

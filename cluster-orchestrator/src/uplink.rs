@@ -20,7 +20,13 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Streaming, transport::Channel};
 
-use crate::{Brain, Config, certifier::Certifier, links::Links, news::News, relays::Relays};
+use crate::{
+    Brain, Config,
+    certifier::Certifier,
+    links::Links,
+    news::{News, Pace},
+    relays::Relays,
+};
 
 /// How often the root hears of loads and usage when nothing else happens.
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -28,8 +34,6 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 const GOOD: Duration = Duration::from_secs(10);
 /// Many instances change together; what changes within this is told at once.
 const BETWEEN_REPORTS: Duration = Duration::from_millis(10);
-/// Sums alone are told as often as this: each adds up all workers, and while many join each of them changes the sums.
-const BETWEEN_SUMS: Duration = Duration::from_millis(100);
 /// Messages on their way to the root.
 const OUTBOX: usize = 1024;
 const LARGEST_MESSAGE: usize = 64 << 20;
@@ -242,7 +246,7 @@ async fn report(brain: &Brain, news: &News, outbox: &mpsc::Sender<v1::ClusterToR
     let mut heartbeat = interval(HEARTBEAT);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut told = Told::default();
-    let mut last = Instant::now();
+    let mut pace = Pace::new(Instant::now());
     loop {
         let report = tokio::select! {
             // First, so that a new connection begins with everything.
@@ -252,15 +256,18 @@ async fn report(brain: &Brain, news: &News, outbox: &mpsc::Sender<v1::ClusterToR
                 news.take();
                 told.what_is_new(brain.read().await.report(told.reports + 1, daemon::present()))
             }
-            () = news.wait(last + BETWEEN_SUMS) => {
+            () = news.wait(pace.next()) => {
                 let about = news.take();
+                if about.is_empty() {
+                    pace.sums_alone(Instant::now());
+                }
                 told.of_some(brain.read().await.report_about(&about, told.reports + 1, daemon::present()))
             }
         };
         if send(outbox, cluster_to_root::Message::Report((&report).into())).await.is_err() {
             return "the root stopped listening".to_owned();
         }
-        last = Instant::now();
+        pace.told(Instant::now());
         tokio::time::sleep(BETWEEN_REPORTS).await;
     }
 }
