@@ -2,13 +2,15 @@
 
 use std::{
     collections::BTreeMap,
+    convert::Infallible,
     net::SocketAddr,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use anyhow::Context;
+use cluster_core::State;
 use link::{BeatListener, DatagramSession};
-use model::WorkerId;
+use model::{Now, WorkerId};
 use proto::v1;
 
 use crate::Brain;
@@ -75,30 +77,76 @@ impl Beats {
         }
     }
 
-    /// Passes beats on to the brain until that ends.
-    pub(crate) async fn pass_on(&self, brain: &Brain) {
+    /// Has the brain take in what comes.
+    pub(crate) async fn ring(&self, brain: &Brain) -> Infallible {
         loop {
-            let beats = self.listener.recv().await;
-            let known: Vec<(WorkerId, u64, link::Beat)> = {
-                let sessions = self.sessions();
-                let whose = |beat: &link::Beat| {
-                    sessions.by_beat.get(&beat.session).map(|(worker, number)| (*worker, *number, *beat))
-                };
-                beats.iter().filter_map(whose).collect()
-            };
-            let noticed = brain.notice_first(move |state, now| {
-                let news = known.into_iter().fold(false, |news, (worker, number, beat)| {
-                    state.worker_beat(worker, number, beat.sequence, beat.load, now) || news
-                });
-                news.then(Vec::new)
-            });
-            if noticed.await.is_err() {
-                return;
+            self.listener.rung().await;
+            brain.ring();
+        }
+    }
+
+    /// Tells the brain of the beats that have come; whether they leave it something to decide.
+    pub(crate) fn take_in(&self, state: &mut State, now: Now) -> bool {
+        let beats = self.listener.take_in();
+        let sessions = self.sessions();
+        let mut news = false;
+        for beat in beats {
+            if let Some((worker, number)) = sessions.by_beat.get(&beat.session) {
+                news |= state.worker_beat(*worker, *number, beat.sequence, beat.load, now);
             }
         }
+        news
     }
 
     fn sessions(&self) -> MutexGuard<'_, Sessions> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::Ipv4Addr, time::Duration};
+
+    use model::{Brain as _, Load, Moment, Resources, Timestamp, WorkerInventory};
+    use tokio::sync::watch;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_beat_that_has_come_counts_though_nobody_was_woken_for_it() {
+        const PATIENCE: Duration = Duration::from_secs(10);
+        let at = |millis| Now { date: Timestamp(millis), moment: Moment(millis) };
+        let id = WorkerId::new(uuid::Uuid::from_u128(1));
+        let inventory = WorkerInventory {
+            name: "pi-1".to_owned(),
+            architecture: "arm64".to_owned(),
+            allocatable: Resources::default(),
+            capabilities: Vec::new(),
+        };
+        let mut state = State::default();
+        let from = Ipv4Addr::LOCALHOST.into();
+        for change in state.worker_connected(id, 1, inventory, from, at(1000)) {
+            state.apply(change);
+        }
+        let beats = Beats::bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a free port");
+        beats.connected(id, 1);
+        let order = beats.order(id, 1, 60_000).expect("it is connected");
+        let key = order.key.try_into().expect("32 bytes");
+        let session = DatagramSession { id: order.id, key };
+        let parent = beats.listener.local_addr().expect("bound").to_string();
+        let (_interval, told) = watch::channel(PATIENCE);
+        let (_load, load) = watch::channel(Load::default());
+        let beating = tokio::spawn(async move { link::send_beats(&parent, session, told, load).await });
+
+        let taken_in = async {
+            while !beats.take_in(&mut state, at(2000)) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, taken_in).await.expect("it comes");
+        let worker = state.workers().next().expect("it is known");
+        assert_eq!(state.worker_status(worker, at(2100)).silent_millis, Some(100));
+        assert!(!beats.take_in(&mut state, at(3000)), "it is taken in once");
+        beating.abort();
     }
 }

@@ -287,7 +287,7 @@ async fn hear_knocks(knocks: Arc<Notify>, brain: Brain) {
     let hear = async {
         loop {
             knocks.notified().await;
-            let noticed = brain.notice_first(|state, now| {
+            let noticed = brain.notice(|state, now| {
                 state.somebody_knocked(now);
                 None
             });

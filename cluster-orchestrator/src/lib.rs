@@ -112,13 +112,12 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
         async { downlink.serve(listener, credentials.follow()).await.context("serve the workers") },
         async {
             // Tasks of their own: beats and what is relayed come all the time.
-            let beats = AbortOnDropHandle::new(tokio::spawn(async move { beats.pass_on(&to_beats).await }));
+            let _beats = AbortOnDropHandle::new(tokio::spawn(async move { beats.ring(&to_beats).await }));
             let _relays = AbortOnDropHandle::new(tokio::spawn(async move { relays.serve(&to_relays).await }));
             // In a box: it is what this daemon does most, and large.
             let holding = Box::pin(uplink.hold());
             tokio::select! {
                 () = holding => {}
-                _ended = beats => {}
                 () = shutdown.cancelled() => {}
             }
             Ok(())

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cluster_core::{Change, Effect, Notice, State};
 use control::Surroundings;
 use link::{Revocations, Revoked, Sealer, SealingKey};
-use model::{Assignment, WorkerId};
+use model::{Assignment, Now, WorkerId};
 use proto::v1;
 use store::Write;
 
@@ -54,6 +54,10 @@ impl ClusterSurroundings {
 impl Surroundings<State> for ClusterSurroundings {
     fn write(&self, change: &Change) -> Write {
         documents::write(change)
+    }
+
+    fn take_in(&mut self, state: &mut State, now: Now) -> bool {
+        self.beats.take_in(state, now)
     }
 
     fn after_commit(&mut self, state: &State, changes: &[Change], effects: Vec<Effect>) {

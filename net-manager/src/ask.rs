@@ -32,6 +32,10 @@ pub fn describe_status(port: u16, key_file: &Path) -> anyhow::Result<String> {
         format!("subnet v4  {}", shown(status.subnet_v4)),
         format!("subnet v6  {}", shown(status.subnet_v6)),
         format!("instances  {}", status.instances),
+        format!(
+            "passages   {}",
+            if status.passages { "yes" } else { "no: the log says what the kernel lacks" }
+        ),
         format!("certificate {}", shown(status.certificate_seconds_left.map(days_left))),
     ];
     if !status.detail.is_empty() {

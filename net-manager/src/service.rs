@@ -454,6 +454,7 @@ impl<D: Datapath> Service<D> {
             subnet_v4: subnet.map(|subnet| subnet.v4.to_string()),
             subnet_v6: subnet.map(|subnet| subnet.v6.to_string()),
             instances: self.state.attachments().len(),
+            passages: self.datapath.has_passages(),
             certificate_seconds_left: certificate
                 .map(|(lifetime, now)| lifetime.expires.millis_since(now) / 1000),
         }

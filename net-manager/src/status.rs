@@ -37,6 +37,8 @@ pub struct Status {
     pub subnet_v6: Option<String>,
     /// How many instances are attached.
     pub instances: usize,
+    /// Whether packets of known connections leave the rules early; `false` where the kernel lacks what it takes.
+    pub passages: bool,
     /// How long the certificate is good; `None` while there is none.
     pub certificate_seconds_left: Option<u64>,
 }

@@ -1,7 +1,7 @@
 //! The loop around every brain.
 //!
 //! ```text
-//!   signs of life ──► (all that wait, first) ──────────────┐
+//!   what waits outside ──► (first) take in ────────────────┐
 //!   inputs ──► (all that wait) accept / observe ──► apply ─┤
 //!                                                          ├─► one commit ──► replies, watchers, effects
 //!                                        reconcile(now) ───┘
@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use model::{Brain, Moment, Now};
 use store::{Store, StoreError, Write};
-use tokio::sync::{RwLock, RwLockReadGuard, mpsc, oneshot};
+use tokio::sync::{Notify, RwLock, RwLockReadGuard, mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 pub use documents::{document, load_all};
@@ -49,16 +49,12 @@ pub struct Stopping;
 pub struct Handle<B: Brain> {
     state: Arc<RwLock<B>>,
     inputs: mpsc::Sender<Input<B>>,
-    signs_of_life: mpsc::Sender<Input<B>>,
+    bell: Arc<Notify>,
 }
 
 impl<B: Brain> Clone for Handle<B> {
     fn clone(&self) -> Self {
-        Self {
-            state: Arc::clone(&self.state),
-            inputs: self.inputs.clone(),
-            signs_of_life: self.signs_of_life.clone(),
-        }
+        Self { state: Arc::clone(&self.state), inputs: self.inputs.clone(), bell: Arc::clone(&self.bell) }
     }
 }
 
@@ -133,36 +129,31 @@ impl<B: Brain> Handle<B> {
         &self,
         notice: impl FnOnce(&mut B, Now) -> Option<Vec<B::Change>> + Send + 'static,
     ) -> Result<(), Stopping> {
-        self.inputs.send(noticing(notice)).await.map_err(|_| Stopping)
+        let input: Input<B> = Box::new(move |brain, now| {
+            let noticed = notice(brain, now);
+            let news = noticed.is_some();
+            Taken { changes: noticed.unwrap_or_default(), reply: None, news }
+        });
+        self.inputs.send(input).await.map_err(|_| Stopping)
     }
 
-    /// As [`Handle::notice`], but whatever else waits is overtaken: who is alive must not be taken for silent because
-    /// many others have something to say.
-    ///
-    /// # Errors
-    /// [`Stopping`] when nobody listens any more.
-    pub async fn notice_first(
-        &self,
-        notice: impl FnOnce(&mut B, Now) -> Option<Vec<B::Change>> + Send + 'static,
-    ) -> Result<(), Stopping> {
-        self.signs_of_life.send(noticing(notice)).await.map_err(|_| Stopping)
+    /// Something has come that [`Surroundings::take_in`] reads: it does so with the next turn, which begins at once.
+    pub fn ring(&self) {
+        self.bell.notify_one();
     }
-}
-
-fn noticing<B: Brain>(
-    notice: impl FnOnce(&mut B, Now) -> Option<Vec<B::Change>> + Send + 'static,
-) -> Input<B> {
-    Box::new(move |brain, now| {
-        let noticed = notice(brain, now);
-        let news = noticed.is_some();
-        Taken { changes: noticed.unwrap_or_default(), reply: None, news }
-    })
 }
 
 /// What surrounds a brain: where its documents are written, and what happens after a commit.
 pub trait Surroundings<B: Brain>: Send {
     /// The stored form of a change.
     fn write(&self, change: &B::Change) -> Write;
+
+    /// Reads what has come and still waits where it came, and tells the brain; whether that leaves something to decide.
+    /// Called at the beginning of every turn, before anything that was told: a brain that judges who is silent must not
+    /// overlook a word that has arrived. Must not wait for anything.
+    fn take_in(&mut self, _brain: &mut B, _now: Now) -> bool {
+        false
+    }
 
     /// Called after every turn: `changes` are durable, `state` is what readers see now, `effects` are to be started.
     /// Must not wait for anything.
@@ -174,7 +165,6 @@ pub trait Surroundings<B: Brain>: Send {
 pub struct Control<B: Brain> {
     handle: Handle<B>,
     inputs: mpsc::Receiver<Input<B>>,
-    signs_of_life: mpsc::Receiver<Input<B>>,
 }
 
 impl<B: Brain> Control<B> {
@@ -182,9 +172,8 @@ impl<B: Brain> Control<B> {
     #[must_use]
     pub fn new(brain: B) -> Self {
         let (inputs, waiting) = mpsc::channel(QUEUE);
-        let (signs_of_life, signs_that_wait) = mpsc::channel(TURN);
-        let handle = Handle { state: Arc::new(RwLock::new(brain)), inputs, signs_of_life };
-        Self { handle, inputs: waiting, signs_of_life: signs_that_wait }
+        let handle = Handle { state: Arc::new(RwLock::new(brain)), inputs, bell: Arc::default() };
+        Self { handle, inputs: waiting }
     }
 
     /// How to reach the brain.
@@ -228,6 +217,7 @@ impl<B: Brain> Control<B> {
     ) -> Result<(), StoreError> {
         let mut waiting: Vec<Input<B>> = Vec::with_capacity(TURN);
         let mut wake_at = Some(daemon::present().moment);
+        let bell = Arc::clone(&self.handle.bell);
         loop {
             let woken = async {
                 match wake_at {
@@ -237,10 +227,7 @@ impl<B: Brain> Control<B> {
             };
             tokio::select! {
                 () = shutdown.cancelled() => return Ok(()),
-                sign = self.signs_of_life.recv() => match sign {
-                    Some(sign) => waiting.push(sign),
-                    None => return Ok(()),
-                },
+                () = bell.notified() => {}
                 received = self.inputs.recv_many(&mut waiting, TURN) => if received == 0 { return Ok(()) },
                 () = woken => {}
             }
@@ -260,8 +247,8 @@ impl<B: Brain> Control<B> {
         let mut state = self.handle.state.write().await;
         let mut changes = Vec::new();
         let mut replies = Vec::with_capacity(waiting.len());
-        let mut due = waiting.is_empty() || wake_at.is_some_and(|moment| moment <= now.moment);
-        waiting.extend(std::iter::from_fn(|| self.signs_of_life.try_recv().ok()).take(TURN));
+        let mut due = wake_at.is_some_and(|moment| moment <= now.moment);
+        due |= surroundings.take_in(&mut state, now);
         for input in waiting.drain(..) {
             let taken = input(&mut state, now);
             taken.changes.iter().for_each(|change| state.apply(change.clone()));
@@ -298,7 +285,7 @@ fn last_of_each(writes: Vec<Write>) -> Vec<Write> {
 
 #[cfg(test)]
 mod tests {
-    use std::{convert::Infallible, future::ready, time::Duration};
+    use std::{convert::Infallible, future::ready, sync::Mutex, time::Duration};
 
     use model::Plan;
     use store::{BoxFuture, Document, History, Page, Revision, SqliteStore};
@@ -395,42 +382,70 @@ mod tests {
         }
     }
 
-    impl Surroundings<Ordered> for Nothing {
+    /// What waits outside; each is read once.
+    #[derive(Clone, Default)]
+    struct Waiting(Arc<Mutex<Vec<usize>>>);
+
+    impl Surroundings<Ordered> for Waiting {
         fn write(&self, (): &()) -> Write {
             unreachable!("nothing changes")
+        }
+
+        fn take_in(&mut self, brain: &mut Ordered, _: Now) -> bool {
+            brain.0.append(&mut self.0.lock().expect("no panic"));
+            false
         }
 
         fn after_commit(&mut self, _: &Ordered, _: &[()], _: Vec<()>) {}
     }
 
-    #[tokio::test]
-    async fn a_sign_of_life_overtakes_what_waits() {
-        const WAITING: usize = QUEUE - 1;
-        const SIGN: usize = usize::MAX;
-        let note = |number| {
-            move |brain: &mut Ordered, _| {
-                brain.0.push(number);
-                None
-            }
-        };
-        for _ in 0..20 {
-            let control = Control::new(Ordered(Vec::new()));
-            let handle = control.handle();
-            for number in 0..WAITING {
-                handle.notice(note(number)).await.expect("there is room");
-            }
-            handle.notice_first(note(SIGN)).await.expect("there is room");
-            let directory = tempfile::tempdir().expect("a directory");
-            let store = SqliteStore::open(&directory.path().join("store"), History::NONE).expect("a store");
-            let running = tokio::spawn(control.run(Arc::new(store), Nothing, CancellationToken::new()));
-            let order = handle.ask(|brain, _| Ok::<_, Infallible>((brain.0.clone(), vec![]))).await;
-            running.abort();
-            let order = order.expect("it runs").expect("infallible");
-            let place = order.iter().position(|number| *number == SIGN).expect("it was taken in");
-            assert!(place <= TURN, "{place} were taken in before it");
-            let others: Vec<usize> = order.into_iter().filter(|number| *number != SIGN).collect();
-            assert_eq!(others, (0..WAITING).collect::<Vec<_>>(), "the others stay in their order");
+    /// Runs the loop while `talk` lasts.
+    async fn run_ordered<T>(outside: Waiting, talk: impl AsyncFnOnce(&Handle<Ordered>) -> T) -> T {
+        let control = Control::new(Ordered(Vec::new()));
+        let handle = control.handle();
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = SqliteStore::open(&directory.path().join("store"), History::NONE).expect("a store");
+        let running = control.run(Arc::new(store), outside, CancellationToken::new());
+        tokio::select! {
+            biased;
+            talked = talk(&handle) => talked,
+            ended = running => panic!("{ended:?}"),
         }
+    }
+
+    #[tokio::test]
+    async fn what_waits_outside_is_taken_in_before_all_that_was_told() {
+        const WAITING: usize = QUEUE - 1;
+        const OUTSIDE: usize = usize::MAX;
+        let outside = Waiting(Arc::new(Mutex::new(vec![OUTSIDE])));
+        let order = run_ordered(outside, async |handle| {
+            for number in 0..WAITING {
+                let note = move |brain: &mut Ordered, _| {
+                    brain.0.push(number);
+                    None
+                };
+                handle.notice(note).await.expect("there is room");
+            }
+            handle.ask(|brain, _| Ok::<_, Infallible>((brain.0.clone(), vec![]))).await
+        });
+        let order = order.await.expect("it runs").expect("infallible");
+        assert_eq!(order[0], OUTSIDE);
+        assert_eq!(order[1..], (0..WAITING).collect::<Vec<_>>(), "the others stay in their order");
+    }
+
+    #[tokio::test]
+    async fn a_ring_has_it_read_what_waits_outside() {
+        let outside = Waiting::default();
+        let rung = run_ordered(outside.clone(), async |handle| {
+            // The first turn is over.
+            handle.ask(|_, _| Ok::<_, Infallible>(((), vec![]))).await.expect("it runs").expect("infallible");
+            outside.0.lock().expect("no panic").push(7);
+            handle.ring();
+            while handle.read().await.0 != [7] {
+                tokio::task::yield_now().await;
+            }
+        });
+        tokio::time::timeout(Duration::from_secs(10), rung).await.expect("it is read");
     }
 
     async fn asked_after(again: Option<u64>, notices: impl AsyncFnOnce(&Handle<Counting>)) -> u64 {

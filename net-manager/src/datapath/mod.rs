@@ -34,6 +34,9 @@ pub trait Datapath: Send + 'static {
         to: &BTreeSet<IpAddr>,
     ) -> impl Future<Output = Result<u32, DatapathError>> + Send;
 
+    /// Whether known connections have passages here.
+    fn has_passages(&self) -> bool;
+
     /// Whether that is the device's own network namespace, where nobody is attached.
     fn is_devices_own(&self, namespace: &Namespace) -> bool;
 

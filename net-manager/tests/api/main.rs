@@ -71,7 +71,8 @@ async fn a_restart_needs_no_cluster() {
     assert_eq!(
         daemon.get("/status").await,
         json!({"state": "ready", "detail": "", "worker_id": null, "subnet_v4": "10.18.0.0/26",
-               "subnet_v6": "fc00::/120", "instances": 1, "certificate_seconds_left": null})
+               "subnet_v6": "fc00::/120", "instances": 1, "passages": true,
+               "certificate_seconds_left": null})
     );
     assert_eq!(daemon.attach(0, &["8080:80"]).await.0, 200);
     assert_eq!(*datapath.kernel.lock().expect("no panic"), before);

@@ -75,6 +75,10 @@ impl Datapath for Remembered {
         Ok(*self.connected.lock().expect("no panic"))
     }
 
+    fn has_passages(&self) -> bool {
+        true
+    }
+
     fn is_devices_own(&self, namespace: &Namespace) -> bool {
         self.own == Some(namespace.inode)
     }

@@ -206,14 +206,16 @@ mod tests {
             sessions.iter().map(|session| beats.order(session.id, session.key, hour, parent)).collect();
         let mut came = Vec::new();
         while came.len() < 2 {
-            came.extend(listener.recv().await.into_iter().map(|beat| (beat.session, beat.sequence)));
+            listener.rung().await;
+            came.extend(listener.take_in().into_iter().map(|beat| (beat.session, beat.sequence)));
         }
         let mut first = sessions.each_ref().map(|session| (session.id, 0));
         first.sort_unstable();
         came.sort_unstable();
         assert_eq!(came, first);
         listener.ask(sessions[1].id);
-        let answer = listener.recv().await;
+        listener.rung().await;
+        let answer = listener.take_in();
         assert_eq!((answer[0].session, answer[0].sequence), (sessions[1].id, 1));
         drop(beating);
     }

@@ -30,8 +30,8 @@ const RECEIVE_BUFFER: usize = 32 << 20;
 /// Beats are taken in together: being woken, and what follows, such as a turn of a brain, cost more than they do. Meanwhile
 /// the kernel wakes nobody (see [`Bell`]). So little later changes no verdict: brains look at who is silent in steps of 50 ms.
 const GATHER: Duration = Duration::from_millis(40);
-/// Taken in at once, in three milliseconds or so; then others on this thread get their turn.
-const BATCH: usize = 2048;
+/// Taken in at once, in twenty milliseconds or so; then others on this thread get their turn.
+const BATCH: usize = 16_384;
 const ONCE: epoll::EventFlags = epoll::EventFlags::IN.union(epoll::EventFlags::ONESHOT);
 const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 /// How long to leave a port alone that fails.
@@ -56,7 +56,7 @@ pub(super) struct Session {
     pub(super) asks: u32,
 }
 
-/// Takes in the beats of all children. To be shared: one task calls [`BeatListener::recv`], any may call the rest.
+/// Takes in the beats of all children. To be shared: one task calls [`BeatListener::rung`], any may call the rest.
 ///
 /// What is malformed, of no known session, not genuine or repeated is dropped without an answer.
 pub struct BeatListener {
@@ -133,43 +133,37 @@ impl BeatListener {
         }
     }
 
-    /// The beats that have come; waits for one, and a few milliseconds more for others. May be dropped and called again
-    /// without losing any.
-    pub async fn recv(&self) -> Vec<Beat> {
-        let mut beats = Vec::new();
-        loop {
-            let taken = match self.bell.rung(&self.socket).await {
-                Ok(()) => {
-                    sleep(GATHER).await;
-                    self.take_in(&mut beats)
-                }
-                Err(error) => Err(error),
-            };
-            if !beats.is_empty() {
-                return beats;
-            }
-            if let Err(error) = taken {
-                tracing::warn!(%error, "the port for beats fails; trying again");
-                sleep(PAUSE).await;
-            }
+    /// Waits until something has come, and a few milliseconds more for others. It stays until it is taken in. May be
+    /// dropped and called again.
+    pub async fn rung(&self) {
+        while let Err(error) = self.bell.rung(&self.socket).await {
+            tracing::warn!(%error, "the port for beats fails; trying again");
+            sleep(PAUSE).await;
         }
+        sleep(GATHER).await;
     }
 
-    /// What waits in the socket, up to a batch.
-    fn take_in(&self, beats: &mut Vec<Beat>) -> io::Result<()> {
+    /// The beats that have come, in their order, without waiting for any.
+    #[must_use]
+    pub fn take_in(&self) -> Vec<Beat> {
+        let mut beats = Vec::new();
         let mut sessions = self.sessions();
         // One byte more than the longest, so that what is too long is not taken for one of the right length.
         let mut buffer = [0; datagram::LENGTH + 1];
         for _ in 0..BATCH {
-            let (length, _, from) =
-                match rustix::net::recvfrom(&self.socket, &mut buffer, RecvFlags::DONTWAIT) {
-                    Err(Errno::AGAIN) => break,
-                    received => received?,
-                };
-            let from = from.and_then(|from| SocketAddr::try_from(from).ok());
-            beats.extend(accept(&mut sessions, &buffer[..length], from));
+            match rustix::net::recvfrom(&self.socket, &mut buffer, RecvFlags::DONTWAIT) {
+                Ok((length, _, from)) => {
+                    let from = from.and_then(|from| SocketAddr::try_from(from).ok());
+                    beats.extend(accept(&mut sessions, &buffer[..length], from));
+                }
+                Err(Errno::AGAIN) => break,
+                Err(error) => {
+                    tracing::warn!(%error, "the port for beats fails; trying again");
+                    break;
+                }
+            }
         }
-        Ok(())
+        beats
     }
 
     fn sessions(&self) -> MutexGuard<'_, HashMap<u64, Session>> {

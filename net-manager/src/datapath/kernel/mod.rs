@@ -359,6 +359,10 @@ impl Datapath for KernelDatapath {
         connections::count(&self.conntrack, &self.host, to).await
     }
 
+    fn has_passages(&self) -> bool {
+        self.passages
+    }
+
     fn is_devices_own(&self, namespace: &Namespace) -> bool {
         namespace.inode == self.host.id().ino()
     }

@@ -22,7 +22,7 @@ use anyhow::{Context, Result, ensure};
 
 use self::{by_hand::ByHand, ours::Ours, overlay::Overlay, paths::Paths, plain::PlainHosts};
 use super::{
-    figure::Figure,
+    figure::{self, Figure},
     recovery::{ROUNDS_VARIABLE, in_lab, number},
 };
 use crate::lab::{Shape, survival::world::World, tool};
@@ -69,13 +69,29 @@ pub(super) fn run(quick: bool) -> Result<Vec<Figure>> {
     let extent = Extent { rounds, ..usual };
     // Before the lab is up, as a build would keep it waiting.
     let (boringtun, crowd) = (boringtun::program()?, crowd::program()?);
-    let mut figures = in_lab(SHAPE, async |world| measure(world, &boringtun, &extent).await)?;
+    let mut figures = Vec::new();
+    let measured = in_lab(SHAPE, async |world| measure(world, &boringtun, &extent, &mut figures).await);
     // It needs no lab.
-    figures.extend(crowd::measure(&crowd, &extent).context("measure many services")?);
-    Ok(figures)
+    let measured = measured.and_then(|()| crowd::measure(&crowd, &extent).context("measure many services"));
+    match measured {
+        Ok(of_many) => {
+            figures.extend(of_many);
+            Ok(figures)
+        }
+        Err(error) => {
+            // What was measured until then took a quarter of an hour.
+            eprintln!("{}", figure::table(&figures));
+            Err(error)
+        }
+    }
 }
 
-async fn measure(mut world: World, boringtun: &Path, extent: &Extent) -> Result<Vec<Figure>> {
+async fn measure(
+    mut world: World,
+    boringtun: &Path,
+    extent: &Extent,
+    figures: &mut Vec<Figure>,
+) -> Result<()> {
     let by_hand = ByHand::new(boringtun).context("make paths by hand")?;
     let mut swarm = Overlay::new(&world).await.context("make a swarm with an overlay")?;
     let plain = PlainHosts::new(&world).context("make a VXLAN between plain hosts")?;
@@ -83,8 +99,8 @@ async fn measure(mut world: World, boringtun: &Path, extent: &Extent) -> Result<
     let encrypted = Ours::new(&mut world, STRANGERS).await.context("deploy where links are encrypted")?;
     let paths =
         Paths { by_hand: &by_hand, plain: &plain, direct: &direct, encrypted: &encrypted, swarm: &swarm };
-    let mut figures = paths::measure(&paths, extent).context("measure paths")?;
+    figures.extend(paths::measure(&paths, extent).context("measure paths")?);
     figures.extend(convergence::measure(&mut world, &mut swarm).await.context("measure convergence")?);
     figures.extend(deploy::measure(&mut world, &mut swarm, extent).await.context("measure deploying")?);
-    Ok(figures)
+    Ok(())
 }
